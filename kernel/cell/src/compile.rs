@@ -1,0 +1,159 @@
+//! Running `rustc` directly on a cell, against the prebuilt dylib. No cargo.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::Diagnostic;
+
+/// Where the compiler and the prebuilt crates are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Toolchain {
+    /// The real `rustc`, not rustup's proxy, which costs 30 ms a call.
+    pub rustc: PathBuf,
+    /// The dylib that cells and workers link.
+    pub dylib: PathBuf,
+    /// The folder with the metadata of everything inside the dylib.
+    pub deps: PathBuf,
+    /// Other crates that a cell can name, and their files.
+    pub externs: Vec<(String, PathBuf)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Optimise {
+    /// Quick to compile: Polars inside the dylib is optimised anyway.
+    Cell,
+    /// As `cargo build --release`: what workers run.
+    Release,
+}
+
+#[derive(Debug)]
+pub enum Failure {
+    /// What the compiler said, parsed.
+    #[allow(private_interfaces)]
+    Errors(Vec<Diagnostic>),
+    Cancelled,
+    /// The compiler could not do its work: not there, no space, killed.
+    Toolchain(String),
+}
+
+/// One notebook's build folder and the running compiler in it.
+pub struct Compiler {
+    toolchain: Toolchain,
+    folder: PathBuf,
+    running: Arc<Mutex<Vec<Child>>>,
+    is_cancelled: Arc<AtomicBool>,
+}
+
+/// Ends the compilation of the current cell from another thread.
+#[derive(Clone)]
+pub struct Cancel {
+    running: Arc<Mutex<Vec<Child>>>,
+    is_cancelled: Arc<AtomicBool>,
+}
+
+impl Cancel {
+    pub fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::SeqCst);
+        for child in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            let _ = child.kill();
+        }
+    }
+}
+
+impl Compiler {
+    pub fn new(toolchain: Toolchain, folder: PathBuf) -> io::Result<Compiler> {
+        fs::create_dir_all(&folder)?;
+        Ok(Compiler { toolchain, folder, running: Arc::default(), is_cancelled: Arc::default() })
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn toolchain(&self) -> &Toolchain {
+        &self.toolchain
+    }
+
+    pub fn canceller(&self) -> Cancel {
+        Cancel { running: self.running.clone(), is_cancelled: self.is_cancelled.clone() }
+    }
+
+    /// Forgets an old cancellation; called when a cell begins.
+    pub fn arm(&self) {
+        self.is_cancelled.store(false, Ordering::SeqCst);
+    }
+
+    /// Compiles `root` (a file of the build folder) to a shared library.
+    pub fn compile(&self, root: &str, cell: u32, optimise: Optimise) -> Result<PathBuf, Failure> {
+        let stem = root.trim_end_matches(".rs");
+        let library = self.folder.join(match optimise {
+            Optimise::Cell => format!("lib{stem}.so"),
+            Optimise::Release => format!("lib{stem}.release.so"),
+        });
+        let mut command = self.command(root, cell, optimise, &library);
+        let mut child = command.spawn().map_err(|error| {
+            Failure::Toolchain(format!("`{}` could not be started: {error}\nhint: run ./install/start again", self.toolchain.rustc.display()))
+        })?;
+        let mut stderr = child.stderr.take().expect("invariant: stderr is piped");
+        let pid = child.id();
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+        if optimise == Optimise::Cell && self.is_cancelled.load(Ordering::SeqCst) {
+            self.canceller().cancel();
+        }
+        let mut said = Vec::new();
+        let read = stderr.read_to_end(&mut said);
+        let child = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = running.iter().position(|child| child.id() == pid).expect("invariant: nobody else removes it");
+            running.swap_remove(at)
+        };
+        let status = wait(child).map_err(|error| Failure::Toolchain(error.to_string()))?;
+        if status.success() && read.is_ok() {
+            return Ok(library);
+        }
+        if self.is_cancelled.load(Ordering::SeqCst) {
+            return Err(Failure::Cancelled);
+        }
+        let said = String::from_utf8_lossy(&said);
+        let errors: Vec<Diagnostic> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(Diagnostic::is_error).collect();
+        if errors.is_empty() {
+            return Err(Failure::Toolchain(format!("rustc ended with {status}: {}", said.trim())));
+        }
+        Err(Failure::Errors(errors))
+    }
+
+    fn command(&self, root: &str, cell: u32, optimise: Optimise, library: &Path) -> Command {
+        let t = &self.toolchain;
+        let mut command = Command::new(&t.rustc);
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args([root, "--edition=2024", "--crate-name=cell", "--crate-type=cdylib", "--error-format=json", "--cap-lints=allow"]);
+        command.args(["-Cprefer-dynamic", "-Cdebuginfo=0", "-Csymbol-mangling-version=v0", "-Cmetadata=skep-cell"]);
+        command.args(["--cfg", &format!("skep_cell=\"{cell}\"")]);
+        match optimise {
+            Optimise::Cell => command.args(["-Copt-level=0", "-Ccodegen-units=2"]),
+            Optimise::Release => command.args(["-Copt-level=3", "--cfg", "skep_release"]),
+        };
+        command.arg("--extern").arg(format!("skep={}", t.dylib.display()));
+        for (name, file) in &t.externs {
+            command.arg("--extern").arg(format!("{name}={}", file.display()));
+        }
+        command.arg("-L").arg(format!("dependency={}", t.deps.display()));
+        command.arg("-o").arg(library);
+        command.env_remove("RUST_LOG").env_remove("RUSTFLAGS");
+        command
+    }
+}
+
+fn wait(mut child: Child) -> io::Result<std::process::ExitStatus> {
+    child.wait()
+}

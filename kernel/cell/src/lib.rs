@@ -1,0 +1,18 @@
+//! One cell: parse it, make it a program, compile it, and say what went wrong in the user's own lines.
+//!
+//! The notebook is one growing program. Each cell is compiled as that program with a new entry point: the items defined so
+//! far are included as they stand, and the cell's statements become a function. Running the result belongs to the evaluation
+//! process. This crate knows neither Jupyter nor clusters nor Polars: what is in scope comes from [`Toolchain`].
+
+mod compile;
+mod names;
+mod parse;
+mod program;
+mod report;
+mod splice;
+
+pub use compile::{Cancel, Compiler, Failure, Optimise, Toolchain};
+pub use names::{KnownNames, mentions_type};
+pub use parse::{Completeness, completeness};
+pub use program::{Compiled, Notebook, Prepared, Variable};
+pub use report::{CellError, Place};

@@ -1,0 +1,238 @@
+//! Errors in the user's own lines: what rustc found, and where panics and failing `?` happened.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
+use serde::Deserialize;
+
+use crate::splice::{Spliced, offset_of};
+
+/// A place in a cell, 1-based as people count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub cell: u32,
+    pub line: usize,
+    pub column: usize,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cell {}, line {}", self.cell, self.line)
+    }
+}
+
+/// An error reply: a short name, one sentence, and the drawn form with the user's lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellError {
+    pub name: String,
+    pub message: String,
+    /// Drawn without colour, and with ANSI colour.
+    pub plain: String,
+    pub styled: String,
+    pub place: Option<Place>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Diagnostic {
+    pub message: String,
+    pub level: String,
+    pub code: Option<Code>,
+    pub spans: Vec<Span>,
+    pub children: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Code {
+    pub code: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Span {
+    pub file_name: String,
+    pub line_start: usize,
+    pub line_end: usize,
+    pub column_start: usize,
+    pub column_end: usize,
+    pub is_primary: bool,
+    pub label: Option<String>,
+    pub suggested_replacement: Option<String>,
+    pub expansion: Option<Box<Expansion>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Expansion {
+    pub span: Span,
+}
+
+impl Diagnostic {
+    pub fn is_error(&self) -> bool {
+        self.level == "error" && !self.message.starts_with("aborting due to")
+    }
+
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_ref().map(|code| code.code.as_str())
+    }
+
+    /// The spans of this message and its notes, each at the place of the user's macro call rather than in the macro.
+    pub fn all_spans(&self) -> impl Iterator<Item = &Span> {
+        self.spans.iter().chain(self.children.iter().flat_map(|child| &child.spans)).map(Span::outermost)
+    }
+}
+
+impl Span {
+    fn outermost(&self) -> &Span {
+        let mut span = self;
+        while let Some(expansion) = &span.expansion {
+            span = &expansion.span;
+        }
+        span
+    }
+}
+
+/// What maps generated files back: the text of each cell, and each file's insertions.
+pub(crate) struct Sources<'n> {
+    pub texts: &'n BTreeMap<u32, String>,
+    pub spliced: &'n BTreeMap<String, Spliced>,
+}
+
+/// `cell-3.rs` and `cell-3.items.rs` are cell 3.
+pub(crate) fn cell_of(file: &str) -> Option<u32> {
+    let name = file.rsplit('/').next()?.strip_prefix("cell-")?;
+    let name = name.strip_suffix(".items.rs").or_else(|| name.strip_suffix(".rs"))?;
+    name.parse().ok()
+}
+
+impl Sources<'_> {
+    /// The user's place for a 1-based generated one; none where the text is not the user's.
+    pub fn place(&self, file: &str, line: usize, column: usize) -> Option<Place> {
+        let cell = cell_of(file)?;
+        let text = self.texts.get(&cell)?;
+        if line > text.split('\n').count() {
+            return None;
+        }
+        let column = column.saturating_sub(1);
+        let column = self.spliced.get(file).map_or(column, |spliced| spliced.user_column(line, column));
+        Some(Place { cell, line, column: column + 1 })
+    }
+
+    fn range(&self, span: &Span) -> Option<(u32, Range<usize>)> {
+        let start = self.place(&span.file_name, span.line_start, span.column_start)?;
+        let text = &self.texts[&start.cell];
+        let from = offset_of(text, start.line, start.column - 1);
+        let to = match self.place(&span.file_name, span.line_end, span.column_end) {
+            Some(end) => offset_of(text, end.line, end.column - 1),
+            None => text.len(),
+        };
+        Some((start.cell, from..to.max(from)))
+    }
+
+    /// Draws errors, most important first: at most five, then a count.
+    pub fn render(&self, errors: &[Drawn]) -> CellError {
+        const MOST: usize = 5;
+        let first = &errors[0];
+        let mut plain = String::new();
+        let mut styled = String::new();
+        for error in errors.iter().take(MOST) {
+            let report = [self.group(error)];
+            let plain_renderer = Renderer::plain().decor_style(DecorStyle::Ascii);
+            let styled_renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
+            plain.push_str(&plain_renderer.render(&report));
+            styled.push_str(&styled_renderer.render(&report));
+            plain.push_str("\n\n");
+            styled.push_str("\n\n");
+        }
+        if errors.len() > MOST {
+            let rest = format!("… and {} more errors\n", errors.len() - MOST);
+            plain.push_str(&rest);
+            styled.push_str(&rest);
+        }
+        let place = first.marks.iter().find(|mark| mark.is_primary).map(|mark| {
+            let text = &self.texts[&mark.cell];
+            let before = &text[..mark.range.start];
+            let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+            Place { cell: mark.cell, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+        });
+        CellError {
+            name: first.name.clone(),
+            message: first.message.clone(),
+            plain: plain.trim_end().to_string(),
+            styled: styled.trim_end().to_string(),
+            place,
+        }
+    }
+
+    fn group<'a>(&'a self, error: &'a Drawn) -> Group<'a> {
+        let title = Level::ERROR.primary_title(error.message.as_str());
+        let title = if error.name.starts_with('E') { title.id(error.name.as_str()) } else { title };
+        let mut group = Group::with_title(title);
+        let mut cells: Vec<u32> = error.marks.iter().map(|mark| mark.cell).collect();
+        cells.sort_by_key(|cell| !error.marks.iter().any(|mark| mark.cell == *cell && mark.is_primary));
+        cells.dedup();
+        for cell in cells {
+            let annotations = error.marks.iter().filter(|mark| mark.cell == cell).map(|mark| {
+                let kind = if mark.is_primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+                kind.span(mark.range.clone()).label(mark.label.as_deref())
+            });
+            group = group.element(Snippet::source(self.texts[&cell].as_str()).path(format!("cell {cell}")).annotations(annotations));
+        }
+        for note in &error.notes {
+            let (level, text) = match note.strip_prefix("hint: ") {
+                Some(hint) => (Level::HELP.with_name("hint"), hint),
+                None => (Level::NOTE, note.as_str()),
+            };
+            group = group.element(level.message(text));
+        }
+        group
+    }
+
+    /// rustc's message in the user's terms.
+    pub fn draw(&self, diagnostic: &Diagnostic) -> Drawn {
+        let marks = diagnostic.spans.iter().filter_map(|span| {
+            let (cell, range) = self.range(span.outermost())?;
+            Some(Mark { cell, range, is_primary: span.is_primary, label: span.label.clone() })
+        });
+        let mut drawn =
+            Drawn { name: diagnostic.code().unwrap_or("error").to_string(), message: diagnostic.message.clone(), marks: marks.collect(), notes: Vec::new() };
+        if !drawn.marks.iter().any(|mark| mark.is_primary)
+            && let Some(mark) = drawn.marks.first_mut()
+        {
+            mark.is_primary = true;
+        }
+        for child in &diagnostic.children {
+            let mut text = child.message.clone();
+            let replacements: Vec<&str> =
+                child.spans.iter().filter_map(|span| span.suggested_replacement.as_deref()).filter(|new| !new.trim().is_empty()).collect();
+            if let [only] = replacements[..]
+                && !only.contains('\n')
+                && only.len() < 60
+            {
+                text = format!("{text}: `{}`", only.trim());
+            }
+            match child.level.as_str() {
+                "help" => drawn.notes.push(format!("hint: {text}")),
+                "note" => drawn.notes.push(text),
+                _ => {}
+            }
+        }
+        drawn.notes.truncate(4);
+        drawn
+    }
+}
+
+/// An error on its way to be drawn.
+#[derive(Clone, Debug)]
+pub(crate) struct Drawn {
+    pub name: String,
+    pub message: String,
+    pub marks: Vec<Mark>,
+    /// Those that begin with `hint: ` are drawn as hints.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    pub cell: u32,
+    pub range: Range<usize>,
+    pub is_primary: bool,
+    pub label: Option<String>,
+}

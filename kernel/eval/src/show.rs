@@ -1,0 +1,121 @@
+//! Showing the tail expression of a cell by the richest renderer that its type has.
+//!
+//! A cell ends with `(&&&Show(&(tail))).show()`. Method lookup tries the impls in order of references: [`Rich`], else
+//! `Debug`, else nothing. One compilation serves all three, and the tail is borrowed, not moved.
+
+use std::fmt::Debug;
+
+use skep_render::Bundle;
+
+/// A value that knows how to show itself in a notebook and in a terminal.
+///
+/// ```
+/// use skep_eval::{Bundle, Rich};
+/// struct Celsius(f64);
+/// impl Rich for Celsius {
+///     fn bundle(&self) -> Bundle {
+///         Bundle::text(format!("{} °C", self.0)).with_html(format!("<b>{}</b> °C", self.0))
+///     }
+/// }
+/// assert_eq!(Celsius(21.5).bundle().plain(), "21.5 °C");
+/// ```
+pub trait Rich {
+    fn bundle(&self) -> Bundle;
+}
+
+pub struct Show<'a, T: ?Sized>(pub &'a T);
+
+pub trait ShowRich {
+    fn show(&self);
+    fn to_bundle(&self) -> Option<Bundle>;
+}
+impl<T: Rich + ?Sized> ShowRich for &&Show<'_, T> {
+    fn show(&self) {
+        crate::process::result(self.0.bundle());
+    }
+    fn to_bundle(&self) -> Option<Bundle> {
+        Some(self.0.bundle())
+    }
+}
+
+pub trait ShowDebug {
+    fn show(&self);
+    fn to_bundle(&self) -> Option<Bundle>;
+}
+impl<T: Debug> ShowDebug for &Show<'_, T> {
+    fn show(&self) {
+        if let Some(bundle) = self.to_bundle() {
+            crate::process::result(bundle);
+        }
+    }
+    fn to_bundle(&self) -> Option<Bundle> {
+        debug_bundle(self.0)
+    }
+}
+
+pub trait ShowNothing {
+    fn show(&self) {}
+    fn to_bundle(&self) -> Option<Bundle> {
+        None
+    }
+}
+impl<T: ?Sized> ShowNothing for Show<'_, T> {}
+
+/// One line while it fits 80 columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is silent.
+fn debug_bundle<T: Debug>(value: &T) -> Option<Bundle> {
+    let line = format!("{value:?}");
+    if line == "()" {
+        return None;
+    }
+    let text = if line.chars().count() <= 80 || is_flat(value) { line } else { format!("{value:#?}") };
+    Some(Bundle::text(text))
+}
+
+/// Sequences of numbers read better wrapped than one to a line; their pretty form is as long as they are.
+fn is_flat<T: Debug>(value: &T) -> bool {
+    format!("{value:#?}").lines().take(1001).count() > 1000
+}
+
+/// What [`crate::display`] accepts: rich values, text, numbers, and lists of anything that has `Debug`.
+pub trait Shown {
+    fn shown(&self) -> Bundle;
+}
+
+impl<T: Rich> Shown for T {
+    fn shown(&self) -> Bundle {
+        self.bundle()
+    }
+}
+
+impl<T: Rich> Rich for &T {
+    fn bundle(&self) -> Bundle {
+        (**self).bundle()
+    }
+}
+
+impl Rich for Bundle {
+    fn bundle(&self) -> Bundle {
+        self.clone()
+    }
+}
+
+impl<T: Debug> Shown for Vec<T> {
+    fn shown(&self) -> Bundle {
+        debug_bundle(self).unwrap_or_default()
+    }
+}
+
+impl<T: Debug> Shown for Option<T> {
+    fn shown(&self) -> Bundle {
+        debug_bundle(self).unwrap_or_default()
+    }
+}
+
+macro_rules! shown_as_text {
+    ($($t:ty)*) => { $(impl Shown for $t {
+        fn shown(&self) -> Bundle {
+            Bundle::text(self.to_string())
+        }
+    })* };
+}
+shown_as_text!(&str String bool char f32 f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize);

@@ -1,0 +1,13 @@
+//! Values as text, HTML and SVG. Pure: models in, strings out; no I/O, no sockets, no printing.
+//!
+//! Everything made here is safe to save in a notebook and to show where scripts and styles are stripped: no JavaScript, no
+//! `<style>`, no ids, `currentColor` and `var(--jp-…, fallback)` for light and dark, every string of a user escaped, and a
+//! cap on size.
+
+mod bundle;
+mod escape;
+mod units;
+
+pub use bundle::Bundle;
+pub use escape::escape;
+pub use units::{bytes, count, duration, plural};

@@ -1,0 +1,299 @@
+//! The host's end of the evaluation process: starts it, passes on what it shows, and notices how it ends.
+
+use std::{
+    fs,
+    io::{self, Read},
+    os::{
+        fd::AsFd,
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::ExitStatusExt,
+        },
+    },
+    path::Path,
+    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use skep_eval::wire::{self, FromEval, Outcome, ToEval, Variable};
+
+use crate::{Face, Home, Output};
+
+/// What the evaluation process reports besides output.
+pub enum Report {
+    Ended { cell: u32, outcome: Outcome, variables: Vec<Variable> },
+    Died(String),
+}
+
+/// A running evaluation process.
+pub struct Evaluator {
+    to_eval: Mutex<UnixStream>,
+    pub pid: u32,
+    reports: Mutex<Receiver<Report>>,
+    current: Arc<AtomicU32>,
+}
+
+type CodeNeeded = Arc<dyn Fn(String) + Send + Sync>;
+
+impl Evaluator {
+    /// Starts the process and waits until it is ready, a tenth of a second on a quiet machine.
+    pub fn start(home: &Home, folder: &Path, face: Arc<dyn Face>, code_needed: CodeNeeded) -> io::Result<Evaluator> {
+        let path = folder.join("eval.sock");
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path)?;
+        let mut command = Command::new(home.executable());
+        command.arg("eval").arg(&path).env("LD_LIBRARY_PATH", home.library_folder()).env("SKEP_RUN", folder);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| io::Error::other(format!("the evaluation process could not be started: {error}")))?;
+        let out = child.stdout.take().expect("invariant: stdout is piped");
+        let err = child.stderr.take().expect("invariant: stderr is piped");
+        let (mut stream, err) = accept(&listener, &mut child, err)?;
+        let _ = fs::remove_file(&path);
+        let ready = wire::read_frame(&mut stream)?;
+        let FromEval::Ready { pid, build } = ready else { return Err(io::Error::other("the evaluation process did not say that it is ready")) };
+        if build != wire::build_fingerprint() {
+            return Err(io::Error::other(format!("libskep.so is of build {build}, this is {}\nhint: run ./install/start again", wire::build_fingerprint())));
+        }
+        let (report, reports) = mpsc::channel();
+        let current = Arc::new(AtomicU32::new(0));
+        let pump = Pump {
+            stream: stream.try_clone()?,
+            out: Pipe { fd: PipeEnd::Out(out), is_stderr: false, partial: Vec::new() },
+            err: Pipe { fd: PipeEnd::Err(err), is_stderr: true, partial: Vec::new() },
+            child,
+            face,
+            report,
+            current: current.clone(),
+            answers: stream.try_clone()?,
+            code_needed,
+        };
+        thread::Builder::new().name("output".into()).spawn(move || pump.run())?;
+        Ok(Evaluator { to_eval: Mutex::new(stream), pid, reports: Mutex::new(reports), current })
+    }
+
+    pub fn send(&self, message: &ToEval) -> io::Result<()> {
+        wire::write_frame(&mut *self.to_eval.lock().unwrap_or_else(PoisonError::into_inner), message)
+    }
+
+    /// Runs a compiled cell and waits for its end.
+    pub fn run(&self, cell: u32, library: &Path, entry: &str) -> Report {
+        self.current.store(cell, Ordering::SeqCst);
+        let message = ToEval::Run { cell, library: library.to_string_lossy().into_owned(), entry: entry.to_string() };
+        let sent = self.send(&message);
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match reports.recv() {
+                Ok(Report::Ended { cell: ended, .. }) if ended != cell => {}
+                Ok(report) => return report,
+                Err(_) => return Report::Died(sent.err().map_or_else(|| "it is gone".to_string(), |error| error.to_string())),
+            }
+        }
+    }
+
+    /// Whether the process has ended since the last cell.
+    pub fn died(&self) -> Option<String> {
+        match self.reports.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+            Ok(Report::Died(reason)) => Some(reason),
+            Err(mpsc::TryRecvError::Disconnected) => Some("it is gone".to_string()),
+            _ => None,
+        }
+    }
+
+    pub fn kill(&self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid as i32) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Evaluator {
+    fn drop(&mut self) {
+        let _ = self.send(&ToEval::Exit);
+    }
+}
+
+/// Waits for the process to connect, unless it ends before.
+fn accept(listener: &UnixListener, child: &mut Child, mut err: ChildStderr) -> io::Result<(UnixStream, ChildStderr)> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        let wait = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        if poll(&mut fds, Some(&wait)).map_err(io::Error::from)? > 0 {
+            return Ok((listener.accept()?.0, err));
+        }
+        if let Some(status) = child.try_wait()? {
+            let mut said = String::new();
+            let _ = err.read_to_string(&mut said);
+            return Err(io::Error::other(format!("the evaluation process ended with {status}: {}", said.trim())));
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            return Err(io::Error::other("the evaluation process did not answer within 30 s\nhint: look whether the machine is out of memory"));
+        }
+    }
+}
+
+enum PipeEnd {
+    Out(ChildStdout),
+    Err(ChildStderr),
+}
+
+struct Pipe {
+    fd: PipeEnd,
+    is_stderr: bool,
+    /// The start of a character that is not whole yet.
+    partial: Vec<u8>,
+}
+
+/// Reads the socket and both pipes in one thread, so that everything comes out in the order it went in.
+struct Pump {
+    stream: UnixStream,
+    out: Pipe,
+    err: Pipe,
+    child: Child,
+    face: Arc<dyn Face>,
+    report: Sender<Report>,
+    current: Arc<AtomicU32>,
+    answers: UnixStream,
+    code_needed: CodeNeeded,
+}
+
+impl Pump {
+    fn run(mut self) {
+        let reason = loop {
+            let (message, out, err) = match self.wait() {
+                Ok(ready) => ready,
+                Err(error) => break format!("its output could not be read: {error}"),
+            };
+            // Text first: what was printed before a message was sent is in the pipe by now.
+            if out | err | message {
+                self.drain();
+            }
+            if !message {
+                continue;
+            }
+            match wire::read_frame(&mut self.stream) {
+                Ok(message) => self.on_message(message),
+                Err(_) => {
+                    self.drain();
+                    break self.child.wait().map_or_else(|error| error.to_string(), describe_end);
+                }
+            }
+        };
+        let _ = self.report.send(Report::Died(reason));
+    }
+
+    fn wait(&self) -> io::Result<(bool, bool, bool)> {
+        let mut fds = vec![PollFd::new(&self.stream, PollFlags::IN)];
+        fds.push(PollFd::from_borrowed_fd(self.out.fd.borrowed(), PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(self.err.fd.borrowed(), PollFlags::IN));
+        loop {
+            match poll(&mut fds, None) {
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let is_ready = |fd: &PollFd| !fd.revents().is_empty();
+        let (message, out, err) = (is_ready(&fds[0]), is_ready(&fds[1]), is_ready(&fds[2]));
+        if !message && fds[1..].iter().all(|fd| fd.revents() == PollFlags::HUP) {
+            // Both pipes are closed but the socket is not: a cell closed its own stdout.
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok((message, out, err))
+    }
+
+    fn drain(&mut self) {
+        let cell = self.current.load(Ordering::SeqCst);
+        for pipe in [&mut self.out, &mut self.err] {
+            while let Some(text) = pipe.read() {
+                self.face.output(cell, Output::Text { is_stderr: pipe.is_stderr, text });
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: FromEval) {
+        let cell = self.current.load(Ordering::SeqCst);
+        match message {
+            FromEval::Ready { .. } => {}
+            FromEval::Result { bundle } => self.face.output(cell, Output::Result(bundle)),
+            FromEval::Display { id, bundle } => self.face.output(cell, Output::Display { id, bundle }),
+            FromEval::UpdateDisplay { id, bundle } => self.face.output(cell, Output::UpdateDisplay { id, bundle }),
+            FromEval::ClearOutput { wait } => self.face.output(cell, Output::ClearOutput { wait }),
+            FromEval::Notice { text } => self.face.output(cell, Output::Text { is_stderr: true, text: format!("note: {text}\n") }),
+            FromEval::CodeNeeded { library } => (self.code_needed)(library),
+            FromEval::Input { prompt, password } => self.ask(cell, prompt, password),
+            FromEval::Ended { cell, outcome, variables } => drop(self.report.send(Report::Ended { cell, outcome, variables })),
+        }
+    }
+
+    /// In a thread of its own: a person may take long, and prints of other threads go on meanwhile.
+    fn ask(&self, cell: u32, prompt: String, password: bool) {
+        let face = self.face.clone();
+        let Ok(mut answers) = self.answers.try_clone() else { return };
+        thread::spawn(move || {
+            let value = face.ask(cell, &prompt, password);
+            let _ = wire::write_frame(&mut answers, &ToEval::Input { value });
+        });
+    }
+}
+
+impl PipeEnd {
+    fn borrowed(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            PipeEnd::Out(out) => out.as_fd(),
+            PipeEnd::Err(err) => err.as_fd(),
+        }
+    }
+}
+
+impl Pipe {
+    /// What is there now, up to 64 KiB; `None` when there is nothing.
+    fn read(&mut self) -> Option<String> {
+        let fd = self.fd.borrowed();
+        let n_waiting = rustix::io::ioctl_fionread(fd).unwrap_or(0);
+        if n_waiting == 0 {
+            return None;
+        }
+        let mut buffer = vec![0; (n_waiting as usize).min(1 << 16)];
+        let n_read = rustix::io::read(fd, &mut buffer).ok().filter(|n| *n > 0)?;
+        self.partial.extend_from_slice(&buffer[..n_read]);
+        let whole = whole_characters(&self.partial);
+        let rest = self.partial.split_off(whole);
+        let bytes = std::mem::replace(&mut self.partial, rest);
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// The length without a last character that is still incomplete.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    }
+}
+
+fn describe_end(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(11), _) => "it crashed with a segmentation fault (SIGSEGV); infinite recursion or `unsafe` code does that".to_string(),
+        (Some(6), _) => "it aborted (SIGABRT)".to_string(),
+        (Some(9), _) => "it was killed (SIGKILL); the system does that when memory runs out".to_string(),
+        (Some(signal), _) => format!("it was ended by signal {signal}"),
+        (None, Some(code)) => format!("it exited with code {code}"),
+        (None, None) => "it ended".to_string(),
+    }
+}
+
+#[test]
+fn a_character_is_not_cut_in_two() {
+    assert_eq!(whole_characters("aé".as_bytes()), 3);
+    assert_eq!(whole_characters(&"aé".as_bytes()[..2]), 1);
+    assert_eq!(whole_characters(&[b'a', 255]), 2, "invalid bytes pass, as replacement characters");
+}

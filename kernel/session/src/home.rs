@@ -1,0 +1,128 @@
+//! Where the installed parts are, and a private folder for sockets.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use skep_cell::Toolchain;
+
+/// The folder that `./install/start` assembles: `bin/skep`, `lib/libskep.so` and what cells are compiled against.
+#[derive(Clone, Debug)]
+pub struct Home {
+    root: PathBuf,
+    toolchain: Toolchain,
+}
+
+impl Home {
+    /// Finds the home of this executable: `SKEP_HOME`, else the folder above `bin/`.
+    ///
+    /// # Errors
+    /// When it is not there or not whole, with what to run.
+    pub fn locate() -> io::Result<Home> {
+        let root = match std::env::var_os("SKEP_HOME") {
+            Some(root) => PathBuf::from(root),
+            None => {
+                let exe = std::env::current_exe()?.canonicalize()?;
+                exe.parent().and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default()
+            }
+        };
+        let file = root.join("toolchain.json");
+        let missing = |error: &dyn std::fmt::Display| {
+            io::Error::other(format!(
+                "Skep is not set up at {}: {}: {error}\nhint: run ./install/start in the checkout, or set SKEP_HOME",
+                root.display(),
+                file.display()
+            ))
+        };
+        let text = fs::read(&file).map_err(|error| missing(&error))?;
+        let toolchain: Toolchain = serde_json::from_slice(&text).map_err(|error| missing(&error))?;
+        for part in [&toolchain.rustc, &toolchain.dylib, &toolchain.deps] {
+            if !part.exists() {
+                return Err(missing(&format_args!("{} is gone", part.display())));
+            }
+        }
+        Ok(Home { root, toolchain })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn toolchain(&self) -> &Toolchain {
+        &self.toolchain
+    }
+
+    pub fn executable(&self) -> PathBuf {
+        self.root.join("bin/skep")
+    }
+
+    pub fn library_folder(&self) -> PathBuf {
+        self.root.join("lib")
+    }
+}
+
+/// A folder that only this user can enter, removed when the session ends. Sockets and compiled cells live here.
+#[derive(Debug)]
+pub struct Private {
+    path: PathBuf,
+}
+
+impl Private {
+    /// Makes one below `SKEP_CACHE` (default: the user's cache folder), and clears those of sessions that were killed.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn new() -> io::Result<Private> {
+        let parent = cache_folder().join("run");
+        let explain = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!(
+                    "the cache folder {} cannot be written: {error}\nhint: make it writable and free some space, or set SKEP_CACHE to another folder",
+                    parent.display()
+                ),
+            )
+        };
+        fs::create_dir_all(&parent).map_err(explain)?;
+        clear_abandoned(&parent);
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let path = parent.join(format!("{}-{nanos:08x}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(explain)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(explain)?;
+        Ok(Private { path })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// `SKEP_CACHE`, else `skep` below the user's cache folder.
+pub fn cache_folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os("SKEP_CACHE").filter(|folder| !folder.is_empty()) {
+        return PathBuf::from(folder);
+    }
+    let xdg = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    xdg.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache")).join("skep")
+}
+
+/// Folders are named after the process that made them.
+fn clear_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.split('-').next()).and_then(|pid| pid.parse().ok());
+        let is_alive = pid.and_then(rustix::process::Pid::from_raw).is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+        if !is_alive {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What every cell has in scope, and how the types of the crates in scope are written.
+
+use skep_cell::KnownNames;
+
+/// In front of every cell, on its first line.
+pub const PRELUDE: &str = "use ::skep::prelude::*;";
+
+/// Where each type is defined, as `type_name` prints it, and where a cell finds it.
+const TYPES: &[(&str, &str)] = &[
+    ("polars_core::frame::DataFrame", "::skep::polars::prelude::DataFrame"),
+    ("polars_core::frame::column::Column", "::skep::polars::prelude::Column"),
+    ("polars_core::series::Series", "::skep::polars::prelude::Series"),
+    ("polars_core::datatypes::dtype::DataType", "::skep::polars::prelude::DataType"),
+    ("polars_lazy::frame::LazyFrame", "::skep::polars::prelude::LazyFrame"),
+    ("polars_plan::dsl::expr::Expr", "::skep::polars::prelude::Expr"),
+];
+
+pub fn known_names() -> KnownNames {
+    KnownNames::new(TYPES)
+}

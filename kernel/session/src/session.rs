@@ -1,0 +1,277 @@
+//! Executing cells, one after the other, and what can be done meanwhile.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook};
+use skep_eval::wire::{Location, Outcome, ToEval};
+
+use crate::{Evaluator, Face, Home, Output, evaluator::Report, home::Private, scope};
+
+/// After an interrupt a cell has this long to reach a safe point; then it is given up and its thread goes on alone.
+const GRACE: Duration = Duration::from_millis(900);
+
+/// How a cell ended, and under which number.
+#[derive(Debug)]
+pub struct Reply {
+    pub cell: u32,
+    pub result: Result<(), CellError>,
+}
+
+/// A notebook in use.
+pub struct Session {
+    home: Home,
+    notebook: Notebook,
+    compiler: Arc<Compiler>,
+    shared: Arc<Shared>,
+    face: Arc<dyn Face>,
+    next_cell: u32,
+    /// Last: removed when everything that uses it is gone.
+    private: Private,
+}
+
+struct Shared {
+    evaluator: Mutex<Option<Arc<Evaluator>>>,
+    cancel: Cancel,
+    phase: Mutex<Phase>,
+    n_interrupts: AtomicU32,
+    names: Mutex<Vec<String>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Compiling,
+    Running(u32),
+}
+
+/// What other threads may do with a session while a cell runs.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    /// Starts the evaluation process; the first cell can be executed when this returns.
+    ///
+    /// # Errors
+    /// When the cache folder cannot be written, or the process does not come up; the message has a hint.
+    pub fn start(home: Home, face: Arc<dyn Face>) -> io::Result<Session> {
+        let private = Private::new()?;
+        let compiler = Arc::new(Compiler::new(home.toolchain().clone(), private.path().join("cells"))?);
+        let shared = Arc::new(Shared {
+            evaluator: Mutex::new(None),
+            cancel: compiler.canceller(),
+            phase: Mutex::new(Phase::Idle),
+            n_interrupts: AtomicU32::new(0),
+            names: Mutex::new(Vec::new()),
+        });
+        let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
+        let mut session = Session { home, notebook, compiler, shared, face, next_cell: 1, private };
+        session.start_evaluator()?;
+        Ok(session)
+    }
+
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
+    }
+
+    fn start_evaluator(&mut self) -> io::Result<Arc<Evaluator>> {
+        let code_needed = Arc::new(|_library: String| {});
+        let evaluator = Evaluator::start(&self.home, self.private.path(), self.face.clone(), code_needed)?;
+        let evaluator = Arc::new(evaluator);
+        *lock(&self.shared.evaluator) = Some(evaluator.clone());
+        Ok(evaluator)
+    }
+
+    /// Executes one cell to its end.
+    pub fn execute(&mut self, code: &str) -> Reply {
+        let cell = self.next_cell;
+        self.next_cell += 1;
+        self.shared.n_interrupts.store(0, Ordering::SeqCst);
+        self.compiler.arm();
+        let result = self.execute_numbered(cell, code);
+        *lock(&self.shared.phase) = Phase::Idle;
+        *lock(&self.shared.names) = self.notebook.variables().keys().cloned().chain(self.notebook.item_names().map(str::to_string)).collect();
+        Reply { cell, result }
+    }
+
+    fn execute_numbered(&mut self, cell: u32, code: &str) -> Result<(), CellError> {
+        let evaluator = self.live_evaluator()?;
+        if code.trim().is_empty() {
+            return Ok(());
+        }
+        *lock(&self.shared.phase) = Phase::Compiling;
+        let compiled = self.notebook.compile(&self.compiler, cell, code)?;
+        if self.shared.n_interrupts.load(Ordering::SeqCst) > 0 {
+            return Err(interrupted("nothing was run; variables are as before"));
+        }
+        *lock(&self.shared.phase) = Phase::Running(cell);
+        let report = evaluator.run(cell, &compiled.library, &compiled.entry);
+        match report {
+            Report::Died(reason) => Err(self.on_death(&reason)),
+            Report::Ended { outcome, variables, .. } => {
+                let held: Vec<_> = variables.into_iter().map(|v| (v.name, v.type_name, v.size)).collect();
+                self.commit(&evaluator, compiled, &outcome, &held);
+                self.result_of(outcome)
+            }
+        }
+    }
+
+    /// The process may have ended between cells, by a thread of an earlier one.
+    fn live_evaluator(&mut self) -> Result<Arc<Evaluator>, CellError> {
+        let evaluator = lock(&self.shared.evaluator).clone();
+        if let Some(evaluator) = evaluator {
+            let Some(reason) = evaluator.died() else { return Ok(evaluator) };
+            let error = self.on_death(&reason);
+            self.note(&error.message);
+        }
+        if let Some(evaluator) = lock(&self.shared.evaluator).clone() {
+            return Ok(evaluator);
+        }
+        self.start_evaluator().map_err(|error| session_error("EvaluationProcess", &error.to_string()))
+    }
+
+    fn commit(&mut self, evaluator: &Evaluator, compiled: Compiled, outcome: &Outcome, held: &[(String, String, u64)]) {
+        let commit = self.notebook.commit(compiled.prepared, *outcome == Outcome::Done, held);
+        for notice in commit.notices {
+            self.note(&notice);
+        }
+        if !commit.forget.is_empty() {
+            let _ = evaluator.send(&ToEval::Forget { names: commit.forget });
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.face.output(self.next_cell - 1, Output::Text { is_stderr: true, text: format!("note: {text}\n") });
+    }
+
+    fn result_of(&self, outcome: Outcome) -> Result<(), CellError> {
+        match outcome {
+            Outcome::Done => Ok(()),
+            Outcome::Failed { message, at } => Err(self.failed("Error", &message, at)),
+            Outcome::Panicked { message, at } => Err(self.failed("Panic", &message, at)),
+            Outcome::Interrupted => Err(interrupted(
+                "variables are as they were; code that could not be stopped goes on in the background until it is done, and gives back what it used",
+            )),
+            Outcome::Refused { message } => Err(session_error("Refused", &message)),
+        }
+    }
+
+    /// An error at run time, with the user's line.
+    fn failed(&self, name: &str, message: &str, at: Option<Location>) -> CellError {
+        let place = at.as_ref().and_then(|at| self.notebook.place(&at.file, at.line, at.column));
+        let what = if name == "Panic" { "panicked" } else { "failed" };
+        let (message, hint) = message.split_once("\nhint: ").map_or((message, None), |(message, hint)| (message, Some(hint)));
+        let mut plain = match (&place, &at) {
+            (Some(place), _) => {
+                let line = self.notebook.line(place).unwrap_or_default();
+                let caret = " ".repeat(place.column - 1);
+                format!("error: {message}\n --> {what} at {place}\n  |\n{:>2}| {line}\n  | {caret}^", place.line)
+            }
+            (None, Some(at)) => format!("error: {message}\n --> {what} in {}:{}", at.file, at.line),
+            (None, None) => format!("error: {message}"),
+        };
+        if let Some(hint) = hint {
+            plain.push_str(&format!("\nhint: {hint}"));
+        }
+        CellError { name: name.to_string(), message: message.to_string(), styled: red(&plain), plain, place }
+    }
+
+    /// The evaluation process is gone: says what went with it and starts a new one.
+    fn on_death(&mut self, reason: &str) -> CellError {
+        *lock(&self.shared.evaluator) = None;
+        let lost = self.notebook.forget_variables();
+        let lost = match lost.as_slice() {
+            [] => "no variables were lost".to_string(),
+            names => format!("lost: {}", names.join(", ")),
+        };
+        let restarted = match self.start_evaluator() {
+            Ok(_) => "a new one is running".to_string(),
+            Err(error) => format!("a new one could not be started: {error}"),
+        };
+        session_error(
+            "EvaluationProcess",
+            &format!(
+                "the evaluation process ended: {reason}; {restarted}; {lost}; functions, types and the cluster are still there\nhint: run the cells that define the lost variables again"
+            ),
+        )
+    }
+}
+
+impl Handle {
+    /// Interrupts the running cell. The first time its variables stay; the second kills the evaluation process.
+    pub fn interrupt(&self) {
+        let shared = &self.0;
+        let phase = *lock(&shared.phase);
+        match phase {
+            Phase::Idle => {}
+            Phase::Compiling => {
+                shared.n_interrupts.fetch_add(1, Ordering::SeqCst);
+                shared.cancel.cancel();
+            }
+            Phase::Running(cell) => {
+                let Some(evaluator) = lock(&shared.evaluator).clone() else { return };
+                if shared.n_interrupts.fetch_add(1, Ordering::SeqCst) > 0 {
+                    return evaluator.kill();
+                }
+                let _ = evaluator.send(&ToEval::Interrupt { cell });
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    thread::sleep(GRACE);
+                    if *lock(&shared.phase) == Phase::Running(cell) && shared.n_interrupts.load(Ordering::SeqCst) == 1 {
+                        let _ = evaluator.send(&ToEval::Abandon { cell });
+                    }
+                });
+            }
+        }
+    }
+
+    /// Whether a cell is being compiled or run.
+    pub fn is_busy(&self) -> bool {
+        *lock(&self.0.phase) != Phase::Idle
+    }
+
+    /// The names of variables and items in scope.
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.0.names).clone()
+    }
+}
+
+fn interrupted(detail: &str) -> CellError {
+    let plain = format!("interrupted: {detail}");
+    CellError { name: "Interrupted".to_string(), message: "interrupted".to_string(), styled: red(&plain), plain, place: None }
+}
+
+fn session_error(name: &str, message: &str) -> CellError {
+    let plain = format!("error: {message}");
+    let message = message.split("\nhint: ").next().unwrap_or(message).to_string();
+    CellError { name: name.to_string(), message, styled: red(&plain), plain, place: None }
+}
+
+/// The first line in red, as rustc does.
+fn red(text: &str) -> String {
+    let (first, rest) = text.split_once('\n').map_or((text, String::new()), |(first, rest)| (first, format!("\n{rest}")));
+    format!("\u{1b}[1;31m{first}\u{1b}[0m{rest}")
+}
+
+/// Where this session's files are, for tests and `:doctor`.
+impl Session {
+    pub fn folder(&self) -> &Path {
+        self.private.path()
+    }
+
+    pub fn cells_folder(&self) -> PathBuf {
+        self.compiler.folder().to_path_buf()
+    }
+}

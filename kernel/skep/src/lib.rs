@@ -1,0 +1,37 @@
+//! Skep, as a cell sees it: partitioned frames, a cluster, and the means to show them.
+//!
+//! In a notebook everything here is in scope already. In a Cargo project it is an ordinary library:
+//! `use skep::prelude::*;` and paste the cell into `main`.
+//!
+//! The crate is built as one dynamic library, so that every cell shares one copy of Polars, of the variables and of the
+//! connection to the cluster. It holds no logic of its own.
+
+pub use plotters;
+pub use serde;
+pub use serde_json;
+pub use skep_eval::{Bundle, Rich};
+pub use skep_frame::polars;
+pub use tokio;
+
+mod entry;
+
+/// What the generated code of a cell calls.
+#[doc(hidden)]
+pub mod cell {
+    pub use skep_eval::{cell::*, wire::Outcome};
+}
+
+/// Everything that a cell has in scope without imports.
+pub mod prelude {
+    pub use std::time::Duration;
+
+    pub use serde::{Deserialize, Serialize};
+    pub use skep_eval::{Bundle, Rich, clear_output, display, input, password, sleep};
+    pub use skep_frame::polars::{
+        self, df,
+        prelude::{
+            AnyValue, BooleanChunked, Column, DataFrame, DataType, Expr, Field, IntoLazy, LazyFrame, NamedFrom, PolarsError, PolarsResult, Schema, Series,
+            SortMultipleOptions, TimeUnit, col, lit, when,
+        },
+    };
+}

@@ -1,0 +1,74 @@
+//! Makes a home folder of what cargo built, apart from cargo's own: notebooks go on while a build runs.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use skep_cell::Toolchain;
+
+/// Crates that a cell can name in paths, beside `skep`.
+const EXTERNS: [&str; 5] = ["plotters", "polars", "serde", "serde_json", "tokio"];
+
+pub fn assemble(messages: &Path, home: &Path) -> anyhow::Result<()> {
+    let messages = fs::read_to_string(messages).with_context(|| format!("reading {}", messages.display()))?;
+    let (lib, deps) = (home.join("lib"), home.join("lib/deps"));
+    let _ = fs::remove_dir_all(&deps);
+    fs::create_dir_all(&deps)?;
+    fs::create_dir_all(home.join("bin"))?;
+    let mut externs = Vec::new();
+    let mut dylib = None;
+    for line in messages.lines() {
+        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+        if message["reason"] != "compiler-artifact" {
+            continue;
+        }
+        let name = message["target"]["name"].as_str().unwrap_or_default();
+        for file in message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str).map(Path::new) {
+            let extension = file.extension().unwrap_or_default();
+            if name == "skep" && extension == "so" {
+                dylib = Some(place(file, &lib)?);
+            } else if extension == "rlib" || extension == "so" {
+                let placed = place(file, &deps)?;
+                if extension == "rlib" && EXTERNS.contains(&name) {
+                    externs.push((name.to_string(), placed));
+                }
+            }
+        }
+    }
+    let dylib = dylib.context("cargo's messages name no libskep.so")?;
+    ensure!(externs.len() == EXTERNS.len(), "cargo's messages lack one of {EXTERNS:?}: {externs:?}");
+    for entry in fs::read_dir(ask_rustc("target-libdir")?)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("libstd-") && !name.ends_with(".rlib") && !name.ends_with(".rmeta") {
+            place(&entry.path(), &lib)?;
+        }
+    }
+    place(&std::env::current_exe()?, &home.join("bin"))?;
+    let toolchain = Toolchain { rustc: ask_rustc("sysroot")?.join("bin/rustc"), dylib, deps, externs };
+    fs::write(home.join("toolchain.json"), serde_json::to_string_pretty(&toolchain)?)?;
+    Ok(())
+}
+
+fn ask_rustc(what: &str) -> anyhow::Result<PathBuf> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(&rustc).args(["--print", what]).output().with_context(|| format!("running {}", rustc.to_string_lossy()))?;
+    ensure!(output.status.success(), "`rustc --print {what}` failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+/// A hard link where the file system allows it: the crates take 2 GB. Never written in place, since processes map the old.
+fn place(file: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+    let target = folder.join(file.file_name().context("invariant: artifacts are files")?);
+    let fresh = target.with_extension("new");
+    let _ = fs::remove_file(&fresh);
+    let linked: io::Result<()> = fs::hard_link(file, &fresh).or_else(|_| fs::copy(file, &fresh).map(drop));
+    linked.with_context(|| format!("placing {}", target.display()))?;
+    // `rename` does nothing when both names are one file already.
+    fs::rename(&fresh, &target)?;
+    let _ = fs::remove_file(&fresh);
+    Ok(target)
+}

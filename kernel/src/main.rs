@@ -1,0 +1,49 @@
+//! The `skep` binary: every process of Skep is one of its commands.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+mod assemble;
+mod child;
+mod script;
+
+#[derive(Parser)]
+#[command(name = "skep", version, about = "A Rust notebook with a cluster inside.", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the cells of a Rust script, separated by lines of `// %%`; `-` reads standard input.
+    Run { file: PathBuf },
+    /// Internal: an evaluation process for the session at this socket.
+    #[command(hide = true)]
+    Eval { socket: PathBuf },
+    /// Internal: assemble a home folder from what cargo built.
+    #[command(hide = true)]
+    Assemble {
+        /// Cargo's messages (`--message-format=json`) from building libskep.so.
+        #[arg(long)]
+        messages: PathBuf,
+        #[arg(long)]
+        home: PathBuf,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run { file } => script::run(&file),
+        Command::Eval { socket } => child::eval(&socket),
+        Command::Assemble { messages, home } => assemble::assemble(&messages, &home).map(|()| 0),
+    };
+    match result {
+        Ok(code) => std::process::ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
