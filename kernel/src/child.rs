@@ -11,6 +11,10 @@ pub fn eval(socket: &Path) -> anyhow::Result<u8> {
     enter(c"skep_eval_main", socket)
 }
 
+pub fn worker(scheduler: &Path) -> anyhow::Result<u8> {
+    enter(c"skep_worker_main", scheduler)
+}
+
 /// Calls an entry point of `libskep.so` with a socket's path. The entry never returns.
 fn enter(entry: &std::ffi::CStr, socket: &Path) -> anyhow::Result<u8> {
     let home = Home::locate()?;

@@ -22,6 +22,9 @@ enum Command {
     /// Internal: an evaluation process for the session at this socket.
     #[command(hide = true)]
     Eval { socket: PathBuf },
+    /// Internal: a worker process for the scheduler at this socket.
+    #[command(hide = true)]
+    Worker { scheduler: PathBuf },
     /// Internal: assemble a home folder from what cargo built.
     #[command(hide = true)]
     Assemble {
@@ -37,6 +40,7 @@ fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Run { file } => script::run(&file),
         Command::Eval { socket } => child::eval(&socket),
+        Command::Worker { scheduler } => child::worker(&scheduler),
         Command::Assemble { messages, home } => assemble::assemble(&messages, &home).map(|()| 0),
     };
     match result {

@@ -15,4 +15,4 @@ pub use compile::{Cancel, Compiler, Failure, Optimise, Toolchain};
 pub use names::{KnownNames, mentions_type};
 pub use parse::{Completeness, completeness};
 pub use program::{Compiled, Notebook, Prepared, Variable};
-pub use report::{CellError, Place};
+pub use report::{CellError, Place, in_cells};

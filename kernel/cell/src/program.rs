@@ -58,7 +58,8 @@ pub struct Notebook {
     spliced: BTreeMap<String, Spliced>,
     /// Why a variable is no longer here.
     gone: BTreeMap<String, String>,
-    written: HashMap<String, String>,
+    /// Texts of each cell's items, by version.
+    items_versions: HashMap<u32, Vec<String>>,
 }
 
 /// A cell that is ready to be compiled.
@@ -124,7 +125,7 @@ impl Notebook {
             texts: BTreeMap::new(),
             spliced: BTreeMap::new(),
             gone: BTreeMap::new(),
-            written: HashMap::new(),
+            items_versions: HashMap::new(),
         }
     }
 
@@ -277,9 +278,8 @@ impl Notebook {
         // A macro is visible below its definition only, so cells come in the order of their numbers.
         let mut includes = String::new();
         for (cell, definitions) in by_cell {
-            let file = format!("cell-{cell}.items.rs");
             let spliced = items_text(&self.texts[&cell], cell, &definitions);
-            self.put_file(compiler, &file, &spliced.text)?;
+            let file = self.put_items(compiler, cell, &spliced.text)?;
             self.spliced.insert(file.clone(), spliced);
             includes.push_str(&format!("include!(\"{file}\"); "));
         }
@@ -289,13 +289,20 @@ impl Notebook {
         Ok(())
     }
 
-    fn put_file(&mut self, compiler: &Compiler, file: &str, text: &str) -> io::Result<()> {
-        if self.written.get(file).is_some_and(|before| before == text) {
-            return Ok(());
+    /// A text that changes gets a new file: the optimised build of an earlier cell may still have to read the old one.
+    fn put_items(&mut self, compiler: &Compiler, cell: u32, text: &str) -> io::Result<String> {
+        let versions = self.items_versions.entry(cell).or_default();
+        let version = versions.iter().position(|known| known == text).unwrap_or(versions.len());
+        let file = if version == 0 { format!("cell-{cell}.items.rs") } else { format!("cell-{cell}.items-{version}.rs") };
+        if version == versions.len() {
+            versions.push(text.to_string());
+            fs::write(compiler.folder().join(&file), text)?;
         }
-        fs::write(compiler.folder().join(file), text)?;
-        self.written.insert(file.to_string(), text.to_string());
-        Ok(())
+        Ok(file)
+    }
+
+    fn put_file(&self, compiler: &Compiler, file: &str, text: &str) -> io::Result<()> {
+        fs::write(compiler.folder().join(file), text)
     }
 
     fn root_text(&mut self, compiler: &Compiler, prepared: &mut Prepared, scope: &str) -> io::Result<Spliced> {
@@ -305,7 +312,7 @@ impl Notebook {
         );
         prologue.push_str(&format!("#[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ ", prepared.entry()));
         prologue.push_str(&self.carried(compiler, prepared)?);
-        prologue.push_str("let __skep_outcome = ::skep::cell::run(|| -> ::std::result::Result<(), ::skep::cell::Error> { use ::skep::cell::{ShowRich as _, ShowDebug as _, ShowNothing as _}; ");
+        prologue.push_str("let __skep_outcome = ::skep::cell::run(|| -> ::std::result::Result<(), ::skep::cell::Error> { use ::skep::cell::shows::*; ");
         let parsed = &prepared.parsed;
         if parsed.has_await {
             prologue.push_str("::skep::cell::block_on(async { ");
@@ -313,7 +320,7 @@ impl Notebook {
         let mut inserts: Vec<(usize, &str)> = vec![(0, &prologue)];
         inserts.extend(parsed.polls.iter().map(|at| (*at, " skep_poll!();")));
         if let Some(tail) = &parsed.tail {
-            inserts.push((tail.start, "(&&&::skep::cell::Show(&("));
+            inserts.push((tail.start, "(&&&&::skep::cell::Show(&("));
             inserts.push((tail.end, "))).show();"));
         }
         inserts.sort_by_key(|(at, _)| *at);

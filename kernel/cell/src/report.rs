@@ -95,11 +95,45 @@ pub(crate) struct Sources<'n> {
     pub spliced: &'n BTreeMap<String, Spliced>,
 }
 
-/// `cell-3.rs` and `cell-3.items.rs` are cell 3.
+/// `cell-3.rs`, `cell-3.items.rs` and `cell-3.items-2.rs` are cell 3.
 pub(crate) fn cell_of(file: &str) -> Option<u32> {
-    let name = file.rsplit('/').next()?.strip_prefix("cell-")?;
-    let name = name.strip_suffix(".items.rs").or_else(|| name.strip_suffix(".rs"))?;
-    name.parse().ok()
+    let name = file.rsplit('/').next()?.strip_prefix("cell-")?.strip_suffix(".rs")?;
+    name.split('.').next()?.parse().ok()
+}
+
+/// Says `cell 3, line 2` where a text names a generated file and a line in it: errors of tasks do.
+pub fn in_cells(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("cell-") {
+        let (before, found) = rest.split_at(at);
+        out.push_str(before);
+        let end = found.find(".rs:").map(|end| end + 3);
+        let place = end.and_then(|end| Some((cell_of(&found[..end])?, end)));
+        let Some((cell, end)) = place else {
+            out.push_str("cell-");
+            rest = &found["cell-".len()..];
+            continue;
+        };
+        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).count();
+        let n_line = digits(&found[end + 1..]);
+        let line = &found[end + 1..end + 1 + n_line];
+        out.push_str(&format!("cell {cell}, line {line}"));
+        rest = &found[end + 1 + n_line..];
+        if let Some(column) = rest.strip_prefix(':')
+            && digits(column) > 0
+        {
+            rest = &column[digits(column)..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[test]
+fn places_in_generated_files_become_cells() {
+    let text = "task `f` panicked at cell-3.items-1.rs:2:14 on worker-1: cell-x at cell-12.rs:7";
+    assert_eq!(in_cells(text), "task `f` panicked at cell 3, line 2 on worker-1: cell-x at cell 12, line 7");
 }
 
 impl Sources<'_> {

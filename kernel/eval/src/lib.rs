@@ -12,6 +12,6 @@ mod store;
 pub mod wire;
 
 pub use interrupt::{Interrupted, interrupted, on_interrupt, poll, sleep};
-pub use process::{DisplayHandle, clear_output, code_needed, display, input, password, serve};
-pub use show::{Rich, Shown};
-pub use skep_render::Bundle;
+pub use process::{DisplayHandle, clear_output, code_needed, display, input, password, result, serve};
+pub use show::Shown;
+pub use skep_render::{Bundle, Rich};

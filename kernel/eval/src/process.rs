@@ -189,7 +189,8 @@ fn send_in_order(message: &FromEval) -> bool {
     send(message)
 }
 
-pub(crate) fn result(bundle: Bundle) {
+/// Shows the value of a cell's last expression.
+pub fn result(bundle: Bundle) {
     send_in_order(&FromEval::Result { bundle });
 }
 
@@ -214,7 +215,7 @@ pub struct DisplayHandle {
 
 impl DisplayHandle {
     /// Replaces what this handle shows.
-    pub fn update<T: Shown>(&self, value: T) {
+    pub fn update<Kind, T: Shown<Kind>>(&self, value: T) {
         let bundle = value.shown();
         if !send_in_order(&FromEval::UpdateDisplay { id: self.id.clone(), bundle: bundle.clone() }) {
             println!("{}", bundle.plain());
@@ -223,7 +224,7 @@ impl DisplayHandle {
 }
 
 /// Shows a value now, in the middle of a cell. Outside a notebook its text is printed.
-pub fn display<T: Shown>(value: T) -> DisplayHandle {
+pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = format!("skep-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let bundle = value.shown();

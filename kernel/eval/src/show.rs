@@ -1,27 +1,11 @@
 //! Showing the tail expression of a cell by the richest renderer that its type has.
 //!
-//! A cell ends with `(&&&Show(&(tail))).show()`. Method lookup tries the impls in order of references: [`Rich`], else
-//! `Debug`, else nothing. One compilation serves all three, and the tail is borrowed, not moved.
+//! A cell ends with `(&&&&Show(&(tail))).show()`. Method lookup tries the impls in order of references: one that another
+//! crate adds for types that are not its own (`&&&Show`), [`Rich`], `Debug`, nothing. One compilation serves all three, and the tail is borrowed, not moved.
 
 use std::fmt::Debug;
 
-use skep_render::Bundle;
-
-/// A value that knows how to show itself in a notebook and in a terminal.
-///
-/// ```
-/// use skep_eval::{Bundle, Rich};
-/// struct Celsius(f64);
-/// impl Rich for Celsius {
-///     fn bundle(&self) -> Bundle {
-///         Bundle::text(format!("{} °C", self.0)).with_html(format!("<b>{}</b> °C", self.0))
-///     }
-/// }
-/// assert_eq!(Celsius(21.5).bundle().plain(), "21.5 °C");
-/// ```
-pub trait Rich {
-    fn bundle(&self) -> Bundle;
-}
+use skep_render::{Bundle, Rich};
 
 pub struct Show<'a, T: ?Sized>(pub &'a T);
 
@@ -77,42 +61,35 @@ fn is_flat<T: Debug>(value: &T) -> bool {
 }
 
 /// What [`crate::display`] accepts: rich values, text, numbers, and lists of anything that has `Debug`.
-pub trait Shown {
+///
+/// `Kind` keeps the ways apart, so that another crate can add one for a type that is not its own.
+pub trait Shown<Kind> {
     fn shown(&self) -> Bundle;
 }
 
-impl<T: Rich> Shown for T {
+/// Tells rich values from text, for [`Shown`].
+pub struct ByRich;
+
+impl<T: Rich> Shown<ByRich> for T {
     fn shown(&self) -> Bundle {
         self.bundle()
     }
 }
 
-impl<T: Rich> Rich for &T {
-    fn bundle(&self) -> Bundle {
-        (**self).bundle()
-    }
-}
-
-impl Rich for Bundle {
-    fn bundle(&self) -> Bundle {
-        self.clone()
-    }
-}
-
-impl<T: Debug> Shown for Vec<T> {
+impl<T: Debug> Shown<()> for Vec<T> {
     fn shown(&self) -> Bundle {
         debug_bundle(self).unwrap_or_default()
     }
 }
 
-impl<T: Debug> Shown for Option<T> {
+impl<T: Debug> Shown<()> for Option<T> {
     fn shown(&self) -> Bundle {
         debug_bundle(self).unwrap_or_default()
     }
 }
 
 macro_rules! shown_as_text {
-    ($($t:ty)*) => { $(impl Shown for $t {
+    ($($t:ty)*) => { $(impl Shown<()> for $t {
         fn shown(&self) -> Bundle {
             Bundle::text(self.to_string())
         }

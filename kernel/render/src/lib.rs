@@ -5,9 +5,15 @@
 //! cap on size.
 
 mod bundle;
+pub mod card;
 mod escape;
+pub mod graph;
+pub mod progress;
+mod rich;
+pub mod table;
 mod units;
 
 pub use bundle::Bundle;
 pub use escape::escape;
+pub use rich::Rich;
 pub use units::{bytes, count, duration, plural};

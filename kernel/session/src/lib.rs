@@ -4,6 +4,7 @@
 
 mod evaluator;
 mod home;
+mod progress;
 mod scope;
 mod session;
 

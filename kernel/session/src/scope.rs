@@ -11,6 +11,9 @@ const TYPES: &[(&str, &str)] = &[
     ("polars_core::frame::column::Column", "::skep::polars::prelude::Column"),
     ("polars_core::series::Series", "::skep::polars::prelude::Series"),
     ("polars_core::datatypes::dtype::DataType", "::skep::polars::prelude::DataType"),
+    ("skep_cluster::cluster::Cluster", "::skep::Cluster"),
+    ("skep_cluster::cluster::Remote", "::skep::Remote"),
+    ("skep_cluster::delayed::Delayed", "::skep::Delayed"),
     ("polars_lazy::frame::LazyFrame", "::skep::polars::prelude::LazyFrame"),
     ("polars_plan::dsl::expr::Expr", "::skep::polars::prelude::Expr"),
 ];

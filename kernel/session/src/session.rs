@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -11,10 +12,11 @@ use std::{
     time::Duration,
 };
 
-use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook};
+use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook, Optimise};
+use skep_cluster::host::Host;
 use skep_eval::wire::{Location, Outcome, ToEval};
 
-use crate::{Evaluator, Face, Home, Output, evaluator::Report, home::Private, scope};
+use crate::{Evaluator, Face, Home, Output, evaluator::Report, home::Private, progress::{Serial, Tracker}, scope};
 
 /// After an interrupt a cell has this long to reach a safe point; then it is given up and its thread goes on alone.
 const GRACE: Duration = Duration::from_millis(900);
@@ -32,7 +34,9 @@ pub struct Session {
     notebook: Notebook,
     compiler: Arc<Compiler>,
     shared: Arc<Shared>,
-    face: Arc<dyn Face>,
+    face: Arc<Serial>,
+    progress: Arc<Tracker>,
+    host: Arc<Host>,
     next_cell: u32,
     /// Last: removed when everything that uses it is gone.
     private: Private,
@@ -76,8 +80,13 @@ impl Session {
             n_interrupts: AtomicU32::new(0),
             names: Mutex::new(Vec::new()),
         });
+        let face = Arc::new(Serial { face, lock: Mutex::new(()) });
+        let progress = Arc::new(Tracker::new(face.clone())?);
+        let subscriber = progress.clone();
+        let command = worker_command(&home);
+        let host = Arc::new(Host::start(private.path(), command, Box::new(move |events| subscriber.on_events(events)))?);
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
-        let mut session = Session { home, notebook, compiler, shared, face, next_cell: 1, private };
+        let mut session = Session { home, notebook, compiler, shared, face, progress, host, next_cell: 1, private };
         session.start_evaluator()?;
         Ok(session)
     }
@@ -87,7 +96,8 @@ impl Session {
     }
 
     fn start_evaluator(&mut self) -> io::Result<Arc<Evaluator>> {
-        let code_needed = Arc::new(|_library: String| {});
+        let (compiler, host) = (self.compiler.clone(), self.host.clone());
+        let code_needed = Arc::new(move |library: String| optimise(library, compiler.clone(), host.clone()));
         let evaluator = Evaluator::start(&self.home, self.private.path(), self.face.clone(), code_needed)?;
         let evaluator = Arc::new(evaluator);
         *lock(&self.shared.evaluator) = Some(evaluator.clone());
@@ -117,7 +127,9 @@ impl Session {
             return Err(interrupted("nothing was run; variables are as before"));
         }
         *lock(&self.shared.phase) = Phase::Running(cell);
+        self.progress.begin(cell);
         let report = evaluator.run(cell, &compiled.library, &compiled.entry);
+        self.progress.end();
         match report {
             Report::Died(reason) => Err(self.on_death(&reason)),
             Report::Ended { outcome, variables, .. } => {
@@ -170,9 +182,10 @@ impl Session {
 
     /// An error at run time, with the user's line.
     fn failed(&self, name: &str, message: &str, at: Option<Location>) -> CellError {
+        let message = skep_cell::in_cells(message);
         let place = at.as_ref().and_then(|at| self.notebook.place(&at.file, at.line, at.column));
         let what = if name == "Panic" { "panicked" } else { "failed" };
-        let (message, hint) = message.split_once("\nhint: ").map_or((message, None), |(message, hint)| (message, Some(hint)));
+        let (message, hint) = message.split_once("\nhint: ").map_or((message.as_str(), None), |(message, hint)| (message, Some(hint)));
         let mut plain = match (&place, &at) {
             (Some(place), _) => {
                 let line = self.notebook.line(place).unwrap_or_default();
@@ -207,6 +220,35 @@ impl Session {
             ),
         )
     }
+}
+
+/// Builds a cell's library again as workers want it: at release speed. Its cell runs meanwhile, and its tasks wait.
+fn optimise(library: String, compiler: Arc<Compiler>, host: Arc<Host>) {
+    thread::spawn(move || {
+        let path = PathBuf::from(&library);
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.strip_prefix("lib")).unwrap_or_default().to_string();
+        let cell = stem.strip_prefix("cell-").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let built = match compiler.compile(&format!("{stem}.rs"), cell, Optimise::Release) {
+            Ok(built) => built,
+            // The plain build runs too, slower.
+            Err(_) => path,
+        };
+        if let Ok(code) = skep_cluster::code_id(&library) {
+            host.code_ready(code, &built);
+        }
+    });
+}
+
+/// Workers are this program again; Polars inside them uses the worker's threads, no more.
+fn worker_command(home: &Home) -> skep_cluster::host::WorkerCommand {
+    let (executable, libraries) = (home.executable(), home.library_folder());
+    Box::new(move |spec, socket| {
+        let mut command = Command::new(&executable);
+        command.arg("worker").arg(socket).env("LD_LIBRARY_PATH", &libraries);
+        command.env("SKEP_WORKER_THREADS", spec.threads.to_string()).env("SKEP_WORKER_MEMORY", spec.memory_limit.to_string());
+        command.env("POLARS_MAX_THREADS", spec.threads.to_string());
+        command
+    })
 }
 
 impl Handle {

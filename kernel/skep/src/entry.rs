@@ -11,10 +11,51 @@ pub unsafe extern "C" fn skep_eval_main(path: *const libc::c_char) -> ! {
     // SAFETY: the caller passes a C string.
     let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_string_lossy().into_owned();
     match std::os::unix::net::UnixStream::connect(&path) {
-        Ok(stream) => skep_eval::serve(stream.into_raw_fd()),
+        Ok(stream) => {
+            join_notebook();
+            skep_eval::serve(stream.into_raw_fd())
+        }
         Err(error) => {
             eprintln!("error: the session at {path} could not be reached: {error}");
             std::process::exit(1)
         }
     }
+}
+
+/// Runs a worker for the scheduler at the socket `path`; threads and memory limit are in the environment. Never returns.
+///
+/// # Safety
+/// `path` points to a NUL-terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
+    // SAFETY: the caller passes a C string.
+    let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_string_lossy().into_owned();
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let options = skep_cluster::serve::WorkerOptions {
+        scheduler: path.into(),
+        threads: number("SKEP_WORKER_THREADS").unwrap_or(1) as u32,
+        memory_limit: number("SKEP_WORKER_MEMORY").unwrap_or(0),
+    };
+    let code = match skep_cluster::serve::run_worker(&options) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("worker {}: {error}", std::process::id());
+            1
+        }
+    };
+    // SAFETY: tasks may still run in other threads; nothing of theirs is wanted.
+    unsafe { libc::_exit(code) }
+}
+
+/// Cells' waits end when the cell is interrupted, and their functions are built anew for speed.
+fn join_notebook() {
+    skep_cluster::set_hooks(skep_cluster::Hooks {
+        interrupted: Some(skep_eval::interrupted),
+        stop: Some(skep_eval::poll),
+        code_needed: Some(|library| {
+            let is_cell = std::path::Path::new(library).file_name().is_some_and(|name| name.to_string_lossy().starts_with("libcell-"));
+            is_cell && skep_eval::code_needed(library)
+        }),
+    });
+    skep_eval::on_interrupt(skep_cluster::wake_waits);
 }

@@ -9,6 +9,7 @@
 pub use plotters;
 pub use serde;
 pub use serde_json;
+pub use skep_cluster::{Cluster, Delayed, Remote};
 pub use skep_eval::{Bundle, Rich};
 pub use skep_frame::polars;
 pub use tokio;
@@ -18,7 +19,23 @@ mod entry;
 /// What the generated code of a cell calls.
 #[doc(hidden)]
 pub mod cell {
-    pub use skep_eval::{cell::*, wire::Outcome};
+    pub use skep_eval::{
+        cell::{Error, Show, block_on, infer, keeps_old, poll, put, restore, run, take},
+        wire::Outcome,
+    };
+
+    /// The ways to show a tail expression, richest first by the number of references they take.
+    pub mod shows {
+        pub use skep_eval::show::{ShowDebug as _, ShowNothing as _, ShowRich as _};
+    }
+}
+
+/// `delayed!(f(a, b))`: the call as a node of a graph. Arguments are values, handles, or delayed calls.
+#[macro_export]
+macro_rules! delayed {
+    ($f:ident ( $($arg:expr),* $(,)? )) => { $crate::Delayed::call($f, ($($arg),*)) };
+    ($f:path => $($arg:expr),*) => { $crate::Delayed::call($f, ($($arg),*)) };
+    ($($path:ident)::+ ( $($arg:expr),* $(,)? )) => { $crate::Delayed::call($($path)::+, ($($arg),*)) };
 }
 
 /// Everything that a cell has in scope without imports.
@@ -26,6 +43,8 @@ pub mod prelude {
     pub use std::time::Duration;
 
     pub use serde::{Deserialize, Serialize};
+    pub use crate::delayed;
+    pub use skep_cluster::{Cluster, Delayed, Remote};
     pub use skep_eval::{Bundle, Rich, clear_output, display, input, password, sleep};
     pub use skep_frame::polars::{
         self, df,

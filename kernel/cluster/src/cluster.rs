@@ -1,0 +1,391 @@
+//! `Cluster` and `Remote`: what a cell holds.
+
+use std::{
+    marker::PhantomData,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    Error, IntoArg, Key, Result, TaskFn, TaskValue, WorkerId,
+    client::{self, Client, Status},
+    delayed::{Delayed, Graph, Node},
+    message::{Arg, ClusterInfo, ClusterSpec},
+    value,
+};
+
+/// A running cluster. Cheap to clone; the workers live as long as the notebook.
+///
+/// ```no_run
+/// # use skep_cluster::Cluster;
+/// fn inc(x: i64) -> i64 { x + 1 }
+/// let cluster = Cluster::local().workers(2).start()?;
+/// let a = cluster.submit(inc, 1);
+/// assert_eq!(a.gather()?, 2);
+/// # Ok::<(), skep_cluster::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Cluster {
+    client: Arc<Client>,
+    spec: ClusterSpec,
+    is_impure: bool,
+}
+
+/// What a local cluster shall be; see [`Cluster::local`].
+#[derive(Clone, Debug)]
+#[must_use = "a cluster starts with `.start()?`"]
+pub struct ClusterBuilder {
+    workers: Option<usize>,
+    threads: Option<usize>,
+    memory_limit: Option<u64>,
+}
+
+impl Cluster {
+    /// A cluster of worker processes on this machine. By default one worker for each core, with one thread.
+    pub fn local() -> ClusterBuilder {
+        ClusterBuilder { workers: None, threads: None, memory_limit: None }
+    }
+
+    /// The cluster that was started last in this program.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn current() -> Result<Cluster> {
+        let client = client::current().ok_or_else(|| Error::Start("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first".into()))?;
+        let info = client.info()?;
+        let first = info.workers.first();
+        let spec = ClusterSpec { workers: info.workers.len() as u32, threads: first.map_or(1, |w| w.threads), memory_limit: first.map_or(0, |w| w.memory_limit) };
+        Ok(Cluster { client, spec, is_impure: false })
+    }
+
+    /// Calls `f` on a worker. `args` is a tuple of values and handles; one argument stands alone.
+    ///
+    /// The result stays on its worker until it is gathered, and is freed with its last handle. The same function with the
+    /// same arguments is the same task: see [`Cluster::impure`]. A function that returns a `Result` whose error cannot
+    /// travel fails the task with that error.
+    pub fn submit<F, Kind, In>(&self, f: F, args: In) -> Remote<F::Output>
+    where
+        F: TaskFn<Kind, In>,
+        F::Output: TaskValue,
+    {
+        let _ = f;
+        match self.node::<F, Kind, In>(args) {
+            Ok((node, graph)) => self.submit_node(&node, graph),
+            Err(error) => Remote::failed(error),
+        }
+    }
+
+    /// Calls `f` once for each item, as one batch.
+    pub fn map<F, Kind, In>(&self, f: F, items: impl IntoIterator<Item = In>) -> Vec<Remote<F::Output>>
+    where
+        F: TaskFn<Kind, In>,
+        F::Output: TaskValue,
+    {
+        let _ = f;
+        let mut graph = Graph::default();
+        let located = match graph.locate::<F, Kind, In>() {
+            Ok(located) => located,
+            Err(error) => return items.into_iter().map(|_| Remote::failed(error.clone())).collect(),
+        };
+        let nodes: Vec<Result<Arc<Node>>> = items.into_iter().map(|item| F::args(item, &mut graph).map(|args| graph.add(&located, args, self.is_impure))).collect();
+        let keys: Vec<Key> = nodes.iter().flatten().map(|node| node.key()).collect();
+        let submitted = graph.submit(&self.client, &keys);
+        let remote = |node: Result<Arc<Node>>| match (&submitted, node) {
+            (Ok(()), Ok(node)) => Remote::held(self.client.clone(), node.key(), node.name()),
+            (Err(error), _) => Remote::failed(error.clone()),
+            (_, Err(error)) => Remote::failed(error),
+        };
+        nodes.into_iter().map(remote).collect()
+    }
+
+    /// Waits for the values of many handles and brings them here, in order.
+    ///
+    /// # Errors
+    /// The first task that failed, the cluster being gone, or an interrupt.
+    pub fn gather<'r, T: TaskValue>(&self, handles: impl IntoIterator<Item = &'r Remote<T>>) -> Result<Vec<T>> {
+        let handles: Vec<&Remote<T>> = handles.into_iter().collect();
+        let keys: Vec<Key> = handles.iter().filter_map(|handle| handle.key()).collect();
+        if let Some(error) = handles.iter().find_map(|handle| handle.error.clone()) {
+            return Err(error);
+        }
+        self.client.wait(&keys)?;
+        handles.into_iter().map(Remote::gather).collect()
+    }
+
+    /// The same cluster, but every call runs anew: for functions whose result depends on more than their arguments.
+    #[must_use]
+    pub fn impure(&self) -> Cluster {
+        Cluster { is_impure: true, ..self.clone() }
+    }
+
+    /// Workers, threads and memory as they are now.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn info(&self) -> Result<ClusterInfo> {
+        self.client.info()
+    }
+
+    pub fn spec(&self) -> &ClusterSpec {
+        &self.spec
+    }
+
+    /// Kills a worker process, for teaching: its values are made again, and it is replaced.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn kill_worker(&self, worker: u32) -> Result<()> {
+        self.client.kill_worker(WorkerId(worker))
+    }
+
+    /// Ends the workers; their values are lost.
+    ///
+    /// # Errors
+    /// When the scheduler is gone already.
+    pub fn shutdown(&self) -> Result<()> {
+        self.client.shutdown()
+    }
+
+    fn node<F: TaskFn<Kind, In>, Kind, In>(&self, args: In) -> Result<(Arc<Node>, Graph)> {
+        let mut graph = Graph::default();
+        let located = graph.locate::<F, Kind, In>()?;
+        let args = F::args(args, &mut graph)?;
+        let node = graph.add(&located, args, self.is_impure);
+        Ok((node, graph))
+    }
+
+    pub(crate) fn submit_node<T: TaskValue>(&self, node: &Arc<Node>, graph: Graph) -> Remote<T> {
+        match graph.submit(&self.client, &[node.key()]) {
+            Ok(()) => Remote::held(self.client.clone(), node.key(), node.name()),
+            Err(error) => Remote::failed(error),
+        }
+    }
+
+    /// Submits the graph of a delayed value, and holds its result on the cluster.
+    pub fn compute<T: TaskValue>(&self, delayed: &Delayed<T>) -> Remote<T> {
+        self.submit_node(delayed.node(), delayed.graph_of())
+    }
+}
+
+impl ClusterBuilder {
+    /// Worker processes, at least one.
+    pub fn workers(mut self, n: usize) -> Self {
+        self.workers = Some(n);
+        self
+    }
+
+    /// Threads of each worker: tasks it runs at once.
+    pub fn threads(mut self, n: usize) -> Self {
+        self.threads = Some(n);
+        self
+    }
+
+    /// Memory of each worker, as bytes or as text like `"2 GB"`. A worker that goes over it is restarted, and says so.
+    pub fn memory_limit(mut self, limit: impl IntoBytes) -> Self {
+        self.memory_limit = Some(limit.into_bytes());
+        self
+    }
+
+    /// Starts the workers. Run again with the same numbers, it finds the cluster as it is.
+    ///
+    /// # Errors
+    /// When numbers make no sense, or the workers do not come up.
+    pub fn start(self) -> Result<Cluster> {
+        let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = self.workers.unwrap_or(n_cores);
+        let threads = self.threads.unwrap_or_else(|| (n_cores / workers.max(1)).max(1));
+        if workers == 0 || threads == 0 || workers > 1024 || threads > 1024 {
+            return Err(Error::Start(format!("{workers} workers of {threads} threads\nhint: ask for 1 to 1024 of each")));
+        }
+        let memory_limit = match self.memory_limit {
+            Some(u64::MAX) => return Err(Error::Start("the memory limit is no size\nhint: write it like `\"512 MB\"` or `\"2 GiB\"`".into())),
+            Some(limit) if limit < 64 << 20 => return Err(Error::Start("a worker needs a memory limit of at least 64 MiB".into())),
+            limit => limit.unwrap_or(0),
+        };
+        let spec = ClusterSpec { workers: workers as u32, threads: threads as u32, memory_limit };
+        let socket = scheduler_socket()?;
+        let connect = |socket: &Path| Client::connect(socket).map_err(|error| Error::Disconnected(error.to_string()));
+        let client = client::current().map_or_else(|| connect(&socket), Ok)?;
+        client.launch(spec.clone())?;
+        client::set_current(client.clone());
+        Ok(Cluster { client, spec, is_impure: false })
+    }
+}
+
+/// The hosting notebook says where its scheduler is.
+fn scheduler_socket() -> Result<PathBuf> {
+    let folder = std::env::var_os("SKEP_RUN").ok_or_else(|| {
+        Error::Start("no notebook hosts this program, and a cluster inside a plain program is not there yet\nhint: run it in Jupyter or with `skep run FILE`".into())
+    })?;
+    Ok(Path::new(&folder).join("scheduler.sock"))
+}
+
+/// A size in bytes, or as text with a unit.
+pub trait IntoBytes {
+    #[doc(hidden)]
+    fn into_bytes(self) -> u64;
+}
+
+impl IntoBytes for u64 {
+    fn into_bytes(self) -> u64 {
+        self
+    }
+}
+
+impl IntoBytes for i32 {
+    fn into_bytes(self) -> u64 {
+        u64::try_from(self).unwrap_or(0)
+    }
+}
+
+impl IntoBytes for &str {
+    /// `u64::MAX` for what cannot be read; `start` refuses it.
+    fn into_bytes(self) -> u64 {
+        let text = self.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            "kib" => 1024.0,
+            "mib" => 1024.0 * 1024.0,
+            "gib" => 1024.0 * 1024.0 * 1024.0,
+            _ => return u64::MAX,
+        };
+        number.parse::<f64>().map_or(u64::MAX, |n| (n * factor) as u64)
+    }
+}
+
+/// The handle of a value that is, or will be, on the cluster.
+///
+/// A handle is an argument wherever its value is one; data moves from worker to worker. The value is freed when the last
+/// handle is dropped and no task needs it.
+pub struct Remote<T> {
+    inner: Option<Arc<Held>>,
+    error: Option<Error>,
+    value: PhantomData<fn() -> T>,
+}
+
+struct Held {
+    client: Arc<Client>,
+    key: Key,
+    name: Arc<str>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.client.release(self.key);
+    }
+}
+
+impl<T> Clone for Remote<T> {
+    fn clone(&self) -> Self {
+        Remote { inner: self.inner.clone(), error: self.error.clone(), value: PhantomData }
+    }
+}
+
+impl<T> Remote<T> {
+    fn held(client: Arc<Client>, key: Key, name: Arc<str>) -> Remote<T> {
+        Remote { inner: Some(Arc::new(Held { client, key, name })), error: None, value: PhantomData }
+    }
+
+    fn failed(error: Error) -> Remote<T> {
+        Remote { inner: None, error: Some(error), value: PhantomData }
+    }
+
+    /// Names the task; `None` if it could not be submitted.
+    pub fn key(&self) -> Option<Key> {
+        self.inner.as_ref().map(|held| held.key)
+    }
+
+    /// The function's name.
+    pub fn name(&self) -> &str {
+        self.inner.as_ref().map_or("?", |held| &held.name)
+    }
+
+    pub fn is_done(&self) -> bool {
+        matches!(self.status(), Some(Status::Done { .. }))
+    }
+
+    pub(crate) fn status(&self) -> Option<Status> {
+        match (&self.inner, &self.error) {
+            (Some(held), _) => held.client.status(held.key),
+            (None, Some(error)) => Some(Status::Failed(error.clone())),
+            (None, None) => None,
+        }
+    }
+
+    /// Where the value is: pending, done (worker, size, time) or failed, in one line.
+    pub fn state(&self) -> (&'static str, String) {
+        match self.status() {
+            Some(Status::Pending) | None => ("pending", String::new()),
+            Some(Status::Done { n_bytes, worker, duration_us, .. }) => {
+                ("done", format!("{} on {worker}, {}", skep_render::bytes(n_bytes), skep_render::duration(Duration::from_micros(duration_us))))
+            }
+            Some(Status::Failed(error)) => ("failed", error.to_string()),
+        }
+    }
+
+    pub(crate) fn add_to(&self, graph: &mut Graph) -> Result<Arg> {
+        match (&self.inner, &self.error) {
+            (Some(held), _) => {
+                graph.keep(Box::new(held.clone()));
+                graph.note_remote(held.key, &held.name, self.state().0);
+                Ok(Arg::Task(held.key))
+            }
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => Err(Error::Disconnected("the handle is empty".into())),
+        }
+    }
+}
+
+impl<T: TaskValue> Remote<T> {
+    /// Waits for the value and brings it here.
+    ///
+    /// # Errors
+    /// The task's own error with its place and worker, the cluster being gone, or an interrupt, which cancels the task.
+    pub fn gather(&self) -> Result<T> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        let held = self.inner.as_ref().ok_or_else(|| Error::Disconnected("the handle is empty".into()))?;
+        let bytes = held.client.fetch(held.key)?;
+        value::decode(&bytes).map_err(|error| Error::decode(held.key, &error))
+    }
+
+    /// Waits until the value is there, and leaves it on its worker.
+    ///
+    /// # Errors
+    /// As [`Remote::gather`].
+    pub fn wait(&self) -> Result<()> {
+        match (&self.inner, &self.error) {
+            (Some(held), _) => held.client.wait(&[held.key]),
+            (None, error) => Err(error.clone().unwrap_or_else(|| Error::Disconnected("the handle is empty".into()))),
+        }
+    }
+
+    /// Stops the task if it has not ended; a running one is left to end, and its value is dropped.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn cancel(&self) -> Result<()> {
+        self.inner.as_ref().map_or(Ok(()), |held| held.client.cancel(vec![held.key]))
+    }
+}
+
+impl<T: TaskValue> IntoArg<T> for &&Remote<T> {
+    #[allow(private_interfaces)]
+    fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+        self.add_to(graph)
+    }
+}
+
+#[test]
+fn sizes_are_read_with_units() {
+    for (text, expect) in [("512", 512), ("2 GB", 2_000_000_000), ("1.5GiB", 1_610_612_736), ("x", u64::MAX), ("3 parsecs", u64::MAX)] {
+        assert_eq!(text.into_bytes(), expect, "{text}");
+    }
+}

@@ -1,0 +1,364 @@
+//! Functions that workers can run: plain `fn` items and closures that capture nothing.
+
+use std::{
+    any::{Any, type_name},
+    cell::RefCell,
+    collections::HashMap,
+    ffi::c_void,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
+};
+
+use crate::{
+    Error, FunctionId, Key, Result, TaskError, TaskErrorKind, TaskValue,
+    client::{Hooks, hooks},
+    cluster::Remote,
+    code,
+    delayed::{Delayed, Graph},
+    message::{Arg, CodePlace, Function},
+    value::{Stored, decode, encode},
+};
+
+/// What a worker calls.
+pub(crate) type Thunk = fn(&mut Inputs) -> std::result::Result<Stored, TaskError>;
+
+/// A task's arguments on their worker.
+pub(crate) struct Inputs<'t> {
+    args: std::slice::Iter<'t, Arg>,
+    values: HashMap<Key, Stored>,
+}
+
+impl<'t> Inputs<'t> {
+    pub fn new(args: &'t [Arg], values: HashMap<Key, Stored>) -> Inputs<'t> {
+        Inputs { args: args.iter(), values }
+    }
+
+    fn next<A: Argument>(&mut self) -> std::result::Result<A, TaskError> {
+        let arg = self.args.next().ok_or_else(|| unreadable("an argument is missing".into()))?;
+        A::from_arg(arg, &mut self.values).map_err(unreadable)
+    }
+}
+
+fn unreadable(message: String) -> TaskError {
+    TaskError { kind: TaskErrorKind::Serialisation, message, function: String::new(), at: None, worker: None }
+}
+
+/// A type that functions of tasks may take.
+pub trait Argument: Sized {
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn from_arg(arg: &Arg, values: &mut HashMap<Key, Stored>) -> std::result::Result<Self, String>;
+}
+
+impl<T: TaskValue + Clone> Argument for T {
+    #[allow(private_interfaces)]
+    fn from_arg(arg: &Arg, values: &mut HashMap<Key, Stored>) -> std::result::Result<T, String> {
+        match arg {
+            Arg::Value(bytes) => decode(bytes),
+            // Two arguments may be the same task, so the value stays here for the other.
+            Arg::Task(key) => values.get(key).cloned().ok_or("an input is missing")?.take(),
+            Arg::List(items) => list(items, values),
+        }
+    }
+}
+
+/// A list becomes a `Vec` by way of its parts' bytes where it must, and typed where `T` says how.
+fn list<T: TaskValue + Clone>(items: &[Arg], values: &mut HashMap<Key, Stored>) -> std::result::Result<T, String> {
+    let makers = makers().read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(make) = makers.get(&std::any::TypeId::of::<T>()) {
+        let stored = items.iter().map(|item| stored_of(item, values)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let made = make(stored)?;
+        return made.downcast::<T>().map(|value| *value).map_err(|_| "a list of another type".to_string());
+    }
+    drop(makers);
+    // Postcard's list is a count and its items, one after the other.
+    let mut bytes = postcard::to_stdvec(&items.len()).map_err(|error| error.to_string())?;
+    for item in items {
+        bytes.extend(stored_of(item, values)?.encode()?);
+    }
+    decode(&bytes)
+}
+
+fn stored_of(arg: &Arg, values: &HashMap<Key, Stored>) -> std::result::Result<Stored, String> {
+    match arg {
+        Arg::Value(bytes) => Ok(Stored::Bytes(bytes.to_vec().into())),
+        Arg::Task(key) => values.get(key).cloned().ok_or_else(|| "an input is missing".to_string()),
+        Arg::List(_) => Err("lists of lists are not supported".into()),
+    }
+}
+
+type Maker = fn(Vec<Stored>) -> std::result::Result<Box<dyn Any>, String>;
+type Makers = std::sync::RwLock<HashMap<std::any::TypeId, Maker>>;
+
+fn makers() -> &'static Makers {
+    static MAKERS: OnceLock<Makers> = OnceLock::new();
+    MAKERS.get_or_init(Makers::default)
+}
+
+/// Lets `Vec<T>` be gathered from results of type `T` without turning those into bytes.
+pub fn register_list<T: TaskValue + Clone>() {
+    let make: Maker = |stored| {
+        let items: std::result::Result<Vec<T>, String> = stored.into_iter().map(Stored::take).collect();
+        Ok(Box::new(items?))
+    };
+    makers().write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(std::any::TypeId::of::<Vec<T>>(), make);
+}
+
+/// A value, or the handle of one, where a function takes an `A`.
+pub trait IntoArg<A> {
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn into_arg(self, graph: &mut Graph) -> Result<Arg>;
+}
+
+impl<A: TaskValue> IntoArg<A> for A {
+    #[allow(private_interfaces)]
+    fn into_arg(self, _: &mut Graph) -> Result<Arg> {
+        encode(&self).map(|bytes| Arg::Value(bytes.into())).map_err(Error::Serialisation)
+    }
+}
+
+impl IntoArg<String> for &str {
+    #[allow(private_interfaces)]
+    fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+        self.to_string().into_arg(graph)
+    }
+}
+
+macro_rules! handles {
+    ($($handle:ident)*) => { $(
+        impl<A> IntoArg<A> for &$handle<A> {
+            #[allow(private_interfaces)]
+            fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+                self.add_to(graph)
+            }
+        }
+        impl<A> IntoArg<A> for $handle<A> {
+            #[allow(private_interfaces)]
+            fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+                self.add_to(graph)
+            }
+        }
+        impl<A> IntoArg<Vec<A>> for &[$handle<A>] {
+            #[allow(private_interfaces)]
+            fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+                self.iter().map(|handle| handle.add_to(graph)).collect::<Result<_>>().map(Arg::List)
+            }
+        }
+        impl<A> IntoArg<Vec<A>> for &Vec<$handle<A>> {
+            #[allow(private_interfaces)]
+            fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+                IntoArg::<Vec<A>>::into_arg(self.as_slice(), graph)
+            }
+        }
+        impl<A> IntoArg<Vec<A>> for Vec<$handle<A>> {
+            #[allow(private_interfaces)]
+            fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+                IntoArg::<Vec<A>>::into_arg(self.as_slice(), graph)
+            }
+        }
+    )* };
+}
+handles!(Remote Delayed);
+
+/// A function that workers can run on inputs `In`: its arguments as a tuple (one argument stands alone), each a value or
+/// a handle. `Kind` only tells the numbers of arguments apart.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot run as a task with these arguments",
+    note = "hint: pass the arguments as a tuple of values or handles; argument and result types derive `Clone, Serialize, Deserialize`; closures state their argument types"
+)]
+pub trait TaskFn<Kind, In>: Copy + 'static {
+    type Output;
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn args(input: In, graph: &mut Graph) -> Result<Vec<Arg>>;
+    #[doc(hidden)]
+    #[allow(private_interfaces)]
+    fn thunk() -> Thunk;
+}
+
+/// Marks functions whose `Err` fails the task.
+pub struct Fallible<Kind, Error>(std::marker::PhantomData<(Kind, Error)>);
+
+macro_rules! task_fn {
+    ($input:ty; $($a:ident $x:ident $v:ident),*) => {
+        #[allow(unused_parens)]
+        impl<F, R, $($a, $x),*> TaskFn<($($a,)*), $input> for F
+        where F: Fn($($a),*) -> R + Copy + 'static, R: TaskValue, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
+        {
+            type Output = R;
+            #[allow(private_interfaces, unused_variables)]
+            fn args(input: $input, graph: &mut Graph) -> Result<Vec<Arg>> {
+                #[allow(unused_parens)]
+                let ($($v),*) = input;
+                Ok(vec![$($v.into_arg(graph)?),*])
+            }
+            #[allow(private_interfaces, unused_variables)]
+            fn thunk() -> Thunk {
+                |inputs| {
+                    let f = conjure::<F>();
+                    $(let $v = inputs.next::<$a>()?;)*
+                    run::<F, _>(move || f($($v),*)).map(Stored::new)
+                }
+            }
+        }
+
+        #[allow(unused_parens)]
+        impl<F, R, E, K, $($a, $x),*> TaskFn<Fallible<($($a,)*), K>, $input> for F
+        where F: Fn($($a),*) -> std::result::Result<R, E> + Copy + 'static, R: TaskValue, E: Fails<K>, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
+        {
+            type Output = R;
+            #[allow(private_interfaces, unused_variables)]
+            fn args(input: $input, graph: &mut Graph) -> Result<Vec<Arg>> {
+                #[allow(unused_parens)]
+                let ($($v),*) = input;
+                Ok(vec![$($v.into_arg(graph)?),*])
+            }
+            #[allow(private_interfaces, unused_variables)]
+            fn thunk() -> Thunk {
+                |inputs| {
+                    let f = conjure::<F>();
+                    $(let $v = inputs.next::<$a>()?;)*
+                    match run::<F, _>(move || f($($v),*))? {
+                        Ok(value) => Ok(Stored::new(value)),
+                        Err(error) => Err(TaskError { kind: TaskErrorKind::Failed, message: error.text(), function: String::new(), at: None, worker: None }),
+                    }
+                }
+            }
+        }
+    };
+}
+task_fn!((););
+task_fn!(X1; A1 X1 a1);
+task_fn!((X1, X2); A1 X1 a1, A2 X2 a2);
+task_fn!((X1, X2, X3); A1 X1 a1, A2 X2 a2, A3 X3 a3);
+task_fn!((X1, X2, X3, X4); A1 X1 a1, A2 X2 a2, A3 X3 a3, A4 X4 a4);
+task_fn!((X1, X2, X3, X4, X5); A1 X1 a1, A2 X2 a2, A3 X3 a3, A4 X4 a4, A5 X5 a5);
+
+/// Error types whose `Err` fails the task: those that could not be a value of their own. A `Result<T, String>` is a value,
+/// since both of its sides can travel.
+pub trait Fails<Kind> {
+    fn text(&self) -> String;
+}
+
+/// Tells error types from boxes of them, for [`Fails`].
+pub struct Boxed;
+
+impl<E: std::error::Error> Fails<()> for E {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Fails<Boxed> for Box<dyn std::error::Error> {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Fails<Boxed> for Box<dyn std::error::Error + Send + Sync> {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// The only value of a function without captures.
+fn conjure<F: Copy>() -> F {
+    const {
+        assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
+    }
+    // SAFETY: `F` has no size, so any aligned pointer holds one; and one exists, since the caller was given it.
+    unsafe { std::ptr::NonNull::<F>::dangling().read() }
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<Option<(String, u32, u32)>> = const { RefCell::new(None) };
+    static IN_TASK: RefCell<bool> = const { RefCell::new(false) };
+}
+
+/// Panics of tasks are reported with the task, not printed.
+fn install_hook() {
+    static HOOK: OnceLock<()> = OnceLock::new();
+    HOOK.get_or_init(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IN_TASK.with_borrow(|inside| *inside) {
+                return before(info);
+            }
+            let at = info.location().map(|at| (at.file().to_string(), at.line(), at.column()));
+            LAST_PANIC.with_borrow_mut(|last| *last = at);
+        }));
+    });
+}
+
+fn run<F, R>(call: impl FnOnce() -> R) -> std::result::Result<R, TaskError> {
+    install_hook();
+    // Keeps the thunks of two functions apart even if their code is the same, so that each keeps its symbol.
+    std::hint::black_box(type_name::<F>());
+    IN_TASK.set(true);
+    let result = catch_unwind(AssertUnwindSafe(call));
+    IN_TASK.set(false);
+    result.map_err(|payload| {
+        let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_string()));
+        TaskError {
+            kind: TaskErrorKind::Panicked,
+            message: text.unwrap_or_else(|| "a panic without a message".into()),
+            function: String::new(),
+            at: LAST_PANIC.with_borrow_mut(Option::take),
+            worker: None,
+        }
+    })
+}
+
+/// A function as workers know it, and its library as this process knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Located {
+    pub function: Function,
+    /// The library's path, unless somebody else makes an optimised one.
+    pub library: Option<String>,
+}
+
+/// Finds where `F`'s thunk is. The capture check happens here, at compile time.
+pub(crate) fn located<F: TaskFn<Kind, In>, Kind, In>() -> Result<Located> {
+    const {
+        assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
+    }
+    let thunk = F::thunk();
+    let found = code::locate(thunk as *const c_void).map_err(Error::Start)?;
+    let is_made_elsewhere = is_made_elsewhere(&found.library);
+    let place = if is_made_elsewhere {
+        CodePlace::Symbol(code::symbol_at(&found.library, found.offset).map_err(Error::Start)?)
+    } else {
+        CodePlace::Offset(found.offset)
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&found.code.0.to_le_bytes()).update(&found.offset.to_le_bytes());
+    let id = FunctionId(u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("invariant: a hash has 32 bytes")));
+    let function = Function { id, name: short_name(type_name::<F>()), code: found.code, place };
+    Ok(Located { function, library: (!is_made_elsewhere).then(|| found.library.to_string()) })
+}
+
+/// Asks once for each library.
+fn is_made_elsewhere(library: &str) -> bool {
+    static ANSWERS: std::sync::Mutex<Option<HashMap<String, bool>>> = std::sync::Mutex::new(None);
+    let Hooks { code_needed: Some(needed), .. } = hooks() else { return false };
+    let mut answers = ANSWERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    *answers.get_or_insert_default().entry(library.to_string()).or_insert_with(|| needed(library))
+}
+
+/// `cell::inc` → `inc`; a closure is named after where it is.
+fn short_name(name: &str) -> String {
+    if let Some(at) = name.find("::{{closure}}") {
+        let outer = name[..at].rsplit("::").next().unwrap_or(name);
+        return outer.strip_prefix("skep_cell_").map_or_else(|| format!("closure in {outer}"), |cell| format!("closure in cell {cell}"));
+    }
+    let base = name.split('<').next().unwrap_or(name);
+    base.rsplit("::").next().unwrap_or(base).to_string()
+}
+
+#[test]
+fn names_are_short() {
+    for (name, expect) in [("cell::inc", "inc"), ("cell::skep_cell_3::{{closure}}::{{closure}}", "closure in cell 3"), ("skep_frame::stage::scan<alloc::string::String>", "scan")] {
+        assert_eq!(short_name(name), expect);
+    }
+}

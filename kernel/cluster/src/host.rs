@@ -1,0 +1,387 @@
+//! The process that hosts a cluster: the scheduler's thread, and the worker processes under it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use mio::Waker;
+
+use crate::{
+    ClientId, CodeId, Event, WorkerId,
+    hub::{ConnId, Hub, HubEvent, decode},
+    message::{ClusterInfo, ClusterSpec, ToClient, ToScheduler, ToWorker},
+    scheduler::{Comm, Scheduler},
+};
+
+/// Called in the scheduler's thread with every batch of events.
+pub type Subscriber = Box<dyn FnMut(&[Event]) + Send>;
+
+/// Makes the command that starts a worker process.
+pub type WorkerCommand = Box<dyn Fn(&ClusterSpec, &Path) -> Command + Send>;
+
+/// How long new workers may take to report.
+const LAUNCH_TIME: Duration = Duration::from_secs(20);
+/// A worker that dies is replaced, but not more often than this in a minute.
+const MOST_RESTARTS: usize = 60;
+
+/// A hosted cluster. Dropping it ends the workers.
+pub struct Host {
+    socket: PathBuf,
+    requests: Arc<Mutex<Vec<Request>>>,
+    waker: Arc<Waker>,
+}
+
+enum Request {
+    CodeReady(CodeId, String),
+    Stop,
+}
+
+impl Host {
+    /// Starts the scheduler, which listens at `folder/scheduler.sock`. Workers come when a client asks for them.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn start(folder: &Path, command: WorkerCommand, subscriber: Subscriber) -> io::Result<Host> {
+        let socket = folder.join("scheduler.sock");
+        let hub = Hub::new(Some(&socket))?;
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let waker = hub.waker();
+        let server = Server {
+            outbox: Outbox::default(),
+            scheduler: Scheduler::default(),
+            hub,
+            requests: requests.clone(),
+            command,
+            subscriber,
+            socket: socket.clone(),
+            peers: HashMap::new(),
+            next_client: 1,
+            next_worker: 1,
+            children: Vec::new(),
+            spec: None,
+            launching: None,
+            causes: HashMap::new(),
+            restarts: Vec::new(),
+        };
+        thread::Builder::new().name("scheduler".into()).spawn(move || server.run())?;
+        Ok(Host { socket, requests, waker })
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The optimised library of some cell is at `path`.
+    pub fn code_ready(&self, code: CodeId, path: &Path) {
+        self.request(Request::CodeReady(code, path.to_string_lossy().into_owned()));
+    }
+
+    fn request(&self, request: Request) {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        let _ = self.waker.wake();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.request(Request::Stop);
+    }
+}
+
+#[derive(Default)]
+struct Outbox {
+    to_workers: BTreeMap<WorkerId, Vec<ToWorker>>,
+    to_clients: BTreeMap<ClientId, Vec<ToClient>>,
+    events: Vec<Event>,
+}
+
+impl Comm for Outbox {
+    fn to_worker(&mut self, worker: WorkerId, message: ToWorker) {
+        self.to_workers.entry(worker).or_default().push(message);
+    }
+
+    fn to_client(&mut self, client: ClientId, message: ToClient) {
+        self.to_clients.entry(client).or_default().push(message);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Client(ClientId),
+    Worker(WorkerId),
+}
+
+struct Server {
+    hub: Hub,
+    scheduler: Scheduler,
+    outbox: Outbox,
+    requests: Arc<Mutex<Vec<Request>>>,
+    command: WorkerCommand,
+    subscriber: Subscriber,
+    socket: PathBuf,
+    peers: HashMap<ConnId, Peer>,
+    next_client: u32,
+    next_worker: u32,
+    children: Vec<Child>,
+    spec: Option<ClusterSpec>,
+    launching: Option<Launch>,
+    /// What dying workers said, by process.
+    causes: HashMap<WorkerId, String>,
+    restarts: Vec<Instant>,
+}
+
+struct Launch {
+    clients: Vec<ClientId>,
+    until: Instant,
+}
+
+impl Server {
+    fn run(mut self) {
+        let mut happened = Vec::new();
+        loop {
+            let timeout = if self.launching.is_some() { Duration::from_millis(20) } else { Duration::from_secs(1) };
+            if self.hub.wait(Some(timeout), &mut happened).is_err() {
+                break;
+            }
+            for event in happened.drain(..) {
+                match event {
+                    HubEvent::Frame(conn, frame) => self.on_frame(conn, &frame),
+                    HubEvent::Closed(conn) => self.on_closed(conn),
+                    HubEvent::Opened | HubEvent::Woken => {}
+                }
+            }
+            let requests = std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner));
+            for request in requests {
+                match request {
+                    Request::CodeReady(code, path) => self.scheduler.code_ready(code, path, &mut self.outbox),
+                    Request::Stop => return self.stop_workers(),
+                }
+            }
+            self.check_launch();
+            self.send();
+        }
+        self.stop_workers();
+    }
+
+    fn send(&mut self) {
+        let conn_of = |peers: &HashMap<ConnId, Peer>, peer: Peer| peers.iter().find(|(_, p)| **p == peer).map(|(conn, _)| *conn);
+        for (worker, messages) in std::mem::take(&mut self.outbox.to_workers) {
+            if let Some(conn) = conn_of(&self.peers, Peer::Worker(worker)) {
+                self.hub.send(conn, &messages);
+            }
+        }
+        for (client, messages) in std::mem::take(&mut self.outbox.to_clients) {
+            if let Some(conn) = conn_of(&self.peers, Peer::Client(client)) {
+                self.hub.send(conn, &messages);
+            }
+        }
+        if !self.outbox.events.is_empty() {
+            let events = std::mem::take(&mut self.outbox.events);
+            (self.subscriber)(&events);
+        }
+    }
+
+    fn on_frame(&mut self, conn: ConnId, frame: &[u8]) {
+        let Ok(messages) = decode::<Vec<ToScheduler>>(frame) else {
+            self.hub.close(conn);
+            return self.on_closed(conn);
+        };
+        for message in messages {
+            match (self.peers.get(&conn).copied(), message) {
+                (None, ToScheduler::Hello) => {
+                    let id = ClientId(self.next_client);
+                    self.next_client += 1;
+                    self.peers.insert(conn, Peer::Client(id));
+                    self.outbox.to_client(id, ToClient::Welcome { id });
+                }
+                (None, ToScheduler::Register { pid, address, threads, memory_limit }) => {
+                    let id = WorkerId(self.next_worker);
+                    self.next_worker += 1;
+                    self.peers.insert(conn, Peer::Worker(id));
+                    self.scheduler.add_worker(id, pid, address, threads, memory_limit, &mut self.outbox);
+                }
+                (Some(Peer::Client(client)), message) => self.on_client(client, message),
+                (Some(Peer::Worker(worker)), message) => self.on_worker(worker, message),
+                // A stranger that does not introduce itself.
+                (None, _) => self.hub.close(conn),
+            }
+        }
+    }
+
+    fn on_client(&mut self, client: ClientId, message: ToScheduler) {
+        let out = &mut self.outbox;
+        match message {
+            ToScheduler::Launch(spec) => self.launch(client, spec),
+            ToScheduler::Shutdown => {
+                self.spec = None;
+                self.exit_workers();
+            }
+            ToScheduler::Code { id, path } => {
+                if let Some(path) = path {
+                    self.scheduler.code_ready(id, path, out);
+                }
+            }
+            ToScheduler::Function(function) => self.scheduler.add_function(function, out),
+            ToScheduler::Submit { tasks, wanted } => self.scheduler.submit(client, tasks, &wanted, out),
+            ToScheduler::Release { keys } => self.scheduler.release(client, &keys, out),
+            ToScheduler::Cancel { keys } => self.scheduler.cancel(&keys, out),
+            ToScheduler::Info => {
+                let info = self.scheduler.info();
+                out.to_client(client, ToClient::Info(info));
+            }
+            ToScheduler::KillWorker { worker } => {
+                let info = self.scheduler.info();
+                let found = info.workers.iter().find(|info| info.id == worker);
+                if let Some(pid) = found.and_then(|info| rustix::process::Pid::from_raw(info.pid as i32)) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_worker(&mut self, worker: WorkerId, message: ToScheduler) {
+        let out = &mut self.outbox;
+        match message {
+            ToScheduler::Done { key, n_bytes, inline, start_us, duration_us } => {
+                self.scheduler.on_done(worker, key, n_bytes, inline, start_us, duration_us, out);
+            }
+            ToScheduler::Failed { key, error } => self.scheduler.on_failed(worker, key, error, out),
+            ToScheduler::Missing { key, inputs } => self.scheduler.on_missing(worker, key, &inputs, out),
+            ToScheduler::Heartbeat { resident } => self.scheduler.set_resident(worker, resident),
+            ToScheduler::Dying { cause } => drop(self.causes.insert(worker, cause)),
+            _ => {}
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId) {
+        match self.peers.remove(&conn) {
+            Some(Peer::Client(client)) => self.scheduler.on_client_lost(client, &mut self.outbox),
+            Some(Peer::Worker(worker)) => {
+                let said = self.causes.remove(&worker);
+                let cause = said.unwrap_or_else(|| self.cause_of(worker));
+                self.scheduler.on_worker_lost(worker, &cause, &mut self.outbox);
+                self.restart();
+            }
+            None => {}
+        }
+    }
+
+    /// How the process ended. It has closed its socket, so its end is near if not here.
+    fn cause_of(&mut self, worker: WorkerId) -> String {
+        let info = self.scheduler.info();
+        let Some(pid) = info.workers.iter().find(|info| info.id == worker).map(|info| info.pid) else { return "it is gone".into() };
+        let Some(at) = self.children.iter().position(|child| child.id() == pid) else { return "it is gone".into() };
+        for _ in 0..50 {
+            if let Ok(Some(status)) = self.children[at].try_wait() {
+                self.children.swap_remove(at);
+                return describe(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        "it closed its connection".into()
+    }
+
+    /// A cluster of four stays one of four.
+    fn restart(&mut self) {
+        let Some(spec) = self.spec.clone() else { return };
+        self.restarts.retain(|at| at.elapsed() < Duration::from_secs(60));
+        let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
+        for _ in 0..n_missing {
+            if self.restarts.len() < MOST_RESTARTS {
+                self.restarts.push(Instant::now());
+                let _ = self.spawn(&spec);
+            }
+        }
+    }
+
+    fn n_starting(&mut self) -> usize {
+        let known: Vec<u32> = self.scheduler.info().workers.iter().map(|info| info.pid).collect();
+        self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        self.children.iter().filter(|child| !known.contains(&child.id())).count()
+    }
+
+    fn spawn(&mut self, spec: &ClusterSpec) -> io::Result<()> {
+        let mut command = (self.command)(spec, &self.socket);
+        self.children.push(command.stdin(Stdio::null()).spawn()?);
+        Ok(())
+    }
+
+    /// The same request again finds the cluster as it is; another one replaces it.
+    fn launch(&mut self, client: ClientId, spec: ClusterSpec) {
+        if self.spec.as_ref() != Some(&spec) {
+            self.exit_workers();
+            self.spec = Some(spec.clone());
+        }
+        let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
+        for _ in 0..n_missing {
+            if let Err(error) = self.spawn(&spec) {
+                return self.outbox.to_client(client, ToClient::Launched(Err(format!("a worker process could not be started: {error}"))));
+            }
+        }
+        let launch = self.launching.get_or_insert_with(|| Launch { clients: Vec::new(), until: Instant::now() + LAUNCH_TIME });
+        launch.clients.push(client);
+    }
+
+    fn check_launch(&mut self) {
+        let (Some(launch), Some(spec)) = (&self.launching, &self.spec) else { return };
+        let (is_late, n_wanted) = (Instant::now() > launch.until, spec.workers as usize);
+        let n_workers = self.scheduler.n_workers();
+        let result = if n_workers >= n_wanted {
+            Ok(self.scheduler.info())
+        } else if is_late || self.n_starting() == 0 {
+            Err(format!("{n_workers} of {n_wanted} workers came up\nhint: their messages are on the kernel's standard error; is there memory left?"))
+        } else {
+            return;
+        };
+        for client in self.launching.take().map(|launch| launch.clients).unwrap_or_default() {
+            self.outbox.to_client(client, ToClient::Launched(result.clone()));
+        }
+    }
+
+    fn exit_workers(&mut self) {
+        for worker in self.scheduler.worker_ids() {
+            self.outbox.to_worker(worker, ToWorker::Exit);
+            self.send();
+            self.peers.retain(|_, peer| *peer != Peer::Worker(worker));
+            self.scheduler.on_worker_lost(worker, "the cluster was shut down", &mut self.outbox);
+        }
+        self.hub.flush();
+    }
+
+    fn stop_workers(mut self) {
+        self.spec = None;
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(9), _) => "killed by SIGKILL (by hand, or by the system when memory ran out)".into(),
+        (Some(11), _) => "it crashed (SIGSEGV)".into(),
+        (Some(6), _) => "it aborted (SIGABRT)".into(),
+        (Some(signal), _) => format!("ended by signal {signal}"),
+        (None, code) => format!("it exited with code {}", code.unwrap_or(-1)),
+    }
+}
+
+/// What [`ClusterInfo`] says in one line.
+pub fn summary(info: &ClusterInfo) -> String {
+    let threads: u32 = info.workers.iter().map(|worker| worker.threads).sum();
+    format!("{}, {}", skep_render::plural(info.workers.len(), "worker"), skep_render::plural(threads as usize, "thread"))
+}

@@ -1,0 +1,34 @@
+//! A cluster on one machine: a scheduler, worker processes, and the handles that a program holds.
+//!
+//! Scheduler ([`scheduler`]) and worker ([`worker`]) are pure state machines: events in, messages out through a trait, time
+//! as an argument. Sockets, threads and processes are around them, in [`host`] and [`serve`]. The client half is
+//! [`Cluster`], [`Remote`] and [`Delayed`]. Nothing here knows Polars or Jupyter.
+
+mod client;
+mod cluster;
+mod code;
+mod delayed;
+mod error;
+mod event;
+mod function;
+pub mod host;
+mod hub;
+mod ids;
+pub mod message;
+pub mod scheduler;
+pub mod serve;
+mod show;
+mod value;
+pub mod worker;
+
+pub use client::{Hooks, set_hooks, wake_waits};
+pub use cluster::{Cluster, ClusterBuilder, Remote};
+pub use delayed::Delayed;
+pub use error::{Error, TaskError, TaskErrorKind};
+pub use event::{Event, Progress, ProgressRow};
+pub use code::code_id;
+pub use function::{IntoArg, TaskFn, register_list};
+pub use ids::{ClientId, CodeId, FunctionId, Key, WorkerId};
+pub use value::{Codec, TaskValue, register_codec};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;

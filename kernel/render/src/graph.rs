@@ -1,0 +1,301 @@
+//! Task graphs as SVG and as drawn text.
+//!
+//! Layered from top to bottom by `dagre` (SVG) and `ascii-dag` (text), without Graphviz. Above [`MOST_NODES`] nodes, calls
+//! of the same function in the same layer are drawn as one.
+
+use std::collections::BTreeMap;
+
+use crate::{Bundle, escape, plural};
+
+/// Larger graphs are grouped.
+pub const MOST_NODES: usize = 60;
+
+/// Nodes with a name and a state (`pending`, `running`, `done`, `failed`), and edges from input to consumer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    edges: Vec<(usize, usize)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Node {
+    label: String,
+    states: BTreeMap<String, usize>,
+}
+
+impl Node {
+    fn n(&self) -> usize {
+        self.states.values().sum()
+    }
+
+    fn text(&self) -> String {
+        let mut label: String = self.label.chars().take(28).collect();
+        if label.len() < self.label.len() {
+            label.push('…');
+        }
+        if self.n() > 1 { format!("{label} ×{}", self.n()) } else { label }
+    }
+
+    /// The state that says most about a group: a failure, else work under way, else what is left.
+    fn state(&self) -> &str {
+        ["failed", "running", "pending", "done"].into_iter().find(|state| self.states.contains_key(*state)).unwrap_or("pending")
+    }
+}
+
+impl Graph {
+    /// Returns the node's index for [`Graph::add_edge`].
+    pub fn add_node(&mut self, label: &str, state: &str) -> usize {
+        self.nodes.push(Node { label: label.to_string(), states: BTreeMap::from([(state.to_string(), 1)]) });
+        self.nodes.len() - 1
+    }
+
+    /// # Panics
+    /// When a node does not exist.
+    pub fn add_edge(&mut self, from: usize, to: usize) {
+        assert!(from < self.nodes.len() && to < self.nodes.len(), "an edge needs two nodes");
+        self.edges.push((from, to));
+    }
+
+    pub fn n_nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn bundle(&self) -> Bundle {
+        Bundle::text(self.to_text()).with_svg(self.to_svg())
+    }
+
+    /// One node for all calls of a function in a layer, while the graph is too large to read.
+    fn grouped(&self) -> Graph {
+        if self.nodes.len() <= MOST_NODES {
+            return self.clone();
+        }
+        let layers = self.layers();
+        let mut by_group: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+        let mut graph = Graph::default();
+        let mut group_of = Vec::with_capacity(self.nodes.len());
+        for (i, node) in self.nodes.iter().enumerate() {
+            let group = *by_group.entry((layers[i], &node.label)).or_insert_with(|| {
+                graph.nodes.push(Node { label: node.label.clone(), states: BTreeMap::new() });
+                graph.nodes.len() - 1
+            });
+            for (state, n) in &node.states {
+                *graph.nodes[group].states.entry(state.clone()).or_default() += n;
+            }
+            group_of.push(group);
+        }
+        graph.edges = self.edges.iter().map(|(a, b)| (group_of[*a], group_of[*b])).filter(|(a, b)| a != b).collect();
+        graph.edges.sort_unstable();
+        graph.edges.dedup();
+        graph
+    }
+
+    /// The longest way from a source, for each node. Nodes come after their inputs, as they are added.
+    fn layers(&self) -> Vec<usize> {
+        let mut layers = vec![0; self.nodes.len()];
+        let mut edges = self.edges.clone();
+        edges.sort_unstable_by_key(|(_, to)| *to);
+        for (from, to) in edges {
+            layers[to] = layers[to].max(layers[from] + 1);
+        }
+        layers
+    }
+
+    fn summary(&self) -> String {
+        let mut by_state: BTreeMap<&str, usize> = BTreeMap::new();
+        for node in &self.nodes {
+            for (state, n) in &node.states {
+                *by_state.entry(state).or_default() += n;
+            }
+        }
+        let states: Vec<String> = by_state.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        format!("{}: {}", plural(self.nodes.len(), "task"), states.join(", "))
+    }
+
+    /// Box characters, for terminals.
+    pub fn to_text(&self) -> String {
+        if self.nodes.is_empty() {
+            return "an empty graph".to_string();
+        }
+        let grouped = self.grouped();
+        let mark = |state: &str| match state {
+            "done" => "✓ ",
+            "running" => "▶ ",
+            "failed" => "✗ ",
+            _ => "",
+        };
+        let labels: Vec<String> = grouped.nodes.iter().map(|node| format!("{}{}", mark(node.state()), node.text())).collect();
+        let mut drawing = ascii_dag::Graph::new();
+        for (i, label) in labels.iter().enumerate() {
+            drawing.add_node(i, ascii_dag::BoxedNode(label));
+        }
+        for (from, to) in &grouped.edges {
+            drawing.add_edge(*from, *to, None);
+        }
+        let text = drawing.compute_layout().render_string(&ascii_dag::RenderOptions::plain());
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        format!("{}\n{}", self.summary(), lines.join("\n").trim_end())
+    }
+
+    pub fn to_svg(&self) -> String {
+        let grouped = self.grouped();
+        let sizes: Vec<(f64, f64)> = grouped.nodes.iter().map(|node| (24.0 + 7.4 * node.text().chars().count() as f64, 30.0)).collect();
+        let (centres, routes) = layout(&sizes, &grouped.edges);
+        let right = |(i, (x, _)): (usize, &(f64, f64))| x + sizes[i].0 / 2.0;
+        let width = centres.iter().enumerate().map(right).chain(routes.iter().flatten().map(|p| p.0)).fold(0.0, f64::max) + 2.0;
+        let height = centres.iter().map(|(_, y)| y + 15.0).fold(0.0, f64::max) + 2.0;
+        let mut svg = format!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {:.0} {:.0}" width="{:.0}" height="{:.0}" style="max-width:100%;height:auto" font-family="var(--jp-code-font-family, ui-monospace, monospace)" font-size="12" role="img" aria-label="{}"><title>{}</title>"#,
+            width + 1.0,
+            height + 1.0,
+            width + 1.0,
+            height + 1.0,
+            escape(&self.summary()),
+            escape(&self.summary()),
+        );
+        for route in &routes {
+            svg.push_str(&edge(route));
+        }
+        for (i, node) in grouped.nodes.iter().enumerate() {
+            let ((w, h), (x, y)) = (sizes[i], centres[i]);
+            let (stroke, fill) = colours(node.state());
+            let states: Vec<String> = node.states.iter().map(|(state, n)| format!("{n} {state}")).collect();
+            svg.push_str(&format!(
+                r#"<g><title>{}: {}</title><rect x="{:.1}" y="{:.1}" width="{w:.1}" height="{h:.1}" rx="6" fill="{fill}" fill-opacity="0.16" stroke="{stroke}" stroke-width="1.5"/><text x="{x:.1}" y="{:.1}" text-anchor="middle" fill="currentColor" style="fill:var(--jp-content-font-color1, currentColor)">{}</text></g>"#,
+                escape(&node.label),
+                states.join(", "),
+                x - w / 2.0,
+                y - h / 2.0,
+                y + 4.0,
+                escape(&node.text()),
+            ));
+        }
+        svg.push_str("</svg>");
+        svg
+    }
+}
+
+/// `(stroke, fill)`: middle tones that read on white and on black.
+fn colours(state: &str) -> (&'static str, &'static str) {
+    match state {
+        "done" => ("#2e9e5b", "#2e9e5b"),
+        "running" => ("#d9920a", "#d9920a"),
+        "failed" => ("#d64545", "#d64545"),
+        _ => ("#8a8f98", "#8a8f98"),
+    }
+}
+
+/// A smooth line through the bends, with a drawn arrow head: markers need ids, which clash between outputs.
+fn edge(route: &[(f64, f64)]) -> String {
+    let [start, .., end] = route else { return String::new() };
+    let mut path = format!("M{:.1},{:.1}", start.0, start.1);
+    for pair in route.windows(2).skip(1) {
+        let middle = ((pair[0].0 + pair[1].0) / 2.0, (pair[0].1 + pair[1].1) / 2.0);
+        path.push_str(&format!(" Q{:.1},{:.1} {:.1},{:.1}", pair[0].0, pair[0].1, middle.0, middle.1));
+    }
+    path.push_str(&format!(" L{:.1},{:.1}", end.0, end.1));
+    let before = route[route.len() - 2];
+    let (dx, dy) = (end.0 - before.0, end.1 - before.1);
+    let length = dx.hypot(dy).max(1e-6);
+    let (ux, uy) = (dx / length, dy / length);
+    let corner = |side: f64| (end.0 - 7.0 * ux - side * 3.5 * uy, end.1 - 7.0 * uy + side * 3.5 * ux);
+    let (a, b) = (corner(1.0), corner(-1.0));
+    format!(
+        r##"<path d="{path}" fill="none" stroke="#8a8f98" stroke-width="1.3"/><path d="M{:.1},{:.1} L{:.1},{:.1} L{:.1},{:.1} Z" fill="#8a8f98"/>"##,
+        end.0, end.1, a.0, a.1, b.0, b.1
+    )
+}
+
+type Points = Vec<(f64, f64)>;
+
+/// Centres of nodes, and the way of each edge from border to border.
+fn layout(sizes: &[(f64, f64)], edges: &[(usize, usize)]) -> (Points, Vec<Points>) {
+    use dagre::{
+        EdgeLabel, LayoutOptions, NodeLabel, RankDir,
+        graph::{Graph, GraphOptions},
+        layout::types::LabelPos,
+    };
+    if sizes.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let mut graph: Graph<NodeLabel, EdgeLabel> = Graph::with_options(GraphOptions { directed: true, multigraph: true, compound: true });
+    for (i, &(width, height)) in sizes.iter().enumerate() {
+        graph.set_node(i.to_string(), Some(NodeLabel { width, height, ..NodeLabel::default() }));
+    }
+    for (k, &(from, to)) in edges.iter().enumerate() {
+        let label = EdgeLabel { labelpos: LabelPos::Center, ..EdgeLabel::default() };
+        graph.set_edge(from.to_string(), to.to_string(), Some(label), Some(k.to_string().as_str()));
+    }
+    let options = LayoutOptions { rankdir: RankDir::TB, nodesep: 22.0, edgesep: 12.0, ranksep: 42.0, ..LayoutOptions::default() };
+    dagre::layout(&mut graph, Some(options));
+    let centre = |i: usize| graph.node(&i.to_string()).and_then(|node| Some((node.x?, node.y?))).unwrap_or_default();
+    let mut centres: Points = (0..sizes.len()).map(centre).collect();
+    let route = |(k, (from, to)): (usize, &(usize, usize))| {
+        let edge = graph.edge(&from.to_string(), &to.to_string(), Some(k.to_string().as_str()));
+        edge.map(|edge| edge.points.iter().map(|point| (point.x, point.y)).collect()).unwrap_or_default()
+    };
+    let mut routes: Vec<Points> = edges.iter().enumerate().map(route).collect();
+    // The layout's box leaves out the bends of long edges, which may be left of it.
+    let left = routes.iter().flatten().map(|point| point.0).fold(0.0, f64::min);
+    for point in centres.iter_mut().chain(routes.iter_mut().flatten()) {
+        point.0 -= left;
+    }
+    (centres, routes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> Graph {
+        let mut graph = Graph::default();
+        let a = graph.add_node("inc", "done");
+        let b = graph.add_node("inc", "running");
+        let c = graph.add_node("add", "pending");
+        graph.add_edge(a, c);
+        graph.add_edge(b, c);
+        graph
+    }
+
+    #[test]
+    fn a_small_graph_is_drawn_whole() {
+        insta::assert_snapshot!("tree_text", tree().to_text());
+        insta::assert_snapshot!("tree_svg", tree().to_svg());
+    }
+
+    #[test]
+    fn a_large_graph_is_grouped_by_function_and_layer() {
+        let mut graph = Graph::default();
+        let sum = (0..1000).map(|_| graph.add_node("load", "done")).collect::<Vec<_>>();
+        let total = graph.add_node("sum", "failed");
+        sum.into_iter().for_each(|load| graph.add_edge(load, total));
+        let text = graph.to_text();
+        assert!(text.starts_with("1,001 tasks: 1000 done, 1 failed"), "{text}");
+        assert!(text.contains("load ×1000"), "{text}");
+        assert_eq!(graph.to_svg().matches("<rect").count(), 2);
+    }
+
+    #[test]
+    fn layouts_never_fail_and_nodes_do_not_overlap() {
+        fastrand::seed(7);
+        for n in [0, 1, 2, 7, 30, 60] {
+            for density in [1, 3] {
+                let edges: Vec<(usize, usize)> = (0..n * density).map(|_| (fastrand::usize(0..n), fastrand::usize(0..n))).filter(|(a, b)| a < b).collect();
+                let sizes = vec![(60.0, 30.0); n];
+                let (centres, routes) = layout(&sizes, &edges);
+                assert_eq!(routes.len(), edges.len());
+                for (i, a) in centres.iter().enumerate() {
+                    for b in &centres[..i] {
+                        assert!((a.0 - b.0).abs() >= 59.9 || (a.1 - b.1).abs() >= 29.9, "{n} nodes: {a:?} {b:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut graph = Graph::default();
+        graph.add_node("<script>alert(1)</script>", "done");
+        assert!(!graph.to_svg().contains("<script"));
+    }
+}

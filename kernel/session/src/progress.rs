@@ -1,0 +1,138 @@
+//! Progress that appears by itself: for any cell that keeps the cluster busy for over a quarter of a second.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use skep_cluster::{Event, Progress};
+use skep_render::progress::{Row, bundle};
+
+use crate::{Face, Output};
+
+/// Work shorter than this shows nothing.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// At most ten updates a second.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// One call of the face at a time, whoever speaks.
+pub struct Serial {
+    pub face: Arc<dyn Face>,
+    pub lock: Mutex<()>,
+}
+
+impl Face for Serial {
+    fn output(&self, cell: u32, output: Output) {
+        let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.face.output(cell, output);
+    }
+
+    fn ask(&self, cell: u32, prompt: &str, password: bool) -> Option<String> {
+        self.face.ask(cell, prompt, password)
+    }
+}
+
+/// Follows the cluster's events, and shows them while a cell runs.
+pub struct Tracker {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    face: Arc<Serial>,
+    progress: Progress,
+    cell: Option<Running>,
+}
+
+struct Running {
+    cell: u32,
+    /// When tasks were first under way.
+    busy_since: Option<Instant>,
+    id: Option<String>,
+    has_changed: bool,
+}
+
+impl Tracker {
+    pub fn new(face: Arc<Serial>) -> io::Result<Tracker> {
+        let state = Arc::new(Mutex::new(State { face, progress: Progress::default(), cell: None }));
+        let weak = Arc::downgrade(&state);
+        thread::Builder::new().name("progress".into()).spawn(move || {
+            while let Some(state) = weak.upgrade() {
+                lock(&state).tick();
+                drop(state);
+                thread::sleep(EVERY);
+            }
+        })?;
+        Ok(Tracker { state })
+    }
+
+    pub fn on_events(&self, events: &[Event]) {
+        let mut state = lock(&self.state);
+        for event in events {
+            state.progress.apply(event);
+        }
+        let n_open = state.progress.n_open();
+        if let Some(running) = &mut state.cell {
+            running.has_changed = true;
+            if n_open > 0 && running.busy_since.is_none() {
+                running.busy_since = Some(Instant::now());
+            }
+        }
+    }
+
+    pub fn begin(&self, cell: u32) {
+        let mut state = lock(&self.state);
+        state.progress.begin();
+        let busy_since = (state.progress.n_open() > 0).then(Instant::now);
+        state.cell = Some(Running { cell, busy_since, id: None, has_changed: true });
+    }
+
+    /// The cell has ended: what is shown becomes final.
+    pub fn end(&self) {
+        let mut state = lock(&self.state);
+        state.show(true);
+        state.cell = None;
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn tick(&mut self) {
+        let is_due = self.cell.as_ref().is_some_and(|running| running.busy_since.is_some_and(|since| since.elapsed() >= PATIENCE));
+        let is_open = self.progress.n_open() > 0;
+        let is_shown = self.cell.as_ref().is_some_and(|running| running.id.is_some());
+        if is_due && (is_open || is_shown) {
+            self.show(false);
+        }
+    }
+
+    fn show(&mut self, is_final: bool) {
+        let Some(running) = &mut self.cell else { return };
+        let Some(since) = running.busy_since else { return };
+        if (is_final && running.id.is_none()) || !running.has_changed {
+            return;
+        }
+        let rows: Vec<Row> = self.progress.rows().map(row).collect();
+        if self.progress.n_open() == 0 {
+            running.has_changed = false;
+        }
+        let bundle = bundle(&rows, since.elapsed(), &self.progress.losses);
+        let output = match &running.id {
+            Some(id) => Output::UpdateDisplay { id: id.clone(), bundle },
+            None => {
+                let id = format!("skep-progress-{}-{}", std::process::id(), running.cell);
+                running.id = Some(id.clone());
+                Output::Display { id: Some(id), bundle }
+            }
+        };
+        self.face.output(running.cell, output);
+    }
+}
+
+fn row(row: &skep_cluster::ProgressRow) -> Row {
+    Row { name: row.name.clone(), n_waiting: row.n_waiting, n_running: row.n_running, n_done: row.n_done, n_failed: row.n_failed }
+}
