@@ -11,6 +11,7 @@ use crate::{
     Error, IntoArg, Key, Result, TaskFn, TaskValue, WorkerId,
     client::{self, Client, Status},
     delayed::{Delayed, Graph, Node},
+    function::{FnRef, fn_ref},
     message::{Arg, ClusterInfo, ClusterSpec},
     value,
 };
@@ -70,9 +71,16 @@ impl Cluster {
         F::Output: TaskValue,
     {
         let _ = f;
-        match self.node::<F, Kind, In>(args) {
-            Ok((node, graph)) => self.submit_node(&node, graph),
-            Err(error) => Remote::failed(error),
+        let mut graph = Graph::default();
+        let args = F::args(args, &mut graph);
+        self.call(fn_ref::<F, Kind, In>(), args, graph).typed()
+    }
+
+    #[inline(never)]
+    fn call(&self, f: FnRef, args: Result<Vec<Arg>>, mut graph: Graph) -> Handle {
+        match graph.call(f, args, self.is_impure) {
+            Ok(node) => self.submit_node(&node, graph),
+            Err(error) => Handle::Refused(error),
         }
     }
 
@@ -83,20 +91,34 @@ impl Cluster {
         F::Output: TaskValue,
     {
         let _ = f;
+        let f = fn_ref::<F, Kind, In>();
         let mut graph = Graph::default();
-        let located = match graph.locate::<F, Kind, In>() {
-            Ok(located) => located,
-            Err(error) => return items.into_iter().map(|_| Remote::failed(error.clone())).collect(),
-        };
-        let nodes: Vec<Result<Arc<Node>>> = items.into_iter().map(|item| F::args(item, &mut graph).map(|args| graph.add(&located, args, self.is_impure))).collect();
+        let mut nodes = Vec::new();
+        for item in items {
+            let args = F::args(item, &mut graph);
+            nodes.push(graph.call(f, args, self.is_impure));
+        }
+        let mut remotes = Vec::with_capacity(nodes.len());
+        for handle in self.submit_all(nodes, graph) {
+            remotes.push(handle.typed());
+        }
+        remotes
+    }
+
+    #[inline(never)]
+    fn submit_all(&self, nodes: Vec<Result<Arc<Node>>>, graph: Graph) -> Vec<Handle> {
         let keys: Vec<Key> = nodes.iter().flatten().map(|node| node.key()).collect();
         let submitted = graph.submit(&self.client, &keys);
-        let remote = |node: Result<Arc<Node>>| match (&submitted, node) {
-            (Ok(()), Ok(node)) => Remote::held(self.client.clone(), node.key(), node.name()),
-            (Err(error), _) => Remote::failed(error.clone()),
-            (_, Err(error)) => Remote::failed(error),
+        let handle = |node: Result<Arc<Node>>| match (&submitted, node) {
+            (Ok(()), Ok(node)) => self.held(&node),
+            (Err(error), _) => Handle::Refused(error.clone()),
+            (_, Err(error)) => Handle::Refused(error),
         };
-        nodes.into_iter().map(remote).collect()
+        nodes.into_iter().map(handle).collect()
+    }
+
+    fn held(&self, node: &Node) -> Handle {
+        Handle::Held(Arc::new(Held { client: self.client.clone(), key: node.key(), name: node.name() }))
     }
 
     /// Waits for the values of many handles and brings them here, in order.
@@ -104,13 +126,23 @@ impl Cluster {
     /// # Errors
     /// The first task that failed, the cluster being gone, or an interrupt.
     pub fn gather<'r, T: TaskValue>(&self, handles: impl IntoIterator<Item = &'r Remote<T>>) -> Result<Vec<T>> {
-        let handles: Vec<&Remote<T>> = handles.into_iter().collect();
-        let keys: Vec<Key> = handles.iter().filter_map(|handle| handle.key()).collect();
-        if let Some(error) = handles.iter().find_map(|handle| handle.error.clone()) {
-            return Err(error);
+        let mut wanted = Vec::new();
+        for remote in handles {
+            wanted.push(&remote.handle);
         }
+        let mut values = Vec::with_capacity(wanted.len());
+        for (key, bytes) in self.gather_bytes(&wanted)? {
+            values.push(value::decode(&bytes).map_err(|error| Error::decode(key, &error))?);
+        }
+        Ok(values)
+    }
+
+    #[inline(never)]
+    fn gather_bytes(&self, handles: &[&Handle]) -> Result<Vec<(Key, Vec<u8>)>> {
+        let held = handles.iter().map(|handle| handle.held()).collect::<Result<Vec<&Arc<Held>>>>()?;
+        let keys: Vec<Key> = held.iter().map(|held| held.key).collect();
         self.client.wait(&keys)?;
-        handles.into_iter().map(Remote::gather).collect()
+        keys.into_iter().map(|key| Ok((key, self.client.fetch(key)?))).collect()
     }
 
     /// The same cluster, but every call runs anew: for functions whose result depends on more than their arguments.
@@ -147,24 +179,16 @@ impl Cluster {
         self.client.shutdown()
     }
 
-    fn node<F: TaskFn<Kind, In>, Kind, In>(&self, args: In) -> Result<(Arc<Node>, Graph)> {
-        let mut graph = Graph::default();
-        let located = graph.locate::<F, Kind, In>()?;
-        let args = F::args(args, &mut graph)?;
-        let node = graph.add(&located, args, self.is_impure);
-        Ok((node, graph))
-    }
-
-    pub(crate) fn submit_node<T: TaskValue>(&self, node: &Arc<Node>, graph: Graph) -> Remote<T> {
+    fn submit_node(&self, node: &Arc<Node>, graph: Graph) -> Handle {
         match graph.submit(&self.client, &[node.key()]) {
-            Ok(()) => Remote::held(self.client.clone(), node.key(), node.name()),
-            Err(error) => Remote::failed(error),
+            Ok(()) => self.held(node),
+            Err(error) => Handle::Refused(error),
         }
     }
 
     /// Submits the graph of a delayed value, and holds its result on the cluster.
     pub fn compute<T: TaskValue>(&self, delayed: &Delayed<T>) -> Remote<T> {
-        self.submit_node(delayed.node(), delayed.graph_of())
+        self.submit_node(delayed.node(), delayed.graph_of()).typed()
     }
 }
 
@@ -264,12 +288,19 @@ impl IntoBytes for &str {
 /// A handle is an argument wherever its value is one; data moves from worker to worker. The value is freed when the last
 /// handle is dropped and no task needs it.
 pub struct Remote<T> {
-    inner: Option<Arc<Held>>,
-    error: Option<Error>,
+    handle: Handle,
     value: PhantomData<fn() -> T>,
 }
 
-struct Held {
+/// A handle without its type: what is not generic is compiled once, not in every cell.
+#[derive(Clone)]
+pub(crate) enum Handle {
+    Held(Arc<Held>),
+    /// The call could not be submitted; whoever gathers it hears why.
+    Refused(Error),
+}
+
+pub(crate) struct Held {
     client: Arc<Client>,
     key: Key,
     name: Arc<str>,
@@ -281,45 +312,27 @@ impl Drop for Held {
     }
 }
 
-impl<T> Clone for Remote<T> {
-    fn clone(&self) -> Self {
-        Remote { inner: self.inner.clone(), error: self.error.clone(), value: PhantomData }
-    }
-}
-
-impl<T> Remote<T> {
-    fn held(client: Arc<Client>, key: Key, name: Arc<str>) -> Remote<T> {
-        Remote { inner: Some(Arc::new(Held { client, key, name })), error: None, value: PhantomData }
+impl Handle {
+    fn typed<T>(self) -> Remote<T> {
+        Remote { handle: self, value: PhantomData }
     }
 
-    fn failed(error: Error) -> Remote<T> {
-        Remote { inner: None, error: Some(error), value: PhantomData }
-    }
-
-    /// Names the task; `None` if it could not be submitted.
-    pub fn key(&self) -> Option<Key> {
-        self.inner.as_ref().map(|held| held.key)
-    }
-
-    /// The function's name.
-    pub fn name(&self) -> &str {
-        self.inner.as_ref().map_or("?", |held| &held.name)
-    }
-
-    pub fn is_done(&self) -> bool {
-        matches!(self.status(), Some(Status::Done { .. }))
-    }
-
-    pub(crate) fn status(&self) -> Option<Status> {
-        match (&self.inner, &self.error) {
-            (Some(held), _) => held.client.status(held.key),
-            (None, Some(error)) => Some(Status::Failed(error.clone())),
-            (None, None) => None,
+    fn held(&self) -> Result<&Arc<Held>> {
+        match self {
+            Handle::Held(held) => Ok(held),
+            Handle::Refused(error) => Err(error.clone()),
         }
     }
 
-    /// Where the value is: pending, done (worker, size, time) or failed, in one line.
-    pub fn state(&self) -> (&'static str, String) {
+    fn status(&self) -> Option<Status> {
+        match self {
+            Handle::Held(held) => held.client.status(held.key),
+            Handle::Refused(error) => Some(Status::Failed(error.clone())),
+        }
+    }
+
+    #[inline(never)]
+    fn state(&self) -> (&'static str, String) {
         match self.status() {
             Some(Status::Pending) | None => ("pending", String::new()),
             Some(Status::Done { n_bytes, worker, duration_us, .. }) => {
@@ -329,16 +342,67 @@ impl<T> Remote<T> {
         }
     }
 
+    #[inline(never)]
+    fn fetch(&self) -> Result<(Key, Vec<u8>)> {
+        let held = self.held()?;
+        Ok((held.key, held.client.fetch(held.key)?))
+    }
+
+    #[inline(never)]
     pub(crate) fn add_to(&self, graph: &mut Graph) -> Result<Arg> {
-        match (&self.inner, &self.error) {
-            (Some(held), _) => {
-                graph.keep(Box::new(held.clone()));
-                graph.note_remote(held.key, &held.name, self.state().0);
-                Ok(Arg::Task(held.key))
-            }
-            (None, Some(error)) => Err(error.clone()),
-            (None, None) => Err(Error::Disconnected("the handle is empty".into())),
-        }
+        let held = self.held()?;
+        graph.keep(held.clone());
+        graph.note_remote(held.key, &held.name, self.state().0);
+        Ok(Arg::Task(held.key))
+    }
+}
+
+impl<T> Clone for Remote<T> {
+    fn clone(&self) -> Self {
+        Remote { handle: self.handle.clone(), value: PhantomData }
+    }
+}
+
+impl<T> Remote<T> {
+    /// Names the task; `None` if it could not be submitted.
+    pub fn key(&self) -> Option<Key> {
+        self.handle.held().ok().map(|held| held.key)
+    }
+
+    /// The function's name.
+    pub fn name(&self) -> &str {
+        self.handle.held().map_or("?", |held| &held.name)
+    }
+
+    pub fn is_done(&self) -> bool {
+        matches!(self.handle.status(), Some(Status::Done { .. }))
+    }
+
+    /// Where the value is: pending, done (worker, size, time) or failed, in one line.
+    pub fn state(&self) -> (&'static str, String) {
+        self.handle.state()
+    }
+
+    pub(crate) fn add_to(&self, graph: &mut Graph) -> Result<Arg> {
+        self.handle.add_to(graph)
+    }
+
+    /// Waits until the value is there, and leaves it on its worker.
+    ///
+    /// # Errors
+    /// As [`Remote::gather`].
+    pub fn wait(&self) -> Result<()> {
+        let held = self.handle.held()?;
+        held.client.wait(&[held.key])
+    }
+
+    /// Stops the task if it has not ended; a running one is left to end, and its value is dropped.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn cancel(&self) -> Result<()> {
+        let held = self.handle.held()?;
+        held.client.cancel(vec![held.key])
     }
 }
 
@@ -348,31 +412,8 @@ impl<T: TaskValue> Remote<T> {
     /// # Errors
     /// The task's own error with its place and worker, the cluster being gone, or an interrupt, which cancels the task.
     pub fn gather(&self) -> Result<T> {
-        if let Some(error) = &self.error {
-            return Err(error.clone());
-        }
-        let held = self.inner.as_ref().ok_or_else(|| Error::Disconnected("the handle is empty".into()))?;
-        let bytes = held.client.fetch(held.key)?;
-        value::decode(&bytes).map_err(|error| Error::decode(held.key, &error))
-    }
-
-    /// Waits until the value is there, and leaves it on its worker.
-    ///
-    /// # Errors
-    /// As [`Remote::gather`].
-    pub fn wait(&self) -> Result<()> {
-        match (&self.inner, &self.error) {
-            (Some(held), _) => held.client.wait(&[held.key]),
-            (None, error) => Err(error.clone().unwrap_or_else(|| Error::Disconnected("the handle is empty".into()))),
-        }
-    }
-
-    /// Stops the task if it has not ended; a running one is left to end, and its value is dropped.
-    ///
-    /// # Errors
-    /// When the scheduler is gone.
-    pub fn cancel(&self) -> Result<()> {
-        self.inner.as_ref().map_or(Ok(()), |held| held.client.cancel(vec![held.key]))
+        let (key, bytes) = self.handle.fetch()?;
+        value::decode(&bytes).map_err(|error| Error::decode(key, &error))
     }
 }
 

@@ -73,7 +73,9 @@ fn read_symbols<K: std::hash::Hash + Eq, V>(library: &str, entry: impl Fn(&str, 
     let bytes = fs::read(library).map_err(|error| format!("{library}: {error}"))?;
     let file = object::File::parse(&*bytes).map_err(|error| format!("{library}: {error}"))?;
     let functions = file.symbols().filter(|symbol| symbol.kind() == object::SymbolKind::Text && symbol.address() != 0);
-    Ok(functions.filter_map(|symbol| Some(entry(symbol.name().ok()?, symbol.address()))).collect())
+    // A function that several parts of an optimised build share has `.llvm.…` behind its name.
+    let plain = |name: &str| name.split_once(".llvm.").map_or(name, |(plain, _)| plain).to_string();
+    Ok(functions.filter_map(|symbol| Some(entry(&plain(symbol.name().ok()?), symbol.address()))).collect())
 }
 
 /// Loads a library for good and finds a function in it.

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     marker::PhantomData,
     sync::{
         Arc,
@@ -14,7 +14,7 @@ use crate::{
     Cluster, Key, Result, TaskFn, TaskValue,
     client::{Client, Status},
     cluster::Remote,
-    function::{Located, located},
+    function::{FnRef, Located, fn_ref, located},
     ids::KeyMap,
     message::{Arg, Task},
 };
@@ -62,30 +62,28 @@ pub(crate) struct Graph {
     remotes: Vec<(Key, Arc<str>, &'static str)>,
     /// Finished nodes, roots last.
     roots: Vec<Arc<Node>>,
-    located: HashMap<std::any::TypeId, Arc<Located>>,
 }
 
 impl Graph {
-    pub fn locate<F: TaskFn<Kind, In>, Kind, In>(&mut self) -> Result<Arc<Located>> {
-        let id = std::any::TypeId::of::<F>();
-        if let Some(located) = self.located.get(&id) {
-            return Ok(located.clone());
-        }
-        let found = Arc::new(located::<F, Kind, In>()?);
-        self.located.insert(id, found.clone());
-        Ok(found)
-    }
-
-    pub fn keep(&mut self, handle: Box<dyn Any + Send + Sync>) {
-        self.kept.push(handle.into());
+    pub fn keep(&mut self, handle: Arc<dyn Any + Send + Sync>) {
+        self.kept.push(handle);
     }
 
     pub fn note_remote(&mut self, key: Key, name: &Arc<str>, state: &'static str) {
         self.remotes.push((key, name.clone(), state));
     }
 
+    /// A call of `f` with these arguments.
+    #[inline(never)]
+    pub fn call(&mut self, f: FnRef, args: Result<Vec<Arg>>, is_impure: bool) -> Result<Arc<Node>> {
+        match (located(f), args) {
+            (Ok(located), Ok(args)) => Ok(self.add(&located, args, is_impure)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
     /// Ends a call: its key comes from function, code and arguments.
-    pub fn add(&mut self, located: &Arc<Located>, args: Vec<Arg>, is_impure: bool) -> Arc<Node> {
+    fn add(&mut self, located: &Arc<Located>, args: Vec<Arg>, is_impure: bool) -> Arc<Node> {
         static SALT: AtomicU64 = AtomicU64::new(1);
         let mut hasher = blake3::Hasher::new();
         hasher.update(&located.function.id.0.to_le_bytes());
@@ -169,12 +167,8 @@ impl<T: TaskValue> Delayed<T> {
     {
         let _ = f;
         let mut graph = Graph::default();
-        let build = |graph: &mut Graph| {
-            let located = graph.locate::<F, Kind, In>()?;
-            let args = F::args(args, graph)?;
-            Ok(graph.add(&located, args, false))
-        };
-        Delayed { node: build(&mut graph), value: PhantomData }
+        let args = F::args(args, &mut graph);
+        Delayed { node: graph.call(fn_ref::<F, Kind, In>(), args, false), value: PhantomData }
     }
 
     /// Runs the graph on the current cluster and brings the result here.

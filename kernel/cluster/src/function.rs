@@ -34,13 +34,19 @@ impl<'t> Inputs<'t> {
     }
 
     fn next<A: Argument>(&mut self) -> std::result::Result<A, TaskError> {
-        let arg = self.args.next().ok_or_else(|| unreadable("an argument is missing".into()))?;
-        A::from_arg(arg, &mut self.values).map_err(unreadable)
+        match self.args.next() {
+            Some(arg) => A::from_arg(arg, &mut self.values).map_err(unreadable),
+            None => Err(unreadable("an argument is missing".into())),
+        }
     }
 }
 
 fn unreadable(message: String) -> TaskError {
     TaskError { kind: TaskErrorKind::Serialisation, message, function: String::new(), at: None, worker: None }
+}
+
+fn failed(message: String) -> TaskError {
+    TaskError { kind: TaskErrorKind::Failed, message, function: String::new(), at: None, worker: None }
 }
 
 /// A type that functions of tasks may take.
@@ -53,30 +59,46 @@ pub trait Argument: Sized {
 impl<T: TaskValue + Clone> Argument for T {
     #[allow(private_interfaces)]
     fn from_arg(arg: &Arg, values: &mut HashMap<Key, Stored>) -> std::result::Result<T, String> {
-        match arg {
-            Arg::Value(bytes) => decode(bytes),
-            // Two arguments may be the same task, so the value stays here for the other.
-            Arg::Task(key) => values.get(key).cloned().ok_or("an input is missing")?.take(),
-            Arg::List(items) => list(items, values),
+        match whole(arg, values, std::any::TypeId::of::<T>())? {
+            Whole::Bytes(bytes) => decode(&bytes),
+            Whole::Stored(stored) => stored.take(),
+            Whole::Made(made) => made.downcast::<T>().map(|value| *value).map_err(|_| another_list()),
         }
     }
 }
 
-/// A list becomes a `Vec` by way of its parts' bytes where it must, and typed where `T` says how.
-fn list<T: TaskValue + Clone>(items: &[Arg], values: &mut HashMap<Key, Stored>) -> std::result::Result<T, String> {
-    let makers = makers().read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(make) = makers.get(&std::any::TypeId::of::<T>()) {
+/// An argument before its type is known again.
+enum Whole {
+    Bytes(Vec<u8>),
+    Stored(Stored),
+    Made(Box<dyn Any>),
+}
+
+fn another_list() -> String {
+    "a list of another type".to_string()
+}
+
+/// A list becomes a `Vec` typed where its type says how, and by way of its parts' bytes where it does not.
+///
+/// Not generic, like everything here that can be: what is generic is compiled again in every cell.
+fn whole(arg: &Arg, values: &HashMap<Key, Stored>, wanted: std::any::TypeId) -> std::result::Result<Whole, String> {
+    let items = match arg {
+        Arg::Value(bytes) => return Ok(Whole::Bytes(bytes.to_vec())),
+        // Two arguments may be the same task, so the value stays for the other.
+        Arg::Task(key) => return values.get(key).cloned().map(Whole::Stored).ok_or_else(|| "an input is missing".to_string()),
+        Arg::List(items) => items,
+    };
+    let make = makers().read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&wanted).copied();
+    if let Some(make) = make {
         let stored = items.iter().map(|item| stored_of(item, values)).collect::<std::result::Result<Vec<_>, _>>()?;
-        let made = make(stored)?;
-        return made.downcast::<T>().map(|value| *value).map_err(|_| "a list of another type".to_string());
+        return make(stored).map(Whole::Made);
     }
-    drop(makers);
     // Postcard's list is a count and its items, one after the other.
     let mut bytes = postcard::to_stdvec(&items.len()).map_err(|error| error.to_string())?;
     for item in items {
         bytes.extend(stored_of(item, values)?.encode()?);
     }
-    decode(&bytes)
+    Ok(Whole::Bytes(bytes))
 }
 
 fn stored_of(arg: &Arg, values: &HashMap<Key, Stored>) -> std::result::Result<Stored, String> {
@@ -172,9 +194,10 @@ pub trait TaskFn<Kind, In>: Copy + 'static {
     #[doc(hidden)]
     #[allow(private_interfaces)]
     fn args(input: In, graph: &mut Graph) -> Result<Vec<Arg>>;
+    /// What a worker calls: a function of its own, not a closure, so that every build has it under the same symbol.
     #[doc(hidden)]
     #[allow(private_interfaces)]
-    fn thunk() -> Thunk;
+    fn call(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError>;
 }
 
 /// Marks functions whose `Err` fails the task.
@@ -194,12 +217,11 @@ macro_rules! task_fn {
                 Ok(vec![$($v.into_arg(graph)?),*])
             }
             #[allow(private_interfaces, unused_variables)]
-            fn thunk() -> Thunk {
-                |inputs| {
-                    let f = conjure::<F>();
-                    $(let $v = inputs.next::<$a>()?;)*
-                    run::<F, _>(move || f($($v),*)).map(Stored::new)
-                }
+            #[inline(never)]
+            fn call(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError> {
+                let f = conjure::<F>();
+                $(let $v = inputs.next::<$a>()?;)*
+                run::<F, _>(move || f($($v),*)).map(Stored::new)
             }
         }
 
@@ -215,14 +237,13 @@ macro_rules! task_fn {
                 Ok(vec![$($v.into_arg(graph)?),*])
             }
             #[allow(private_interfaces, unused_variables)]
-            fn thunk() -> Thunk {
-                |inputs| {
-                    let f = conjure::<F>();
-                    $(let $v = inputs.next::<$a>()?;)*
-                    match run::<F, _>(move || f($($v),*))? {
-                        Ok(value) => Ok(Stored::new(value)),
-                        Err(error) => Err(TaskError { kind: TaskErrorKind::Failed, message: error.text(), function: String::new(), at: None, worker: None }),
-                    }
+            #[inline(never)]
+            fn call(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError> {
+                let f = conjure::<F>();
+                $(let $v = inputs.next::<$a>()?;)*
+                match run::<F, _>(move || f($($v),*))? {
+                    Ok(value) => Ok(Stored::new(value)),
+                    Err(error) => Err(failed(error.text())),
                 }
             }
         }
@@ -292,22 +313,35 @@ fn install_hook() {
 }
 
 fn run<F, R>(call: impl FnOnce() -> R) -> std::result::Result<R, TaskError> {
-    install_hook();
-    // Keeps the thunks of two functions apart even if their code is the same, so that each keeps its symbol.
-    std::hint::black_box(type_name::<F>());
-    IN_TASK.set(true);
+    // The name keeps the thunks of two functions apart even if their code is the same, so that each keeps its symbol.
+    begin(type_name::<F>());
     let result = catch_unwind(AssertUnwindSafe(call));
+    end();
+    result.map_err(panicked)
+}
+
+#[inline(never)]
+fn begin(name: &'static str) {
+    std::hint::black_box(name);
+    install_hook();
+    IN_TASK.set(true);
+}
+
+#[inline(never)]
+fn end() {
     IN_TASK.set(false);
-    result.map_err(|payload| {
-        let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_string()));
-        TaskError {
-            kind: TaskErrorKind::Panicked,
-            message: text.unwrap_or_else(|| "a panic without a message".into()),
-            function: String::new(),
-            at: LAST_PANIC.with_borrow_mut(Option::take),
-            worker: None,
-        }
-    })
+}
+
+#[inline(never)]
+fn panicked(payload: Box<dyn Any + Send>) -> TaskError {
+    let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_string()));
+    TaskError {
+        kind: TaskErrorKind::Panicked,
+        message: text.unwrap_or_else(|| "a panic without a message".into()),
+        function: String::new(),
+        at: LAST_PANIC.with_borrow_mut(Option::take),
+        worker: None,
+    }
 }
 
 /// A function as workers know it, and its library as this process knows it.
@@ -318,13 +352,39 @@ pub(crate) struct Located {
     pub library: Option<String>,
 }
 
-/// Finds where `F`'s thunk is. The capture check happens here, at compile time.
-pub(crate) fn located<F: TaskFn<Kind, In>, Kind, In>() -> Result<Located> {
+/// A function as a value: what generic code hands to the rest.
+#[derive(Clone, Copy)]
+pub(crate) struct FnRef {
+    pub thunk: Thunk,
+    pub type_name: &'static str,
+    pub type_id: std::any::TypeId,
+}
+
+/// The capture check happens here, at compile time.
+pub(crate) fn fn_ref<F: TaskFn<Kind, In>, Kind, In>() -> FnRef {
     const {
         assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
     }
-    let thunk = F::thunk();
-    let found = code::locate(thunk as *const c_void).map_err(Error::Start)?;
+    FnRef { thunk: <F as TaskFn<Kind, In>>::call, type_name: type_name::<F>(), type_id: std::any::TypeId::of::<F>() }
+}
+
+type Known = std::sync::Mutex<Option<HashMap<(std::any::TypeId, usize), std::sync::Arc<Located>>>>;
+
+/// Finds where a function's thunk is. Asked once for each function of each library.
+pub(crate) fn located(f: FnRef) -> Result<std::sync::Arc<Located>> {
+    static KNOWN: Known = std::sync::Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let known = known.get_or_insert_default();
+    if let Some(located) = known.get(&(f.type_id, f.thunk as usize)) {
+        return Ok(located.clone());
+    }
+    let found = std::sync::Arc::new(find(f)?);
+    known.insert((f.type_id, f.thunk as usize), found.clone());
+    Ok(found)
+}
+
+fn find(f: FnRef) -> Result<Located> {
+    let found = code::locate(f.thunk as *const c_void).map_err(Error::Start)?;
     let is_made_elsewhere = is_made_elsewhere(&found.library);
     let place = if is_made_elsewhere {
         CodePlace::Symbol(code::symbol_at(&found.library, found.offset).map_err(Error::Start)?)
@@ -334,7 +394,7 @@ pub(crate) fn located<F: TaskFn<Kind, In>, Kind, In>() -> Result<Located> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&found.code.0.to_le_bytes()).update(&found.offset.to_le_bytes());
     let id = FunctionId(u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("invariant: a hash has 32 bytes")));
-    let function = Function { id, name: short_name(type_name::<F>()), code: found.code, place };
+    let function = Function { id, name: short_name(f.type_name), code: found.code, place };
     Ok(Located { function, library: (!is_made_elsewhere).then(|| found.library.to_string()) })
 }
 

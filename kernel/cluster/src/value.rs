@@ -27,41 +27,53 @@ pub struct Codec<T> {
     pub size: fn(&T) -> u64,
 }
 
-impl<T> Clone for Codec<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T> Copy for Codec<T> {}
-
-type Codecs = RwLock<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
+type Codecs = RwLock<HashMap<TypeId, &'static (dyn Any + Send + Sync)>>;
 
 fn codecs() -> &'static Codecs {
     static CODECS: OnceLock<Codecs> = OnceLock::new();
     CODECS.get_or_init(Codecs::default)
 }
 
-/// Makes `codec` the way for all values of type `T`.
+/// Makes `codec` the way for all values of type `T`, for the life of the process.
 pub fn register_codec<T: TaskValue>(codec: Codec<T>) {
-    codecs().write().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<T>(), Box::new(codec));
+    codecs().write().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<T>(), Box::leak(Box::new(codec)));
 }
 
-fn codec<T: TaskValue>() -> Option<Codec<T>> {
-    let codecs = codecs().read().unwrap_or_else(PoisonError::into_inner);
-    codecs.get(&TypeId::of::<T>()).and_then(|codec| codec.downcast_ref::<Codec<T>>()).copied()
+#[inline(never)]
+fn codec_of(id: TypeId) -> Option<&'static (dyn Any + Send + Sync)> {
+    codecs().read().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+}
+
+fn codec<T: TaskValue>() -> Option<&'static Codec<T>> {
+    codec_of(TypeId::of::<T>())?.downcast_ref()
+}
+
+#[inline(never)]
+fn cannot_encode(name: &str, error: &postcard::Error) -> String {
+    format!("a `{name}` cannot be turned into bytes: {error}")
+}
+
+#[inline(never)]
+fn cannot_decode(name: &str, error: &postcard::Error) -> String {
+    format!("these bytes are no `{name}`: {error}")
+}
+
+#[inline(never)]
+fn not_a(held: &str, wanted: &str) -> String {
+    format!("the value is a `{held}`, not a `{wanted}`")
 }
 
 pub(crate) fn encode<T: TaskValue>(value: &T) -> Result<Vec<u8>, String> {
     match codec::<T>() {
         Some(codec) => (codec.encode)(value),
-        None => postcard::to_stdvec(value).map_err(|error| format!("a `{}` cannot be turned into bytes: {error}", type_name::<T>())),
+        None => postcard::to_stdvec(value).map_err(|error| cannot_encode(type_name::<T>(), &error)),
     }
 }
 
 pub(crate) fn decode<T: TaskValue>(bytes: &[u8]) -> Result<T, String> {
     match codec::<T>() {
         Some(codec) => (codec.decode)(bytes),
-        None => postcard::from_bytes(bytes).map_err(|error| format!("these bytes are no `{}`: {error}", type_name::<T>())),
+        None => postcard::from_bytes(bytes).map_err(|error| cannot_decode(type_name::<T>(), &error)),
     }
 }
 
@@ -150,7 +162,7 @@ impl Stored {
             Stored::Typed(value) => value,
         };
         let held = value.type_name();
-        let value = value.into_any().downcast::<Holder<T>>().map_err(|_| format!("the value is a `{held}`, not a `{}`", type_name::<T>()))?;
+        let value = value.into_any().downcast::<Holder<T>>().map_err(|_| not_a(held, type_name::<T>()))?;
         Ok(Arc::try_unwrap(value).map_or_else(|shared| shared.0.clone(), |holder| holder.0))
     }
 }
