@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use skep_session::Home;
 
 mod assemble;
 mod child;
+mod jupyter;
 mod script;
 
 #[derive(Parser)]
@@ -19,6 +21,13 @@ struct Arguments {
 enum Command {
     /// Run the cells of a Rust script, separated by lines of `// %%`; `-` reads standard input.
     Run { file: PathBuf },
+    /// A Jupyter kernel; Jupyter starts it and says where to connect.
+    Kernel {
+        #[arg(short = 'f', long)]
+        connection_file: PathBuf,
+    },
+    /// The notebook in the terminal.
+    Repl,
     /// Internal: an evaluation process for the session at this socket.
     #[command(hide = true)]
     Eval { socket: PathBuf },
@@ -39,6 +48,8 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Run { file } => script::run(&file),
+        Command::Kernel { connection_file } => jupyter::run(&connection_file).map(|()| 0),
+        Command::Repl => Home::locate().map_err(Into::into).and_then(skep_repl::run),
         Command::Eval { socket } => child::eval(&socket),
         Command::Worker { scheduler } => child::worker(&scheduler),
         Command::Assemble { messages, home } => assemble::assemble(&messages, &home).map(|()| 0),

@@ -214,30 +214,13 @@ impl<T> Delayed<T> {
 
     /// The graph as it is now, coloured by what has run.
     pub fn graph(&self) -> skep_render::graph::Graph {
-        let mut drawn = skep_render::graph::Graph::default();
-        let mut at: KeyMap<usize> = KeyMap::default();
-        let client = crate::client::current();
-        let state_of = |key: Key| match client.as_ref().and_then(|client| client.status(key)) {
-            Some(Status::Done { .. }) => "done",
-            Some(Status::Failed(_)) => "failed",
-            Some(Status::Pending) => "running",
-            None => "pending",
-        };
-        if let Ok(node) = &self.node {
-            for_each_node(node, &mut HashSet::new(), &mut |node| {
-                for (key, name, state) in &node.remotes {
-                    at.entry(*key).or_insert_with(|| drawn.add_node(name, state));
-                }
-                let id = drawn.add_node(&node.name(), state_of(node.key()));
-                at.insert(node.key(), id);
-                for key in node.task.dependencies() {
-                    if let Some(from) = at.get(&key) {
-                        drawn.add_edge(*from, id);
-                    }
-                }
-            });
-        }
-        drawn
+        Delayed::graph_of_all(std::slice::from_ref(self))
+    }
+
+    /// The graph of several results, with shared work drawn once.
+    pub fn graph_of_all(results: &[Delayed<T>]) -> skep_render::graph::Graph {
+        let roots: Vec<&Arc<Node>> = results.iter().flat_map(|delayed| &delayed.node).collect();
+        draw(&roots)
     }
 
     pub(crate) fn add_to(&self, graph: &mut Graph) -> Result<Arg> {
@@ -246,4 +229,33 @@ impl<T> Delayed<T> {
         graph.inputs.push(node);
         Ok(Arg::Task(key))
     }
+}
+
+#[inline(never)]
+fn draw(roots: &[&Arc<Node>]) -> skep_render::graph::Graph {
+    let mut drawn = skep_render::graph::Graph::default();
+    let mut at: KeyMap<usize> = KeyMap::default();
+    let mut seen = HashSet::new();
+    let client = crate::client::current();
+    let state_of = |key: Key| match client.as_ref().and_then(|client| client.status(key)) {
+        Some(Status::Done { .. }) => "done",
+        Some(Status::Failed(_)) => "failed",
+        Some(Status::Pending) => "running",
+        None => "pending",
+    };
+    for root in roots {
+        for_each_node(root, &mut seen, &mut |node| {
+            for (key, name, state) in &node.remotes {
+                at.entry(*key).or_insert_with(|| drawn.add_node(name, state));
+            }
+            let id = drawn.add_node(&node.name(), state_of(node.key()));
+            at.insert(node.key(), id);
+            for key in node.task.dependencies() {
+                if let Some(from) = at.get(&key) {
+                    drawn.add_edge(*from, id);
+                }
+            }
+        });
+    }
+    drawn
 }

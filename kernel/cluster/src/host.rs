@@ -39,6 +39,7 @@ pub struct Host {
 }
 
 enum Request {
+    Info(std::sync::mpsc::Sender<ClusterInfo>),
     CodeReady(CodeId, String),
     Stop,
 }
@@ -81,6 +82,13 @@ impl Host {
     /// The optimised library of some cell is at `path`.
     pub fn code_ready(&self, code: CodeId, path: &Path) {
         self.request(Request::CodeReady(code, path.to_string_lossy().into_owned()));
+    }
+
+    /// The cluster as it is now; `None` when the scheduler's thread has ended.
+    pub fn info(&self) -> Option<ClusterInfo> {
+        let (sender, answer) = std::sync::mpsc::channel();
+        self.request(Request::Info(sender));
+        answer.recv_timeout(Duration::from_secs(2)).ok()
     }
 
     fn request(&self, request: Request) {
@@ -165,6 +173,7 @@ impl Server {
             for request in requests {
                 match request {
                     Request::CodeReady(code, path) => self.scheduler.code_ready(code, path, &mut self.outbox),
+                    Request::Info(answer) => drop(answer.send(self.scheduler.info())),
                     Request::Stop => return self.stop_workers(),
                 }
             }
@@ -378,10 +387,4 @@ fn describe(status: ExitStatus) -> String {
         (Some(signal), _) => format!("ended by signal {signal}"),
         (None, code) => format!("it exited with code {}", code.unwrap_or(-1)),
     }
-}
-
-/// What [`ClusterInfo`] says in one line.
-pub fn summary(info: &ClusterInfo) -> String {
-    let threads: u32 = info.workers.iter().map(|worker| worker.threads).sum();
-    format!("{}, {}", skep_render::plural(info.workers.len(), "worker"), skep_render::plural(threads as usize, "thread"))
 }

@@ -28,6 +28,7 @@ pub use error::{Error, TaskError, TaskErrorKind};
 pub use event::{Event, Progress, ProgressRow};
 pub use code::code_id;
 pub use function::{IntoArg, TaskFn, register_list};
+pub use show::card;
 pub use ids::{ClientId, CodeId, FunctionId, Key, WorkerId};
 pub use value::{Codec, TaskValue, register_codec};
 

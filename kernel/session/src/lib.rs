@@ -2,12 +2,14 @@
 //!
 //! The Jupyter kernel and the terminal share everything here; they differ in their [`Face`], which is where output goes.
 
+mod commands;
 mod evaluator;
 mod home;
 mod progress;
 mod scope;
 mod session;
 
+pub use commands::COMMANDS;
 pub use evaluator::Evaluator;
 pub use home::{Home, Private};
 pub use session::{Handle, Reply, Session};

@@ -14,6 +14,7 @@ const TYPES: &[(&str, &str)] = &[
     ("skep_cluster::cluster::Cluster", "::skep::Cluster"),
     ("skep_cluster::cluster::Remote", "::skep::Remote"),
     ("skep_cluster::delayed::Delayed", "::skep::Delayed"),
+    ("skep_frame::frame::Frame", "::skep::Frame"),
     ("polars_lazy::frame::LazyFrame", "::skep::polars::prelude::LazyFrame"),
     ("polars_plan::dsl::expr::Expr", "::skep::polars::prelude::Expr"),
 ];

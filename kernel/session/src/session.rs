@@ -1,6 +1,7 @@
 //! Executing cells, one after the other, and what can be done meanwhile.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     process::Command,
@@ -12,11 +13,13 @@ use std::{
     time::Duration,
 };
 
-use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook, Optimise};
+use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook, Optimise, Variable};
 use skep_cluster::host::Host;
 use skep_eval::wire::{Location, Outcome, ToEval};
 
-use crate::{Evaluator, Face, Home, Output, evaluator::Report, home::Private, progress::{Serial, Tracker}, scope};
+use skep_render::Bundle;
+
+use crate::{Evaluator, Face, Home, Output, commands, evaluator::Report, home::Private, progress::{Serial, Tracker}, scope};
 
 /// After an interrupt a cell has this long to reach a safe point; then it is given up and its thread goes on alone.
 const GRACE: Duration = Duration::from_millis(900);
@@ -38,6 +41,7 @@ pub struct Session {
     progress: Arc<Tracker>,
     host: Arc<Host>,
     next_cell: u32,
+    next_uncounted: u32,
     /// Last: removed when everything that uses it is gone.
     private: Private,
 }
@@ -86,7 +90,7 @@ impl Session {
         let command = worker_command(&home);
         let host = Arc::new(Host::start(private.path(), command, Box::new(move |events| subscriber.on_events(events)))?);
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
-        let mut session = Session { home, notebook, compiler, shared, face, progress, host, next_cell: 1, private };
+        let mut session = Session { home, notebook, compiler, shared, face, progress, host, next_cell: 1, next_uncounted: 1_000_000, private };
         session.start_evaluator()?;
         Ok(session)
     }
@@ -104,10 +108,24 @@ impl Session {
         Ok(evaluator)
     }
 
+    /// The number that the next cell will have.
+    pub fn next_cell(&self) -> u32 {
+        self.next_cell
+    }
+
     /// Executes one cell to its end.
     pub fn execute(&mut self, code: &str) -> Reply {
-        let cell = self.next_cell;
         self.next_cell += 1;
+        self.execute_as(self.next_cell - 1, code)
+    }
+
+    /// Executes code that is no cell of the notebook: it does not count.
+    pub fn execute_uncounted(&mut self, code: &str) -> Reply {
+        self.next_uncounted += 1;
+        self.execute_as(self.next_uncounted, code)
+    }
+
+    fn execute_as(&mut self, cell: u32, code: &str) -> Reply {
         self.shared.n_interrupts.store(0, Ordering::SeqCst);
         self.compiler.arm();
         let result = self.execute_numbered(cell, code);
@@ -117,6 +135,11 @@ impl Session {
     }
 
     fn execute_numbered(&mut self, cell: u32, code: &str) -> Result<(), CellError> {
+        if let Some(line) = commands::command_of(code) {
+            let bundle = commands::run(self, line).map_err(|message| session_error("Command", &message))?;
+            self.face.output(cell, Output::Result(bundle));
+            return Ok(());
+        }
         let evaluator = self.live_evaluator()?;
         if code.trim().is_empty() {
             return Ok(());
@@ -307,13 +330,31 @@ fn red(text: &str) -> String {
     format!("\u{1b}[1;31m{first}\u{1b}[0m{rest}")
 }
 
-/// Where this session's files are, for tests and `:doctor`.
+/// What commands need.
 impl Session {
-    pub fn folder(&self) -> &Path {
-        self.private.path()
+    pub(crate) fn variables(&self) -> &BTreeMap<String, Variable> {
+        self.notebook.variables()
     }
 
-    pub fn cells_folder(&self) -> PathBuf {
-        self.compiler.folder().to_path_buf()
+    pub(crate) fn clear_variables(&mut self) -> usize {
+        let names = self.notebook.forget_variables();
+        let n = names.len();
+        if let Some(evaluator) = lock(&self.shared.evaluator).clone() {
+            let _ = evaluator.send(&ToEval::Forget { names });
+        }
+        n
+    }
+
+    pub(crate) fn cluster_card(&self) -> Result<Bundle, String> {
+        let info = self.host.info().ok_or("the scheduler does not answer")?;
+        if info.workers.is_empty() {
+            return Err("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;`".into());
+        }
+        Ok(skep_cluster::card(&info).bundle())
+    }
+
+    /// Where this session's sockets and compiled cells are.
+    pub fn folder(&self) -> &Path {
+        self.private.path()
     }
 }

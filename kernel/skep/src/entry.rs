@@ -31,6 +31,7 @@ pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
     // SAFETY: the caller passes a C string.
     let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_string_lossy().into_owned();
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    skep_frame::init();
     let options = skep_cluster::serve::WorkerOptions {
         scheduler: path.into(),
         threads: number("SKEP_WORKER_THREADS").unwrap_or(1) as u32,
@@ -49,6 +50,7 @@ pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
 
 /// Cells' waits end when the cell is interrupted, and their functions are built anew for speed.
 fn join_notebook() {
+    skep_frame::init();
     skep_cluster::set_hooks(skep_cluster::Hooks {
         interrupted: Some(skep_eval::interrupted),
         stop: Some(skep_eval::poll),

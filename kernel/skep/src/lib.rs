@@ -10,8 +10,9 @@ pub use plotters;
 pub use serde;
 pub use serde_json;
 pub use skep_cluster::{Cluster, Delayed, Remote};
+pub use skep_course as course;
 pub use skep_eval::{Bundle, Rich};
-pub use skep_frame::polars;
+pub use skep_frame::{Frame, polars};
 pub use tokio;
 
 mod entry;
@@ -27,6 +28,7 @@ pub mod cell {
     /// The ways to show a tail expression, richest first by the number of references they take.
     pub mod shows {
         pub use skep_eval::show::{ShowDebug as _, ShowNothing as _, ShowRich as _};
+        pub use skep_frame::ShowFrame as _;
     }
 }
 
@@ -45,7 +47,9 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
     pub use crate::delayed;
     pub use skep_cluster::{Cluster, Delayed, Remote};
+    pub use skep_course as course;
     pub use skep_eval::{Bundle, Rich, clear_output, display, input, password, sleep};
+    pub use skep_frame::Frame;
     pub use skep_frame::polars::{
         self, df,
         prelude::{

@@ -1,0 +1,48 @@
+use std::fmt;
+
+use polars::prelude::PolarsError;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with a frame.
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// Files that are not there, cannot be read, or do not fit together.
+    Source(String),
+    /// Names or types that do not fit the schema; found before anything runs.
+    Schema(String),
+    /// An operation that frames do not have yet.
+    Unsupported(String),
+    /// While it ran on the cluster.
+    Run(skep_cluster::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Source(text) | Error::Schema(text) | Error::Unsupported(text) => f.write_str(text),
+            Error::Run(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<skep_cluster::Error> for Error {
+    fn from(error: skep_cluster::Error) -> Self {
+        Error::Run(error)
+    }
+}
+
+impl Error {
+    pub(crate) fn schema(operation: &str, error: &PolarsError) -> Error {
+        // Polars appends the plan that it could not resolve, which says nothing to who wrote one step.
+        let text = error.to_string();
+        let text = text.split("\n\nResolved plan").next().unwrap_or(&text);
+        Error::Schema(format!("`{operation}`: {text}\nhint: the frame's columns and types are shown by the frame itself"))
+    }
+
+    pub(crate) fn unsupported(operation: &str, why: &str) -> Error {
+        Error::Unsupported(format!("`{operation}` on a partitioned frame is not there yet: {why}\nhint: `collect()` first and go on with Polars, if the data fits into memory"))
+    }
+}

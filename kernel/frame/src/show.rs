@@ -1,0 +1,138 @@
+//! Frames as cards, and Polars' DataFrames as tables.
+
+use std::fmt;
+
+use polars::prelude::{AnyValue, DataFrame, DataType};
+use skep_eval::{
+    Bundle, Rich, Shown,
+    show::Show,
+};
+use skep_render::{
+    bytes,
+    card::Card,
+    table::{MOST_COLUMNS, MOST_ROWS, Table},
+};
+
+use crate::{
+    Frame,
+    frame::{Explained, Step},
+};
+
+/// Shows a DataFrame that ends a cell, before the ways of [`skep_eval::show`].
+pub trait ShowFrame {
+    fn show(&self);
+}
+
+impl ShowFrame for &&&Show<'_, DataFrame> {
+    fn show(&self) {
+        skep_eval::result(table(self.0));
+    }
+}
+
+/// Tells DataFrames from other values that can be displayed.
+pub struct ByFrame;
+
+impl Shown<ByFrame> for DataFrame {
+    fn shown(&self) -> Bundle {
+        table(self)
+    }
+}
+
+impl Shown<ByFrame> for &DataFrame {
+    fn shown(&self) -> Bundle {
+        table(self)
+    }
+}
+
+/// A DataFrame as text and as an HTML table: the first and last rows and columns where it is large.
+pub fn table(frame: &DataFrame) -> Bundle {
+    let (n_rows, n_columns) = frame.shape();
+    let (rows, rows_cut_at) = shown(n_rows, MOST_ROWS);
+    let (columns, columns_cut_at) = shown(n_columns, MOST_COLUMNS);
+    let chosen: Vec<_> = columns.iter().map(|i| &frame.columns()[*i]).collect();
+    let text = |value: AnyValue<'_>| match value {
+        AnyValue::Null => None,
+        AnyValue::String(text) => Some(text.to_string()),
+        AnyValue::StringOwned(text) => Some(text.to_string()),
+        AnyValue::Float32(x) => Some(float(f64::from(x))),
+        AnyValue::Float64(x) => Some(float(x)),
+        other => Some(other.to_string()),
+    };
+    let row = |r: &usize| chosen.iter().map(|column| column.get(*r).ok().and_then(text)).collect();
+    let model = Table {
+        n_rows,
+        n_columns,
+        columns: chosen.iter().map(|column| (column.name().to_string(), column.dtype().to_string())).collect(),
+        rows: rows.iter().map(row).collect(),
+        rows_cut_at,
+        columns_cut_at,
+        is_number: chosen.iter().map(|column| column.dtype().is_numeric() || matches!(column.dtype(), DataType::Decimal(..))).collect(),
+    };
+    model.bundle(frame.to_string())
+}
+
+/// Indices to show, and after how many of them something is left out.
+fn shown(n: usize, most: usize) -> (Vec<usize>, Option<usize>) {
+    if n <= most {
+        return ((0..n).collect(), None);
+    }
+    let half = most / 2;
+    ((0..half).chain(n - (most - half)..n).collect(), Some(half))
+}
+
+/// As Polars prints them: six decimals, exponents for the very large and small.
+fn float(x: f64) -> String {
+    if !x.is_finite() || x == 0.0 {
+        return x.to_string();
+    }
+    if !(1e-5..1e10).contains(&x.abs()) {
+        return format!("{x:e}");
+    }
+    let text = format!("{x:.6}");
+    let text = text.trim_end_matches('0');
+    if text.ends_with('.') { format!("{text}0") } else { text.to_string() }
+}
+
+impl Rich for Frame {
+    fn bundle(&self) -> Bundle {
+        let plan = match self.plan() {
+            Ok(plan) => plan,
+            Err(error) => return Card::new("Frame that cannot run").state("failed").fact("why", error.to_string()).bundle(),
+        };
+        let mut lines = Vec::new();
+        plan.explain(&mut lines);
+        let mut card = Card::new(format!("Frame: {}, {}", skep_render::plural(plan.schema.len(), "column"), skep_render::plural(self.n_partitions(), "partition")));
+        if let Step::Source(source) = &plan.step {
+            let size = if source.n_bytes > 0 { format!("{}, ", bytes(source.n_bytes)) } else { String::new() };
+            card = card.fact("source", source.name.clone()).fact("data", format!("{size}{}", source.where_it_is()));
+        } else {
+            card = card.fact("stages", lines.join("\n"));
+        }
+        let rows = plan.schema.iter().map(|(name, dtype)| [name.to_string(), dtype.to_string()]);
+        card.table(["column", "type"], rows).note("nothing has run: .collect()? runs it, .head(5)? looks at the first rows, .graph()? draws it").bundle()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.plan() {
+            Ok(plan) => write!(f, "Frame({}, {})", skep_render::plural(plan.schema.len(), "column"), skep_render::plural(self.n_partitions(), "partition")),
+            Err(error) => write!(f, "Frame(error: {error})"),
+        }
+    }
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, line) in self.0.iter().enumerate() {
+            writeln!(f, "{}. {line}", i + 1)?;
+        }
+        Ok(())
+    }
+}
+
+impl Rich for Explained {
+    fn bundle(&self) -> Bundle {
+        Bundle::text(self.to_string().trim_end())
+    }
+}
