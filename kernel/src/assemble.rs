@@ -13,7 +13,8 @@ use skep_cell::Toolchain;
 /// Crates that a cell can name in paths, beside `skep`.
 const EXTERNS: [&str; 5] = ["plotters", "polars", "serde", "serde_json", "tokio"];
 
-pub fn assemble(messages: &Path, home: &Path) -> anyhow::Result<()> {
+/// `share` holds what `skep lab` copies: the course, the requirements, the logo.
+pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result<()> {
     let messages = fs::read_to_string(messages).with_context(|| format!("reading {}", messages.display()))?;
     let (lib, deps) = (home.join("lib"), home.join("lib/deps"));
     let _ = fs::remove_dir_all(&deps);
@@ -48,8 +49,26 @@ pub fn assemble(messages: &Path, home: &Path) -> anyhow::Result<()> {
         }
     }
     place(&std::env::current_exe()?, &home.join("bin"))?;
+    let share = home.join("share");
+    fs::create_dir_all(&share)?;
+    fs::copy(checkout.join("install/requirements.txt"), share.join("requirements.txt"))?;
+    fs::copy(checkout.join("assets/logo.svg"), share.join("logo.svg"))?;
+    let _ = fs::remove_dir_all(share.join("course"));
+    copy_lessons(&checkout.join("tutorial"), &share.join("course"))?;
     let toolchain = Toolchain { rustc: ask_rustc("sysroot")?.join("bin/rustc"), dylib, deps, externs };
     fs::write(home.join("toolchain.json"), serde_json::to_string_pretty(&toolchain)?)?;
+    Ok(())
+}
+
+/// Notebooks only: the crate beside them is in the library.
+fn copy_lessons(tutorial: &Path, to: &Path) -> anyhow::Result<()> {
+    for lesson in fs::read_dir(tutorial)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("lesson-")) {
+        let folder = to.join(lesson.file_name());
+        fs::create_dir_all(&folder)?;
+        for file in fs::read_dir(lesson.path())?.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "ipynb")) {
+            fs::copy(file.path(), folder.join(file.file_name()))?;
+        }
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use skep_session::Home;
 mod assemble;
 mod child;
 mod jupyter;
+mod lab;
 mod script;
 
 #[derive(Parser)]
@@ -26,6 +27,8 @@ enum Command {
         #[arg(short = 'f', long)]
         connection_file: PathBuf,
     },
+    /// JupyterLab on the course, in a private Python environment.
+    Lab(lab::Options),
     /// The notebook in the terminal.
     Repl,
     /// Internal: an evaluation process for the session at this socket.
@@ -41,6 +44,8 @@ enum Command {
         #[arg(long)]
         messages: PathBuf,
         #[arg(long)]
+        checkout: PathBuf,
+        #[arg(long)]
         home: PathBuf,
     },
 }
@@ -49,10 +54,11 @@ fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::Run { file } => script::run(&file),
         Command::Kernel { connection_file } => jupyter::run(&connection_file).map(|()| 0),
+        Command::Lab(options) => lab::run(&options),
         Command::Repl => Home::locate().map_err(Into::into).and_then(skep_repl::run),
         Command::Eval { socket } => child::eval(&socket),
         Command::Worker { scheduler } => child::worker(&scheduler),
-        Command::Assemble { messages, home } => assemble::assemble(&messages, &home).map(|()| 0),
+        Command::Assemble { messages, checkout, home } => assemble::assemble(&messages, &checkout, &home).map(|()| 0),
     };
     match result {
         Ok(code) => std::process::ExitCode::from(code),

@@ -11,7 +11,7 @@ mod session;
 
 pub use commands::COMMANDS;
 pub use evaluator::Evaluator;
-pub use home::{Home, Private};
+pub use home::{Home, Private, cache_folder};
 pub use session::{Handle, Reply, Session};
 pub use skep_cell::{CellError, Completeness, completeness};
 pub use skep_render::Bundle;

@@ -1,0 +1,59 @@
+# Sourced by install/start and install/test: where the cache is, and how everything is built.
+# One cache outside the checkout holds the compiled dependencies; Polars takes 15 to 25 minutes once on two cores.
+SKEP_CACHE=${SKEP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/skep}
+export SKEP_CACHE
+export CARGO_TARGET_DIR=$SKEP_CACHE/target
+SKEP_HOME=$SKEP_CACHE/home
+
+fail() { printf 'error: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }
+
+check_tools() {
+  command -v cargo >/dev/null 2>&1 || fail "cargo is not there" "install Rust with rustup: https://rustup.rs"
+  command -v cc >/dev/null 2>&1 || fail "a C compiler is not there" "install gcc or clang (Debian: apt-get install gcc; macOS: xcode-select --install)"
+  command -v python3 >/dev/null 2>&1 || fail "python3 is not there" "install Python 3.10 or newer (Debian: apt-get install python3 python3-venv)"
+  python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || fail "python3 is older than 3.10 or lacks its venv module" "install a newer one (Debian: apt-get install python3-venv)"
+  mkdir -p "$SKEP_CACHE" 2>/dev/null && [ -w "$SKEP_CACHE" ] || fail "the cache folder $SKEP_CACHE cannot be written" "make it writable, or set SKEP_CACHE to another folder"
+  if [ ! -d "$CARGO_TARGET_DIR/release" ]; then
+    free=$(df -Pk "$SKEP_CACHE" | awk 'NR == 2 { print int($4 / 1048576) }')
+    [ "$free" -ge 6 ] || fail "only $free GB are free at $SKEP_CACHE; building needs about 5" "free some space, or set SKEP_CACHE to a folder on another disk"
+  fi
+}
+
+# libskep.so has no hash in its name, so another checkout with the same cache must not be taken for this one.
+own_cache() {
+  if [ "$(cat "$CARGO_TARGET_DIR/skep-checkout" 2>/dev/null)" != "$PWD" ]; then
+    rm -f "$CARGO_TARGET_DIR"/release/deps/libskep.so "$CARGO_TARGET_DIR"/release/libskep.so
+    rm -rf "$CARGO_TARGET_DIR"/release/.fingerprint/skep-[0-9a-f]*
+    mkdir -p "$CARGO_TARGET_DIR"
+    printf '%s' "$PWD" >"$CARGO_TARGET_DIR/skep-checkout"
+  fi
+}
+
+# The library that cells see, the skep binary, and the home folder made of both.
+build() {
+  own_cache
+  messages=$SKEP_CACHE/libskep.json
+  # Only this last crate is linked dynamically; its dependencies are compiled as ever, once.
+  cargo rustc --quiet --locked --release -p skep --lib --crate-type dylib --message-format=json-render-diagnostics -- -C prefer-dynamic >"$messages" &
+  builder=$!
+  if [ -n "${1:-}" ]; then report_progress "$builder"; fi
+  wait "$builder" || fail "libskep.so could not be built" "the compiler's message is above"
+  cargo build --quiet --locked --release -p skep-kernel || fail "the skep binary could not be built" "the compiler's message is above"
+  "$CARGO_TARGET_DIR/release/skep" assemble --messages "$messages" --checkout "$PWD" --home "$SKEP_HOME"
+}
+
+# A line every few seconds while the dependencies compile: how many of about how many.
+report_progress() {
+  total=$(cargo tree --quiet --locked -p skep -e normal,build --prefix none --no-dedupe 2>/dev/null | sort -u | wc -l)
+  last=-1
+  while kill -0 "$1" 2>/dev/null; do
+    done=$(ls "$CARGO_TARGET_DIR/release/.fingerprint" 2>/dev/null | wc -l)
+    [ "$done" -gt "$total" ] && done=$total
+    if [ "$done" -ne "$last" ]; then
+      printf 'Compiling: %s of about %s crates\n' "$done" "$total"
+      last=$done
+    fi
+    n=0
+    while [ $n -lt 20 ] && kill -0 "$1" 2>/dev/null; do sleep 0.5; n=$((n + 1)); done
+  done
+}

@@ -1,0 +1,163 @@
+//! `skep lab`: a private Python environment with JupyterLab, the kernelspec, and one link that logs in by itself.
+
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::json;
+use skep_session::{Home, cache_folder};
+
+/// What `skep lab` was asked for.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Print the link, but open no browser.
+    #[arg(long)]
+    no_browser: bool,
+    /// Set everything up, run lesson 1 without a browser, and exit with its result.
+    #[arg(long)]
+    check: bool,
+    /// The port; by default the first free one from 8888.
+    #[arg(long)]
+    port: Option<u16>,
+    /// The folder to open; by default `~/skep-course`, filled with the course once.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+const LESSON: &str = "lesson-1/what-a-cluster-is.ipynb";
+
+pub fn run(options: &Options) -> anyhow::Result<u8> {
+    let home = Home::locate()?;
+    let python = ready_python(&home)?;
+    if options.check {
+        return check(&home, &python);
+    }
+    let folder = course_folder(&home, options.folder.as_deref())?;
+    let port = free_port(options.port)?;
+    let token = token()?;
+    let link = format!("http://127.0.0.1:{port}/lab/tree/{LESSON}?token={token}");
+    println!("\nSkep is ready. The course is in {}.\n\n    {link}\n\nCtrl-C here ends it.", folder.display());
+    std::io::stdout().flush()?;
+    let mut lab = Command::new(&python);
+    lab.args(["-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]);
+    lab.arg(format!("--ServerApp.port={port}")).arg(format!("--IdentityProvider.token={token}")).arg(format!("--ServerApp.root_dir={}", folder.display()));
+    lab.arg(format!("--LabApp.default_url=/lab/tree/{LESSON}")).args(["--ServerApp.log_level=WARN", "--LabApp.news_url=None"]);
+    if options.no_browser {
+        lab.arg("--no-browser");
+    }
+    if is_root() {
+        lab.arg("--allow-root");
+    }
+    // Jupyter takes this process's place, so that Ctrl-C and signals reach it as they would.
+    Err(lab.exec()).context("JupyterLab could not be started\nhint: remove the folder `python` in the cache and run ./install/start again")
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The environment's Python; made once, and again when the requirements change.
+fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
+    let folder = cache_folder().join("python");
+    let python = folder.join("bin/python");
+    let requirements = home.root().join("share/requirements.txt");
+    let wanted = fs::read_to_string(&requirements).with_context(|| format!("{} is missing\nhint: run ./install/start again", requirements.display()))?;
+    let stamp = folder.join("skep-requirements.txt");
+    if fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
+        let began = Instant::now();
+        println!("JupyterLab: making a private Python environment (about a minute, once) …");
+        run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), "python3 with its `venv` module is needed\nhint: install Python 3.10 or newer (Debian: python3 and python3-venv)")?;
+        run_quietly(
+            Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements),
+            "JupyterLab could not be installed\nhint: is the network there? Is the disk full? Run it again when it is mended",
+        )?;
+        fs::write(&stamp, &wanted)?;
+        println!("JupyterLab: ready after {:.0} s", began.elapsed().as_secs_f64());
+    }
+    install_kernelspec(home, &folder.join("share/jupyter/kernels/skep"))?;
+    Ok(python)
+}
+
+fn run_quietly(command: &mut Command, hint: &str) -> anyhow::Result<()> {
+    let output = command.stdin(Stdio::null()).output().context(hint.to_string())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = said.lines().rev().take(3).collect();
+        bail!("{hint}\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+    }
+    Ok(())
+}
+
+fn install_kernelspec(home: &Home, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    let spec = json!({
+        "argv": [home.executable(), "kernel", "--connection-file", "{connection_file}"],
+        "display_name": "Rust (Skep)",
+        "language": "rust",
+        "interrupt_mode": "message",
+        "env": { "SKEP_HOME": home.root(), "SKEP_CACHE": cache_folder() },
+        "metadata": { "debugger": false },
+    });
+    fs::write(folder.join("kernel.json"), serde_json::to_string_pretty(&spec)?)?;
+    let logo = home.root().join("share/logo.svg");
+    if logo.exists() {
+        fs::copy(logo, folder.join("logo-svg.svg"))?;
+    }
+    Ok(())
+}
+
+/// A copy of the course to work in; what a learner wrote is never overwritten.
+fn course_folder(home: &Home, chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let default = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join("skep-course");
+    let folder = chosen.map_or_else(default, Path::to_path_buf);
+    copy_new(&home.root().join("share/course"), &folder).with_context(|| format!("the course could not be copied to {}\nhint: choose another place with --folder", folder.display()))?;
+    Ok(folder)
+}
+
+fn copy_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_new(&entry.path(), &target)?;
+        } else if !target.exists() {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn free_port(wanted: Option<u16>) -> anyhow::Result<u16> {
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    match wanted {
+        Some(port) => {
+            ensure!(is_free(port), "port {port} is taken\nhint: leave --port out, or name another one");
+            Ok(port)
+        }
+        None => (8888..8988).find(|port| is_free(*port)).context("no port from 8888 to 8987 is free\nhint: end another Jupyter, or name one with --port"),
+    }
+}
+
+fn token() -> anyhow::Result<String> {
+    Ok(uuid::Uuid::new_v4().simple().to_string())
+}
+
+/// Runs lesson 1 by `nbclient` in a fresh folder.
+fn check(home: &Home, python: &Path) -> anyhow::Result<u8> {
+    let folder = cache_folder().join(format!("check-{}", std::process::id()));
+    copy_new(&home.root().join("share/course"), &folder)?;
+    println!("Lesson 1: running it without a browser (about half a minute) …");
+    let began = Instant::now();
+    let status = Command::new(python).args(["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "--log-level=WARN"]).arg(folder.join(LESSON)).status()?;
+    let _ = fs::remove_dir_all(&folder);
+    println!("Lesson 1: {} after {:.0} s", if status.success() { "passed" } else { "failed" }, began.elapsed().as_secs_f64());
+    Ok(u8::from(!status.success()))
+}

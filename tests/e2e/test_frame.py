@@ -1,0 +1,58 @@
+"""Frames over real files, against Polars on the same rows."""
+
+import pytest
+
+from test_cells import fails, ok
+
+
+@pytest.fixture(scope="module")
+def frames(kernel):
+    ok(kernel, "let cluster = Cluster::local().workers(2).start()?;")
+    ok(kernel, 'std::fs::create_dir_all("csv")?; for i in 0..5i64 { let rows: String = (0..50).map(|r| format!("{},{},{}\\n", (r * 7 + i) % 4, if i < 2 { String::new() } else { r.to_string() }, r as f64 / 3.0 + i as f64)).collect(); std::fs::write(format!("csv/{i}.csv"), format!("k,late,x\\n{rows}"))?; }')
+    ok(kernel, 'let f = Frame::read_csv("csv/*.csv")?; let whole = f.collect()?;')
+    return kernel
+
+
+def test_types_come_from_all_files(frames):
+    assert "late" in ok(frames, "f").text and "i64" in ok(frames, 'f.schema()?.get("late").unwrap().to_string()').text
+    ok(frames, "(f.len()?, f.n_partitions(), whole.shape())", "(250, 5, (250, 3))")
+
+
+def test_aggregations_agree_with_polars(frames):
+    aggs = '[col("x").sum().alias("s"), col("x").mean().alias("m"), col("x").min().alias("lo"), col("x").max().alias("hi"), col("late").count().alias("n"), col("x").std(1).alias("sd"), col("x").var(1).alias("v"), col("late").mean().alias("lm")]'
+    ok(frames, f'let ours = f.group_by([col("k")]).agg({aggs}).sort(["k"]).collect()?; let theirs = whole.clone().lazy().group_by([col("k")]).agg({aggs}).sort(["k"], Default::default()).collect()?;')
+    ok(frames, "ours.schema() == theirs.schema()", "true")
+    ok(frames, 'let close = |name: &str| { let (a, b) = (ours.column(name).unwrap().cast(&DataType::Float64).unwrap(), theirs.column(name).unwrap().cast(&DataType::Float64).unwrap()); a.f64().unwrap().iter().zip(b.f64().unwrap().iter()).all(|(a, b)| match (a, b) { (Some(a), Some(b)) => (a - b).abs() < 1e-9, (a, b) => a == b }) };\n["s", "m", "lo", "hi", "n", "sd", "v", "lm"].iter().filter(|n| !close(n)).count()', "0")
+
+
+def test_row_wise_steps_sort_and_head(frames):
+    ok(frames, 'let got = f.filter(col("k").eq(lit(1))).with_columns([(col("x") * lit(2.0)).alias("x2")]).select([col("x2"), col("k")]).sort(["x2"]).collect()?;')
+    ok(frames, 'let want = whole.clone().lazy().filter(col("k").eq(lit(1))).select([(col("x") * lit(2.0)).alias("x2"), col("k")]).sort(["x2"], Default::default()).collect()?; got.equals_missing(&want)', "true")
+    ok(frames, "f.head(7)?.equals_missing(&whole.head(Some(7)))", "true")
+    ok(frames, 'f.sort_descending(["x"]).head(1)?.column("x")?.f64()?.get(0) == whole.column("x")?.f64()?.iter().flatten().reduce(f64::max)', "true")
+
+
+def test_persist_write_and_read_parquet(frames):
+    ok(frames, 'let held = f.persist()?; held.write_parquet("out")?', "250")
+    ok(frames, 'let back = Frame::read_parquet("out/*.parquet")?; (back.n_partitions(), back.collect()?.equals_missing(&whole))', "(5, true)")
+    ok(frames, "Frame::from_dataframe(whole.clone(), 3).collect()?.equals_missing(&whole)", "true")
+    ok(frames, 'let t = Frame::timeseries().days(2).every(60.0).seed(1).build(); (t.len()?, t.select([col("x")]).collect()?.equals(&t.collect()?.select(["x"])?))', "(2880, true)")
+
+
+def test_explain_and_graph(frames):
+    text = ok(frames, 'f.group_by([col("k")]).agg([col("x").sum()]).explain()?').text
+    assert "partial results in each of 5 partitions" in text
+    assert ok(frames, 'f.group_by([col("k")]).agg([col("x").sum()]).graph()?').text.startswith("6 tasks")
+
+
+def test_errors_come_before_anything_runs(frames):
+    fails(frames, 'f.filter(col("nope").eq(lit(1))).collect()?', "`filter`", "nope", "hint:")
+    fails(frames, 'f.select([col("x").sum()]).collect()?', "`select", "not there yet", "hint:")
+    fails(frames, 'f.group_by([col("k")]).agg([col("x").median()]).collect()?', "median", "not there yet")
+    fails(frames, 'Frame::read_csv("missing/*.csv")?', "no file matches `missing/*.csv`", "hint:")
+    ok(frames, 'std::fs::create_dir_all("mixed")?; std::fs::write("mixed/a.csv", "a,b\\n1,2\\n")?; std::fs::write("mixed/b.csv", "a,c\\n1,2\\n")?;')
+    fails(frames, 'Frame::read_csv("mixed/*.csv")?', "b.csv has other columns", "column 2 is `c` instead of `b`", "hint:")
+    ok(frames, 'std::fs::create_dir_all("broken")?; let mut t = String::from("a,b\\n"); for i in 0..3000 { t += &format!("{i},{i}\\n"); } t += "oops,1\\n"; std::fs::write("broken/a.csv", t)?; let broken = Frame::read_csv("broken/*.csv")?;')
+    fails(frames, "broken.collect()?", "broken/a.csv", "oops", "hint:")
+    ok(frames, 'std::fs::write("broken/empty.csv", "")?;')
+    fails(frames, 'Frame::read_csv("broken/empty.csv")?', "the file is empty")
