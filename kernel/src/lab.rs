@@ -73,7 +73,10 @@ fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
     if fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
         let began = Instant::now();
         println!("JupyterLab: making a private Python environment (about a minute, once) …");
-        run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), "python3 with its `venv` module is needed\nhint: install Python 3.10 or newer (Debian: python3 and python3-venv)")?;
+        run_quietly(
+            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
+            "python3 with its `venv` module is needed\nhint: install Python 3.10 or newer (Debian: python3 and python3-venv)",
+        )?;
         run_quietly(
             Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements),
             "JupyterLab could not be installed\nhint: is the network there? Is the disk full? Run it again when it is mended",
@@ -117,7 +120,8 @@ fn install_kernelspec(home: &Home, folder: &Path) -> anyhow::Result<()> {
 fn course_folder(home: &Home, chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
     let default = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join("skep-course");
     let folder = chosen.map_or_else(default, Path::to_path_buf);
-    copy_new(&home.root().join("share/course"), &folder).with_context(|| format!("the course could not be copied to {}\nhint: choose another place with --folder", folder.display()))?;
+    copy_new(&home.root().join("share/course"), &folder)
+        .with_context(|| format!("the course could not be copied to {}\nhint: choose another place with --folder", folder.display()))?;
     Ok(folder)
 }
 
@@ -156,7 +160,8 @@ fn check(home: &Home, python: &Path) -> anyhow::Result<u8> {
     copy_new(&home.root().join("share/course"), &folder)?;
     println!("Lesson 1: running it without a browser (about half a minute) …");
     let began = Instant::now();
-    let status = Command::new(python).args(["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "--log-level=WARN"]).arg(folder.join(LESSON)).status()?;
+    let status =
+        Command::new(python).args(["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "--log-level=WARN"]).arg(folder.join(LESSON)).status()?;
     let _ = fs::remove_dir_all(&folder);
     println!("Lesson 1: {} after {:.0} s", if status.success() { "passed" } else { "failed" }, began.elapsed().as_secs_f64());
     Ok(u8::from(!status.success()))

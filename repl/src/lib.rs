@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustyline::{
-    Completer, Config, Editor, ExternalPrinter, Helper, Hinter,
+    Completer, Config, Editor, Helper, Hinter,
     error::ReadlineError,
     highlight::Highlighter,
     history::DefaultHistory,
@@ -40,12 +40,7 @@ pub fn run(home: Home) -> anyhow::Result<u8> {
     let mut session = None;
     let mut number = 1;
     loop {
-        // While the person types, what threads of earlier cells print goes above the prompt.
-        if let Ok(printer) = editor.create_external_printer() {
-            terminal.print_above(Some(Box::new(printer)));
-        }
         let line = editor.readline(&format!("[{number}] "));
-        terminal.print_above(None);
         let code = match line {
             Ok(code) => code,
             Err(ReadlineError::Interrupted) => continue,
@@ -134,11 +129,13 @@ impl Validator for Lines {
 
 impl Highlighter for Lines {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
-        if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) { Cow::Borrowed(prompt) } else { Cow::Owned(format!("\u{1b}[1;33m{prompt}\u{1b}[0m")) }
+        if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+            Cow::Borrowed(prompt)
+        } else {
+            Cow::Owned(format!("\u{1b}[1;33m{prompt}\u{1b}[0m"))
+        }
     }
 }
-
-type Printer = Box<dyn ExternalPrinter + Send>;
 
 /// Text out: progress is drawn over itself, everything else stays.
 #[derive(Default)]
@@ -148,17 +145,12 @@ struct Terminal {
 
 #[derive(Default)]
 struct State {
-    above: Option<Printer>,
     /// Lines of progress on the screen, below everything else.
     n_progress: usize,
     progress: Option<String>,
 }
 
 impl Terminal {
-    fn print_above(&self, printer: Option<Printer>) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).above = printer;
-    }
-
     fn end_progress(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (state.n_progress, state.progress) = (0, None);
@@ -167,12 +159,12 @@ impl Terminal {
 
 impl State {
     fn print(&mut self, text: &str, is_stderr: bool) {
-        if let Some(printer) = &mut self.above {
-            let _ = printer.print(text.to_string());
-            return;
-        }
         self.wipe();
-        if is_stderr { eprint!("{text}") } else { print!("{text}") }
+        if is_stderr {
+            eprint!("{text}")
+        } else {
+            print!("{text}")
+        }
         if self.progress.is_some() && !text.ends_with('\n') {
             println!();
         }
@@ -211,7 +203,9 @@ impl Face for Terminal {
                 state.progress = Some(bundle.plain().to_string());
                 state.draw();
             }
-            Output::Result(bundle) | Output::Display { bundle, .. } | Output::UpdateDisplay { bundle, .. } => state.print(&format!("{}\n", bundle.plain()), false),
+            Output::Result(bundle) | Output::Display { bundle, .. } | Output::UpdateDisplay { bundle, .. } => {
+                state.print(&format!("{}\n", bundle.plain()), false)
+            }
             Output::ClearOutput { .. } => {}
         }
         let _ = std::io::stdout().flush();

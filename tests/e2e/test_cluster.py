@@ -136,5 +136,5 @@ def test_a_spec_that_makes_no_sense(cluster, spec, words):
 
 def test_a_worker_over_its_memory_limit_says_so(fresh):
     ok(fresh, "let cluster = Cluster::local().workers(1).memory_limit(\"200 MB\").start()?;")
-    error = fails(fresh, "cluster.submit(|n: usize| { let v = vec![1u8; n]; std::thread::sleep(Duration::from_secs(1)); v.len() }, 400_000_000).gather()?", "was given up", "over its memory limit")
+    error = fails(fresh, "cluster.submit(|n: usize| { let v = std::hint::black_box(vec![1u8; n]); std::thread::sleep(Duration::from_secs(1)); v.len() }, 400_000_000).gather()?", "was given up", "over its memory limit")
     assert "MiB" in error

@@ -30,7 +30,9 @@ pub fn worst_airport(answer: impl AsRef<str>) -> Verdict {
     let (is_right, text) = match answer {
         "EWR" => (true, "Right: flights from EWR leave latest on average."),
         "" | "?" => (false, "No answer yet. Hint: group the flights by `Origin`, take `col(\"DepDelay\").mean()`, and sort by it."),
-        "JFK" | "LGA" => (false, "Not this one. Hint: look at the *mean* of `DepDelay`, and sort by it with the largest first: `.sort_descending([\"DepDelay\"])`."),
+        "JFK" | "LGA" => {
+            (false, "Not this one. Hint: look at the *mean* of `DepDelay`, and sort by it with the largest first: `.sort_descending([\"DepDelay\"])`.")
+        }
         _ => (false, "That is none of the three airports EWR, JFK and LGA. Hint: `answer` is a value of the column `Origin`."),
     };
     Verdict { exercise, is_right, text: text.to_string() }

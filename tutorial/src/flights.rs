@@ -17,7 +17,18 @@ const CARRIERS: [&str; 8] = ["AA", "B6", "CO", "DL", "NW", "TW", "UA", "US"];
 /// Airport, and how late flights leave on average, in minutes.
 const ORIGINS: [(&str, f64); 3] = [("EWR", 11.0), ("JFK", 9.0), ("LGA", 7.0)];
 const DESTINATIONS: [(&str, u32); 12] = [
-    ("ATL", 746), ("BOS", 187), ("CLT", 529), ("DCA", 199), ("DEN", 1605), ("DFW", 1372), ("DTW", 483), ("LAX", 2454), ("MCO", 937), ("MIA", 1089), ("ORD", 719), ("SFO", 2565),
+    ("ATL", 746),
+    ("BOS", 187),
+    ("CLT", 529),
+    ("DCA", 199),
+    ("DEN", 1605),
+    ("DFW", 1372),
+    ("DTW", 483),
+    ("LAX", 2454),
+    ("MCO", 937),
+    ("MIA", 1089),
+    ("ORD", 719),
+    ("SFO", 2565),
 ];
 /// The first year in which aircraft and planned times were recorded.
 const RECORDED_FROM: i32 = 1995;

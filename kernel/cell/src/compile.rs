@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Read},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -135,7 +136,7 @@ impl Compiler {
     fn command(&self, root: &str, cell: u32, optimise: Optimise, library: &Path) -> Command {
         let t = &self.toolchain;
         let mut command = Command::new(&t.rustc);
-        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         command.args([root, "--edition=2024", "--crate-name=cell", "--crate-type=cdylib", "--error-format=json", "--cap-lints=allow"]);
         command.args(["-Cprefer-dynamic", "-Cdebuginfo=0", "-Csymbol-mangling-version=v0", "-Cmetadata=skep-cell"]);
         command.args(["--cfg", &format!("skep_cell=\"{cell}\"")]);

@@ -85,7 +85,7 @@ mod tests {
     fn lines_stay_and_columns_map_back() {
         let source = "fn f() {}\nlet é = f(); é";
         let tail = source.len() - 'é'.len_utf8();
-        let spliced = splice(source, &[10..source.len()], &[(10, "show("), (tail, "P("), (source.len(), ")")]);
+        let spliced = splice(source, std::slice::from_ref(&(10..source.len())), &[(10, "show("), (tail, "P("), (source.len(), ")")]);
         assert_eq!(spliced.text, "         \nshow(let é = f(); P(é)");
         assert_eq!(spliced.user_column(2, 0), 0);
         assert_eq!(spliced.user_column(2, 5), 0, "the first user character");

@@ -53,10 +53,12 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub fn current() -> Result<Cluster> {
-        let client = client::current().ok_or_else(|| Error::Start("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first".into()))?;
+        let client =
+            client::current().ok_or_else(|| Error::Start("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first".into()))?;
         let info = client.info()?;
         let first = info.workers.first();
-        let spec = ClusterSpec { workers: info.workers.len() as u32, threads: first.map_or(1, |w| w.threads), memory_limit: first.map_or(0, |w| w.memory_limit) };
+        let spec =
+            ClusterSpec { workers: info.workers.len() as u32, threads: first.map_or(1, |w| w.threads), memory_limit: first.map_or(0, |w| w.memory_limit) };
         Ok(Cluster { client, spec, is_impure: false })
     }
 
@@ -240,7 +242,9 @@ impl ClusterBuilder {
 /// The hosting notebook says where its scheduler is.
 fn scheduler_socket() -> Result<PathBuf> {
     let folder = std::env::var_os("SKEP_RUN").ok_or_else(|| {
-        Error::Start("no notebook hosts this program, and a cluster inside a plain program is not there yet\nhint: run it in Jupyter or with `skep run FILE`".into())
+        Error::Start(
+            "no notebook hosts this program, and a cluster inside a plain program is not there yet\nhint: run it in Jupyter or with `skep run FILE`".into(),
+        )
     })?;
     Ok(Path::new(&folder).join("scheduler.sock"))
 }

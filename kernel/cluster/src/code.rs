@@ -33,8 +33,10 @@ pub fn code_id(library: &str) -> std::io::Result<CodeId> {
     Ok(CodeId(u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("invariant: a hash has 32 bytes"))))
 }
 
+type Libraries = HashMap<String, (Arc<str>, CodeId)>;
+
 pub(crate) fn locate(function: *const c_void) -> Result<Found, String> {
-    static LIBRARIES: Mutex<Option<HashMap<String, (Arc<str>, CodeId)>>> = Mutex::new(None);
+    static LIBRARIES: Mutex<Option<Libraries>> = Mutex::new(None);
     // SAFETY: all zeros is a valid `Dl_info`, and `dladdr` only reads the address as a number.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
     if unsafe { libc::dladdr(function, &mut info) } == 0 || info.dli_fname.is_null() {

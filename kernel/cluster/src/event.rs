@@ -7,17 +7,46 @@ use crate::{FunctionId, Key, WorkerId, ids::KeyMap};
 /// Something that happened in the scheduler.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    Function { id: FunctionId, name: String },
-    Submitted { key: Key, function: FunctionId },
-    Assigned { key: Key, worker: WorkerId },
-    Done { key: Key, worker: WorkerId, n_bytes: u64, start_us: u64, duration_us: u64 },
-    Failed { key: Key },
-    Cancelled { key: Key },
+    Function {
+        id: FunctionId,
+        name: String,
+    },
+    Submitted {
+        key: Key,
+        function: FunctionId,
+    },
+    Assigned {
+        key: Key,
+        worker: WorkerId,
+    },
+    Done {
+        key: Key,
+        worker: WorkerId,
+        n_bytes: u64,
+        start_us: u64,
+        duration_us: u64,
+    },
+    Failed {
+        key: Key,
+    },
+    Cancelled {
+        key: Key,
+    },
     /// Its worker died, or its value was lost: it will run again.
-    Retried { key: Key },
-    Freed { key: Key },
-    WorkerJoined { worker: WorkerId, pid: u32 },
-    WorkerLost { worker: WorkerId, cause: String },
+    Retried {
+        key: Key,
+    },
+    Freed {
+        key: Key,
+    },
+    WorkerJoined {
+        worker: WorkerId,
+        pid: u32,
+    },
+    WorkerLost {
+        worker: WorkerId,
+        cause: String,
+    },
 }
 
 /// Counts by function since [`Progress::begin`], for bars.

@@ -189,7 +189,7 @@ handles!(Remote Delayed);
     message = "`{Self}` cannot run as a task with these arguments",
     note = "hint: pass the arguments as a tuple of values or handles; argument and result types derive `Clone, Serialize, Deserialize`; closures state their argument types"
 )]
-pub trait TaskFn<Kind, In>: Copy + 'static {
+pub trait TaskFn<Kind, In>: Copy {
     type Output;
     #[doc(hidden)]
     #[allow(private_interfaces)]
@@ -207,7 +207,7 @@ macro_rules! task_fn {
     ($input:ty; $($a:ident $x:ident $v:ident),*) => {
         #[allow(unused_parens)]
         impl<F, R, $($a, $x),*> TaskFn<($($a,)*), $input> for F
-        where F: Fn($($a),*) -> R + Copy + 'static, R: TaskValue, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
+        where F: Fn($($a),*) -> R + Copy, R: TaskValue, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
         {
             type Output = R;
             #[allow(private_interfaces, unused_variables)]
@@ -227,7 +227,7 @@ macro_rules! task_fn {
 
         #[allow(unused_parens)]
         impl<F, R, E, K, $($a, $x),*> TaskFn<Fallible<($($a,)*), K>, $input> for F
-        where F: Fn($($a),*) -> std::result::Result<R, E> + Copy + 'static, R: TaskValue, E: Fails<K>, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
+        where F: Fn($($a),*) -> std::result::Result<R, E> + Copy, R: TaskValue, E: Fails<K>, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
         {
             type Output = R;
             #[allow(private_interfaces, unused_variables)]
@@ -357,7 +357,6 @@ pub(crate) struct Located {
 pub(crate) struct FnRef {
     pub thunk: Thunk,
     pub type_name: &'static str,
-    pub type_id: std::any::TypeId,
 }
 
 /// The capture check happens here, at compile time.
@@ -365,21 +364,21 @@ pub(crate) fn fn_ref<F: TaskFn<Kind, In>, Kind, In>() -> FnRef {
     const {
         assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
     }
-    FnRef { thunk: <F as TaskFn<Kind, In>>::call, type_name: type_name::<F>(), type_id: std::any::TypeId::of::<F>() }
+    FnRef { thunk: <F as TaskFn<Kind, In>>::call, type_name: type_name::<F>() }
 }
 
-type Known = std::sync::Mutex<Option<HashMap<(std::any::TypeId, usize), std::sync::Arc<Located>>>>;
+type Known = std::sync::Mutex<Option<HashMap<usize, std::sync::Arc<Located>>>>;
 
 /// Finds where a function's thunk is. Asked once for each function of each library.
 pub(crate) fn located(f: FnRef) -> Result<std::sync::Arc<Located>> {
     static KNOWN: Known = std::sync::Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let known = known.get_or_insert_default();
-    if let Some(located) = known.get(&(f.type_id, f.thunk as usize)) {
+    if let Some(located) = known.get(&(f.thunk as usize)) {
         return Ok(located.clone());
     }
     let found = std::sync::Arc::new(find(f)?);
-    known.insert((f.type_id, f.thunk as usize), found.clone());
+    known.insert(f.thunk as usize, found.clone());
     Ok(found)
 }
 
@@ -418,7 +417,9 @@ fn short_name(name: &str) -> String {
 
 #[test]
 fn names_are_short() {
-    for (name, expect) in [("cell::inc", "inc"), ("cell::skep_cell_3::{{closure}}::{{closure}}", "closure in cell 3"), ("skep_frame::stage::scan<alloc::string::String>", "scan")] {
+    for (name, expect) in
+        [("cell::inc", "inc"), ("cell::skep_cell_3::{{closure}}::{{closure}}", "closure in cell 3"), ("skep_frame::stage::scan<alloc::string::String>", "scan")]
+    {
         assert_eq!(short_name(name), expect);
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -178,6 +178,7 @@ impl Server {
                 }
             }
             self.check_launch();
+            self.restart();
             self.send();
         }
         self.stop_workers();
@@ -236,11 +237,7 @@ impl Server {
                 self.spec = None;
                 self.exit_workers();
             }
-            ToScheduler::Code { id, path } => {
-                if let Some(path) = path {
-                    self.scheduler.code_ready(id, path, out);
-                }
-            }
+            ToScheduler::Code { id, path: Some(path) } => self.scheduler.code_ready(id, path, out),
             ToScheduler::Function(function) => self.scheduler.add_function(function, out),
             ToScheduler::Submit { tasks, wanted } => self.scheduler.submit(client, tasks, &wanted, out),
             ToScheduler::Release { keys } => self.scheduler.release(client, &keys, out),
@@ -263,9 +260,7 @@ impl Server {
     fn on_worker(&mut self, worker: WorkerId, message: ToScheduler) {
         let out = &mut self.outbox;
         match message {
-            ToScheduler::Done { key, n_bytes, inline, start_us, duration_us } => {
-                self.scheduler.on_done(worker, key, n_bytes, inline, start_us, duration_us, out);
-            }
+            ToScheduler::Done(ran) => self.scheduler.on_done(worker, ran, out),
             ToScheduler::Failed { key, error } => self.scheduler.on_failed(worker, key, error, out),
             ToScheduler::Missing { key, inputs } => self.scheduler.on_missing(worker, key, &inputs, out),
             ToScheduler::Heartbeat { resident } => self.scheduler.set_resident(worker, resident),
@@ -278,8 +273,8 @@ impl Server {
         match self.peers.remove(&conn) {
             Some(Peer::Client(client)) => self.scheduler.on_client_lost(client, &mut self.outbox),
             Some(Peer::Worker(worker)) => {
-                let said = self.causes.remove(&worker);
-                let cause = said.unwrap_or_else(|| self.cause_of(worker));
+                let ended = self.cause_of(worker);
+                let cause = self.causes.remove(&worker).unwrap_or(ended);
                 self.scheduler.on_worker_lost(worker, &cause, &mut self.outbox);
                 self.restart();
             }
@@ -294,17 +289,21 @@ impl Server {
         let Some(at) = self.children.iter().position(|child| child.id() == pid) else { return "it is gone".into() };
         for _ in 0..50 {
             if let Ok(Some(status)) = self.children[at].try_wait() {
-                self.children.swap_remove(at);
+                let _ = self.children.swap_remove(at).wait();
                 return describe(status);
             }
             thread::sleep(Duration::from_millis(2));
         }
-        "it closed its connection".into()
+        // It no longer listens, so it is of no use: the cluster gets another.
+        let mut child = self.children.swap_remove(at);
+        let _ = child.kill();
+        let _ = child.wait();
+        "it closed its connection and did not end".into()
     }
 
     /// A cluster of four stays one of four.
     fn restart(&mut self) {
-        let Some(spec) = self.spec.clone() else { return };
+        let Some(spec) = self.spec.clone().filter(|spec| self.launching.is_none() && self.scheduler.n_workers() < spec.workers as usize) else { return };
         self.restarts.retain(|at| at.elapsed() < Duration::from_secs(60));
         let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
         for _ in 0..n_missing {
@@ -323,7 +322,7 @@ impl Server {
 
     fn spawn(&mut self, spec: &ClusterSpec) -> io::Result<()> {
         let mut command = (self.command)(spec, &self.socket);
-        self.children.push(command.stdin(Stdio::null()).spawn()?);
+        self.children.push(command.stdin(Stdio::null()).process_group(0).spawn()?);
         Ok(())
     }
 

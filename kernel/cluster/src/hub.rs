@@ -111,7 +111,8 @@ impl Hub {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
-        let ready: Vec<(Token, bool, bool)> = self.events.iter().map(|event| (event.token(), event.is_readable() || event.is_read_closed(), event.is_writable())).collect();
+        let ready: Vec<(Token, bool, bool)> =
+            self.events.iter().map(|event| (event.token(), event.is_readable() || event.is_read_closed(), event.is_writable())).collect();
         for (token, is_readable, is_writable) in ready {
             match token {
                 LISTENER => self.accept(happened),

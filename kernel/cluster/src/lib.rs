@@ -23,13 +23,13 @@ pub mod worker;
 
 pub use client::{Hooks, set_hooks, wake_waits};
 pub use cluster::{Cluster, ClusterBuilder, Remote};
+pub use code::code_id;
 pub use delayed::Delayed;
 pub use error::{Error, TaskError, TaskErrorKind};
 pub use event::{Event, Progress, ProgressRow};
-pub use code::code_id;
 pub use function::{IntoArg, TaskFn, register_list};
-pub use show::card;
 pub use ids::{ClientId, CodeId, FunctionId, Key, WorkerId};
+pub use show::card;
 pub use value::{Codec, TaskValue, register_codec};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;

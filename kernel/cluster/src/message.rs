@@ -104,22 +104,62 @@ pub enum ToScheduler {
     Hello,
     Launch(ClusterSpec),
     Shutdown,
-    Code { id: CodeId, path: Option<String> },
+    Code {
+        id: CodeId,
+        path: Option<String>,
+    },
     Function(Function),
-    Submit { tasks: Vec<Task>, wanted: Vec<Key> },
-    Release { keys: Vec<Key> },
-    Cancel { keys: Vec<Key> },
+    Submit {
+        tasks: Vec<Task>,
+        wanted: Vec<Key>,
+    },
+    Release {
+        keys: Vec<Key>,
+    },
+    Cancel {
+        keys: Vec<Key>,
+    },
     Info,
-    KillWorker { worker: WorkerId },
+    KillWorker {
+        worker: WorkerId,
+    },
     // From a worker.
-    Register { pid: u32, address: String, threads: u32, memory_limit: u64 },
-    Done { key: Key, n_bytes: u64, inline: Option<ByteBuf>, start_us: u64, duration_us: u64 },
-    Failed { key: Key, error: TaskError },
+    Register {
+        pid: u32,
+        address: String,
+        threads: u32,
+        memory_limit: u64,
+    },
+    Done(Ran),
+    Failed {
+        key: Key,
+        error: TaskError,
+    },
     /// These inputs of a task could not be fetched.
-    Missing { key: Key, inputs: Vec<(Key, WorkerId)> },
-    Heartbeat { resident: u64 },
+    Missing {
+        key: Key,
+        inputs: Vec<(Key, WorkerId)>,
+    },
+    Heartbeat {
+        resident: u64,
+    },
     /// The worker is about to end, and why.
-    Dying { cause: String },
+    Dying {
+        cause: String,
+    },
+}
+
+/// A task that has ended with a value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ran {
+    pub key: Key,
+    /// Size of the value in memory.
+    pub n_bytes: u64,
+    /// The value itself, where it is small and plain.
+    pub inline: Option<ByteBuf>,
+    /// Microseconds since 1970, by the worker's clock.
+    pub start_us: u64,
+    pub duration_us: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,7 +187,13 @@ pub enum ToWorker {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Finished {
-    Done { n_bytes: u64, inline: Option<ByteBuf>, worker: WorkerId, address: String, duration_us: u64 },
+    Done {
+        n_bytes: u64,
+        inline: Option<ByteBuf>,
+        worker: WorkerId,
+        address: String,
+        duration_us: u64,
+    },
     Failed(Arc<TaskError>),
     /// The value was lost with its worker and is being made again.
     Pending,

@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 use crate::{
     ClientId, CodeId, Event, FunctionId, Key, TaskError, TaskErrorKind, WorkerId,
     ids::{KeyMap, KeySet},
-    message::{Assignment, ClusterInfo, Finished, Function, Input, Task, ToClient, ToWorker, WorkerInfo},
+    message::{Assignment, ClusterInfo, Finished, Function, Input, Ran, Task, ToClient, ToWorker, WorkerInfo},
 };
 
 /// What the scheduler says to the world.
@@ -75,11 +75,15 @@ struct Record {
 
 #[derive(Clone, Debug, PartialEq)]
 enum State {
-    Waiting { n_missing: u32 },
+    Waiting {
+        n_missing: u32,
+    },
     /// In the queue, or waiting for its code.
     Ready,
     Assigned(WorkerId),
-    Done { holders: Vec<WorkerId> },
+    Done {
+        holders: Vec<WorkerId>,
+    },
     Failed(Arc<TaskError>),
     /// It ran, and its value was let go.
     Freed,
@@ -304,7 +308,8 @@ impl Scheduler {
                 continue;
             }
             if !self.functions.contains_key(&record.task.function) {
-                let error = TaskError { kind: TaskErrorKind::Code, message: "its function was never sent".into(), function: String::new(), at: None, worker: None };
+                let error =
+                    TaskError { kind: TaskErrorKind::Code, message: "its function was never sent".into(), function: String::new(), at: None, worker: None };
                 self.fail(key, Arc::new(error), comm);
                 continue;
             }
@@ -327,7 +332,9 @@ impl Scheduler {
     fn choose_worker(&self, key: Key, is_suspect: bool) -> Option<WorkerId> {
         let record = &self.tasks[&key];
         let cost = |id: WorkerId, worker: &Worker| {
-            let missing = |input: &&Key| self.tasks.get(*input).is_some_and(|r| r.inline.is_none() && !matches!(&r.state, State::Done { holders } if holders.contains(&id)));
+            let missing = |input: &&Key| {
+                self.tasks.get(*input).is_some_and(|r| r.inline.is_none() && !matches!(&r.state, State::Done { holders } if holders.contains(&id)))
+            };
             let moved: u64 = record.inputs.iter().filter(missing).map(|input| self.tasks[input].n_bytes / 1024 * US_PER_KILOBYTE + 200).sum();
             (worker.load_us / u64::from(worker.threads) + moved, worker.assigned.len())
         };
@@ -369,7 +376,8 @@ impl Scheduler {
         comm.to_worker(id, ToWorker::Compute(Assignment { task, inputs }));
     }
 
-    pub fn on_done(&mut self, worker: WorkerId, key: Key, n_bytes: u64, inline: Option<ByteBuf>, start_us: u64, duration_us: u64, comm: &mut impl Comm) {
+    pub fn on_done(&mut self, worker: WorkerId, ran: Ran, comm: &mut impl Comm) {
+        let Ran { key, n_bytes, inline, start_us, duration_us } = ran;
         self.unassign(worker, key);
         let Some(record) = self.tasks.get_mut(&key) else {
             comm.to_worker(worker, ToWorker::Free { keys: vec![key] });

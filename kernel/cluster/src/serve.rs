@@ -19,7 +19,7 @@ use crate::{
     FunctionId, Key, TaskError, TaskErrorKind, code,
     function::{Inputs, Thunk},
     hub::{ConnId, Hub, HubEvent, decode},
-    message::{Function, GetValue, Task, ToScheduler, ToWorker, ValueReply},
+    message::{Function, GetValue, Ran, Task, ToScheduler, ToWorker, ValueReply},
     value::Stored,
     worker::{Comm, Worker},
 };
@@ -45,7 +45,11 @@ pub fn run_worker(options: &WorkerOptions) -> io::Result<()> {
     let pid = std::process::id();
     let address = options.scheduler.with_file_name(format!("worker-{pid}.sock"));
     let mut hub = Hub::new(Some(&address))?;
-    let scheduler = hub.connect(&options.scheduler)?;
+    let scheduler = match hub.connect(&options.scheduler) {
+        // The notebook ended while this process was starting.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(()),
+        connected => connected?,
+    };
     let register = ToScheduler::Register { pid, address: address.to_string_lossy().into_owned(), threads: options.threads, memory_limit: options.memory_limit };
     hub.send(scheduler, &vec![register]);
     let pool = Arc::new(Pool::default());
@@ -173,7 +177,7 @@ impl Server {
                 Ok(value) => {
                     let (n_bytes, inline) = (value.size(), value.inline().map(ByteBuf::from));
                     if self.worker.on_finished(key, Some(value)) {
-                        self.runtime.reports.push(ToScheduler::Done { key, n_bytes, inline, start_us, duration_us });
+                        self.runtime.reports.push(ToScheduler::Done(Ran { key, n_bytes, inline, start_us, duration_us }));
                     }
                 }
                 Err(mut error) => {
@@ -198,15 +202,13 @@ impl Server {
         if self.memory_limit > 0 && resident as f64 > MOST_MEMORY * self.memory_limit as f64 {
             let running = self.runtime.pool.running().join("`, `");
             let running = if running.is_empty() { "holding its results".to_string() } else { format!("running `{running}`") };
-            let cause = format!(
-                "over its memory limit: {} of {} while {running}",
-                skep_render::bytes(resident),
-                skep_render::bytes(self.memory_limit)
-            );
+            let cause = format!("over its memory limit: {} of {} while {running}", skep_render::bytes(resident), skep_render::bytes(self.memory_limit));
             self.runtime.reports.push(ToScheduler::Dying { cause });
             self.runtime.send_reports();
             self.runtime.hub.flush();
-            std::process::exit(3);
+            // Without destructors: tasks are still running, and memory is short.
+            // SAFETY: ends this process.
+            unsafe { libc::_exit(3) };
         }
     }
 }
@@ -399,4 +401,3 @@ pub fn resident_bytes() -> u64 {
     // SAFETY: asks for a constant of the system.
     pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(0) as u64
 }
-

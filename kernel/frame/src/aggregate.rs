@@ -17,7 +17,8 @@ pub(crate) fn decompose(aggs: &[Expr], n_keys: usize, schema: &Schema) -> Result
     let mut out = Decomposed { partial: Vec::new(), merge: Vec::new(), finish: Vec::new() };
     out.finish.extend(schema.iter_names().take(n_keys).map(|name| col(name.clone())));
     for (i, expr) in aggs.iter().enumerate() {
-        let (name, dtype) = schema.get_at_index(n_keys + i).ok_or_else(|| Error::unsupported("agg", "an expression that makes several columns; write one for each"))?;
+        let (name, dtype) =
+            schema.get_at_index(n_keys + i).ok_or_else(|| Error::unsupported("agg", "an expression that makes several columns; write one for each"))?;
         out.add(i, expr, name, dtype)?;
     }
     if schema.len() != n_keys + aggs.len() {
@@ -51,10 +52,7 @@ impl Decomposed {
             Expr::Agg(AggExpr::Var(input, ddof)) => self.add_variance(i, input, *ddof, false, &finish),
             Expr::Agg(AggExpr::Std(input, ddof)) => self.add_variance(i, input, *ddof, true, &finish),
             other => {
-                return Err(Error::unsupported(
-                    &format!("agg({other})"),
-                    "sum, mean, min, max, count, len, std and var can be combined from partial results",
-                ));
+                return Err(Error::unsupported(&format!("agg({other})"), "sum, mean, min, max, count, len, std and var can be combined from partial results"));
             }
         }
         Ok(())

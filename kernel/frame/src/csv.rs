@@ -70,9 +70,14 @@ impl CsvPart {
     }
 
     pub fn explain(&self, error: &PolarsError) -> PolarsError {
-        let text = error.to_string();
-        let text = text.split("\n\nYou might want to try").next().unwrap_or(&text).trim().to_string();
-        PolarsError::ComputeError(format!("{}: {text}\nhint: look at that file; if a type was guessed wrong, give it: `Frame::read_csv_typed(glob, [(\"column\", DataType::Float64)])`", self.path).into())
+        PolarsError::ComputeError(
+            format!(
+                "{}: {}\nhint: look at that file; if a type was guessed wrong, give it: `Frame::read_csv_typed(glob, [(\"column\", DataType::Float64)])`",
+                self.path,
+                plain(error)
+            )
+            .into(),
+        )
     }
 }
 
@@ -120,7 +125,12 @@ pub(crate) fn source(pattern: &str, given: &[(String, DataType)]) -> Result<Sour
 
 fn header(path: &str) -> Result<Vec<String>> {
     let explain = |error: &dyn std::fmt::Display| Error::Source(format!("{path}: {error}"));
-    let mut reader = LazyCsvReader::new(PlRefPath::from(path)).with_glob(false).with_n_rows(Some(0)).with_infer_schema_length(Some(0)).finish().map_err(|error| explain(&error))?;
+    let mut reader = LazyCsvReader::new(PlRefPath::from(path))
+        .with_glob(false)
+        .with_n_rows(Some(0))
+        .with_infer_schema_length(Some(0))
+        .finish()
+        .map_err(|error| explain(&error))?;
     let schema = reader.collect_schema().map_err(|error| match error {
         PolarsError::NoData(_) => explain(&"the file is empty\nhint: remove it, or leave it out of the pattern"),
         error => explain(&error),
@@ -133,13 +143,9 @@ fn header(path: &str) -> Result<Vec<String>> {
 fn sampled_types(paths: &[String]) -> Result<BTreeMap<String, DataType>> {
     let mut types: BTreeMap<String, DataType> = BTreeMap::new();
     for path in paths {
-        let read = LazyCsvReader::new(PlRefPath::from(path.as_str()))
-            .with_glob(false)
-            .with_infer_schema_length(Some(SAMPLE_ROWS))
-            .with_n_rows(Some(SAMPLE_ROWS))
-            .finish()
-            .and_then(LazyFrame::collect);
-        let sample = read.map_err(|error| Error::Source(format!("{path}: {error}\nhint: every row needs as many fields as the header")))?;
+        let sources = ScanSources::Buffers(Arc::from([head(path)?.into()]));
+        let read = LazyCsvReader::new_with_sources(sources).with_infer_schema_length(Some(SAMPLE_ROWS)).finish().and_then(LazyFrame::collect);
+        let sample = read.map_err(|error| Error::Source(format!("{path}: {}\nhint: every row needs as many fields as the header", plain(&error))))?;
         for column in sample.columns() {
             if column.null_count() == column.len() {
                 continue;
@@ -149,6 +155,25 @@ fn sampled_types(paths: &[String]) -> Result<BTreeMap<String, DataType>> {
         }
     }
     Ok(types)
+}
+
+/// The header and the first rows. Only whole lines: what follows is not read at all.
+fn head(path: &str) -> Result<Vec<u8>> {
+    let explain = |error: std::io::Error| Error::Source(format!("{path}: {error}"));
+    let mut reader = BufReader::new(File::open(path).map_err(explain)?);
+    let mut bytes = Vec::new();
+    for _ in 0..=SAMPLE_ROWS {
+        if reader.read_until(b'\n', &mut bytes).map_err(explain)? == 0 || bytes.len() > 16 << 20 {
+            break;
+        }
+    }
+    Ok(bytes)
+}
+
+/// What Polars says went wrong, without the advice that names its own options.
+fn plain(error: &PolarsError) -> String {
+    let text = error.to_string();
+    text.split("\n\n").next().unwrap_or(&text).trim().to_string()
 }
 
 /// The type that holds values of both.

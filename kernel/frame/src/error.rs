@@ -43,6 +43,8 @@ impl Error {
     }
 
     pub(crate) fn unsupported(operation: &str, why: &str) -> Error {
-        Error::Unsupported(format!("`{operation}` on a partitioned frame is not there yet: {why}\nhint: `collect()` first and go on with Polars, if the data fits into memory"))
+        Error::Unsupported(format!(
+            "`{operation}` on a partitioned frame is not there yet: {why}\nhint: `collect()` first and go on with Polars, if the data fits into memory"
+        ))
     }
 }

@@ -41,10 +41,23 @@ pub(crate) struct Plan {
 pub(crate) enum Step {
     Source(Source),
     /// Steps that need one row at a time.
-    Rows { input: Arc<Plan>, op: Op },
-    GroupBy { input: Arc<Plan>, keys: Vec<Expr>, decomposed: Decomposed },
-    Sort { input: Arc<Plan>, op: Op },
-    Head { input: Arc<Plan>, n: u32 },
+    Rows {
+        input: Arc<Plan>,
+        op: Op,
+    },
+    GroupBy {
+        input: Arc<Plan>,
+        keys: Vec<Expr>,
+        decomposed: Decomposed,
+    },
+    Sort {
+        input: Arc<Plan>,
+        op: Op,
+    },
+    Head {
+        input: Arc<Plan>,
+        n: u32,
+    },
 }
 
 /// Groups that wait for their aggregations; see [`Frame::group_by`].
@@ -138,7 +151,9 @@ impl Frame {
     fn check_row_wise(&self, operation: &str, exprs: &[Expr]) -> Frame {
         let wide = exprs.iter().find(|expr| expr.into_iter().any(looks_beyond_its_row));
         match (self.plan(), wide) {
-            (Ok(_), Some(expr)) => Frame { inner: Err(Error::unsupported(&format!("{operation}({expr})"), "it needs all rows at once; use `group_by().agg()` for aggregations")) },
+            (Ok(_), Some(expr)) => {
+                Frame { inner: Err(Error::unsupported(&format!("{operation}({expr})"), "it needs all rows at once; use `group_by().agg()` for aggregations")) }
+            }
             _ => self.clone(),
         }
     }
@@ -309,7 +324,18 @@ fn schema_after(schema: &Schema, op: &Op) -> polars::prelude::PolarsResult<Schem
 }
 
 fn looks_beyond_its_row(expr: &Expr) -> bool {
-    matches!(expr, Expr::Agg(_) | Expr::Len | Expr::Over { .. } | Expr::Sort { .. } | Expr::SortBy { .. } | Expr::Slice { .. } | Expr::Gather { .. } | Expr::Filter { .. } | Expr::Rolling { .. })
+    matches!(
+        expr,
+        Expr::Agg(_)
+            | Expr::Len
+            | Expr::Over { .. }
+            | Expr::Sort { .. }
+            | Expr::SortBy { .. }
+            | Expr::Slice { .. }
+            | Expr::Gather { .. }
+            | Expr::Filter { .. }
+            | Expr::Rolling { .. }
+    )
 }
 
 impl Plan {
@@ -363,7 +389,9 @@ impl Plan {
     pub(crate) fn explain(&self, lines: &mut Vec<String>) {
         let n = |plan: &Plan| skep_render::plural(plan.n_partitions(), "partition");
         match &self.step {
-            Step::Source(source) => lines.push(format!("read {} ({}, {})", source.name, skep_render::plural(source.n_partitions(), "partition"), source.where_it_is())),
+            Step::Source(source) => {
+                lines.push(format!("read {} ({}, {})", source.name, skep_render::plural(source.n_partitions(), "partition"), source.where_it_is()))
+            }
             Step::Rows { input, op } => {
                 input.explain(lines);
                 let text = match op {

@@ -3,10 +3,7 @@
 use std::fmt;
 
 use polars::prelude::{AnyValue, DataFrame, DataType};
-use skep_eval::{
-    Bundle, Rich, Shown,
-    show::Show,
-};
+use skep_eval::{Bundle, Rich, Shown, show::Show};
 use skep_render::{
     bytes,
     card::Card,
@@ -101,7 +98,8 @@ impl Rich for Frame {
         };
         let mut lines = Vec::new();
         plan.explain(&mut lines);
-        let mut card = Card::new(format!("Frame: {}, {}", skep_render::plural(plan.schema.len(), "column"), skep_render::plural(self.n_partitions(), "partition")));
+        let mut card =
+            Card::new(format!("Frame: {}, {}", skep_render::plural(plan.schema.len(), "column"), skep_render::plural(self.n_partitions(), "partition")));
         if let Step::Source(source) = &plan.step {
             let size = if source.n_bytes > 0 { format!("{}, ", bytes(source.n_bytes)) } else { String::new() };
             card = card.fact("source", source.name.clone()).fact("data", format!("{size}{}", source.where_it_is()));

@@ -114,7 +114,8 @@ impl Source {
 /// The files of a pattern, in order.
 pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
     let matches = glob::glob(pattern).map_err(|error| Error::Source(format!("`{pattern}` is no pattern: {error}")))?;
-    let mut paths: Vec<String> = matches.flatten().filter(|path| path.is_file()).map(|path| fs::canonicalize(&path).unwrap_or(path).to_string_lossy().into_owned()).collect();
+    let mut paths: Vec<String> =
+        matches.flatten().filter(|path| path.is_file()).map(|path| fs::canonicalize(&path).unwrap_or(path).to_string_lossy().into_owned()).collect();
     paths.sort();
     if paths.is_empty() {
         let here = std::env::current_dir().map_or_else(|_| String::new(), |here| format!(" (paths begin at {})", here.display()));
@@ -134,4 +135,3 @@ pub(crate) fn difference(a: &Schema, b: &Schema) -> String {
     }
     b.iter_names().find(|name| a.get(name).is_none()).map_or_else(|| "the order of columns".to_string(), |name| format!("`{name}` is new"))
 }
-

@@ -3,8 +3,8 @@
 use std::io::Cursor;
 
 use polars::prelude::{
-    AllowedOptimizations, DataFrame, Expr, IntoLazy, IpcReader, IpcWriter, LazyFrame, ParquetWriter, PlSmallStr, PolarsError, PolarsResult, SerReader, SerWriter,
-    SortMultipleOptions, UnionArgs, concat,
+    AllowedOptimizations, DataFrame, Expr, IntoLazy, IpcReader, IpcWriter, LazyFrame, ParquetWriter, PlSmallStr, PolarsError, PolarsResult, SerReader,
+    SerWriter, SortMultipleOptions, UnionArgs, concat,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;

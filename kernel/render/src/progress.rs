@@ -116,10 +116,7 @@ mod tests {
     use super::*;
 
     fn rows() -> Vec<Row> {
-        vec![
-            Row { name: "load".into(), n_done: 10, ..Row::default() },
-            Row { name: "<sum>".into(), n_waiting: 2, n_running: 1, n_done: 1, n_failed: 1 },
-        ]
+        vec![Row { name: "load".into(), n_done: 10, ..Row::default() }, Row { name: "<sum>".into(), n_waiting: 2, n_running: 1, n_done: 1, n_failed: 1 }]
     }
 
     #[test]

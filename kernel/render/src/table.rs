@@ -37,7 +37,13 @@ impl Table {
         let border = "1px solid rgba(128,128,128,0.45)";
         html.push_str(&self.line(|i| format!(r#"<th style="text-align:{};padding:3px 9px">{}</th>"#, self.align(i), escape(&self.columns[i].0)), "<th>…</th>"));
         html.push_str(&self.line(
-            |i| format!(r#"<td style="text-align:{};padding:1px 9px 4px;opacity:0.65;border-bottom:{border}">{}</td>"#, self.align(i), escape(&self.columns[i].1)),
+            |i| {
+                format!(
+                    r#"<td style="text-align:{};padding:1px 9px 4px;opacity:0.65;border-bottom:{border}">{}</td>"#,
+                    self.align(i),
+                    escape(&self.columns[i].1)
+                )
+            },
             "<td>…</td>",
         ));
         html.push_str("</thead><tbody>");

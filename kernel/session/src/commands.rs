@@ -57,7 +57,9 @@ fn distance(a: &str, b: &str) -> usize {
 fn help(_: &mut Session) -> Result<Bundle, String> {
     let rows = COMMANDS.iter().map(|command| [format!(":{}", command.name), command.help.to_string()]);
     let scope = "Cluster::local(), cluster.submit(f, args), cluster.map(f, items), cluster.gather(&handles), delayed!(f(x)), Frame::read_csv(glob), Frame::read_parquet(glob), display(x), input(prompt), df!, col, lit, when";
-    let card = Card::new("A cell is Rust: items, statements, and a last expression that is shown").table(["command", "what it does"], rows).note(format!("in scope without imports: {scope}"));
+    let card = Card::new("A cell is Rust: items, statements, and a last expression that is shown")
+        .table(["command", "what it does"], rows)
+        .note(format!("in scope without imports: {scope}"));
     Ok(card.bundle())
 }
 

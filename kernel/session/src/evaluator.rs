@@ -7,7 +7,7 @@ use std::{
         fd::AsFd,
         unix::{
             net::{UnixListener, UnixStream},
-            process::ExitStatusExt,
+            process::{CommandExt, ExitStatusExt},
         },
     },
     path::Path,
@@ -50,7 +50,8 @@ impl Evaluator {
         let listener = UnixListener::bind(&path)?;
         let mut command = Command::new(home.executable());
         command.arg("eval").arg(&path).env("LD_LIBRARY_PATH", home.library_folder()).env("SKEP_RUN", folder);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C in a terminal is for the session, which decides what it means.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(|error| io::Error::other(format!("the evaluation process could not be started: {error}")))?;
         let out = child.stdout.take().expect("invariant: stdout is piped");
         let err = child.stderr.take().expect("invariant: stderr is piped");

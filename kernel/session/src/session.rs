@@ -19,7 +19,13 @@ use skep_eval::wire::{Location, Outcome, ToEval};
 
 use skep_render::Bundle;
 
-use crate::{Evaluator, Face, Home, Output, commands, evaluator::Report, home::Private, progress::{Serial, Tracker}, scope};
+use crate::{
+    Evaluator, Face, Home, Output, commands,
+    evaluator::Report,
+    home::Private,
+    progress::{Serial, Tracker},
+    scope,
+};
 
 /// After an interrupt a cell has this long to reach a safe point; then it is given up and its thread goes on alone.
 const GRACE: Duration = Duration::from_millis(900);

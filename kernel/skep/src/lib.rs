@@ -44,8 +44,8 @@ macro_rules! delayed {
 pub mod prelude {
     pub use std::time::Duration;
 
-    pub use serde::{Deserialize, Serialize};
     pub use crate::delayed;
+    pub use serde::{Deserialize, Serialize};
     pub use skep_cluster::{Cluster, Delayed, Remote};
     pub use skep_course as course;
     pub use skep_eval::{Bundle, Rich, clear_output, display, input, password, sleep};

@@ -12,7 +12,12 @@ use jupyter_protocol::{
 use skep_session::{CellError, Session};
 use tokio::runtime;
 
-use super::{IoPub, Replies, face::{Front, media}, reply::History, wire};
+use super::{
+    IoPub, Replies,
+    face::{Front, media},
+    reply::History,
+    wire,
+};
 
 /// A cell that waits for its turn.
 pub struct Job {
@@ -81,7 +86,10 @@ impl Executor {
     fn abort(&self, job: &Job) {
         self.iopub.publish(Status::busy(), &job.request);
         let count = ExecutionCount::new(self.session.next_cell() as usize - 1);
-        self.reply(ExecuteReply { status: ReplyStatus::Aborted, execution_count: count, user_expressions: Some(HashMap::default()), ..ExecuteReply::default() }, &job.request);
+        self.reply(
+            ExecuteReply { status: ReplyStatus::Aborted, execution_count: count, user_expressions: Some(HashMap::default()), ..ExecuteReply::default() },
+            &job.request,
+        );
         self.iopub.publish(Status::idle(), &job.request);
     }
 

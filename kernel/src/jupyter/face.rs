@@ -6,8 +6,8 @@ use std::{
 };
 
 use jupyter_protocol::{
-    ClearOutput, DisplayData, ExecuteResult, ExecutionCount, InputRequest, JupyterMessage, JupyterMessageContent as Content, Media, MediaType, Stdio, StreamContent,
-    Transient, UpdateDisplayData,
+    ClearOutput, DisplayData, ExecuteResult, ExecutionCount, InputRequest, JupyterMessage, JupyterMessageContent as Content, Media, MediaType, Stdio,
+    StreamContent, Transient, UpdateDisplayData,
 };
 use jupyter_zmq_client::{RouterRecvConnection, RouterSendConnection};
 use skep_session::{Bundle, Face, Output};

@@ -34,13 +34,13 @@ struct Kernel {
     session: Handle,
     executor: mpsc::Sender<execute::Job>,
     history: Arc<Mutex<History>>,
-    shell: Replies,
 }
 
 /// Serves a connection file until it is told to shut down, or Jupyter is gone.
 pub fn run(connection_file: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read(connection_file)
-        .with_context(|| format!("the connection file {} cannot be read\nhint: Jupyter makes it and passes it; start the kernel from Jupyter", connection_file.display()))?;
+    let text = std::fs::read(connection_file).with_context(|| {
+        format!("the connection file {} cannot be read\nhint: Jupyter makes it and passes it; start the kernel from Jupyter", connection_file.display())
+    })?;
     let info: ConnectionInfo = serde_json::from_slice(&text)
         .with_context(|| format!("{} is no connection file\nhint: it is JSON with ip, ports and key, as Jupyter writes it", connection_file.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -73,9 +73,10 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let handle = session.handle();
     let shell: Replies = Arc::new(AsyncMutex::new(shell_send));
     let history = Arc::new(Mutex::new(History::default()));
-    let executor = Executor { session, front, iopub: iopub.clone(), shell: shell.clone(), history: history.clone(), runtime: tokio::runtime::Handle::current() };
+    let executor =
+        Executor { session, front, iopub: iopub.clone(), shell: shell.clone(), history: history.clone(), runtime: tokio::runtime::Handle::current() };
     let executor = executor.start()?;
-    let kernel = Kernel { iopub: iopub.clone(), session: handle, executor, history, shell: shell.clone() };
+    let kernel = Kernel { iopub: iopub.clone(), session: handle, executor, history };
 
     let control: Replies = Arc::new(AsyncMutex::new(control_send));
     let on_shell = listen(kernel.clone(), shell_receive, shell);

@@ -77,9 +77,7 @@ pub fn reply(kernel: &Kernel, request: &Content) -> Option<Content> {
         .into(),
         Content::CompleteRequest(request) => complete(&request.code, request.cursor_pos, &kernel.session.names()).into(),
         Content::InspectRequest(_) => InspectReply { status: ReplyStatus::Ok, ..InspectReply::default() }.into(),
-        Content::HistoryRequest(request) => {
-            HistoryReply::new(kernel.history.lock().unwrap_or_else(PoisonError::into_inner).find(request)).into()
-        }
+        Content::HistoryRequest(request) => HistoryReply::new(kernel.history.lock().unwrap_or_else(PoisonError::into_inner).find(request)).into(),
         Content::CommInfoRequest(_) => CommInfoReply { status: ReplyStatus::Ok, ..CommInfoReply::default() }.into(),
         Content::CommOpen(open) => {
             // No target is known here, and a comm that nobody takes is closed.
@@ -109,7 +107,10 @@ fn kernel_info() -> KernelInfoReply {
             nbconvert_exporter: None,
         },
         banner: format!("Skep {version}: a Rust notebook with a cluster inside. `:help` lists what can be typed."),
-        help_links: vec![HelpLink { text: "Polars".into(), url: "https://docs.rs/polars".into() }, HelpLink { text: "The Rust book".into(), url: "https://doc.rust-lang.org/book/".into() }],
+        help_links: vec![
+            HelpLink { text: "Polars".into(), url: "https://docs.rs/polars".into() },
+            HelpLink { text: "The Rust book".into(), url: "https://doc.rust-lang.org/book/".into() },
+        ],
         debugger: false,
         error: None,
     }
@@ -138,9 +139,57 @@ fn complete(code: &str, cursor: usize, names: &[String]) -> CompleteReply {
 
 /// What every cell has in scope, and the words of the language.
 const SCOPE: &[&str] = &[
-    "Cluster", "DataFrame", "Delayed", "Duration", "Expr", "Frame", "HashMap", "LazyFrame", "Remote", "Series", "Vec", "async", "await", "break", "clear_output",
-    "col", "const", "continue", "delayed!", "df!", "display", "else", "enum", "eprintln!", "false", "for", "format!", "impl", "input", "let", "lit", "loop", "match", "mod",
-    "move", "mut", "password", "println!", "pub", "return", "skep", "sleep", "static", "struct", "trait", "true", "use", "vec!", "when", "where", "while",
+    "Cluster",
+    "DataFrame",
+    "Delayed",
+    "Duration",
+    "Expr",
+    "Frame",
+    "HashMap",
+    "LazyFrame",
+    "Remote",
+    "Series",
+    "Vec",
+    "async",
+    "await",
+    "break",
+    "clear_output",
+    "col",
+    "const",
+    "continue",
+    "delayed!",
+    "df!",
+    "display",
+    "else",
+    "enum",
+    "eprintln!",
+    "false",
+    "for",
+    "format!",
+    "impl",
+    "input",
+    "let",
+    "lit",
+    "loop",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "password",
+    "println!",
+    "pub",
+    "return",
+    "skep",
+    "sleep",
+    "static",
+    "struct",
+    "trait",
+    "true",
+    "use",
+    "vec!",
+    "when",
+    "where",
+    "while",
 ];
 
 #[test]
@@ -155,7 +204,8 @@ fn completion_counts_characters() {
 
 #[test]
 fn history_is_searched_by_glob() {
-    for (pattern, text, expect) in [("*", "", true), ("let*", "let x = 1", true), ("*x*1", "let x = 1", true), ("?et x", "let x", true), ("x", "let x", false)] {
+    for (pattern, text, expect) in [("*", "", true), ("let*", "let x = 1", true), ("*x*1", "let x = 1", true), ("?et x", "let x", true), ("x", "let x", false)]
+    {
         assert_eq!(matches_glob(pattern, text), expect, "{pattern} {text}");
     }
 }

@@ -40,7 +40,13 @@ fn fill_defaults(msg_type: &str, content: &mut Value) {
     let Value::Object(fields) = content else { return };
     let defaults: &[(&str, Value)] = match msg_type {
         "execute_request" => &[("silent", Value::Bool(false)), ("store_history", Value::Bool(true)), ("stop_on_error", Value::Bool(true))],
-        "history_request" => &[("output", Value::Bool(false)), ("raw", Value::Bool(true)), ("unique", Value::Bool(false)), ("n", Value::Number(1000.into())), ("stop", Value::Number(i32::MAX.into()))],
+        "history_request" => &[
+            ("output", Value::Bool(false)),
+            ("raw", Value::Bool(true)),
+            ("unique", Value::Bool(false)),
+            ("n", Value::Number(1000.into())),
+            ("stop", Value::Number(i32::MAX.into())),
+        ],
         _ => &[],
     };
     for (name, default) in defaults {

@@ -1,0 +1,222 @@
+//! The scheduler against simulated workers: random graphs, deaths, releases and cancellations from a seed.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::*;
+use crate::message::{Arg, CodePlace};
+
+const FUNCTION: FunctionId = FunctionId(1);
+const CODE: CodeId = CodeId(1);
+const CLIENT: ClientId = ClientId(1);
+
+#[derive(Default)]
+struct World {
+    to_workers: BTreeMap<WorkerId, VecDeque<ToWorker>>,
+    finished: HashMap<Key, Finished>,
+    events: Vec<Event>,
+}
+
+impl Comm for World {
+    fn to_worker(&mut self, worker: WorkerId, message: ToWorker) {
+        self.to_workers.entry(worker).or_default().push_back(message);
+    }
+    fn to_client(&mut self, _: ClientId, message: ToClient) {
+        if let ToClient::Finished { key, how } = message {
+            self.finished.insert(key, how);
+        }
+    }
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+fn task(key: u128, inputs: &[u128]) -> Task {
+    Task { key: Key(key), function: FUNCTION, args: inputs.iter().map(|key| Arg::Task(Key(*key))).collect(), priority: key as u64 }
+}
+
+fn ran(key: Key) -> Ran {
+    Ran { key, n_bytes: 100, inline: None, start_us: 0, duration_us: 10 }
+}
+
+fn started(n_workers: u32, world: &mut World) -> Scheduler {
+    let mut scheduler = Scheduler::default();
+    scheduler.add_function(Function { id: FUNCTION, name: "f".into(), code: CODE, place: CodePlace::Offset(0) }, world);
+    scheduler.code_ready(CODE, "lib".into(), world);
+    for id in 1..=n_workers {
+        scheduler.add_worker(WorkerId(id), id, format!("w{id}"), 1, 0, world);
+    }
+    scheduler
+}
+
+/// Assignments that a worker was sent, oldest first.
+fn assignments(world: &mut World, worker: u32) -> Vec<Assignment> {
+    let queue = world.to_workers.entry(WorkerId(worker)).or_default();
+    queue.drain(..).filter_map(|message| if let ToWorker::Compute(assignment) = message { Some(assignment) } else { None }).collect()
+}
+
+#[test]
+fn a_chain_runs_in_order_and_frees_what_nobody_needs() {
+    let mut world = World::default();
+    let mut scheduler = started(1, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[]), task(2, &[1])], &[Key(2)], &mut world);
+    let first = assignments(&mut world, 1);
+    assert_eq!(first.iter().map(|a| a.task.key).collect::<Vec<_>>(), [Key(1)]);
+    scheduler.on_done(WorkerId(1), ran(Key(1)), &mut world);
+    assert_eq!(assignments(&mut world, 1)[0].task.key, Key(2));
+    scheduler.on_done(WorkerId(1), ran(Key(2)), &mut world);
+    assert!(matches!(world.finished[&Key(2)], Finished::Done { .. }));
+    assert!(world.to_workers[&WorkerId(1)].contains(&ToWorker::Free { keys: vec![Key(1)] }));
+    scheduler.release(CLIENT, &[Key(2)], &mut world);
+    assert_eq!(scheduler.tasks.len(), 0, "nothing is kept for nobody");
+}
+
+#[test]
+fn tasks_wait_for_their_code() {
+    let mut world = World::default();
+    let mut scheduler = Scheduler::default();
+    scheduler.add_function(Function { id: FUNCTION, name: "f".into(), code: CODE, place: CodePlace::Offset(0) }, &mut world);
+    scheduler.add_worker(WorkerId(1), 1, "w1".into(), 1, 0, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
+    assert!(assignments(&mut world, 1).is_empty());
+    scheduler.code_ready(CODE, "lib".into(), &mut world);
+    assert_eq!(assignments(&mut world, 1).len(), 1);
+}
+
+#[test]
+fn a_lost_value_is_made_again_with_what_it_needs() {
+    let mut world = World::default();
+    let mut scheduler = started(2, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[]), task(2, &[1])], &[Key(2)], &mut world);
+    let holder = if assignments(&mut world, 1).is_empty() { 2 } else { 1 };
+    scheduler.on_done(WorkerId(holder), ran(Key(1)), &mut world);
+    let second = if assignments(&mut world, 1).is_empty() { 2 } else { 1 };
+    scheduler.on_done(WorkerId(second), ran(Key(2)), &mut world);
+    scheduler.on_worker_lost(WorkerId(second), "killed", &mut world);
+    assert_eq!(world.finished[&Key(2)], Finished::Pending);
+    let other = 3 - second;
+    let again: Vec<Key> = assignments(&mut world, other).iter().map(|a| a.task.key).collect();
+    assert_eq!(again, [Key(1)], "its input was freed, so that runs first");
+    scheduler.on_done(WorkerId(other), ran(Key(1)), &mut world);
+    assert_eq!(assignments(&mut world, other)[0].task.key, Key(2));
+}
+
+#[test]
+fn a_task_that_kills_three_workers_fails_with_the_cause_and_spares_the_rest() {
+    let mut world = World::default();
+    let mut scheduler = started(1, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[]), task(2, &[])], &[Key(1), Key(2)], &mut world);
+    for id in 1..=20 {
+        let runs: Vec<Key> = assignments(&mut world, id).iter().map(|a| a.task.key).collect();
+        let next = WorkerId(id + 1);
+        if runs.first() == Some(&Key(1)) {
+            scheduler.on_worker_lost(WorkerId(id), "SIGABRT", &mut world);
+        } else {
+            runs.iter().for_each(|key| scheduler.on_done(WorkerId(id), ran(*key), &mut world));
+            scheduler.on_worker_lost(WorkerId(id), "tidy", &mut world);
+        }
+        scheduler.add_worker(next, id + 1, format!("w{}", id + 1), 1, 0, &mut world);
+    }
+    let Finished::Failed(error) = &world.finished[&Key(1)] else { panic!("{:?}", world.finished) };
+    assert_eq!(error.kind, TaskErrorKind::KilledWorkers);
+    assert!(error.message.contains("SIGABRT"), "{error}");
+    assert!(!matches!(world.finished[&Key(2)], Finished::Failed(_)), "an innocent task is not blamed");
+}
+
+#[test]
+fn an_error_reaches_everything_that_needed_the_value() {
+    let mut world = World::default();
+    let mut scheduler = started(1, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[]), task(2, &[1]), task(3, &[2])], &[Key(3)], &mut world);
+    let error = TaskError { kind: TaskErrorKind::Panicked, message: "boom".into(), function: "f".into(), at: None, worker: None };
+    scheduler.on_failed(WorkerId(1), Key(1), error.clone(), &mut world);
+    assert_eq!(world.finished[&Key(3)], Finished::Failed(Arc::new(error)));
+}
+
+/// Workers that may hold, fetch, finish, die; and the invariants that hold at every step.
+fn chaos(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut world = World::default();
+    let mut scheduler = started(3, &mut world);
+    let mut next_worker = 4;
+    let n_tasks: u128 = 60;
+    let mut tasks = Vec::new();
+    for key in 1..=n_tasks {
+        let n_inputs = rng.usize(0..3).min(key as usize - 1);
+        let mut inputs: Vec<u128> = (0..n_inputs).map(|_| rng.u128(1..key)).collect();
+        inputs.sort_unstable();
+        inputs.dedup();
+        tasks.push(task(key, &inputs));
+    }
+    let wanted: Vec<Key> = (1..=n_tasks).filter(|_| rng.u8(0..3) == 0).chain([n_tasks]).map(Key).collect();
+    let all: Vec<Task> = tasks.clone();
+    scheduler.submit(CLIENT, tasks, &wanted, &mut world);
+    let mut running: BTreeMap<WorkerId, Vec<Assignment>> = BTreeMap::new();
+    let mut values: BTreeMap<WorkerId, KeySet> = BTreeMap::new();
+    let mut n_deaths = 0;
+    for step in 0..20_000 {
+        for (worker, queue) in &mut world.to_workers {
+            for message in queue.drain(..) {
+                match message {
+                    ToWorker::Compute(assignment) => running.entry(*worker).or_default().push(assignment),
+                    ToWorker::Free { keys } => keys.iter().for_each(|key| drop(values.entry(*worker).or_default().remove(key))),
+                    ToWorker::Cancel { keys } => running.entry(*worker).or_default().retain(|a| !keys.contains(&a.task.key)),
+                    _ => {}
+                }
+            }
+        }
+        if wanted.iter().all(|key| matches!(world.finished.get(key), Some(Finished::Done { .. }))) && running.values().all(Vec::is_empty) {
+            break;
+        }
+        let alive = scheduler.worker_ids();
+        let id = alive[rng.usize(0..alive.len())];
+        if n_deaths < 12 && rng.u32(0..40) == 0 {
+            n_deaths += 1;
+            running.remove(&id);
+            values.remove(&id);
+            scheduler.on_worker_lost(id, "chaos", &mut world);
+            world.to_workers.remove(&id);
+            scheduler.add_worker(WorkerId(next_worker), next_worker, String::new(), 1, 0, &mut world);
+            next_worker += 1;
+            continue;
+        }
+        let Some(assignment) = running.get_mut(&id).filter(|queue| !queue.is_empty()).map(|queue| queue.remove(0)) else { continue };
+        let key = assignment.task.key;
+        let mut missing = Vec::new();
+        for input in assignment.task.dependencies() {
+            let here = values.get(&id).is_some_and(|held| held.contains(&input));
+            match assignment.inputs.iter().find(|(key, _)| *key == input) {
+                None => assert!(here || assignment.inputs.is_empty(), "seed {seed}, step {step}: {key:?} was sent without its input {input:?}"),
+                Some((_, Input::At { worker, .. })) if !values.get(worker).is_some_and(|held| held.contains(&input)) => missing.push((input, *worker)),
+                Some(_) => {}
+            }
+            if !here && !assignment.inputs.iter().any(|(key, _)| *key == input) {
+                missing.push((input, HERE));
+            }
+        }
+        if missing.is_empty() {
+            values.entry(id).or_default().insert(key);
+            scheduler.on_done(id, ran(key), &mut world);
+        } else {
+            scheduler.on_missing(id, key, &missing, &mut world);
+        }
+    }
+    for key in &wanted {
+        let how = world.finished.get(key);
+        let failed_for_deaths = matches!(how, Some(Finished::Failed(error)) if error.kind == TaskErrorKind::KilledWorkers);
+        assert!(
+            matches!(how, Some(Finished::Done { .. })) || failed_for_deaths,
+            "seed {seed}: {key:?} ended as {how:?}, state {:?}",
+            scheduler.tasks.get(key).map(|r| &r.state)
+        );
+    }
+    assert_eq!(all.len(), n_tasks as usize);
+    scheduler.release(CLIENT, &wanted, &mut world);
+    assert_eq!(scheduler.tasks.len(), 0, "seed {seed}: records are left for nobody");
+}
+
+#[test]
+fn chaos_from_seeds() {
+    for seed in 0..300 {
+        chaos(seed);
+    }
+}
