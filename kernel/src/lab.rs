@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
     let mut lab = Command::new(&python);
     lab.args(["-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]);
     lab.arg(format!("--ServerApp.port={port}")).arg(format!("--IdentityProvider.token={token}")).arg(format!("--ServerApp.root_dir={}", folder.display()));
-    lab.arg(format!("--LabApp.default_url=/lab/tree/{LESSON}")).args(["--ServerApp.log_level=WARN", "--LabApp.news_url=None"]);
+    lab.arg(format!("--LabApp.default_url=/lab/tree/{LESSON}")).arg("--ServerApp.log_level=WARN");
     if options.no_browser {
         lab.arg("--no-browser");
     }
@@ -85,6 +85,11 @@ fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
         println!("JupyterLab: ready after {:.0} s", began.elapsed().as_secs_f64());
     }
     install_kernelspec(home, &folder.join("share/jupyter/kernels/skep"))?;
+    let settings = folder.join("share/jupyter/lab/settings");
+    fs::create_dir_all(&settings)?;
+    // A workshop's forty laptops need no question about news.
+    let quiet = json!({ "@jupyterlab/apputils-extension:notification": { "fetchNews": "false", "checkForUpdates": false } });
+    fs::write(settings.join("overrides.json"), quiet.to_string())?;
     Ok(python)
 }
 
