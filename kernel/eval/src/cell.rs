@@ -58,16 +58,29 @@ pub fn infer<T, B: Future<Output = Result<T, Error>>>(_bodies: impl FnOnce() -> 
 
 /// Takes a variable out of the store; a mismatch ends the cell before any of its statements ran.
 pub fn take<T: 'static>(name: &str) -> T {
-    store::take(name).unwrap_or_else(|message| std::panic::resume_unwind(Box::new(Refusal(message))))
+    match store::take(name) {
+        Ok(value) => value,
+        Err(message) => refuse(message),
+    }
+}
+
+#[inline(never)]
+fn refuse(message: String) -> ! {
+    std::panic::resume_unwind(Box::new(Refusal(message)))
 }
 
 /// Keeps a variable that this cell defined.
 pub fn put<T: 'static>(name: &str, value: T) {
     if !store::put(name, value) {
-        process::notice(format!(
-            "`{name}` was not kept: its type holds a closure, which no later cell could name\nhint: collect the iterator, or make the closure a `fn`"
-        ));
+        say_not_kept(name);
     }
+}
+
+#[inline(never)]
+fn say_not_kept(name: &str) {
+    process::notice(format!(
+        "`{name}` was not kept: its type holds a closure, which no later cell could name\nhint: collect the iterator, or make the closure a `fn`"
+    ));
 }
 
 /// Puts a carried variable back.

@@ -11,42 +11,38 @@ pub struct Show<'a, T: ?Sized>(pub &'a T);
 
 pub trait ShowRich {
     fn show(&self);
-    fn to_bundle(&self) -> Option<Bundle>;
 }
 impl<T: Rich + ?Sized> ShowRich for &&Show<'_, T> {
     fn show(&self) {
         crate::process::result(self.0.bundle());
     }
-    fn to_bundle(&self) -> Option<Bundle> {
-        Some(self.0.bundle())
-    }
 }
 
 pub trait ShowDebug {
     fn show(&self);
-    fn to_bundle(&self) -> Option<Bundle>;
 }
 impl<T: Debug> ShowDebug for &Show<'_, T> {
     fn show(&self) {
-        if let Some(bundle) = self.to_bundle() {
-            crate::process::result(bundle);
-        }
-    }
-    fn to_bundle(&self) -> Option<Bundle> {
-        debug_bundle(self.0)
+        show_debug(self.0);
     }
 }
 
 pub trait ShowNothing {
     fn show(&self) {}
-    fn to_bundle(&self) -> Option<Bundle> {
-        None
-    }
 }
 impl<T: ?Sized> ShowNothing for Show<'_, T> {}
 
+// Not generic, as nothing should be that need not: what is generic is compiled again in every cell.
+#[inline(never)]
+fn show_debug(value: &dyn Debug) {
+    if let Some(bundle) = debug_bundle(value) {
+        crate::process::result(bundle);
+    }
+}
+
 /// One line while it fits 80 columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is silent.
-fn debug_bundle<T: Debug>(value: &T) -> Option<Bundle> {
+#[inline(never)]
+fn debug_bundle(value: &dyn Debug) -> Option<Bundle> {
     let line = format!("{value:?}");
     if line == "()" {
         return None;
@@ -56,7 +52,7 @@ fn debug_bundle<T: Debug>(value: &T) -> Option<Bundle> {
 }
 
 /// Sequences of numbers read better wrapped than one to a line; their pretty form is as long as they are.
-fn is_flat<T: Debug>(value: &T) -> bool {
+fn is_flat(value: &dyn Debug) -> bool {
     format!("{value:#?}").lines().take(1001).count() > 1000
 }
 

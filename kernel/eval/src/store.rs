@@ -5,7 +5,7 @@
 //! variables of a redefined type before the next cell runs.
 
 use std::{
-    any::{Any, type_name},
+    any::{Any, TypeId, type_name},
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -31,32 +31,41 @@ fn store() -> MutexGuard<'static, BTreeMap<String, Slot>> {
 /// Keeps `value` as `name` for later cells. A value whose type holds a closure is dropped instead: the next cell's
 /// compiler could not name it. Returns whether it was kept.
 pub(crate) fn put<T: 'static>(name: &str, value: T) -> bool {
-    let type_name = type_name::<T>();
-    if type_name.contains("{{closure}}") {
-        return false;
-    }
-    let slot = Slot { size: size_of_val(&value), value: Box::new(value), type_name };
-    let old = store().insert(name.to_string(), slot);
-    drop(old); // outside the lock: a user's `Drop` may take long, or panic
-    true
+    put_any(name, Box::new(value), type_name::<T>(), size_of::<T>())
 }
 
 /// Takes variable `name` out. The error says what it is when it is not a `T`, and leaves it where it was.
 pub(crate) fn take<T: 'static>(name: &str) -> Result<T, String> {
+    match take_any(name, TypeId::of::<T>(), type_name::<T>()) {
+        Ok(value) => Ok(*value.downcast().expect("invariant: `take_any` compared the types")),
+        Err(message) => Err(message),
+    }
+}
+
+// What is generic is compiled again in every cell, so the work is done in functions that are not.
+
+#[inline(never)]
+fn put_any(name: &str, value: Box<dyn Any>, type_name: &'static str, size: usize) -> bool {
+    if type_name.contains("{{closure}}") {
+        return false;
+    }
+    let old = store().insert(name.to_string(), Slot { value, type_name, size });
+    drop(old); // outside the lock: a user's `Drop` may take long, or panic
+    true
+}
+
+#[inline(never)]
+fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any>, String> {
     let mut store = store();
-    let Some(slot) = store.remove(name) else {
-        return Err(format!("variable `{name}` is no longer here\nhint: run the cell that defines it again"));
-    };
-    match slot.value.downcast::<T>() {
-        Ok(value) => Ok(*value),
-        Err(value) => {
+    match store.get(name) {
+        None => Err(format!("variable `{name}` is no longer here\nhint: run the cell that defines it again")),
+        Some(slot) if (*slot.value).type_id() != wanted => {
             let held = slot.type_name;
-            store.insert(name.to_string(), Slot { value, ..slot });
             Err(format!(
-                "variable `{name}` is a `{held}`, but this cell uses it as a `{}`\nhint: write its type down where it is defined: `let {name}: {held} = …`",
-                type_name::<T>()
+                "variable `{name}` is a `{held}`, but this cell uses it as a `{wanted_name}`\nhint: write its type down where it is defined: `let {name}: {held} = …`"
             ))
         }
+        Some(_) => Ok(store.remove(name).expect("invariant: looked up under the same lock").value),
     }
 }
 
