@@ -44,7 +44,7 @@ build() {
 
 # A line every few seconds while the dependencies compile: how many of about how many.
 report_progress() {
-  total=$(cargo tree --quiet --locked -p skep -e normal,build --prefix none 2>/dev/null | sed 's| (.*||' | sort -u | wc -l)
+  total=$(cargo tree --quiet --locked -p skep -e normal,build --prefix none 2>/dev/null | sed 's| (.*||' | sort -u | wc -l) || total=350
   last=-1
   while kill -0 "$1" 2>/dev/null; do
     done=$(ls "$CARGO_TARGET_DIR/release/.fingerprint" 2>/dev/null | wc -l)
