@@ -158,7 +158,9 @@ fn chaos(seed: u64) {
             for message in queue.drain(..) {
                 match message {
                     ToWorker::Compute(assignment) => running.entry(*worker).or_default().push(assignment),
-                    ToWorker::Free { keys } => keys.iter().for_each(|key| drop(values.entry(*worker).or_default().remove(key))),
+                    ToWorker::Free { keys } => keys.iter().for_each(|key| {
+                        values.entry(*worker).or_default().remove(key);
+                    }),
                     ToWorker::Cancel { keys } => running.entry(*worker).or_default().retain(|a| !keys.contains(&a.task.key)),
                     _ => {}
                 }
