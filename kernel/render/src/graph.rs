@@ -157,10 +157,10 @@ impl Graph {
         }
         for (i, node) in grouped.nodes.iter().enumerate() {
             let ((w, h), (x, y)) = (sizes[i], centres[i]);
-            let (stroke, fill) = colours(node.state());
+            let fill = colour(node.state());
             let states: Vec<String> = node.states.iter().map(|(state, n)| format!("{n} {state}")).collect();
             svg.push_str(&format!(
-                r#"<g><title>{}: {}</title><rect x="{:.1}" y="{:.1}" width="{w:.1}" height="{h:.1}" rx="6" fill="{fill}" fill-opacity="0.16" stroke="{stroke}" stroke-width="1.5"/><text x="{x:.1}" y="{:.1}" text-anchor="middle" fill="currentColor" style="fill:var(--jp-content-font-color1, currentColor)">{}</text></g>"#,
+                r#"<g><title>{}: {}</title><rect x="{:.1}" y="{:.1}" width="{w:.1}" height="{h:.1}" rx="6" fill="{fill}"/><text x="{x:.1}" y="{:.1}" text-anchor="middle" fill="white">{}</text></g>"#,
                 escape(&node.label),
                 states.join(", "),
                 x - w / 2.0,
@@ -174,13 +174,14 @@ impl Graph {
     }
 }
 
-/// `(stroke, fill)`: middle tones that read on white and on black.
-fn colours(state: &str) -> (&'static str, &'static str) {
+/// Dark enough for white text. JupyterLab shows SVG as an image, where neither `currentColor` nor its own colours arrive, so
+/// that a node brings the ground its text is read on.
+fn colour(state: &str) -> &'static str {
     match state {
-        "done" => ("#2e9e5b", "#2e9e5b"),
-        "running" => ("#d9920a", "#d9920a"),
-        "failed" => ("#d64545", "#d64545"),
-        _ => ("#8a8f98", "#8a8f98"),
+        "done" => "#23804a",
+        "running" => "#a86f00",
+        "failed" => "#c23a3a",
+        _ => "#646b78",
     }
 }
 
