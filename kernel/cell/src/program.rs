@@ -105,11 +105,6 @@ impl Prepared {
     pub fn is_empty(&self) -> bool {
         !self.is_broken && self.parsed.is_empty()
     }
-
-    /// Whether workers may soon want this cell's functions: it names one of the user's, or writes a closure.
-    pub fn may_ship_code(&self) -> bool {
-        self.parsed.source.contains('|') || !self.parsed.items.is_empty() || !self.uses.is_empty()
-    }
 }
 
 impl Notebook {

@@ -308,11 +308,6 @@ impl Handle {
         }
     }
 
-    /// Whether a cell is being compiled or run.
-    pub fn is_busy(&self) -> bool {
-        *lock(&self.0.phase) != Phase::Idle
-    }
-
     /// The names of variables and items in scope.
     pub fn names(&self) -> Vec<String> {
         lock(&self.0.names).clone()
