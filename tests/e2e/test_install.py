@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -17,7 +18,8 @@ def start(tmp_path, without=(), **env):
     tools.mkdir(exist_ok=True)
     for name in NEEDED:
         if name not in without and not (tools / name).exists():
-            (tools / name).symlink_to(shutil.which(name))
+            # Not a version manager's proxy, which needs tools of its own.
+            (tools / name).symlink_to(os.path.realpath(sys.executable) if name == "python3" else shutil.which(name))
     return subprocess.run(["bash", str(CHECKOUT / "install/start"), "--check"], capture_output=True, text=True, timeout=60, env={"HOME": os.environ["HOME"], "PATH": str(tools), **env})
 
 

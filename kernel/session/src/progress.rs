@@ -12,8 +12,8 @@ use skep_render::progress::{Row, bundle};
 
 use crate::{Face, Output};
 
-/// Work shorter than this shows nothing.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Work shorter than this shows nothing; with the time to the next look it is on the page within a quarter of a second.
+const PATIENCE: Duration = Duration::from_millis(140);
 /// At most ten updates a second.
 const EVERY: Duration = Duration::from_millis(100);
 
