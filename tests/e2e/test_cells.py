@@ -157,6 +157,19 @@ def test_interrupt_ends_the_cell_and_keeps_variables(kernel, code):
     ok(kernel, "before", '"here"')
 
 
+def test_a_variable_of_a_cell_that_goes_on_comes_back(kernel):
+    ok(kernel, "let lent = vec![1, 2, 3];")
+    msg_id = kernel.client.execute("std::thread::sleep(Duration::from_secs(3)); lent.len()")
+    time.sleep(0.6)
+    kernel.interrupt()
+    assert kernel.finish(msg_id, timeout=10).reply["ename"] == "Interrupted"
+    fails(kernel, "lent.len()", "`lent` is still in use by cell", "hint: it comes back when that is done")
+    deadline = time.monotonic() + 10
+    while "lent" not in ok(kernel, ":vars").text and time.monotonic() < deadline:
+        ok(kernel, "sleep(Duration::from_millis(200))")
+    ok(kernel, "lent.len()", "3")
+
+
 def test_interrupt_while_compiling(kernel):
     ok(kernel, "let safe = 1;")
     functions = "\n".join(f"fn g{i}(x: i64) -> Vec<String> {{ (0..x).map(|v| format!(\"{{v}} {i}\")).collect() }}" for i in range(1500))

@@ -455,6 +455,11 @@ impl Notebook {
             self.gone.remove(name);
             variables.insert(name.clone(), variable);
         }
+        for name in prepared.uses.iter().filter(|name| !variables.contains_key(*name)) {
+            self.gone.entry(name.clone()).or_insert_with(|| {
+                format!("`{name}` is still in use by cell {cell}, which goes on in the background after its interrupt\nhint: it comes back when that is done; or run the cell that defines it again")
+            });
+        }
         self.variables = variables;
         for binding in prepared.parsed.bindings.iter().filter(|binding| is_done && binding.is_closure) {
             commit.notices.push(format!(
