@@ -81,10 +81,6 @@ impl Compiler {
         &self.folder
     }
 
-    pub fn toolchain(&self) -> &Toolchain {
-        &self.toolchain
-    }
-
     pub fn canceller(&self) -> Cancel {
         Cancel { running: self.running.clone(), is_cancelled: self.is_cancelled.clone() }
     }

@@ -1,7 +1,7 @@
 //! A cluster on one machine: a scheduler, worker processes, and the handles that a program holds.
 //!
-//! Scheduler ([`scheduler`]) and worker ([`worker`]) are pure state machines: events in, messages out through a trait, time
-//! as an argument. Sockets, threads and processes are around them, in [`host`] and [`serve`]. The client half is
+//! Scheduler ([`scheduler`]) and worker ([`worker`]) are pure state machines: events in, messages out through a trait; no
+//! clock, no I/O. Sockets, threads and processes are around them, in [`host`] and [`serve`]. The client half is
 //! [`Cluster`], [`Remote`] and [`Delayed`]. Nothing here knows Polars or Jupyter.
 
 mod client;

@@ -1,4 +1,4 @@
-//! The scheduler as a pure state machine: events in, messages out through [`Comm`], time as an argument.
+//! The scheduler as a pure state machine: events in, messages out through [`Comm`]; durations come with the events.
 //!
 //! A task waits for its inputs, is queued by priority, goes to a worker with room (near its inputs, then least loaded), and
 //! its value stays there until nobody needs it. Lost values are made again from their tasks, which are kept as long as
