@@ -31,8 +31,8 @@ pub struct Toolchain {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Optimise {
-    /// Quick to compile: Polars inside the dylib is optimised anyway.
-    Cell,
+    /// At rustc's `opt-level`. Level 0 is quick to compile, and Polars inside the dylib is optimised anyway.
+    Cell(u8),
     /// As `cargo build --release`: what workers run.
     Release,
 }
@@ -47,12 +47,23 @@ pub enum Failure {
     Toolchain(String),
 }
 
+/// What `:dep` added to a notebook.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    /// Crates that cells can name from now on, and their files. A later one of a name replaces an earlier one.
+    pub externs: Vec<(String, PathBuf)>,
+    /// Of those, the dylibs that hold the code of the others.
+    pub dylibs: Vec<String>,
+    pub folders: Vec<PathBuf>,
+}
+
 /// One notebook's build folder and the running compiler in it.
 pub struct Compiler {
     toolchain: Toolchain,
     folder: PathBuf,
     running: Arc<Mutex<Vec<Child>>>,
     is_cancelled: Arc<AtomicBool>,
+    extra: Mutex<Extra>,
 }
 
 /// Ends the compilation of the current cell from another thread.
@@ -74,11 +85,28 @@ impl Cancel {
 impl Compiler {
     pub fn new(toolchain: Toolchain, folder: PathBuf) -> io::Result<Compiler> {
         fs::create_dir_all(&folder)?;
-        Ok(Compiler { toolchain, folder, running: Arc::default(), is_cancelled: Arc::default() })
+        Ok(Compiler { toolchain, folder, running: Arc::default(), is_cancelled: Arc::default(), extra: Mutex::default() })
     }
 
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Crates for the cells from now on.
+    pub fn set_extra(&self, extra: Extra) {
+        *self.extra.lock().unwrap_or_else(PoisonError::into_inner) = extra;
+    }
+
+    pub fn extra(&self) -> Extra {
+        self.extra.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn extra_dylibs(&self) -> Vec<String> {
+        self.extra.lock().unwrap_or_else(PoisonError::into_inner).dylibs.clone()
+    }
+
+    pub fn toolchain(&self) -> &Toolchain {
+        &self.toolchain
     }
 
     pub fn canceller(&self) -> Cancel {
@@ -90,11 +118,16 @@ impl Compiler {
         self.is_cancelled.store(false, Ordering::SeqCst);
     }
 
+    /// Whether the current cell was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::SeqCst)
+    }
+
     /// Compiles `root` (a file of the build folder) to a shared library.
     pub fn compile(&self, root: &str, cell: u32, optimise: Optimise) -> Result<PathBuf, Failure> {
         let stem = root.trim_end_matches(".rs");
         let library = self.folder.join(match optimise {
-            Optimise::Cell => format!("lib{stem}.so"),
+            Optimise::Cell(_) => format!("lib{stem}.so"),
             Optimise::Release => format!("lib{stem}.release.so"),
         });
         let mut command = self.command(root, cell, optimise, &library);
@@ -104,7 +137,7 @@ impl Compiler {
         let mut stderr = child.stderr.take().expect("invariant: stderr is piped");
         let pid = child.id();
         self.running.lock().unwrap_or_else(PoisonError::into_inner).push(child);
-        if optimise == Optimise::Cell && self.is_cancelled.load(Ordering::SeqCst) {
+        if matches!(optimise, Optimise::Cell(_)) && self.is_cancelled.load(Ordering::SeqCst) {
             self.canceller().cancel();
         }
         let mut said = Vec::new();
@@ -137,14 +170,20 @@ impl Compiler {
         command.args(["-Cprefer-dynamic", "-Cdebuginfo=0", "-Csymbol-mangling-version=v0", "-Cmetadata=skep-cell"]);
         command.args(["--cfg", &format!("skep_cell=\"{cell}\"")]);
         match optimise {
-            Optimise::Cell => command.args(["-Copt-level=0", "-Ccodegen-units=2"]),
+            Optimise::Cell(level) => command.args([&format!("-Copt-level={}", level.min(3)), "-Ccodegen-units=2"]),
             Optimise::Release => command.args(["-Copt-level=3", "--cfg", "skep_release"]),
         };
         command.arg("--extern").arg(format!("skep={}", t.dylib.display()));
-        for (name, file) in &t.externs {
+        let extra = self.extra.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, file) in t.externs.iter().chain(&extra.externs) {
             command.arg("--extern").arg(format!("{name}={}", file.display()));
         }
-        command.arg("-L").arg(format!("dependency={}", t.deps.display()));
+        for folder in std::iter::once(&t.deps).chain(&extra.folders) {
+            command.arg("-L").arg(format!("dependency={}", folder.display()));
+        }
+        for folder in &extra.folders {
+            command.arg(format!("-Clink-arg=-Wl,-rpath,{}", folder.display()));
+        }
         command.arg("-o").arg(library);
         command.env_remove("RUST_LOG").env_remove("RUSTFLAGS");
         command

@@ -4,15 +4,17 @@
 //! far are included as they stand, and the cell's statements become a function. Running the result belongs to the evaluation
 //! process. This crate knows neither Jupyter nor clusters nor Polars: what is in scope comes from [`Toolchain`].
 
+mod assemble;
 mod compile;
 mod names;
 mod parse;
 mod program;
 mod report;
 mod splice;
+mod stale;
 
-pub use compile::{Cancel, Compiler, Failure, Optimise, Toolchain};
+pub use compile::{Cancel, Compiler, Extra, Failure, Optimise, Toolchain};
 pub use names::{KnownNames, mentions_type};
 pub use parse::{Completeness, completeness};
-pub use program::{Compiled, Notebook, Prepared, Variable};
-pub use report::{CellError, Place, in_cells};
+pub use program::{Compiled, Notebook, Prepared, Purpose, Request, Variable};
+pub use report::{CellError, Place};

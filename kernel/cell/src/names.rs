@@ -121,12 +121,12 @@ mod tests {
 
     #[test]
     fn the_way_back_from_type_name() {
-        let known = KnownNames::new(&[("polars_core::frame::DataFrame", "::skep::polars::prelude::DataFrame")]);
+        let known = KnownNames::new(&[("polars_core::frame::dataframe::DataFrame", "::skep::polars::prelude::DataFrame")]);
         for (type_name, expect) in [
             ("i32", Some("i32")),
             ("&str", Some("& 'static str")),
             ("alloc::vec::Vec<(i64, alloc::string::String)>", Some(":: std :: vec :: Vec < (i64 , :: std :: string :: String) >")),
-            ("polars_core::frame::DataFrame", Some(":: skep :: polars :: prelude :: DataFrame")),
+            ("polars_core::frame::dataframe::DataFrame", Some(":: skep :: polars :: prelude :: DataFrame")),
             ("core::option::Option<cell::P>", Some(":: std :: option :: Option < crate :: P >")),
             ("[u8; 4]", Some("[u8 ; 4]")),
             ("cell::inner::P", None),

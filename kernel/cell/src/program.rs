@@ -5,16 +5,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs, io,
+    io,
     path::PathBuf,
 };
 
 use crate::{
     compile::{Compiler, Failure, Optimise},
     names::{KnownNames, mentions_type},
-    parse::{self, Binding, Definition, Key, Parsed},
+    parse::{self, Definition, Key, Parsed},
     report::{CellError, Diagnostic, Drawn, Place, Sources},
-    splice::{Spliced, splice},
+    splice::Spliced,
+    stale::{Runs, Staleness},
 };
 
 /// A variable that later cells can use.
@@ -23,67 +24,98 @@ pub struct Variable {
     pub type_name: String,
     pub size: u64,
     pub cell: u32,
-    is_mutable: bool,
+    pub is_mutable: bool,
     /// How a cell writes the type, where it can.
-    path: Option<String>,
+    pub path: Option<String>,
 }
 
-struct LiveItem {
-    cell: u32,
-    definition: Definition,
+pub(crate) struct LiveItem {
+    pub cell: u32,
+    pub definition: Definition,
 }
 
 /// The statements of a cell, kept to infer its variables' types again.
-struct Body {
-    text: String,
-    uses: Vec<(String, Origin)>,
+pub(crate) struct Body {
+    pub text: String,
+    pub uses: Vec<(String, Origin)>,
 }
 
 #[derive(Clone)]
-struct Origin {
-    path: Option<String>,
-    cell: u32,
-    is_mutable: bool,
+pub(crate) struct Origin {
+    pub path: Option<String>,
+    pub cell: u32,
+    pub is_mutable: bool,
 }
 
 /// The state of the program between cells.
 pub struct Notebook {
-    known: KnownNames,
+    pub(crate) known: KnownNames,
     /// `use` lines of what every cell has in scope.
-    prelude: String,
-    items: Vec<LiveItem>,
-    variables: BTreeMap<String, Variable>,
-    bodies: BTreeMap<u32, Body>,
-    texts: BTreeMap<u32, String>,
-    spliced: BTreeMap<String, Spliced>,
+    pub(crate) prelude: String,
+    pub(crate) items: Vec<LiveItem>,
+    pub(crate) variables: BTreeMap<String, Variable>,
+    pub(crate) bodies: BTreeMap<u32, Body>,
+    pub(crate) texts: BTreeMap<u32, String>,
+    /// Of cells that came from a file.
+    titles: BTreeMap<u32, String>,
+    pub(crate) spliced: BTreeMap<String, Spliced>,
     /// Why a variable is no longer here.
-    gone: BTreeMap<String, String>,
+    pub(crate) gone: BTreeMap<String, String>,
+    pub(crate) runs: Runs,
     /// Texts of each cell's items, by version.
-    items_versions: HashMap<u32, Vec<String>>,
+    pub(crate) items_versions: HashMap<u32, Vec<String>>,
+}
+
+/// What a cell is compiled for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    #[default]
+    Run,
+    /// Nothing runs: the type of the last expression is shown.
+    Type,
+    /// The cell runs many times and shows how long it takes.
+    Bench,
+}
+
+/// A cell to compile.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'s> {
+    pub cell: u32,
+    /// The front end's name for the cell, which stays when it runs again under another number.
+    pub cell_id: Option<&'s str>,
+    /// The file it came from, for messages.
+    pub title: Option<&'s str>,
+    pub source: &'s str,
+    pub purpose: Purpose,
+    /// 0 to 3, as rustc's `opt-level`.
+    pub level: u8,
 }
 
 /// A cell that is ready to be compiled.
 pub struct Prepared {
     pub cell: u32,
-    parsed: Parsed,
-    root: String,
-    uses: Vec<String>,
+    pub(crate) cell_id: Option<String>,
+    pub(crate) purpose: Purpose,
+    level: u8,
+    pub(crate) parsed: Parsed,
+    pub(crate) root: String,
+    pub(crate) uses: Vec<String>,
     /// Variables this cell moves.
-    moved: BTreeSet<String>,
+    pub(crate) moved: BTreeSet<String>,
     /// Bindings it moved away again before its end.
-    unkept: BTreeSet<String>,
+    pub(crate) unkept: BTreeSet<String>,
     /// Items of earlier cells that no longer compile.
-    set_aside: Vec<(u32, Vec<Key>)>,
+    pub(crate) set_aside: Vec<(u32, Vec<Key>)>,
     /// Line of the root file → the variable that is kept there.
-    put_lines: BTreeMap<usize, Kept>,
-    is_broken: bool,
+    pub(crate) put_lines: BTreeMap<usize, Kept>,
+    pub(crate) is_broken: bool,
 }
 
 #[derive(Clone)]
-struct Kept {
-    name: String,
+pub(crate) struct Kept {
+    pub name: String,
     /// A variable of an earlier cell going back, rather than one of this cell's.
-    is_restore: bool,
+    pub is_restore: bool,
 }
 
 pub struct Compiled {
@@ -118,9 +150,11 @@ impl Notebook {
             variables: BTreeMap::new(),
             bodies: BTreeMap::new(),
             texts: BTreeMap::new(),
+            titles: BTreeMap::new(),
             spliced: BTreeMap::new(),
             gone: BTreeMap::new(),
             items_versions: HashMap::new(),
+            runs: Runs::default(),
         }
     }
 
@@ -138,12 +172,16 @@ impl Notebook {
     }
 
     /// Compiles a cell: once, unless it moves variables or redefines what earlier items need.
-    pub fn compile(&mut self, compiler: &Compiler, cell: u32, source: &str) -> Result<Compiled, CellError> {
-        self.texts.insert(cell, source.to_string());
-        let mut prepared = self.prepare(cell, source)?;
+    pub fn compile(&mut self, compiler: &Compiler, request: Request<'_>) -> Result<Compiled, CellError> {
+        let cell = request.cell;
+        self.texts.insert(cell, request.source.to_string());
+        if let Some(title) = request.title {
+            self.titles.insert(cell, title.to_string());
+        }
+        let mut prepared = self.prepare(request)?;
         for _ in 0..8 {
             self.write(compiler, &mut prepared).map_err(|error| cannot_write(&error, compiler))?;
-            match compiler.compile(&prepared.root, cell, Optimise::Cell) {
+            match compiler.compile(&prepared.root, cell, Optimise::Cell(prepared.level)) {
                 Ok(library) if !prepared.is_broken => return Ok(Compiled { entry: prepared.entry(), prepared, library }),
                 Ok(_) => return Err(plain_error("SyntaxError", "this cell could not be parsed", "write it with syntax that stable Rust has")),
                 Err(Failure::Cancelled) => return Err(plain_error("Interrupted", "interrupted while compiling", "nothing was run; variables are as before")),
@@ -158,13 +196,24 @@ impl Notebook {
         Err(plain_error("CompileError", "the cell could not be made to compile", "run it again in smaller parts"))
     }
 
-    fn prepare(&self, cell: u32, source: &str) -> Result<Prepared, CellError> {
+    fn prepare(&self, Request { cell, cell_id, source, purpose, level, .. }: Request<'_>) -> Result<Prepared, CellError> {
         let parsed = parse_deeply(source)?;
+        if purpose != Purpose::Run && parsed.as_ref().is_some_and(|parsed| parsed.tail.is_none()) {
+            let what = if purpose == Purpose::Type { "a type" } else { "anything to measure" };
+            return Err(plain_error(
+                "Command",
+                &format!("without a last expression there is no {what}", what = what.trim_start_matches("a ")),
+                "end with an expression, without a semicolon",
+            ));
+        }
         let is_broken = parsed.is_none();
         let parsed = parsed.unwrap_or_else(|| Parsed { source: source.to_string(), ..Parsed::default() });
         let uses = self.variables.keys().filter(|name| parsed.mentions.contains(*name)).cloned().collect();
         Ok(Prepared {
             cell,
+            cell_id: cell_id.map(str::to_string),
+            purpose,
+            level,
             parsed,
             root: format!("cell-{cell}.rs"),
             uses,
@@ -212,7 +261,7 @@ impl Notebook {
     }
 
     fn report(&self, prepared: &Prepared, errors: &[Diagnostic]) -> CellError {
-        let sources = Sources { texts: &self.texts, spliced: &self.spliced };
+        let sources = self.sources();
         let mut drawn: Vec<Drawn> = errors.iter().map(|error| self.in_users_words(prepared, error, sources.draw(error))).collect();
         let mut seen = BTreeSet::new();
         drawn.retain(|error| seen.insert((error.message.clone(), error.marks.first().map(|mark| mark.range.start))));
@@ -246,7 +295,7 @@ impl Notebook {
     }
 
     /// Live items if this cell's definitions replace the old ones.
-    fn items_with<'a>(&'a self, prepared: &'a Prepared) -> impl Iterator<Item = (u32, Definition)> + 'a {
+    pub(crate) fn items_with<'a>(&'a self, prepared: &'a Prepared) -> impl Iterator<Item = (u32, Definition)> + 'a {
         let new = &prepared.parsed.items;
         let is_replaced = |key: &Key| new.iter().flat_map(|item| &item.keys).any(|n| key.is_replaced_by(n));
         let old = self.items.iter().filter_map(move |item| {
@@ -256,146 +305,6 @@ impl Notebook {
             keep_unreplaced(&item.definition, &is_replaced).map(|definition| (item.cell, definition))
         });
         old.chain(new.iter().map(|definition| (prepared.cell, definition.clone())))
-    }
-
-    fn write(&mut self, compiler: &Compiler, prepared: &mut Prepared) -> io::Result<()> {
-        let live: Vec<(u32, Definition)> = self.items_with(prepared).collect();
-        let mut by_cell: BTreeMap<u32, Vec<&Definition>> = BTreeMap::new();
-        let mut uses = String::new();
-        for (cell, definition) in &live {
-            // The `use` lines of earlier cells compiled there; only their names matter now.
-            if *cell != prepared.cell && !definition.leaves.is_empty() {
-                uses.push_str(&definition.leaves.join(" "));
-            } else {
-                by_cell.entry(*cell).or_default().push(definition);
-            }
-        }
-        // A macro is visible below its definition only, so cells come in the order of their numbers.
-        let mut includes = String::new();
-        for (cell, definitions) in by_cell {
-            let spliced = items_text(&self.texts[&cell], cell, &definitions);
-            let file = self.put_items(compiler, cell, &spliced.text)?;
-            self.spliced.insert(file.clone(), spliced);
-            includes.push_str(&format!("include!(\"{file}\"); "));
-        }
-        let root = if prepared.is_broken { broken_root(prepared) } else { self.root_text(compiler, prepared, &format!("{uses} {includes}"))? };
-        fs::write(compiler.folder().join(&prepared.root), &root.text)?;
-        self.spliced.insert(prepared.root.clone(), root);
-        Ok(())
-    }
-
-    /// A text that changes gets a new file: the optimised build of an earlier cell may still have to read the old one.
-    fn put_items(&mut self, compiler: &Compiler, cell: u32, text: &str) -> io::Result<String> {
-        let versions = self.items_versions.entry(cell).or_default();
-        let version = versions.iter().position(|known| known == text).unwrap_or(versions.len());
-        let file = if version == 0 { format!("cell-{cell}.items.rs") } else { format!("cell-{cell}.items-{version}.rs") };
-        if version == versions.len() {
-            versions.push(text.to_string());
-            fs::write(compiler.folder().join(&file), text)?;
-        }
-        Ok(file)
-    }
-
-    fn put_file(&self, compiler: &Compiler, file: &str, text: &str) -> io::Result<()> {
-        fs::write(compiler.folder().join(file), text)
-    }
-
-    fn root_text(&mut self, compiler: &Compiler, prepared: &mut Prepared, scope: &str) -> io::Result<Spliced> {
-        let mut prologue = format!(
-            "#![allow(warnings)] #[cfg(skep_release)] macro_rules! skep_poll {{ () => {{}} }} #[cfg(not(skep_release))] macro_rules! skep_poll {{ () => {{ ::skep::cell::poll(); }} }} {} {scope}",
-            self.prelude
-        );
-        prologue.push_str(&format!("#[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ ", prepared.entry()));
-        prologue.push_str(&self.carried(compiler, prepared)?);
-        prologue.push_str("let __skep_outcome = ::skep::cell::run(|| -> ::std::result::Result<(), ::skep::cell::Error> { use ::skep::cell::shows::*; ");
-        let parsed = &prepared.parsed;
-        if parsed.has_await {
-            prologue.push_str("::skep::cell::block_on(async { ");
-        }
-        let mut inserts: Vec<(usize, &str)> = vec![(0, &prologue)];
-        inserts.extend(parsed.polls.iter().map(|at| (*at, " skep_poll!();")));
-        if let Some(tail) = &parsed.tail {
-            inserts.push((tail.start, "(&&&&::skep::cell::Show(&("));
-            inserts.push((tail.end, "))).show();"));
-        }
-        inserts.sort_by_key(|(at, _)| *at);
-        let mut root = splice(&parsed.source, &parsed.statements, &inserts);
-        root.text.push_str("\n;");
-        let mut line = parsed.source.split('\n').count() + 1;
-        let mut put_lines = BTreeMap::new();
-        let mut add = |text: &mut String, name: &str, is_restore: bool, statement: String| {
-            text.push('\n');
-            text.push_str(&statement);
-            line += 1;
-            put_lines.insert(line, Kept { name: name.to_string(), is_restore });
-        };
-        for Binding { name, .. } in parsed.bindings.iter().filter(|binding| is_kept(prepared, binding)) {
-            add(&mut root.text, name, false, format!("::skep::cell::put(\"{name}\", {name});"));
-        }
-        root.text.push_str(if parsed.has_await { " Ok(()) }) });" } else { " Ok(()) });" });
-        for name in prepared.uses.iter().filter(|name| !prepared.moved.contains(*name)) {
-            let is_redefined = parsed.bindings.iter().any(|binding| binding.name == *name && is_kept(prepared, binding));
-            let guard = if is_redefined { "if ::skep::cell::keeps_old(&__skep_outcome) " } else { "" };
-            add(&mut root.text, name, true, format!("{guard}{{ ::skep::cell::restore(\"{name}\", {name}); }}"));
-        }
-        root.text.push_str("\n__skep_outcome }\n");
-        prepared.put_lines = put_lines;
-        Ok(root)
-    }
-
-    /// The `let` that brings in the variables which this cell uses.
-    fn carried(&mut self, compiler: &Compiler, prepared: &Prepared) -> io::Result<String> {
-        let mut text = String::new();
-        let mut inferred = Vec::new();
-        for name in &prepared.uses {
-            let variable = &self.variables[name];
-            match &variable.path {
-                Some(path) => text.push_str(&format!("let {} = ::skep::cell::take::<{path}>(\"{name}\"); ", mutable(variable.is_mutable, name))),
-                None => inferred.push(name.clone()),
-            }
-        }
-        if inferred.is_empty() {
-            return Ok(text);
-        }
-        let wanted: Vec<(String, Origin)> = inferred.iter().map(|name| (name.clone(), self.origin(name))).collect();
-        let before = format!("before-{}.rs", prepared.cell);
-        let block = self.inference_block(&wanted);
-        self.put_file(compiler, &before, &block)?;
-        let pattern: Vec<String> = inferred.iter().map(|name| mutable(self.variables[name].is_mutable, name)).collect();
-        let takes: Vec<String> = inferred.iter().map(|name| format!("::skep::cell::take(\"{name}\")")).collect();
-        // Inferred ones first: if one is refused, no other has been taken yet.
-        Ok(format!("let ({},) = ::skep::cell::infer(|| async {{ Ok(include!(\"{before}\")) }}, || ({},)); {text}", pattern.join(", "), takes.join(", ")))
-    }
-
-    fn origin(&self, name: &str) -> Origin {
-        let variable = &self.variables[name];
-        Origin { path: variable.path.clone(), cell: variable.cell, is_mutable: variable.is_mutable }
-    }
-
-    /// A block expression that is a tuple of the wanted variables, with their types as their cells made them.
-    fn inference_block(&self, wanted: &[(String, Origin)]) -> String {
-        let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
-        let mut block = String::from("{ ");
-        let mut by_cell: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
-        for (name, origin) in wanted {
-            by_cell.entry(origin.cell).or_default().push(name);
-        }
-        for (cell, names) in by_cell {
-            let Some(body) = self.bodies.get(&cell) else { continue };
-            block.push_str(&format!("let ({},) = {{ ", names.join(", ")));
-            let (nameable, others): (Vec<_>, Vec<_>) = body.uses.iter().cloned().partition(|(_, origin)| origin.path.is_some());
-            for (name, origin) in nameable {
-                let path = origin.path.unwrap_or_default();
-                block.push_str(&format!("let {} = ::skep::cell::take::<{path}>(\"{name}\"); ", mutable(origin.is_mutable, &name)));
-            }
-            if !others.is_empty() {
-                let names: Vec<String> = others.iter().map(|(name, origin)| mutable(origin.is_mutable, name)).collect();
-                block.push_str(&format!("let ({},) = {}; ", names.join(", "), self.inference_block(&others)));
-            }
-            block.push_str(&format!("{}\n; ({},) }};", body.text, names.join(", ")));
-        }
-        block.push_str(&format!("({},) }}", names.join(", ")));
-        block
     }
 
     /// Takes in a cell that ran. `held` is what the evaluation process now has; returns notices for the user.
@@ -408,6 +317,9 @@ impl Notebook {
                 "{} of cell {cell} no longer compiles with the new definitions and was set aside\nhint: run cell {cell} again, adapted",
                 what.join(", ")
             ));
+        }
+        if let Some(staleness) = self.runs.on_run(&prepared, is_done, &self.items, &self.variables) {
+            commit.notices.push(in_words(&staleness));
         }
         let live: Vec<LiveItem> = self.items_with(&prepared).map(|(cell, definition)| LiveItem { cell, definition }).collect();
         self.items = live;
@@ -509,9 +421,42 @@ impl Notebook {
         lost
     }
 
+    /// Everything is gone but the cells' texts, which old errors still point to.
+    pub fn reset(&mut self) {
+        let (texts, titles) = (std::mem::take(&mut self.texts), std::mem::take(&mut self.titles));
+        let fresh = Notebook::new(&self.prelude, self.known.clone());
+        *self = Notebook { texts, titles, ..fresh };
+    }
+
+    /// The program so far, as an editor would see it: the items of all cells, one text a cell.
+    pub fn items_text(&self) -> Vec<String> {
+        self.items
+            .iter()
+            .map(
+                |LiveItem { cell, definition }| {
+                    if definition.leaves.is_empty() { self.texts[cell][definition.range.clone()].to_string() } else { definition.leaves.join(" ") }
+                },
+            )
+            .collect()
+    }
+
+    /// The statements that made a variable whose type has no name.
+    pub fn body_of(&self, variable: &Variable) -> Option<&str> {
+        self.bodies.get(&variable.cell).map(|body| body.text.as_str())
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources { texts: &self.texts, spliced: &self.spliced, titles: &self.titles }
+    }
+
+    /// Names cells where a text names generated files.
+    pub fn in_cells(&self, text: &str) -> String {
+        self.sources().in_cells(text)
+    }
+
     /// Where in the user's cells a generated place is.
     pub fn place(&self, file: &str, line: u32, column: u32) -> Option<Place> {
-        Sources { texts: &self.texts, spliced: &self.spliced }.place(file, line as usize, column as usize)
+        self.sources().place(file, line as usize, column as usize)
     }
 
     /// The user's line at a place.
@@ -528,12 +473,15 @@ pub struct Commit {
     pub forget: Vec<String>,
 }
 
-fn is_kept(prepared: &Prepared, binding: &Binding) -> bool {
-    !binding.is_closure && !prepared.unkept.contains(&binding.name)
-}
-
-fn mutable(is_mutable: bool, name: &str) -> String {
-    if is_mutable { format!("mut {name}") } else { name.to_string() }
+fn in_words(Staleness { changed, cells }: &Staleness) -> String {
+    let list = |words: Vec<String>| match words.as_slice() {
+        [head @ .., last] if !head.is_empty() => format!("{} and {last}", head.join(", ")),
+        words => words.join(""),
+    };
+    let what = list(changed.iter().map(|name| format!("`{name}`")).collect());
+    let cells: Vec<String> = cells.iter().map(u32::to_string).collect();
+    let (cell, old, them) = if cells.len() == 1 { ("cell", "the old", "it") } else { ("cells", "the old", "them") };
+    format!("{what} changed: {cell} {} used {old} one\nhint: run {them} again to bring the results up to date", list(cells))
 }
 
 fn describe(key: &Key) -> String {
@@ -553,38 +501,6 @@ fn keep_unreplaced(definition: &Definition, is_replaced: &impl Fn(&Key) -> bool)
     let pairs = kept.keys.into_iter().zip(kept.leaves).filter(|(key, _)| !is_replaced(key));
     (kept.keys, kept.leaves) = pairs.unzip();
     (!kept.keys.is_empty()).then_some(kept)
-}
-
-/// A cell's items on their own lines. A static is defined by the library of its own cell, and later ones refer to that one.
-fn items_text(source: &str, cell: u32, definitions: &[&Definition]) -> Spliced {
-    let mut keep = Vec::new();
-    let mut inserts: Vec<(usize, String)> = Vec::new();
-    for definition in definitions {
-        keep.push(definition.range.clone());
-        inserts.extend(definition.polls.iter().map(|at| (*at, " skep_poll!();".to_string())));
-        if let Some((name, ty, is_mutable)) = &definition.global {
-            let symbol = format!("skep_static_{cell}_{name}");
-            let own = format!("any(skep_release, skep_cell = \"{cell}\")");
-            inserts.push((definition.range.start, format!("#[cfg({own})] #[cfg_attr(not(skep_release), unsafe(export_name = \"{symbol}\"))] ")));
-            let (safety, mutability) = if *is_mutable { ("unsafe", "mut ") } else { ("safe", "") };
-            inserts.push((
-                definition.range.end,
-                format!(" #[cfg(not({own}))] unsafe extern \"Rust\" {{ #[link_name = \"{symbol}\"] {safety} static {mutability}{name}: {ty}; }}"),
-            ));
-        }
-    }
-    inserts.sort_by_key(|(at, _)| *at);
-    let inserts: Vec<(usize, &str)> = inserts.iter().map(|(at, text)| (*at, text.as_str())).collect();
-    keep.sort_by_key(|range| range.start);
-    splice(source, &keep, &inserts)
-}
-
-/// For a cell that does not parse: nothing but the user's text in a function, so that rustc's words fit it.
-fn broken_root(prepared: &Prepared) -> Spliced {
-    let source = &prepared.parsed.source;
-    let mut root = splice(source, std::slice::from_ref(&(0..source.len())), &[(0, "fn cell() { ")]);
-    root.text.push_str("\n}\n");
-    root
 }
 
 /// `syn` recurses, and so do the visitors: nesting is limited, and long cells get a deep stack of their own.

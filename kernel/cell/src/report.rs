@@ -11,13 +11,15 @@ use crate::splice::{Spliced, offset_of};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub cell: u32,
+    /// How people call the cell: `cell 3`, or the file that it came from.
+    pub title: String,
     pub line: usize,
     pub column: usize,
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cell {}, line {}", self.cell, self.line)
+        write!(f, "{}, line {}", self.title, self.line)
     }
 }
 
@@ -93,6 +95,7 @@ impl Span {
 pub(crate) struct Sources<'n> {
     pub texts: &'n BTreeMap<u32, String>,
     pub spliced: &'n BTreeMap<String, Spliced>,
+    pub titles: &'n BTreeMap<u32, String>,
 }
 
 /// `cell-3.rs`, `cell-3.items.rs` and `cell-3.items-2.rs` are cell 3.
@@ -101,42 +104,40 @@ pub(crate) fn cell_of(file: &str) -> Option<u32> {
     name.split('.').next()?.parse().ok()
 }
 
-/// Says `cell 3, line 2` where a text names a generated file and a line in it: errors of tasks do.
-pub fn in_cells(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("cell-") {
-        let (before, found) = rest.split_at(at);
-        out.push_str(before);
-        let end = found.find(".rs:").map(|end| end + 3);
-        let place = end.and_then(|end| Some((cell_of(&found[..end])?, end)));
-        let Some((cell, end)) = place else {
-            out.push_str("cell-");
-            rest = &found["cell-".len()..];
-            continue;
-        };
-        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).count();
-        let n_line = digits(&found[end + 1..]);
-        let line = &found[end + 1..end + 1 + n_line];
-        out.push_str(&format!("cell {cell}, line {line}"));
-        rest = &found[end + 1 + n_line..];
-        if let Some(column) = rest.strip_prefix(':')
-            && digits(column) > 0
-        {
-            rest = &column[digits(column)..];
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-#[test]
-fn places_in_generated_files_become_cells() {
-    let text = "task `f` panicked at cell-3.items-1.rs:2:14 on worker-1: cell-x at cell-12.rs:7";
-    assert_eq!(in_cells(text), "task `f` panicked at cell 3, line 2 on worker-1: cell-x at cell 12, line 7");
-}
-
 impl Sources<'_> {
+    fn title(&self, cell: u32) -> String {
+        self.titles.get(&cell).cloned().unwrap_or_else(|| format!("cell {cell}"))
+    }
+
+    /// Says `cell 3, line 2` where a text names a generated file and a line in it: errors of tasks do.
+    pub fn in_cells(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("cell-") {
+            let (before, found) = rest.split_at(at);
+            out.push_str(before);
+            let end = found.find(".rs:").map(|end| end + 3);
+            let place = end.and_then(|end| Some((cell_of(&found[..end])?, end)));
+            let Some((cell, end)) = place else {
+                out.push_str("cell-");
+                rest = &found["cell-".len()..];
+                continue;
+            };
+            let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).count();
+            let n_line = digits(&found[end + 1..]);
+            let line = &found[end + 1..end + 1 + n_line];
+            out.push_str(&format!("{}, line {line}", self.title(cell)));
+            rest = &found[end + 1 + n_line..];
+            if let Some(column) = rest.strip_prefix(':')
+                && digits(column) > 0
+            {
+                rest = &column[digits(column)..];
+            }
+        }
+        out.push_str(rest);
+        out
+    }
+
     /// The user's place for a 1-based generated one; none where the text is not the user's.
     pub fn place(&self, file: &str, line: usize, column: usize) -> Option<Place> {
         let cell = cell_of(file)?;
@@ -146,7 +147,7 @@ impl Sources<'_> {
         }
         let column = column.saturating_sub(1);
         let column = self.spliced.get(file).map_or(column, |spliced| spliced.user_column(line, column));
-        Some(Place { cell, line, column: column + 1 })
+        Some(Place { cell, title: self.title(cell), line, column: column + 1 })
     }
 
     fn range(&self, span: &Span) -> Option<(u32, Range<usize>)> {
@@ -184,7 +185,7 @@ impl Sources<'_> {
             let text = &self.texts[&mark.cell];
             let before = &text[..mark.range.start];
             let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-            Place { cell: mark.cell, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+            Place { cell: mark.cell, title: self.title(mark.cell), line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
         });
         CellError {
             name: first.name.clone(),
@@ -207,7 +208,7 @@ impl Sources<'_> {
                 let kind = if mark.is_primary { AnnotationKind::Primary } else { AnnotationKind::Context };
                 kind.span(mark.range.clone()).label(mark.label.as_deref())
             });
-            group = group.element(Snippet::source(self.texts[&cell].as_str()).path(format!("cell {cell}")).annotations(annotations));
+            group = group.element(Snippet::source(self.texts[&cell].as_str()).path(self.title(cell)).annotations(annotations));
         }
         for note in &error.notes {
             let (level, text) = match note.strip_prefix("hint: ") {
@@ -269,4 +270,12 @@ pub(crate) struct Mark {
     pub range: Range<usize>,
     pub is_primary: bool,
     pub label: Option<String>,
+}
+
+#[test]
+fn places_in_generated_files_become_cells() {
+    let titles = BTreeMap::from([(12, "tools.rs".to_string())]);
+    let sources = Sources { texts: &BTreeMap::new(), spliced: &BTreeMap::new(), titles: &titles };
+    let text = "task `f` panicked at cell-3.items-1.rs:2:14 on worker-1: cell-x at cell-12.rs:7";
+    assert_eq!(sources.in_cells(text), "task `f` panicked at cell 3, line 2 on worker-1: cell-x at tools.rs, line 7");
 }

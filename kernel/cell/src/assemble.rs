@@ -1,0 +1,270 @@
+//! The text of a cell's program: one root file, and a file for the items of each earlier cell.
+//!
+//! Of the root's first line the user sees nothing: it brings in scope, items and variables. Their statements follow on
+//! their own lines, and below them what keeps the variables.
+
+use std::{collections::BTreeMap, fs, io};
+
+use crate::{
+    compile::Compiler,
+    parse::{Binding, Definition},
+    program::{Kept, Notebook, Origin, Prepared, Purpose},
+    splice::{Spliced, splice},
+};
+
+impl Notebook {
+    pub(crate) fn write(&mut self, compiler: &Compiler, prepared: &mut Prepared) -> io::Result<()> {
+        let live: Vec<(u32, Definition)> = self.items_with(prepared).collect();
+        let mut by_cell: BTreeMap<u32, Vec<&Definition>> = BTreeMap::new();
+        let mut uses = String::new();
+        for (cell, definition) in &live {
+            // The `use` lines of earlier cells compiled there; only their names matter now.
+            if *cell != prepared.cell && !definition.leaves.is_empty() {
+                uses.push_str(&definition.leaves.join(" "));
+            } else {
+                by_cell.entry(*cell).or_default().push(definition);
+            }
+        }
+        // A macro is visible below its definition only, so cells come in the order of their numbers.
+        let mut includes = String::new();
+        for (cell, definitions) in by_cell {
+            let spliced = items_text(&self.texts[&cell], cell, &definitions);
+            let file = self.put_items(compiler, cell, &spliced.text)?;
+            self.spliced.insert(file.clone(), spliced);
+            includes.push_str(&format!("include!(\"{file}\"); "));
+        }
+        let root = if prepared.is_broken { broken_root(prepared) } else { self.root_text(compiler, prepared, &format!("{uses} {includes}"))? };
+        fs::write(compiler.folder().join(&prepared.root), &root.text)?;
+        self.spliced.insert(prepared.root.clone(), root);
+        Ok(())
+    }
+
+    /// A text that changes gets a new file: the optimised build of an earlier cell may still have to read the old one.
+    fn put_items(&mut self, compiler: &Compiler, cell: u32, text: &str) -> io::Result<String> {
+        let versions = self.items_versions.entry(cell).or_default();
+        let version = versions.iter().position(|known| known == text).unwrap_or(versions.len());
+        let file = if version == 0 { format!("cell-{cell}.items.rs") } else { format!("cell-{cell}.items-{version}.rs") };
+        if version == versions.len() {
+            versions.push(text.to_string());
+            fs::write(compiler.folder().join(&file), text)?;
+        }
+        Ok(file)
+    }
+
+    fn put_file(&self, compiler: &Compiler, file: &str, text: &str) -> io::Result<()> {
+        fs::write(compiler.folder().join(file), text)
+    }
+
+    fn root_text(&mut self, compiler: &Compiler, prepared: &mut Prepared, scope: &str) -> io::Result<Spliced> {
+        let carried = self.carried(compiler, prepared)?;
+        let frame = Frame::of(prepared, &carried);
+        let prologue = format!(
+            "#![allow(warnings)] #[cfg(skep_release)] macro_rules! skep_poll {{ () => {{}} }} #[cfg(not(skep_release))] macro_rules! skep_poll {{ () => {{ ::skep::cell::poll(); }} }} {} {} {scope} #[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ {}let __skep_outcome = ::skep::cell::run(|| -> ::std::result::Result<(), ::skep::cell::Error> {{ use ::skep::cell::shows::*; {}",
+            self.extra_crates(compiler),
+            self.prelude,
+            prepared.entry(),
+            frame.before_body,
+            frame.open,
+        );
+        let parsed = &prepared.parsed;
+        let mut inserts: Vec<(usize, &str)> = vec![(0, &prologue)];
+        inserts.extend(parsed.polls.iter().map(|at| (*at, " skep_poll!();")));
+        if let (Some(tail), Purpose::Run) = (&parsed.tail, prepared.purpose) {
+            inserts.push((tail.start, "(&&&&::skep::cell::Show(&("));
+            inserts.push((tail.end, "))).show();"));
+        }
+        inserts.sort_by_key(|(at, _)| *at);
+        let mut root = splice(&parsed.source, &parsed.statements, &inserts);
+        root.text.push_str(if prepared.purpose == Purpose::Run { "\n;" } else { "\n" });
+        let mut line = parsed.source.split('\n').count() + 1;
+        let mut put_lines = BTreeMap::new();
+        let mut add = |text: &mut String, name: &str, is_restore: bool, statement: String| {
+            text.push('\n');
+            text.push_str(&statement);
+            line += 1;
+            put_lines.insert(line, Kept { name: name.to_string(), is_restore });
+        };
+        if prepared.purpose == Purpose::Run {
+            for Binding { name, .. } in parsed.bindings.iter().filter(|binding| is_kept(prepared, binding)) {
+                add(&mut root.text, name, false, format!("::skep::cell::put(\"{name}\", {name});"));
+            }
+        }
+        root.text.push_str(&frame.close);
+        let carried_back = prepared.uses.iter().filter(|name| prepared.purpose != Purpose::Type && !prepared.moved.contains(*name));
+        for name in carried_back {
+            let is_redefined = prepared.purpose == Purpose::Run && parsed.bindings.iter().any(|binding| binding.name == *name && is_kept(prepared, binding));
+            let guard = if is_redefined { "if ::skep::cell::keeps_old(&__skep_outcome) " } else { "" };
+            add(&mut root.text, name, true, format!("{guard}{{ ::skep::cell::restore(\"{name}\", {name}); }}"));
+        }
+        root.text.push_str("\n__skep_outcome }\n");
+        prepared.put_lines = put_lines;
+        Ok(root)
+    }
+
+    /// Crates of `:dep`, which only exist in cells from then on.
+    fn extra_crates(&self, compiler: &Compiler) -> String {
+        compiler.extra_dylibs().iter().map(|name| format!("extern crate {name} as _; ")).collect()
+    }
+
+    /// What brings in the variables that this cell uses.
+    fn carried(&mut self, compiler: &Compiler, prepared: &Prepared) -> io::Result<Vec<Carried>> {
+        let mut carried = Vec::new();
+        let mut inferred = Vec::new();
+        for name in &prepared.uses {
+            let variable = &self.variables[name];
+            match &variable.path {
+                Some(path) => carried.push(Carried {
+                    names: vec![(name.clone(), variable.is_mutable)],
+                    is_tuple: false,
+                    value: format!("::skep::cell::take::<{path}>(\"{name}\")"),
+                }),
+                None => inferred.push(name.clone()),
+            }
+        }
+        if inferred.is_empty() {
+            return Ok(carried);
+        }
+        let wanted: Vec<(String, Origin)> = inferred.iter().map(|name| (name.clone(), self.origin(name))).collect();
+        let before = format!("before-{}.rs", prepared.cell);
+        let block = self.inference_block(&wanted);
+        self.put_file(compiler, &before, &block)?;
+        let names = inferred.iter().map(|name| (name.clone(), self.variables[name].is_mutable)).collect();
+        let takes: Vec<String> = inferred.iter().map(|name| format!("::skep::cell::take(\"{name}\")")).collect();
+        let value = format!("::skep::cell::infer(|| async {{ Ok(include!(\"{before}\")) }}, || ({},))", takes.join(", "));
+        // Inferred ones first: if one is refused, no other has been taken yet.
+        carried.insert(0, Carried { names, is_tuple: true, value });
+        Ok(carried)
+    }
+
+    pub(crate) fn origin(&self, name: &str) -> Origin {
+        let variable = &self.variables[name];
+        Origin { path: variable.path.clone(), cell: variable.cell, is_mutable: variable.is_mutable }
+    }
+
+    /// A block expression that is a tuple of the wanted variables, with their types as their cells made them.
+    fn inference_block(&self, wanted: &[(String, Origin)]) -> String {
+        let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let mut block = String::from("{ ");
+        let mut by_cell: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+        for (name, origin) in wanted {
+            by_cell.entry(origin.cell).or_default().push(name);
+        }
+        for (cell, names) in by_cell {
+            let Some(body) = self.bodies.get(&cell) else { continue };
+            block.push_str(&format!("let ({},) = {{ ", names.join(", ")));
+            let (nameable, others): (Vec<_>, Vec<_>) = body.uses.iter().cloned().partition(|(_, origin)| origin.path.is_some());
+            for (name, origin) in nameable {
+                let path = origin.path.unwrap_or_default();
+                block.push_str(&format!("let {} = ::skep::cell::take::<{path}>(\"{name}\"); ", mutable(origin.is_mutable, &name)));
+            }
+            if !others.is_empty() {
+                let names: Vec<String> = others.iter().map(|(name, origin)| mutable(origin.is_mutable, name)).collect();
+                block.push_str(&format!("let ({},) = {}; ", names.join(", "), self.inference_block(&others)));
+            }
+            block.push_str(&format!("{}\n; ({},) }};", body.text, names.join(", ")));
+        }
+        block.push_str(&format!("({},) }}", names.join(", ")));
+        block
+    }
+}
+
+/// Variables that come in together, and where from.
+struct Carried {
+    /// With whether each is mutable.
+    names: Vec<(String, bool)>,
+    is_tuple: bool,
+    value: String,
+}
+
+impl Carried {
+    fn pattern(&self, name: impl Fn(&(String, bool)) -> String) -> String {
+        let names: Vec<String> = self.names.iter().map(name).collect();
+        if self.is_tuple { format!("({},)", names.join(", ")) } else { names.join(", ") }
+    }
+
+    fn binding(&self) -> String {
+        format!("let {} = {}; ", self.pattern(|(name, is_mutable)| mutable(*is_mutable, name)), self.value)
+    }
+
+    fn declaration(&self) -> String {
+        self.names.iter().map(|(name, _)| format!("let mut {name}; ")).collect()
+    }
+
+    fn assignment(&self) -> String {
+        format!("{} = {}; ", self.pattern(|(name, _)| name.clone()), self.value)
+    }
+}
+
+/// What stands around the user's statements, by what the cell is for.
+struct Frame {
+    /// Before the body: variables live here, so that they outlast a panic.
+    before_body: String,
+    open: String,
+    close: String,
+}
+
+impl Frame {
+    fn of(prepared: &Prepared, carried: &[Carried]) -> Frame {
+        let each = |text: fn(&Carried) -> String| carried.iter().map(text).collect::<String>();
+        let (block_on, end) = if prepared.parsed.has_await { ("::skep::cell::block_on(async { ", " Ok(()) }) });") } else { ("", " Ok(()) });") };
+        match prepared.purpose {
+            Purpose::Run => Frame { before_body: each(Carried::binding), open: block_on.to_string(), close: end.to_string() },
+            // The branch is only type-checked, so nothing is taken and nothing is moved. What the value borrows from is
+            // declared outside, where its type is shown.
+            Purpose::Type => Frame {
+                before_body: String::new(),
+                open: format!(
+                    "{block_on}{}let __skep_slot = ::skep::cell::TypeSlot::new(); if ::skep::cell::never() {{ {}let __skep_value = {{ ",
+                    each(Carried::declaration),
+                    each(Carried::assignment)
+                ),
+                close: format!(" }}; __skep_slot.is(&__skep_value); }} __skep_slot.show();{end}"),
+            },
+            Purpose::Bench => Frame {
+                before_body: each(Carried::binding),
+                open: "::skep::cell::bench(|| -> ::std::result::Result<_, ::skep::cell::Error> { Ok({ ".to_string(),
+                close: " }) })?; Ok(()) });".to_string(),
+            },
+        }
+    }
+}
+
+pub(crate) fn is_kept(prepared: &Prepared, binding: &Binding) -> bool {
+    !binding.is_closure && !prepared.unkept.contains(&binding.name)
+}
+
+fn mutable(is_mutable: bool, name: &str) -> String {
+    if is_mutable { format!("mut {name}") } else { name.to_string() }
+}
+
+/// A cell's items on their own lines. A static is defined by the library of its own cell, and later ones refer to that one.
+fn items_text(source: &str, cell: u32, definitions: &[&Definition]) -> Spliced {
+    let mut keep = Vec::new();
+    let mut inserts: Vec<(usize, String)> = Vec::new();
+    for definition in definitions {
+        keep.push(definition.range.clone());
+        inserts.extend(definition.polls.iter().map(|at| (*at, " skep_poll!();".to_string())));
+        if let Some((name, ty, is_mutable)) = &definition.global {
+            let symbol = format!("skep_static_{cell}_{name}");
+            let own = format!("any(skep_release, skep_cell = \"{cell}\")");
+            inserts.push((definition.range.start, format!("#[cfg({own})] #[cfg_attr(not(skep_release), unsafe(export_name = \"{symbol}\"))] ")));
+            let (safety, mutability) = if *is_mutable { ("unsafe", "mut ") } else { ("safe", "") };
+            inserts.push((
+                definition.range.end,
+                format!(" #[cfg(not({own}))] unsafe extern \"Rust\" {{ #[link_name = \"{symbol}\"] {safety} static {mutability}{name}: {ty}; }}"),
+            ));
+        }
+    }
+    inserts.sort_by_key(|(at, _)| *at);
+    let inserts: Vec<(usize, &str)> = inserts.iter().map(|(at, text)| (*at, text.as_str())).collect();
+    keep.sort_by_key(|range| range.start);
+    splice(source, &keep, &inserts)
+}
+
+/// For a cell that does not parse: nothing but the user's text in a function, so that rustc's words fit it.
+fn broken_root(prepared: &Prepared) -> Spliced {
+    let source = &prepared.parsed.source;
+    let mut root = splice(source, std::slice::from_ref(&(0..source.len())), &[(0, "fn cell() { ")]);
+    root.text.push_str("\n}\n");
+    root
+}
