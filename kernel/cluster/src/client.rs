@@ -10,11 +10,11 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
-    CodeId, Error, FunctionId, Key, Result,
+    CodeId, Error, FunctionId, Journey, Key, Result,
     function::Located,
     hub::{read_blocking, write_blocking},
     ids::KeyMap,
@@ -85,6 +85,9 @@ struct State {
     released: Vec<Key>,
     launched: Option<Result<ClusterInfo, String>>,
     info: Option<ClusterInfo>,
+    journey: Option<(Key, Option<Journey>)>,
+    /// When values were fetched, for their journeys.
+    gathered: KeyMap<u64>,
     reason: String,
 }
 
@@ -138,6 +141,14 @@ impl Client {
         self.lock().info = None;
         self.send(&[ToScheduler::Info])?;
         self.wait_for(|state| state.info.take())
+    }
+
+    pub fn journey(&self, key: Key) -> Result<Option<Journey>> {
+        self.lock().journey = None;
+        self.send(&[ToScheduler::Journey { key }])?;
+        let journey = self.wait_for(|state| state.journey.take_if(|(of, _)| *of == key))?.1;
+        let gathered_us = self.lock().gathered.get(&key).copied().unwrap_or(0);
+        Ok(journey.map(|journey| Journey { gathered_us, ..journey }))
     }
 
     pub fn shutdown(&self) -> Result<()> {
@@ -210,6 +221,7 @@ impl Client {
         entry.n_handles -= 1;
         if entry.n_handles == 0 {
             state.tasks.remove(&key);
+            state.gathered.remove(&key);
             state.released.push(key);
             if state.released.len() == 1 {
                 self.changed.notify_all();
@@ -257,10 +269,14 @@ impl Client {
                 continue;
             };
             if let Some(bytes) = inline {
+                self.note_gathered(key);
                 return Ok(bytes);
             }
             match self.fetch_from(&address, key) {
-                Ok(Some(value)) => return value.map_err(|error| Error::Serialisation(format!("the result could not be sent: {error}"))),
+                Ok(Some(value)) => {
+                    self.note_gathered(key);
+                    return value.map_err(|error| Error::Serialisation(format!("the result could not be sent: {error}")));
+                }
                 // The worker is dying, or was told to let go: the scheduler will say what becomes of the value.
                 Ok(None) | Err(_) => {
                     self.peers.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
@@ -271,6 +287,11 @@ impl Client {
                 }
             }
         }
+    }
+
+    fn note_gathered(&self, key: Key) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        self.lock().gathered.entry(key).or_insert(now);
     }
 
     fn fetch_from(&self, address: &str, key: Key) -> io::Result<Option<Result<Vec<u8>, String>>> {
@@ -294,6 +315,7 @@ impl Client {
             ToClient::Welcome { .. } => {}
             ToClient::Launched(result) => state.launched = Some(result),
             ToClient::Info(info) => state.info = Some(info),
+            ToClient::Journey { key, journey } => state.journey = Some((key, journey)),
             ToClient::Finished { key, how } => {
                 let Some(entry) = state.tasks.get_mut(&key) else { return };
                 entry.status = match how {

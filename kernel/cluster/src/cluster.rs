@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Error, IntoArg, Key, Result, TaskFn, TaskValue, WorkerId,
+    Error, IntoArg, Journey, Key, Result, TaskFn, TaskValue, WorkerId,
     client::{self, Client, Status},
     delayed::{Delayed, Graph, Node},
     function::{FnRef, fn_ref},
@@ -347,6 +347,12 @@ impl Handle {
     }
 
     #[inline(never)]
+    fn journey(&self) -> Result<Journey> {
+        let held = self.held()?;
+        held.client.journey(held.key)?.ok_or_else(|| Error::Disconnected("the scheduler does not know this task any more".into()))
+    }
+
+    #[inline(never)]
     fn fetch(&self) -> Result<(Key, Vec<u8>)> {
         let held = self.held()?;
         Ok((held.key, held.client.fetch(held.key)?))
@@ -398,6 +404,14 @@ impl<T> Remote<T> {
     pub fn wait(&self) -> Result<()> {
         let held = self.handle.held()?;
         held.client.wait(&[held.key])
+    }
+
+    /// What happened to this task, stage by stage, and why it ran where it ran.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn journey(&self) -> Result<Journey> {
+        self.handle.journey()
     }
 
     /// Stops the task if it has not ended; a running one is left to end, and its value is dropped.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{FunctionId, Key, WorkerId, ids::KeyMap};
 
 /// Something that happened in the scheduler.
@@ -15,9 +17,16 @@ pub enum Event {
         key: Key,
         function: FunctionId,
     },
+    /// The last of its inputs is there; said of tasks that had to wait.
+    Ready {
+        key: Key,
+    },
     Assigned {
         key: Key,
         worker: WorkerId,
+        why: Reason,
+        /// Bytes of inputs that have to come from other workers.
+        moved_bytes: u64,
     },
     Done {
         key: Key,
@@ -47,6 +56,18 @@ pub enum Event {
         worker: WorkerId,
         cause: String,
     },
+}
+
+/// Why a task got the worker that it got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    OnlyOne,
+    /// Elsewhere more bytes would have had to move.
+    Inputs,
+    #[default]
+    LeastBusy,
+    /// It was on a dying worker before.
+    Alone,
 }
 
 /// Counts by function since [`Progress::begin`], for bars.
@@ -110,7 +131,7 @@ impl Progress {
             Event::Done { key, .. } => self.change(*key, Stage::Done),
             Event::Failed { key } | Event::Cancelled { key } => self.change(*key, Stage::Failed),
             Event::Retried { key } => self.change(*key, Stage::Waiting),
-            Event::Freed { .. } | Event::WorkerJoined { .. } => {}
+            Event::Ready { .. } | Event::Freed { .. } | Event::WorkerJoined { .. } => {}
             Event::WorkerLost { worker, cause } => self.losses.push(format!("{worker} died: {cause}")),
         }
     }
@@ -155,7 +176,11 @@ fn counts_follow_the_events() {
     let (key, function, worker) = (Key(7), FunctionId(1), WorkerId(1));
     let mut progress = Progress::default();
     let done = Event::Done { key, worker, n_bytes: 8, start_us: 0, duration_us: 5 };
-    for event in [Event::Function { id: function, name: "inc".into() }, Event::Submitted { key, function }, Event::Assigned { key, worker }] {
+    for event in [
+        Event::Function { id: function, name: "inc".into() },
+        Event::Submitted { key, function },
+        Event::Assigned { key, worker, why: Reason::LeastBusy, moved_bytes: 0 },
+    ] {
         progress.apply(&event);
     }
     assert_eq!(progress.n_open(), 1);

@@ -8,13 +8,13 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use mio::Waker;
 
 use crate::{
-    ClientId, CodeId, Event, WorkerId,
+    Bar, ClientId, CodeId, Event, Stories, WorkerId,
     hub::{ConnId, Hub, HubEvent, decode},
     message::{ClusterInfo, ClusterSpec, ToClient, ToScheduler, ToWorker},
     scheduler::{Comm, Scheduler},
@@ -40,6 +40,8 @@ pub struct Host {
 
 enum Request {
     Info(std::sync::mpsc::Sender<ClusterInfo>),
+    Stream(std::sync::mpsc::Sender<Vec<(Bar, String)>>),
+    Reset(std::sync::mpsc::Sender<()>),
     CodeReady(CodeId, String),
     Stop,
 }
@@ -57,6 +59,7 @@ impl Host {
         let server = Server {
             outbox: Outbox::default(),
             scheduler: Scheduler::default(),
+            stories: Stories::default(),
             hub,
             requests: requests.clone(),
             command,
@@ -89,6 +92,20 @@ impl Host {
         let (sender, answer) = std::sync::mpsc::channel();
         self.request(Request::Info(sender));
         answer.recv_timeout(Duration::from_secs(2)).ok()
+    }
+
+    /// The newest tasks that ran, for a task stream.
+    pub fn stream(&self) -> Vec<(Bar, String)> {
+        let (sender, answer) = std::sync::mpsc::channel();
+        self.request(Request::Stream(sender));
+        answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
+    }
+
+    /// Ends the workers; the next cluster begins anew.
+    pub fn reset(&self) {
+        let (sender, answer) = std::sync::mpsc::channel();
+        self.request(Request::Reset(sender));
+        let _ = answer.recv_timeout(Duration::from_secs(5));
     }
 
     fn request(&self, request: Request) {
@@ -133,6 +150,7 @@ enum Peer {
 struct Server {
     hub: Hub,
     scheduler: Scheduler,
+    stories: Stories,
     outbox: Outbox,
     requests: Arc<Mutex<Vec<Request>>>,
     command: WorkerCommand,
@@ -174,6 +192,13 @@ impl Server {
                 match request {
                     Request::CodeReady(code, path) => self.scheduler.code_ready(code, path, &mut self.outbox),
                     Request::Info(answer) => drop(answer.send(self.scheduler.info())),
+                    Request::Stream(answer) => drop(answer.send(self.stories.stream())),
+                    Request::Reset(answer) => {
+                        self.spec = None;
+                        self.exit_workers();
+                        (self.scheduler, self.stories) = (Scheduler::default(), Stories::default());
+                        let _ = answer.send(());
+                    }
                     Request::Stop => return self.stop_workers(),
                 }
             }
@@ -198,6 +223,10 @@ impl Server {
         }
         if !self.outbox.events.is_empty() {
             let events = std::mem::take(&mut self.outbox.events);
+            let now = now_us();
+            for event in &events {
+                self.stories.apply(event, now);
+            }
             (self.subscriber)(&events);
         }
     }
@@ -245,6 +274,10 @@ impl Server {
             ToScheduler::Info => {
                 let info = self.scheduler.info();
                 out.to_client(client, ToClient::Info(info));
+            }
+            ToScheduler::Journey { key } => {
+                let journey = self.stories.journey(key);
+                out.to_client(client, ToClient::Journey { key, journey });
             }
             ToScheduler::KillWorker { worker } => {
                 let info = self.scheduler.info();
@@ -376,6 +409,11 @@ impl Server {
         }
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// Microseconds since 1970, as workers stamp their tasks.
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -18,6 +18,7 @@ pub mod message;
 pub mod scheduler;
 pub mod serve;
 mod show;
+mod story;
 mod value;
 pub mod worker;
 
@@ -26,10 +27,11 @@ pub use cluster::{Cluster, ClusterBuilder, Remote};
 pub use code::code_id;
 pub use delayed::Delayed;
 pub use error::{Error, TaskError, TaskErrorKind};
-pub use event::{Event, Progress, ProgressRow};
+pub use event::{Event, Progress, ProgressRow, Reason};
 pub use function::{IntoArg, TaskFn, register_list};
 pub use ids::{ClientId, CodeId, FunctionId, Key, WorkerId};
-pub use show::card;
+pub use show::{card, workers_card};
+pub use story::{Attempt, Bar, End, Journey, Stories};
 pub use value::{Codec, TaskValue, register_codec};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;

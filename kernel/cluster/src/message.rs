@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::{ClientId, CodeId, FunctionId, Key, TaskError, WorkerId};
+use crate::{ClientId, CodeId, FunctionId, Journey, Key, TaskError, WorkerId};
 
 /// Where a function is in its library.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -120,6 +120,10 @@ pub enum ToScheduler {
         keys: Vec<Key>,
     },
     Info,
+    /// What happened to a task.
+    Journey {
+        key: Key,
+    },
     KillWorker {
         worker: WorkerId,
     },
@@ -205,6 +209,7 @@ pub enum ToClient {
     Launched(Result<ClusterInfo, String>),
     Finished { key: Key, how: Finished },
     Info(ClusterInfo),
+    Journey { key: Key, journey: Option<Journey> },
 }
 
 /// To a worker's own socket, from another worker or a client.

@@ -14,6 +14,7 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     ClientId, CodeId, Event, FunctionId, Key, TaskError, TaskErrorKind, WorkerId,
+    event::Reason,
     ids::{KeyMap, KeySet},
     message::{Assignment, ClusterInfo, Finished, Function, Input, Ran, Task, ToClient, ToWorker, WorkerInfo},
 };
@@ -315,7 +316,7 @@ impl Scheduler {
             }
             let is_suspect = record.deaths > 0;
             match self.choose_worker(key, is_suspect) {
-                Some(worker) => self.assign(key, worker, comm),
+                Some((worker, why)) => self.assign(key, worker, why, comm),
                 None => {
                     postponed.push(Reverse((priority, key)));
                     // A suspect waits for an idle worker; others behind it may go ahead.
@@ -329,24 +330,41 @@ impl Scheduler {
     }
 
     /// Near the inputs, then least loaded.
-    fn choose_worker(&self, key: Key, is_suspect: bool) -> Option<WorkerId> {
+    fn choose_worker(&self, key: Key, is_suspect: bool) -> Option<(WorkerId, Reason)> {
         let record = &self.tasks[&key];
-        let cost = |id: WorkerId, worker: &Worker| {
+        let to_move = |id: WorkerId| -> u64 {
             let missing = |input: &&Key| {
                 self.tasks.get(*input).is_some_and(|r| r.inline.is_none() && !matches!(&r.state, State::Done { holders } if holders.contains(&id)))
             };
-            let moved: u64 = record.inputs.iter().filter(missing).map(|input| self.tasks[input].n_bytes / 1024 * US_PER_KILOBYTE + 200).sum();
-            (worker.load_us / u64::from(worker.threads) + moved, worker.assigned.len())
+            record.inputs.iter().filter(missing).map(|input| self.tasks[input].n_bytes / 1024 * US_PER_KILOBYTE + 200).sum()
         };
         let fits = |worker: &Worker| if is_suspect { worker.assigned.is_empty() } else { worker.has_room() };
-        self.workers.iter().filter(|(_, worker)| fits(worker)).min_by_key(|(id, worker)| cost(**id, worker)).map(|(id, _)| *id)
+        let mut best: Option<(u64, usize, u64, WorkerId)> = None;
+        let (mut n_fit, mut most_moved) = (0, 0);
+        for (id, worker) in self.workers.iter().filter(|(_, worker)| fits(worker)) {
+            let moved = if record.inputs.is_empty() { 0 } else { to_move(*id) };
+            let cost = (worker.load_us / u64::from(worker.threads) + moved, worker.assigned.len(), moved, *id);
+            (n_fit, most_moved) = (n_fit + 1, most_moved.max(moved));
+            if best.is_none_or(|best| (cost.0, cost.1) < (best.0, best.1)) {
+                best = Some(cost);
+            }
+        }
+        let (_, _, moved, id) = best?;
+        let why = match (is_suspect, n_fit) {
+            (true, _) => Reason::Alone,
+            (_, 1) => Reason::OnlyOne,
+            _ if moved < most_moved => Reason::Inputs,
+            _ => Reason::LeastBusy,
+        };
+        Some((id, why))
     }
 
-    fn assign(&mut self, key: Key, id: WorkerId, comm: &mut impl Comm) {
+    fn assign(&mut self, key: Key, id: WorkerId, why: Reason, comm: &mut impl Comm) {
         let record = &self.tasks[&key];
         let task = record.task.clone();
         let is_suspect = record.deaths > 0;
         let mut inputs = Vec::new();
+        let mut moved_bytes = 0;
         for input in &record.inputs {
             let Some(from) = self.tasks.get(input) else { continue };
             let State::Done { holders } = &from.state else { continue };
@@ -359,6 +377,7 @@ impl Scheduler {
                 (None, Some((worker, address))) => Input::At { worker, address },
                 (None, None) => continue,
             };
+            moved_bytes += if matches!(source, Input::At { .. }) { from.n_bytes } else { 0 };
             inputs.push((*input, source));
         }
         let function = &self.functions[&task.function];
@@ -372,7 +391,7 @@ impl Scheduler {
         worker.load_us += duration;
         worker.is_quarantined = is_suspect;
         self.set_state(key, State::Assigned(id));
-        comm.event(Event::Assigned { key, worker: id });
+        comm.event(Event::Assigned { key, worker: id, why, moved_bytes });
         comm.to_worker(id, ToWorker::Compute(Assignment { task, inputs }));
     }
 
@@ -411,6 +430,7 @@ impl Scheduler {
             if let State::Waiting { n_missing } = &mut record.state {
                 *n_missing = n_missing.saturating_sub(1);
                 if *n_missing == 0 {
+                    comm.event(Event::Ready { key: dependent });
                     self.enqueue(dependent);
                 }
             }

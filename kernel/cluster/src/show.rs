@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use skep_render::{Bundle, Rich, bytes, card::Card, plural};
+use skep_render::{Bundle, Rich, bytes, card::Card, plural, short_type};
 
 use crate::{Cluster, Delayed, Remote, TaskValue, message::ClusterInfo};
 
@@ -48,22 +48,33 @@ pub fn card(info: &ClusterInfo) -> Card {
     }
 }
 
+/// The workers one by one, and all that were lost.
+pub fn workers_card(info: &ClusterInfo) -> Card {
+    let limit = |n: u64| if n == 0 { "no limit".to_string() } else { bytes(n) };
+    let rows = info.workers.iter().map(|worker| {
+        let used = if worker.memory_limit > 0 { format!("{:.0} %", 100.0 * worker.resident as f64 / worker.memory_limit as f64) } else { "–".to_string() };
+        [
+            worker.id.to_string(),
+            worker.pid.to_string(),
+            worker.threads.to_string(),
+            format!("{} of {}", bytes(worker.resident), limit(worker.memory_limit)),
+            used,
+            worker.n_assigned.to_string(),
+            worker.n_values.to_string(),
+            bytes(worker.held_bytes),
+        ]
+    });
+    let card =
+        Card::new(format!("Workers: {}", info.workers.len())).table(["worker", "pid", "threads", "resident", "used", "tasks", "values", "values' size"], rows);
+    if info.losses.is_empty() { card } else { card.note(format!("lost:\n{}", info.losses.join("\n"))) }
+}
+
 impl<T> Remote<T> {
     fn card(&self) -> Card {
         let (state, detail) = self.state();
-        let card = Card::new(format!("Remote {}: {state}", self.name())).state(state).fact("type", short(std::any::type_name::<T>()));
+        let card = Card::new(format!("Remote {}: {state}", self.name())).state(state).fact("type", short_type(std::any::type_name::<T>()));
         if detail.is_empty() { card } else { card.fact(if state == "failed" { "why" } else { "value" }, detail) }
     }
-}
-
-/// Type names without their modules.
-fn short(name: &str) -> String {
-    let mut out = String::new();
-    for part in name.split_inclusive(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
-        let at = part.rfind("::").map_or(0, |at| at + 2);
-        out.push_str(&part[at..]);
-    }
-    out
 }
 
 impl<T> Rich for Remote<T> {
@@ -75,7 +86,7 @@ impl<T> Rich for Remote<T> {
 impl<T> fmt::Debug for Remote<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (state, detail) = self.state();
-        write!(f, "Remote<{}>({}: {state}", short(std::any::type_name::<T>()), self.name())?;
+        write!(f, "Remote<{}>({}: {state}", short_type(std::any::type_name::<T>()), self.name())?;
         if detail.is_empty() { write!(f, ")") } else { write!(f, ", {detail})") }
     }
 }
@@ -84,7 +95,7 @@ impl<T: TaskValue> Rich for Delayed<T> {
     fn bundle(&self) -> Bundle {
         Card::new(format!("Delayed {}", self.name()))
             .state("pending")
-            .fact("type", short(std::any::type_name::<T>()))
+            .fact("type", short_type(std::any::type_name::<T>()))
             .fact("graph", plural(self.n_tasks(), "task"))
             .note("nothing has run: .compute()? runs it, .graph() draws it")
             .bundle()
@@ -93,11 +104,6 @@ impl<T: TaskValue> Rich for Delayed<T> {
 
 impl<T> fmt::Debug for Delayed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Delayed<{}>({}: {})", short(std::any::type_name::<T>()), self.name(), plural(self.n_tasks(), "task"))
+        write!(f, "Delayed<{}>({}: {})", short_type(std::any::type_name::<T>()), self.name(), plural(self.n_tasks(), "task"))
     }
-}
-
-#[test]
-fn type_names_are_short() {
-    assert_eq!(short("alloc::vec::Vec<(i64, alloc::string::String)>"), "Vec<(i64, String)>");
 }

@@ -22,6 +22,18 @@ impl Bundle {
         Bundle { plain: capped(text.into()), rich: Vec::new() }
     }
 
+    /// Markdown, and as plain text what remains without its marks.
+    pub fn markdown(text: impl Into<String>) -> Bundle {
+        let text = text.into();
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("```") && line.trim() != "---");
+        let plain: Vec<String> = lines.map(|line| line.replace("**", "").replace('`', "")).collect();
+        let mut plain = plain.join("\n");
+        while plain.contains("\n\n\n") {
+            plain = plain.replace("\n\n\n", "\n\n");
+        }
+        Bundle::text(plain.trim()).with("text/markdown", text)
+    }
+
     pub fn with_html(self, html: impl Into<String>) -> Bundle {
         self.with("text/html", html)
     }

@@ -10,10 +10,11 @@ mod escape;
 pub mod graph;
 pub mod progress;
 mod rich;
+pub mod stream;
 pub mod table;
 mod units;
 
 pub use bundle::Bundle;
 pub use escape::escape;
 pub use rich::Rich;
-pub use units::{bytes, count, duration, plural};
+pub use units::{bytes, count, duration, plural, short_type};

@@ -17,6 +17,19 @@ pub fn bytes(n: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// A type as people write it, without its modules: `alloc::vec::Vec<i64>` → `Vec<i64>`.
+pub fn short_type(name: &str) -> String {
+    let name = name.replace("::{{closure}}", "::closure");
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    name.split_inclusive(|c: char| !is_path(c)).map(|part| &part[part.rfind("::").map_or(0, |at| at + 2)..]).collect()
+}
+
+#[test]
+fn types_are_short() {
+    assert_eq!(short_type("core::iter::Map<core::slice::Iter<'_, i32>, cell::f::{{closure}}::{{closure}}>"), "Map<Iter<'_, i32>, closure>");
+    assert_eq!(short_type("alloc::vec::Vec<(i64, alloc::string::String)>"), "Vec<(i64, String)>");
+}
+
 /// `1234567` → `1,234,567`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();

@@ -1,0 +1,287 @@
+//! What happened to each task, kept for as long as the cluster.
+//!
+//! A journey answers "what happened to this very task, and why did it run there". Dask keeps its last thousand raw tuples;
+//! here every task keeps its stages, at about a hundred bytes each, and the reason for the worker that it got.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use skep_render::{Bundle, Rich, bytes, card::Card, duration};
+
+use crate::{Event, FunctionId, Key, WorkerId, event::Reason, ids::KeyMap};
+
+/// The task stream shows this many tasks at most, the newest.
+const MOST_BARS: usize = 4_000;
+
+/// Everything that happened, by task.
+#[derive(Default)]
+pub struct Stories {
+    tasks: KeyMap<Record>,
+    names: HashMap<FunctionId, String>,
+    recent: VecDeque<Bar>,
+}
+
+struct Record {
+    function: FunctionId,
+    submitted_us: u64,
+    ready_us: u64,
+    freed_us: u64,
+    last: Attempt,
+    /// Those before the last; most tasks have none.
+    earlier: Vec<Attempt>,
+}
+
+/// One time that a task was given to a worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub assigned_us: u64,
+    pub worker: Option<WorkerId>,
+    pub why: Reason,
+    /// Bytes that had to come from other workers.
+    pub moved_bytes: u64,
+    /// By the worker's clock.
+    pub start_us: u64,
+    pub duration_us: u64,
+    pub ended_us: u64,
+    pub end: End,
+    pub n_bytes: u64,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    #[default]
+    Open,
+    Done,
+    Failed,
+    Cancelled,
+    /// Its worker died, or an input was lost.
+    Lost,
+}
+
+/// A bar of the task stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bar {
+    pub key: Key,
+    pub worker: WorkerId,
+    pub function: FunctionId,
+    pub start_us: u64,
+    pub duration_us: u64,
+}
+
+/// The stages of one task. Times are microseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Journey {
+    pub name: String,
+    pub key: String,
+    pub submitted_us: u64,
+    /// When its inputs were there.
+    pub ready_us: u64,
+    pub attempts: Vec<Attempt>,
+    /// When a program fetched the value; 0 if none did.
+    pub gathered_us: u64,
+    /// When the value was let go; 0 if it is still held.
+    pub freed_us: u64,
+}
+
+impl Stories {
+    /// Takes in an event that happened at `now_us`.
+    pub fn apply(&mut self, event: &Event, now_us: u64) {
+        match event {
+            Event::Function { id, name } => drop(self.names.insert(*id, name.clone())),
+            Event::Submitted { key, function } => {
+                let earlier = self.tasks.remove(key).map(Record::into_attempts).unwrap_or_default();
+                let record = Record { function: *function, submitted_us: now_us, ready_us: now_us, freed_us: 0, last: Attempt::default(), earlier };
+                self.tasks.insert(*key, record);
+            }
+            Event::Ready { key } => self.with(*key, |record| record.ready_us = now_us),
+            Event::Assigned { key, worker, why, moved_bytes } => self.with(*key, |record| {
+                record.push(Attempt { assigned_us: now_us, worker: Some(*worker), why: *why, moved_bytes: *moved_bytes, ..Attempt::default() });
+            }),
+            Event::Done { key, worker, n_bytes, start_us, duration_us } => {
+                let mut function = None;
+                self.with(*key, |record| {
+                    function = Some(record.function);
+                    let last = &mut record.last;
+                    (last.start_us, last.duration_us, last.n_bytes) = (*start_us, *duration_us, *n_bytes);
+                    (last.ended_us, last.end) = (now_us, End::Done);
+                });
+                if let Some(function) = function {
+                    self.recent.push_back(Bar { key: *key, worker: *worker, function, start_us: *start_us, duration_us: *duration_us });
+                    if self.recent.len() > MOST_BARS {
+                        self.recent.pop_front();
+                    }
+                }
+            }
+            Event::Failed { key } => self.end(*key, End::Failed, now_us),
+            Event::Cancelled { key } => self.end(*key, End::Cancelled, now_us),
+            Event::Retried { key } => self.end(*key, End::Lost, now_us),
+            Event::Freed { key } => self.with(*key, |record| record.freed_us = now_us),
+            Event::WorkerJoined { .. } | Event::WorkerLost { .. } => {}
+        }
+    }
+
+    fn with(&mut self, key: Key, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.tasks.get_mut(&key) {
+            change(record);
+        }
+    }
+
+    fn end(&mut self, key: Key, end: End, now_us: u64) {
+        self.with(key, |record| {
+            if record.last.end == End::Open || end == End::Lost {
+                (record.last.ended_us, record.last.end) = (now_us, end);
+            }
+        });
+    }
+
+    /// What happened to a task; `None` for one that was never submitted here.
+    pub fn journey(&self, key: Key) -> Option<Journey> {
+        let record = self.tasks.get(&key)?;
+        let mut attempts = record.earlier.clone();
+        attempts.extend((record.last.worker.is_some() || record.last.end != End::Open).then(|| record.last.clone()));
+        Some(Journey {
+            name: self.names.get(&record.function).cloned().unwrap_or_default(),
+            key: key.to_string(),
+            submitted_us: record.submitted_us,
+            ready_us: record.ready_us,
+            attempts,
+            gathered_us: 0,
+            freed_us: record.freed_us,
+        })
+    }
+
+    /// The newest tasks that ran, with their functions' names.
+    pub fn stream(&self) -> Vec<(Bar, String)> {
+        self.recent.iter().map(|bar| (bar.clone(), self.names.get(&bar.function).cloned().unwrap_or_default())).collect()
+    }
+}
+
+impl Record {
+    fn push(&mut self, attempt: Attempt) {
+        let before = std::mem::replace(&mut self.last, attempt);
+        if before.worker.is_some() {
+            self.earlier.push(before);
+        }
+    }
+
+    fn into_attempts(self) -> Vec<Attempt> {
+        let mut earlier = self.earlier;
+        if self.last.worker.is_some() {
+            earlier.push(self.last);
+        }
+        earlier
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::OnlyOne => "no other worker had room",
+            Reason::Inputs => "it holds the inputs, so that the fewest bytes move",
+            Reason::LeastBusy => "it was the least busy",
+            Reason::Alone => "a worker died under this task before, so it got an idle one to itself",
+        })
+    }
+}
+
+impl Journey {
+    fn rows(&self) -> Vec<[String; 3]> {
+        let zero = self.submitted_us;
+        let at = |us: u64| duration(Duration::from_micros(us.saturating_sub(zero)));
+        let took = |us: u64| duration(Duration::from_micros(us));
+        let mut rows = vec![["submitted".to_string(), at(zero), String::new()]];
+        if self.ready_us > self.submitted_us {
+            rows.push(["inputs ready".to_string(), at(self.ready_us), format!("waited {} for the tasks it needs", took(self.ready_us - zero))]);
+        }
+        for attempt in &self.attempts {
+            let worker = attempt.worker.map_or_else(|| "no worker".to_string(), |worker| worker.to_string());
+            if attempt.worker.is_some() {
+                let moved = if attempt.moved_bytes > 0 { format!("; {} to move there", bytes(attempt.moved_bytes)) } else { String::new() };
+                rows.push(["assigned".to_string(), at(attempt.assigned_us), format!("to {worker}: {}{moved}", attempt.why)]);
+            }
+            if attempt.end == End::Done {
+                let wait = attempt.start_us.saturating_sub(attempt.assigned_us);
+                rows.push(["started".to_string(), at(attempt.start_us), format!("after {} on the way, for inputs, and in the worker's queue", took(wait))]);
+            }
+            let ended = match attempt.end {
+                End::Open => continue,
+                End::Done => {
+                    ["done".to_string(), at(attempt.ended_us), format!("ran {}; {} kept on {worker}", took(attempt.duration_us), bytes(attempt.n_bytes))]
+                }
+                End::Failed => ["failed".to_string(), at(attempt.ended_us), format!("on {worker}; the error is what gather gives")],
+                End::Cancelled => ["cancelled".to_string(), at(attempt.ended_us), "nobody waits for it, or cancel was called".to_string()],
+                End::Lost => ["lost".to_string(), at(attempt.ended_us), format!("{worker} died, or an input was lost with another; it runs again")],
+            };
+            rows.push(ended);
+        }
+        if self.gathered_us > 0 {
+            rows.push(["gathered".to_string(), at(self.gathered_us), "the value was fetched by the program".to_string()]);
+        }
+        if self.freed_us > 0 {
+            rows.push(["freed".to_string(), at(self.freed_us), "no handle and no task needed the value any more".to_string()]);
+        }
+        rows
+    }
+
+    /// Whether its last attempt is still open.
+    fn state(&self) -> &'static str {
+        match self.attempts.last().map(|attempt| attempt.end) {
+            Some(End::Done) => "done",
+            Some(End::Failed | End::Cancelled) => "failed",
+            Some(End::Open) => "running",
+            Some(End::Lost) | None => "pending",
+        }
+    }
+}
+
+impl Rich for Journey {
+    fn bundle(&self) -> Bundle {
+        let n = self.attempts.len();
+        let title = format!("Journey of {} ({}): {}{}", self.name, self.key, self.state(), if n > 1 { format!(", {n} attempts") } else { String::new() });
+        Card::new(title).state(self.state()).table(["stage", "at", "what happened"], self.rows()).bundle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journey_tells_each_stage_and_each_attempt() {
+        let (key, function) = (Key(7 << 96), FunctionId(1));
+        let mut stories = Stories::default();
+        let events = [
+            (0, Event::Function { id: function, name: "add".into() }),
+            (1_000, Event::Submitted { key, function }),
+            (3_000, Event::Ready { key }),
+            (3_100, Event::Assigned { key, worker: WorkerId(1), why: Reason::Inputs, moved_bytes: 2048 }),
+            (4_000, Event::Retried { key }),
+            (4_100, Event::Assigned { key, worker: WorkerId(2), why: Reason::Alone, moved_bytes: 0 }),
+            (6_000, Event::Done { key, worker: WorkerId(2), n_bytes: 8, start_us: 4_500, duration_us: 1_200 }),
+            (9_000, Event::Freed { key }),
+        ];
+        for (now, event) in &events {
+            stories.apply(event, *now);
+        }
+        let journey = stories.journey(key).unwrap();
+        insta::assert_snapshot!(journey.bundle().plain(), @r"
+        Journey of add (00000007): done, 2 attempts
+          stage         at       what happened
+          submitted     0 µs
+          inputs ready  2.00 ms  waited 2.00 ms for the tasks it needs
+          assigned      2.10 ms  to worker-1: it holds the inputs, so that the fewest bytes move; 2.0 KiB to move there
+          lost          3.00 ms  worker-1 died, or an input was lost with another; it runs again
+          assigned      3.10 ms  to worker-2: a worker died under this task before, so it got an idle one to itself
+          started       3.50 ms  after 400 µs on the way, for inputs, and in the worker's queue
+          done          5.00 ms  ran 1.20 ms; 8 B kept on worker-2
+          freed         8.00 ms  no handle and no task needed the value any more
+        ");
+        assert_eq!(stories.stream().len(), 1);
+        assert_eq!(stories.journey(Key(1)), None);
+    }
+}
