@@ -1,7 +1,9 @@
 //! Makes a home folder of what cargo built, apart from cargo's own: notebooks go on while a build runs.
 
 use std::{
+    ffi::OsStr,
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -9,6 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use skep_cell::Toolchain;
+use skep_session::Prebuilt;
 
 /// Crates that a cell can name in paths, beside `skep`.
 const EXTERNS: [&str; 5] = ["plotters", "polars", "serde", "serde_json", "tokio"];
@@ -20,7 +23,11 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
     let _ = fs::remove_dir_all(&deps);
     fs::create_dir_all(&deps)?;
     fs::create_dir_all(home.join("bin"))?;
+    let rmetas = home.join("lib/rmeta");
+    let _ = fs::remove_dir_all(&rmetas);
+    fs::create_dir_all(&rmetas)?;
     let mut externs = Vec::new();
+    let mut prebuilt = Vec::new();
     let mut dylib = None;
     for line in messages.lines() {
         let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
@@ -34,6 +41,9 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
                 dylib = Some(place(file, &lib)?);
             } else if extension == "rlib" || extension == "so" {
                 let placed = place(file, &deps)?;
+                if extension == "rlib" {
+                    prebuilt.extend(describe(&message, &placed, &rmetas)?);
+                }
                 if extension == "rlib" && EXTERNS.contains(&name) {
                     externs.push((name.to_string(), placed));
                 }
@@ -49,6 +59,9 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
         }
     }
     place(&std::env::current_exe()?, &home.join("bin"))?;
+    fs::write(home.join("prebuilt.json"), serde_json::to_string_pretty(&prebuilt)?)?;
+    fs::write(home.join("checkout"), checkout.canonicalize()?.display().to_string())?;
+    write_wrapper(&home.join("bin/skep-rustc"))?;
     let share = home.join("share");
     fs::create_dir_all(&share)?;
     fs::copy(checkout.join("install/requirements.txt"), share.join("requirements.txt"))?;
@@ -57,6 +70,24 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
     copy_lessons(&checkout.join("tutorial"), &share.join("course"))?;
     let toolchain = Toolchain { rustc: ask_rustc("sysroot")?.join("bin/rustc"), dylib, deps, externs };
     fs::write(home.join("toolchain.json"), serde_json::to_string_pretty(&toolchain)?)?;
+    Ok(())
+}
+
+/// What `:dep` must know of a crate inside the library. Its bare metadata goes beside: cargo asks for it under its own name.
+fn describe(message: &Value, rlib: &Path, rmetas: &Path) -> anyhow::Result<Option<Prebuilt>> {
+    let files = || message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str).map(Path::new);
+    let Some(rmeta) = files().find(|file| file.extension() == Some(OsStr::new("rmeta"))) else { return Ok(None) };
+    let id = message["package_id"].as_str().unwrap_or_default();
+    let version = id.rsplit(['#', '@']).next().unwrap_or_default().to_string();
+    let features = message["features"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_string).collect();
+    let name = message["target"]["name"].as_str().unwrap_or_default().replace('-', "_");
+    Ok(Some(Prebuilt { name, version, features, rlib: rlib.to_path_buf(), rmeta: place(rmeta, rmetas)? }))
+}
+
+/// Cargo wants one program as its wrapper, without arguments.
+fn write_wrapper(path: &Path) -> anyhow::Result<()> {
+    fs::write(path, "#!/bin/sh\nexec \"$(dirname \"$0\")/skep\" wrap-rustc \"$@\"\n")?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 

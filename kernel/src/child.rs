@@ -28,6 +28,10 @@ fn enter(entry: &std::ffi::CStr, socket: &Path) -> anyhow::Result<u8> {
     // SAFETY: `handle` is live.
     let symbol = unsafe { libc::dlsym(handle, entry.as_ptr()) };
     (!symbol.is_null()).then_some(()).context("libskep.so is of another version\nhint: run ./install/start again")?;
+    if entry == c"skep_eval_main" {
+        // SAFETY: `handle` is live; a null symbol leaves standard input as it is.
+        crate::stdin::redirect(unsafe { libc::dlsym(handle, c"skep_read_stdin".as_ptr()) });
+    }
     // SAFETY: both entry points have this type, and the argument is a C string.
     unsafe { std::mem::transmute::<*mut libc::c_void, Entry>(symbol)(socket.as_ptr()) }
 }

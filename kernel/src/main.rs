@@ -10,6 +10,7 @@ mod child;
 mod jupyter;
 mod lab;
 mod script;
+mod stdin;
 
 #[derive(Parser)]
 #[command(name = "skep", version, about = "A Rust notebook with a cluster inside.", max_term_width = 100)]
@@ -37,6 +38,12 @@ enum Command {
     /// Internal: a worker process for the scheduler at this socket.
     #[command(hide = true)]
     Worker { scheduler: PathBuf },
+    /// Internal: cargo's wrapper around rustc, for `:dep`.
+    #[command(hide = true)]
+    WrapRustc {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Internal: assemble a home folder from what cargo built.
     #[command(hide = true)]
     Assemble {
@@ -58,6 +65,7 @@ fn main() -> std::process::ExitCode {
         Command::Repl => Home::locate().map_err(Into::into).and_then(skep_repl::run),
         Command::Eval { socket } => child::eval(&socket),
         Command::Worker { scheduler } => child::worker(&scheduler),
+        Command::WrapRustc { arguments } => skep_session::wrap_rustc(&arguments).map(|code| code as u8).map_err(Into::into),
         Command::Assemble { messages, checkout, home } => assemble::assemble(&messages, &checkout, &home).map(|()| 0),
     };
     match result {

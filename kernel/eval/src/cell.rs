@@ -56,6 +56,35 @@ pub fn infer<T, B: Future<Output = Result<T, Error>>>(_bodies: impl FnOnce() -> 
     taken()
 }
 
+/// Stands for a value whose type is asked for: it is inferred from a branch that never runs.
+pub struct TypeSlot<T>(std::marker::PhantomData<T>);
+
+impl<T> TypeSlot<T> {
+    #[expect(clippy::new_without_default, reason = "only generated code makes one")]
+    pub fn new() -> TypeSlot<T> {
+        TypeSlot(std::marker::PhantomData)
+    }
+
+    pub fn is(&self, _: &T) {}
+
+    pub fn show(&self) {
+        process::result(skep_render::Bundle::text(skep_render::short_type(std::any::type_name::<T>())));
+    }
+}
+
+/// False, though the compiler does not know it.
+pub fn never() -> bool {
+    std::hint::black_box(false)
+}
+
+/// Runs `body` many times and shows how long one run takes.
+pub fn bench<T>(mut body: impl FnMut() -> Result<T, Error>) -> Result<(), Error> {
+    crate::measure::measure(&mut || {
+        std::hint::black_box(body()?);
+        Ok(())
+    })
+}
+
 /// Takes a variable out of the store; a mismatch ends the cell before any of its statements ran.
 pub fn take<T: 'static>(name: &str) -> T {
     match store::take(name) {

@@ -6,12 +6,13 @@
 
 pub mod cell;
 mod interrupt;
+mod measure;
 mod process;
 pub mod show;
 mod store;
 pub mod wire;
 
 pub use interrupt::{Interrupted, interrupted, on_interrupt, poll, sleep};
-pub use process::{DisplayHandle, clear_output, code_needed, display, input, password, result, serve};
+pub use process::{DisplayHandle, clear_output, code_needed, display, input, password, read_stdin, result, serve};
 pub use show::Shown;
 pub use skep_render::{Bundle, Rich};

@@ -253,14 +253,34 @@ pub fn password(prompt: &str) -> std::io::Result<String> {
 }
 
 fn ask(prompt: &str, password: bool) -> std::io::Result<String> {
-    if let Some(link) = LINK.get() {
-        link.asking.store(1, Ordering::SeqCst);
-    }
-    if !send_in_order(&FromEval::Input { prompt: prompt.to_string(), password }) {
+    let Some(link) = LINK.get() else {
         return Err(std::io::Error::other("no notebook is there to ask\nhint: read from `std::io::stdin()` in a plain program"));
-    }
-    let answers = link_ref().answers.lock().unwrap_or_else(PoisonError::into_inner);
-    let answer = answers.recv().ok().flatten();
+    };
+    let answer = ask_host(link, prompt, password);
     interrupt::poll();
     answer.ok_or_else(|| std::io::Error::other("nobody can answer here: this front end does not take input\nhint: pass the value in the code"))
+}
+
+fn ask_host(link: &Link, prompt: &str, password: bool) -> Option<String> {
+    let answers = link.answers.lock().unwrap_or_else(PoisonError::into_inner);
+    link.asking.store(1, Ordering::SeqCst);
+    if !send_in_order(&FromEval::Input { prompt: prompt.to_string(), password }) {
+        return None;
+    }
+    answers.recv().ok().flatten()
+}
+
+/// Standard input of a cell: each line is asked for when somebody reads it. Returns the bytes read; 0 is the end of input,
+/// which is also the answer where nobody can be asked, and after an interrupt.
+pub fn read_stdin(buffer: &mut [u8]) -> usize {
+    static REST: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let mut rest = REST.lock().unwrap_or_else(PoisonError::into_inner);
+    if rest.is_empty() {
+        let line = LINK.get().and_then(|link| ask_host(link, "", false));
+        rest.extend(line.map(|line| line + "\n").unwrap_or_default().into_bytes());
+    }
+    let n = rest.len().min(buffer.len());
+    buffer[..n].copy_from_slice(&rest[..n]);
+    rest.drain(..n);
+    n
 }

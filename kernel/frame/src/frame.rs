@@ -168,7 +168,7 @@ impl Frame {
     pub fn sort<'a>(&self, by: impl IntoIterator<Item = &'a str>) -> Frame {
         let by: Vec<PlSmallStr> = by.into_iter().map(PlSmallStr::from).collect();
         let descending = vec![false; by.len()];
-        self.sort_with(by, descending)
+        self.sort_with(by, descending, true)
     }
 
     /// Sorts by columns, the largest first, nulls last.
@@ -176,11 +176,11 @@ impl Frame {
     pub fn sort_descending<'a>(&self, by: impl IntoIterator<Item = &'a str>) -> Frame {
         let by: Vec<PlSmallStr> = by.into_iter().map(PlSmallStr::from).collect();
         let descending = vec![true; by.len()];
-        self.sort_with(by, descending)
+        self.sort_with(by, descending, true)
     }
 
-    fn sort_with(&self, by: Vec<PlSmallStr>, descending: Vec<bool>) -> Frame {
-        let op = Op::Sort { by, descending, nulls_last: true };
+    pub(crate) fn sort_with(&self, by: Vec<PlSmallStr>, descending: Vec<bool>, nulls_last: bool) -> Frame {
+        let op = Op::Sort { by, descending, nulls_last };
         self.then(|input| {
             let schema = schema_after(&input.schema, &op).map_err(|error| Error::schema("sort", &error))?;
             Ok(Plan { step: Step::Sort { input: input.clone(), op }, schema })

@@ -10,6 +10,7 @@ mod error;
 mod frame;
 mod show;
 mod source;
+mod sql;
 mod stage;
 mod timeseries;
 
@@ -17,6 +18,7 @@ pub use error::{Error, Result};
 pub use frame::{Frame, GroupBy};
 pub use polars;
 pub use show::{ByFrame, ShowFrame, table};
+pub use sql::{Table, sql};
 pub use timeseries::Timeseries;
 
 /// Makes frames travel as Arrow IPC. Called once by every process that takes part.

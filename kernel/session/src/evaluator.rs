@@ -24,7 +24,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skep_eval::wire::{self, FromEval, Outcome, ToEval, Variable};
 
-use crate::{Face, Home, Output};
+use crate::{Face, Home, Output, flow::Flow};
 
 /// What the evaluation process reports besides output.
 pub enum Report {
@@ -65,6 +65,7 @@ impl Evaluator {
         let (report, reports) = mpsc::channel();
         let current = Arc::new(AtomicU32::new(0));
         let pump = Pump {
+            flow: Flow::new(face.clone()),
             stream: stream.try_clone()?,
             out: Pipe { fd: PipeEnd::Out(out), is_stderr: false, partial: Vec::new() },
             err: Pipe { fd: PipeEnd::Err(err), is_stderr: true, partial: Vec::new() },
@@ -155,6 +156,7 @@ struct Pipe {
 
 /// Reads the socket and both pipes in one thread, so that everything comes out in the order it went in.
 struct Pump {
+    flow: Flow,
     stream: UnixStream,
     out: Pipe,
     err: Pipe,
@@ -178,12 +180,16 @@ impl Pump {
                 self.drain();
             }
             if !message {
+                if self.flow.due_in() == Some(Duration::ZERO) {
+                    self.flow.flush();
+                }
                 continue;
             }
             match wire::read_frame(&mut self.stream) {
                 Ok(message) => self.on_message(message),
                 Err(_) => {
                     self.drain();
+                    self.flow.finish();
                     break self.child.wait().map_or_else(|error| error.to_string(), describe_end);
                 }
             }
@@ -196,7 +202,8 @@ impl Pump {
         fds.push(PollFd::from_borrowed_fd(self.out.fd.borrowed(), PollFlags::IN));
         fds.push(PollFd::from_borrowed_fd(self.err.fd.borrowed(), PollFlags::IN));
         loop {
-            match poll(&mut fds, None) {
+            let due = self.flow.due_in().map(|due| Timespec { tv_sec: 0, tv_nsec: due.subsec_nanos().max(1).into() });
+            match poll(&mut fds, due.as_ref()) {
                 Ok(_) => break,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -214,14 +221,20 @@ impl Pump {
     fn drain(&mut self) {
         let cell = self.current.load(Ordering::SeqCst);
         for pipe in [&mut self.out, &mut self.err] {
-            while let Some(text) = pipe.read() {
-                self.face.output(cell, Output::Text { is_stderr: pipe.is_stderr, text });
+            // A pipe holds 64 KiB: after that much, what is left came later than the message that waits.
+            for _ in 0..4 {
+                let Some(text) = pipe.read() else { break };
+                self.flow.add(cell, pipe.is_stderr, &text);
             }
         }
     }
 
     fn on_message(&mut self, message: FromEval) {
         let cell = self.current.load(Ordering::SeqCst);
+        match &message {
+            FromEval::Ended { .. } => self.flow.finish(),
+            _ => self.flow.flush(),
+        }
         match message {
             FromEval::Ready { .. } => {}
             FromEval::Result { bundle } => self.face.output(cell, Output::Result(bundle)),

@@ -55,6 +55,24 @@ impl Home {
         &self.toolchain
     }
 
+    /// The sources that this home was built from; empty if they were never recorded.
+    pub fn checkout(&self) -> PathBuf {
+        fs::read_to_string(self.root.join("checkout")).map(|path| PathBuf::from(path.trim())).unwrap_or_default()
+    }
+
+    /// The standard library's sources, where they are installed.
+    pub fn standard_library(&self) -> Option<PathBuf> {
+        let of_toolchain = self.toolchain.rustc.parent().and_then(Path::parent).map(|sysroot| sysroot.join("lib/rustlib/src/rust/library"));
+        let given = std::env::var_os("RUST_SRC_PATH").map(PathBuf::from);
+        let debian = Some(PathBuf::from("/usr/lib/rustlib/src/rust/library"));
+        [given, of_toolchain, debian].into_iter().flatten().find(|path| path.join("std/src/lib.rs").exists()).and_then(|path| path.canonicalize().ok())
+    }
+
+    /// What each crate inside `libskep.so` is, for building others against the same ones.
+    pub fn prebuilt(&self) -> PathBuf {
+        self.root.join("prebuilt.json")
+    }
+
     pub fn executable(&self) -> PathBuf {
         self.root.join("bin/skep")
     }

@@ -2,18 +2,28 @@
 //!
 //! The Jupyter kernel and the terminal share everything here; they differ in their [`Face`], which is where output goes.
 
+mod assist;
 mod commands;
+mod complete;
+mod dep;
 mod evaluator;
+mod flow;
+mod history;
 mod home;
 mod progress;
 mod scope;
+pub mod script;
 mod session;
 
-pub use commands::COMMANDS;
+pub use commands::{COMMANDS, Command};
+pub use complete::{Completion, completeness};
+pub use dep::{Prebuilt, wrap_rustc};
 pub use evaluator::Evaluator;
+pub use history::{Entry, History};
 pub use home::{Home, Private, cache_folder};
-pub use session::{Handle, Reply, Session};
-pub use skep_cell::{CellError, Completeness, completeness};
+pub use session::{Execute, Handle, Reply, Session};
+pub use skep_assist::wire::Candidate;
+pub use skep_cell::{CellError, Completeness};
 pub use skep_render::Bundle;
 
 /// Something a cell shows, in the order it happened.

@@ -2,13 +2,19 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use skep_cluster::{Event, Progress};
-use skep_render::progress::{Row, bundle};
+use skep_render::{
+    Bundle, duration,
+    progress::{Row, bundle},
+};
 
 use crate::{Face, Output};
 
@@ -21,16 +27,65 @@ const EVERY: Duration = Duration::from_millis(100);
 pub struct Serial {
     pub face: Arc<dyn Face>,
     pub lock: Mutex<()>,
+    /// Where the text of the running cell's result goes, for the history.
+    pub last_result: Mutex<Option<Arc<Mutex<Option<String>>>>>,
 }
 
 impl Face for Serial {
     fn output(&self, cell: u32, output: Output) {
+        if let Output::Result(bundle) = &output
+            && let Some(last) = &*self.last_result.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(bundle.plain().to_string());
+        }
         let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.face.output(cell, output);
     }
 
     fn ask(&self, cell: u32, prompt: &str, password: bool) -> Option<String> {
         self.face.ask(cell, prompt, password)
+    }
+}
+
+/// A compilation shorter than this is not worth a line.
+const COMPILE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Says that a cell is being compiled, and for how long, until it is dropped.
+pub struct Ticker {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    /// `what` is in front of the time: `compiling`.
+    pub fn start(face: Arc<Serial>, cell: u32, what: &'static str) -> Ticker {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let started = Instant::now();
+            let id = format!("skep-progress-compile-{}-{cell}", std::process::id());
+            let mut wait = COMPILE_PATIENCE;
+            let mut is_shown = false;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+                let bundle = Bundle::text(format!("{what}, {} so far; an interrupt stops it", duration(Duration::from_secs(started.elapsed().as_secs()))));
+                let output = if is_shown { Output::UpdateDisplay { id: id.clone(), bundle } } else { Output::Display { id: Some(id.clone()), bundle } };
+                face.output(cell, output);
+                (is_shown, wait) = (true, Duration::from_secs(1));
+            }
+            if is_shown {
+                let bundle = Bundle::text(format!("{what} took {}", duration(started.elapsed())));
+                face.output(cell, Output::UpdateDisplay { id, bundle });
+            }
+        });
+        Ticker { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -86,6 +141,11 @@ impl Tracker {
         state.progress.begin();
         let busy_since = (state.progress.n_open() > 0).then(Instant::now);
         state.cell = Some(Running { cell, busy_since, id: None, has_changed: true });
+    }
+
+    /// Shows that `cell` is being compiled, while that takes long.
+    pub fn compiling(&self, cell: u32) -> Ticker {
+        Ticker::start(lock(&self.state).face.clone(), cell, "compiling")
     }
 
     /// The cell has ended: what is shown becomes final.

@@ -7,8 +7,10 @@ pub const PRELUDE: &str = "use ::skep::prelude::*;";
 
 /// Where each type is defined, as `type_name` prints it, and where a cell finds it.
 const TYPES: &[(&str, &str)] = &[
-    ("polars_core::frame::DataFrame", "::skep::polars::prelude::DataFrame"),
+    ("polars_core::frame::dataframe::DataFrame", "::skep::polars::prelude::DataFrame"),
     ("polars_core::frame::column::Column", "::skep::polars::prelude::Column"),
+    ("polars_core::chunked_array::ChunkedArray", "::skep::polars::prelude::ChunkedArray"),
+    ("polars_core::datatypes::BooleanType", "::skep::polars::prelude::BooleanType"),
     ("polars_core::series::Series", "::skep::polars::prelude::Series"),
     ("polars_core::datatypes::dtype::DataType", "::skep::polars::prelude::DataType"),
     ("skep_cluster::cluster::Cluster", "::skep::Cluster"),

@@ -1,7 +1,6 @@
 //! Executing cells, one after the other, and what can be done meanwhile.
 
 use std::{
-    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     process::Command,
@@ -10,43 +9,61 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook, Optimise, Variable};
+use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook, Optimise, Purpose, Request};
 use skep_cluster::host::Host;
 use skep_eval::wire::{Location, Outcome, ToEval};
-
 use skep_render::Bundle;
 
 use crate::{
-    Evaluator, Face, Home, Output, commands,
+    Evaluator, Face, Home, Output,
+    assist::Assist,
+    commands::{self, Call, Step},
+    dep::Dependencies,
     evaluator::Report,
+    history::History,
     home::Private,
     progress::{Serial, Tracker},
-    scope,
+    scope, script,
 };
 
 /// After an interrupt a cell has this long to reach a safe point; then it is given up and its thread goes on alone.
 const GRACE: Duration = Duration::from_millis(900);
+
+/// A cell to execute.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Execute<'c> {
+    pub code: &'c str,
+    /// The front end's own name for the cell, which stays when the cell runs again.
+    pub cell_id: Option<&'c str>,
+    /// Whether it is a cell of the notebook: it has a number of its own, and history.
+    pub counts: bool,
+}
 
 /// How a cell ended, and under which number.
 #[derive(Debug)]
 pub struct Reply {
     pub cell: u32,
     pub result: Result<(), CellError>,
+    /// Text for the pager: what `?name` found.
+    pub page: Option<Bundle>,
 }
 
 /// A notebook in use.
 pub struct Session {
-    home: Home,
+    pub(crate) home: Home,
     notebook: Notebook,
-    compiler: Arc<Compiler>,
+    pub(crate) compiler: Arc<Compiler>,
     shared: Arc<Shared>,
-    face: Arc<Serial>,
+    pub(crate) face: Arc<Serial>,
     progress: Arc<Tracker>,
-    host: Arc<Host>,
-    next_cell: u32,
+    pub(crate) dependencies: Dependencies,
+    /// rustc's `opt-level` for cells.
+    pub(crate) level: u8,
+    /// Whether a person's terminal is there, for an editor.
+    pub(crate) has_terminal: bool,
     next_uncounted: u32,
     /// Last: removed when everything that uses it is gone.
     private: Private,
@@ -57,7 +74,11 @@ struct Shared {
     cancel: Cancel,
     phase: Mutex<Phase>,
     n_interrupts: AtomicU32,
-    names: Mutex<Vec<String>>,
+    next_cell: AtomicU32,
+    scope: Mutex<Arc<Scope>>,
+    assist: Assist,
+    history: History,
+    host: Arc<Host>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,11 +88,56 @@ enum Phase {
     Running(u32),
 }
 
+/// What is in scope after the last cell.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    /// The text of each item.
+    pub items: Vec<String>,
+    pub names: Vec<String>,
+    pub variables: Vec<View>,
+}
+
+/// A variable as others see it.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub name: String,
+    pub type_name: String,
+    pub size: u64,
+    pub cell: u32,
+    pub is_mutable: bool,
+    pub path: Option<String>,
+    /// For a type that has no name: the statements that made the variable.
+    pub body: Option<String>,
+}
+
+/// How long a cell took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timing {
+    pub compile: Duration,
+    /// `None` if it did not get to run.
+    pub run: Option<Duration>,
+}
+
+/// Rust to run as (part of) a cell.
+#[derive(Clone, Copy)]
+pub(crate) struct RustCell<'c> {
+    pub cell: u32,
+    pub cell_id: Option<&'c str>,
+    pub title: Option<&'c str>,
+    pub source: &'c str,
+}
+
+impl<'c> Call<'c> {
+    pub fn rust(&self, source: &'c str) -> RustCell<'c> {
+        RustCell { cell: self.cell, cell_id: self.cell_id, title: self.title, source }
+    }
+}
+
 /// What other threads may do with a session while a cell runs.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -83,22 +149,35 @@ impl Session {
     pub fn start(home: Home, face: Arc<dyn Face>) -> io::Result<Session> {
         let private = Private::new()?;
         let compiler = Arc::new(Compiler::new(home.toolchain().clone(), private.path().join("cells"))?);
+        let face = Arc::new(Serial { face, lock: Mutex::new(()), last_result: Mutex::default() });
+        let progress = Arc::new(Tracker::new(face.clone())?);
+        let subscriber = progress.clone();
+        let command = worker_command(&home);
+        let host = Arc::new(Host::start(private.path(), command, Box::new(move |events| subscriber.on_events(events)))?);
         let shared = Arc::new(Shared {
             evaluator: Mutex::new(None),
             cancel: compiler.canceller(),
             phase: Mutex::new(Phase::Idle),
             n_interrupts: AtomicU32::new(0),
-            names: Mutex::new(Vec::new()),
+            next_cell: AtomicU32::new(1),
+            scope: Mutex::default(),
+            assist: Assist::new(&home, private.path().join("assist")),
+            history: History::open(),
+            host,
         });
-        let face = Arc::new(Serial { face, lock: Mutex::new(()) });
-        let progress = Arc::new(Tracker::new(face.clone())?);
-        let subscriber = progress.clone();
-        let command = worker_command(&home);
-        let host = Arc::new(Host::start(private.path(), command, Box::new(move |events| subscriber.on_events(events)))?);
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
-        let mut session = Session { home, notebook, compiler, shared, face, progress, host, next_cell: 1, next_uncounted: 1_000_000, private };
+        let dependencies = Dependencies::new(&home);
+        let mut session =
+            Session { home, notebook, compiler, shared, face, progress, dependencies, level: 0, has_terminal: false, next_uncounted: 1_000_000, private };
         session.start_evaluator()?;
         Ok(session)
+    }
+
+    /// A person sits at a terminal that this process owns.
+    #[must_use]
+    pub fn with_terminal(mut self) -> Session {
+        self.has_terminal = true;
+        self
     }
 
     pub fn handle(&self) -> Handle {
@@ -106,7 +185,7 @@ impl Session {
     }
 
     fn start_evaluator(&mut self) -> io::Result<Arc<Evaluator>> {
-        let (compiler, host) = (self.compiler.clone(), self.host.clone());
+        let (compiler, host) = (self.compiler.clone(), self.shared.host.clone());
         let code_needed = Arc::new(move |library: String| optimise(library, compiler.clone(), host.clone()));
         let evaluator = Evaluator::start(&self.home, self.private.path(), self.face.clone(), code_needed)?;
         let evaluator = Arc::new(evaluator);
@@ -116,57 +195,137 @@ impl Session {
 
     /// The number that the next cell will have.
     pub fn next_cell(&self) -> u32 {
-        self.next_cell
+        self.shared.next_cell.load(Ordering::SeqCst)
     }
 
-    /// Executes one cell to its end.
+    /// Executes a cell of the notebook to its end.
     pub fn execute(&mut self, code: &str) -> Reply {
-        self.next_cell += 1;
-        self.execute_as(self.next_cell - 1, code)
+        let cell = self.handle().take_number();
+        self.execute_as(cell, Execute { code, cell_id: None, counts: true })
     }
 
-    /// Executes code that is no cell of the notebook: it does not count.
-    pub fn execute_uncounted(&mut self, code: &str) -> Reply {
-        self.next_uncounted += 1;
-        self.execute_as(self.next_uncounted, code)
-    }
-
-    fn execute_as(&mut self, cell: u32, code: &str) -> Reply {
+    /// Executes code under a number that [`Handle::take_number`] gave; 0 for code that is no cell of the notebook.
+    pub fn execute_as(&mut self, cell: u32, execute: Execute<'_>) -> Reply {
         self.shared.n_interrupts.store(0, Ordering::SeqCst);
         self.compiler.arm();
-        let result = self.execute_numbered(cell, code);
+        let cell = if cell == 0 { self.take_uncounted() } else { cell };
+        let mut page = None;
+        let shown = Arc::new(Mutex::new(None));
+        *lock(&self.face.last_result) = Some(shown.clone());
+        let result = self.execute_steps(cell, execute, &mut page);
         *lock(&self.shared.phase) = Phase::Idle;
-        *lock(&self.shared.names) = self.notebook.variables().keys().cloned().chain(self.notebook.item_names().map(str::to_string)).collect();
-        Reply { cell, result }
+        *lock(&self.face.last_result) = None;
+        self.publish_scope();
+        if execute.counts && !execute.code.trim().is_empty() {
+            let output = lock(&shown).take();
+            if let Err(error) = self.shared.history.add(cell, execute.code, output.as_deref()) {
+                self.note(&error.to_string());
+            }
+        }
+        Reply { cell, result, page }
     }
 
-    fn execute_numbered(&mut self, cell: u32, code: &str) -> Result<(), CellError> {
-        if let Some(line) = commands::command_of(code) {
-            let bundle = commands::run(self, line).map_err(|message| session_error("Command", &message))?;
-            self.face.output(cell, Output::Result(bundle));
-            return Ok(());
+    fn take_uncounted(&mut self) -> u32 {
+        self.next_uncounted += 1;
+        self.next_uncounted
+    }
+
+    /// One cell of a script that a command runs.
+    pub(crate) fn execute_script_cell(&mut self, cell: &script::Cell) -> Result<(), CellError> {
+        let number = self.take_uncounted();
+        let execute = Execute { code: &cell.text, cell_id: None, counts: false };
+        self.execute_titled(number, cell.title.as_deref(), execute, &mut None)
+    }
+
+    /// A cell of a script, under the script's name.
+    pub fn execute_script(&mut self, cell: &script::Cell) -> Reply {
+        let number = self.handle().take_number();
+        self.compiler.arm();
+        self.shared.n_interrupts.store(0, Ordering::SeqCst);
+        let result = self.execute_titled(number, cell.title.as_deref(), Execute { code: &cell.text, cell_id: None, counts: true }, &mut None);
+        *lock(&self.shared.phase) = Phase::Idle;
+        self.publish_scope();
+        Reply { cell: number, result, page: None }
+    }
+
+    fn execute_steps(&mut self, cell: u32, execute: Execute<'_>, page: &mut Option<Bundle>) -> Result<(), CellError> {
+        self.execute_titled(cell, None, execute, page)
+    }
+
+    fn execute_titled(&mut self, cell: u32, title: Option<&str>, execute: Execute<'_>, page: &mut Option<Bundle>) -> Result<(), CellError> {
+        for step in commands::steps(execute.code).map_err(|message| commands::failed(&message))? {
+            match &step {
+                Step::Describe(_) => {
+                    let found = step.answer_now(&self.handle()).expect("invariant: a question needs no turn");
+                    *page = Some(found.map_err(|message| commands::failed(&message))?);
+                }
+                Step::Command { command, args, text } => {
+                    let call = Call { cell, cell_id: execute.cell_id, title, args, text };
+                    if let Some(bundle) = commands::run(self, command, &call)? {
+                        self.face.output(cell, Output::Result(bundle));
+                    }
+                }
+                Step::Rust(source) => {
+                    let level = self.level;
+                    self.run_rust(RustCell { cell, cell_id: execute.cell_id, title, source }, Purpose::Run, level).0?;
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Compiles and runs Rust as a cell, or as a part of one.
+    pub(crate) fn run_rust(&mut self, rust: RustCell<'_>, purpose: Purpose, level: u8) -> (Result<(), CellError>, Timing) {
+        let mut timing = Timing::default();
+        let result = self.compile_and_run(rust, purpose, level, &mut timing);
+        (result, timing)
+    }
+
+    fn compile_and_run(&mut self, rust: RustCell<'_>, purpose: Purpose, level: u8, timing: &mut Timing) -> Result<(), CellError> {
+        let RustCell { cell, cell_id, title, source } = rust;
         let evaluator = self.live_evaluator()?;
-        if code.trim().is_empty() {
-            return Ok(());
-        }
         *lock(&self.shared.phase) = Phase::Compiling;
-        let compiled = self.notebook.compile(&self.compiler, cell, code)?;
+        let started = Instant::now();
+        let ticker = self.progress.compiling(cell);
+        let compiled = self.notebook.compile(&self.compiler, Request { cell, cell_id, title, source, purpose, level });
+        drop(ticker);
+        timing.compile = started.elapsed();
+        let compiled = compiled?;
         if self.shared.n_interrupts.load(Ordering::SeqCst) > 0 {
             return Err(interrupted("nothing was run; variables are as before"));
         }
         *lock(&self.shared.phase) = Phase::Running(cell);
         self.progress.begin(cell);
+        let started = Instant::now();
         let report = evaluator.run(cell, &compiled.library, &compiled.entry);
+        timing.run = Some(started.elapsed());
         self.progress.end();
         match report {
             Report::Died(reason) => Err(self.on_death(&reason)),
             Report::Ended { outcome, variables, .. } => {
                 let held: Vec<_> = variables.into_iter().map(|v| (v.name, v.type_name, v.size)).collect();
-                self.commit(&evaluator, compiled, &outcome, &held);
+                if purpose == Purpose::Run {
+                    self.commit(&evaluator, compiled, &outcome, &held);
+                }
                 self.result_of(outcome)
             }
         }
+    }
+
+    fn publish_scope(&self) {
+        let view = |(name, variable): (&String, &skep_cell::Variable)| View {
+            name: name.clone(),
+            type_name: variable.type_name.clone(),
+            size: variable.size,
+            cell: variable.cell,
+            is_mutable: variable.is_mutable,
+            path: variable.path.clone(),
+            body: if variable.path.is_none() { self.notebook.body_of(variable).map(str::to_string) } else { None },
+        };
+        let mut variables: Vec<View> = self.notebook.variables().iter().map(view).collect();
+        variables.sort_by(|a, b| a.cell.cmp(&b.cell).then_with(|| a.name.cmp(&b.name)));
+        let scope = Scope { items: self.notebook.items_text(), names: self.notebook.item_names().map(str::to_string).collect(), variables };
+        *lock(&self.shared.scope) = Arc::new(scope);
     }
 
     /// The process may have ended between cells, by a thread of an earlier one.
@@ -193,8 +352,13 @@ impl Session {
         }
     }
 
+    /// A line beside the results.
+    pub(crate) fn say(&self, cell: u32, text: &str) {
+        self.face.output(cell, Output::Text { is_stderr: true, text: format!("{text}\n") });
+    }
+
     fn note(&self, text: &str) {
-        self.face.output(self.next_cell - 1, Output::Text { is_stderr: true, text: format!("note: {text}\n") });
+        self.face.output(self.next_cell() - 1, Output::Text { is_stderr: true, text: format!("note: {text}\n") });
     }
 
     fn result_of(&self, outcome: Outcome) -> Result<(), CellError> {
@@ -211,7 +375,7 @@ impl Session {
 
     /// An error at run time, with the user's line.
     fn failed(&self, name: &str, message: &str, at: Option<Location>) -> CellError {
-        let message = skep_cell::in_cells(message);
+        let message = self.notebook.in_cells(message);
         let place = at.as_ref().and_then(|at| self.notebook.place(&at.file, at.line, at.column));
         let what = if name == "Panic" { "panicked" } else { "failed" };
         let (message, hint) = message.split_once("\nhint: ").map_or((message.as_str(), None), |(message, hint)| (message, Some(hint)));
@@ -308,9 +472,58 @@ impl Handle {
         }
     }
 
-    /// The names of variables and items in scope.
-    pub fn names(&self) -> Vec<String> {
-        lock(&self.0.names).clone()
+    /// The number of the next cell, which is then taken.
+    pub fn take_number(&self) -> u32 {
+        self.0.next_cell.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// The number of the last cell that was given one.
+    pub fn last_number(&self) -> u32 {
+        self.0.next_cell.load(Ordering::SeqCst) - 1
+    }
+
+    pub fn is_idle(&self) -> bool {
+        *lock(&self.0.phase) == Phase::Idle
+    }
+
+    /// Answers a cell that needs no turn, such as `:vars`; `None` for all others.
+    pub fn answer_now(&self, code: &str) -> Option<Result<Bundle, CellError>> {
+        let steps = commands::steps(code).ok()?;
+        let [step] = steps.as_slice() else { return None };
+        Some(step.answer_now(self)?.map_err(|message| commands::failed(&message)))
+    }
+
+    /// Whether a cell of just this code is a question with a page for an answer.
+    pub fn is_question(code: &str) -> bool {
+        code.trim_start().starts_with('?')
+    }
+
+    pub(crate) fn scope(&self) -> Arc<Scope> {
+        lock(&self.0.scope).clone()
+    }
+
+    pub(crate) fn assist(&self) -> &Assist {
+        &self.0.assist
+    }
+
+    pub fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.0.host
+    }
+
+    /// The task stream so far; `None` before the first task.
+    pub(crate) fn stream(&self) -> Option<Bundle> {
+        let bar = |(bar, name): (skep_cluster::Bar, String)| skep_render::stream::Bar {
+            worker: bar.worker.to_string(),
+            name,
+            start_us: bar.start_us,
+            duration_us: bar.duration_us,
+        };
+        let bars: Vec<_> = self.0.host.stream().into_iter().map(bar).collect();
+        (!bars.is_empty()).then(|| skep_render::stream::bundle(&bars))
     }
 }
 
@@ -319,7 +532,7 @@ fn interrupted(detail: &str) -> CellError {
     CellError { name: "Interrupted".to_string(), message: "interrupted".to_string(), styled: red(&plain), plain, place: None }
 }
 
-fn session_error(name: &str, message: &str) -> CellError {
+pub(crate) fn session_error(name: &str, message: &str) -> CellError {
     let plain = format!("error: {message}");
     let message = message.split("\nhint: ").next().unwrap_or(message).to_string();
     CellError { name: name.to_string(), message, styled: red(&plain), plain, place: None }
@@ -333,10 +546,6 @@ fn red(text: &str) -> String {
 
 /// What commands need.
 impl Session {
-    pub(crate) fn variables(&self) -> &BTreeMap<String, Variable> {
-        self.notebook.variables()
-    }
-
     pub(crate) fn clear_variables(&mut self) -> usize {
         let names = self.notebook.forget_variables();
         let n = names.len();
@@ -346,12 +555,20 @@ impl Session {
         n
     }
 
-    pub(crate) fn cluster_card(&self) -> Result<Bundle, String> {
-        let info = self.host.info().ok_or("the scheduler does not answer")?;
-        if info.workers.is_empty() {
-            return Err("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;`".into());
-        }
-        Ok(skep_cluster::card(&info).bundle())
+    /// Begins anew, with a fresh evaluation process and without a cluster.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        *lock(&self.shared.evaluator) = None;
+        self.shared.host.reset();
+        self.notebook.reset();
+        self.dependencies = Dependencies::new(&self.home);
+        self.compiler.set_extra(skep_cell::Extra::default());
+        self.level = 0;
+        self.start_evaluator().map(drop)
+    }
+
+    /// An interrupt from here on is one of a compilation.
+    pub(crate) fn begin_compiling(&self) {
+        *lock(&self.shared.phase) = Phase::Compiling;
     }
 
     /// Where this session's sockets and compiled cells are.

@@ -22,6 +22,19 @@ pub unsafe extern "C" fn skep_eval_main(path: *const libc::c_char) -> ! {
     }
 }
 
+/// Reads from a cell's standard input; see [`skep_eval::read_stdin`].
+///
+/// # Safety
+/// `buffer` points to `n` bytes that may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skep_read_stdin(buffer: *mut u8, n: usize) -> isize {
+    if n == 0 {
+        return 0;
+    }
+    // SAFETY: the caller's promise.
+    skep_eval::read_stdin(unsafe { std::slice::from_raw_parts_mut(buffer, n) }) as isize
+}
+
 /// Runs a worker for the scheduler at the socket `path`; threads and memory limit are in the environment. Never returns.
 ///
 /// # Safety

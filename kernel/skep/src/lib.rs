@@ -12,7 +12,7 @@ pub use serde_json;
 pub use skep_cluster::{Cluster, Delayed, Remote};
 pub use skep_course as course;
 pub use skep_eval::{Bundle, Rich};
-pub use skep_frame::{Frame, polars};
+pub use skep_frame::{Frame, Table, polars, sql};
 pub use tokio;
 
 mod entry;
@@ -21,7 +21,7 @@ mod entry;
 #[doc(hidden)]
 pub mod cell {
     pub use skep_eval::{
-        cell::{Error, Show, block_on, infer, keeps_old, poll, put, restore, run, take},
+        cell::{Error, Show, TypeSlot, bench, block_on, infer, keeps_old, never, poll, put, restore, run, take},
         wire::Outcome,
     };
 

@@ -2,20 +2,24 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
 };
 
 use jupyter_protocol::{
-    ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionCount, ExpressionResult, JupyterMessage, ReplyError, ReplyStatus, Status,
+    ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult, JupyterMessage, Payload, ReplyError, ReplyStatus,
+    Status, Transient,
 };
-use skep_session::{CellError, Session};
+use skep_session::{Bundle, CellError, Execute, Handle, Session};
 use tokio::runtime;
 
 use super::{
-    IoPub, Replies,
+    IoPub, Kernel, Replies,
     face::{Front, media},
-    reply::History,
     wire,
 };
 
@@ -30,8 +34,9 @@ pub struct Executor {
     pub front: Arc<Front>,
     pub iopub: IoPub,
     pub shell: Replies,
-    pub history: Arc<Mutex<History>>,
     pub runtime: runtime::Handle,
+    /// Cells that run or wait.
+    pub n_queued: Arc<AtomicUsize>,
 }
 
 impl Executor {
@@ -40,10 +45,13 @@ impl Executor {
         thread::Builder::new().name("execute".into()).spawn(move || {
             while let Ok(job) = jobs.recv() {
                 let stops = job.execute.stop_on_error;
-                if !self.execute(job) && stops {
+                let is_ok = self.execute(job);
+                self.n_queued.fetch_sub(1, Ordering::SeqCst);
+                if !is_ok && stops {
                     // Run All stops at the first error: what is queued behind it is not run.
                     for job in jobs.try_iter() {
                         self.abort(&job);
+                        self.n_queued.fetch_sub(1, Ordering::SeqCst);
                     }
                 }
             }
@@ -55,19 +63,22 @@ impl Executor {
     fn execute(&mut self, Job { execute, request }: Job) -> bool {
         self.iopub.publish(Status::busy(), &request);
         let counts = execute.store_history && !execute.silent;
-        let count = if counts { self.session.next_cell() as usize } else { self.session.next_cell() as usize - 1 };
+        let handle = self.session.handle();
+        let cell = if counts { handle.take_number() } else { 0 };
+        let count = if counts { cell } else { handle.last_number() } as usize;
         self.front.begin(&request, count, execute.silent, execute.allow_stdin);
         if !execute.silent {
             let input = ExecuteInput { code: execute.code.clone(), execution_count: ExecutionCount::new(count) };
             self.iopub.publish(input, &request);
         }
-        let reply = if counts { self.session.execute(&execute.code) } else { self.session.execute_uncounted(&execute.code) };
-        if counts {
-            self.history.lock().unwrap_or_else(PoisonError::into_inner).add(count, &execute.code);
-        }
+        let cell_id = request.metadata.get("cellId").and_then(|id| id.as_str());
+        let reply = self.session.execute_as(cell, Execute { code: &execute.code, cell_id, counts });
         let mut content = ExecuteReply { execution_count: ExecutionCount::new(count), user_expressions: Some(HashMap::default()), ..ExecuteReply::default() };
         match &reply.result {
-            Ok(()) => content.user_expressions = Some(self.user_expressions(&execute)),
+            Ok(()) => {
+                content.user_expressions = Some(self.user_expressions(&execute));
+                content.payload = reply.page.iter().filter(|_| !execute.silent).map(page).collect();
+            }
             Err(error) => {
                 let error = reply_error(error);
                 if !execute.silent {
@@ -85,7 +96,7 @@ impl Executor {
 
     fn abort(&self, job: &Job) {
         self.iopub.publish(Status::busy(), &job.request);
-        let count = ExecutionCount::new(self.session.next_cell() as usize - 1);
+        let count = ExecutionCount::new(self.session.handle().last_number() as usize);
         self.reply(
             ExecuteReply { status: ReplyStatus::Aborted, execution_count: count, user_expressions: Some(HashMap::default()), ..ExecuteReply::default() },
             &job.request,
@@ -102,7 +113,7 @@ impl Executor {
         let mut results = HashMap::new();
         for (name, expression) in execute.user_expressions.iter().flatten() {
             self.front.capture();
-            let reply = self.session.execute_uncounted(expression);
+            let reply = self.session.execute_as(0, Execute { code: expression, cell_id: None, counts: false });
             let shown = self.front.end_capture().pop().unwrap_or_default();
             let result = match reply.result {
                 Ok(()) => ExpressionResult::Ok { data: media(&shown), metadata: Default::default() },
@@ -115,6 +126,41 @@ impl Executor {
         }
         results
     }
+}
+
+/// Answers a read-only command while another cell runs.
+pub async fn answer_at_once(kernel: &Kernel, execute: &ExecuteRequest, answer: Result<Bundle, CellError>, request: &JupyterMessage, replies: &Replies) {
+    let is_shown = !execute.silent;
+    let count = if execute.store_history && is_shown { kernel.session.take_number() } else { kernel.session.last_number() };
+    let execution_count = ExecutionCount::new(count as usize);
+    kernel.iopub.tell(Status::busy(), Some(request)).await;
+    if is_shown {
+        kernel.iopub.tell(ExecuteInput { code: execute.code.clone(), execution_count }, Some(request)).await;
+    }
+    let mut content = ExecuteReply { execution_count, user_expressions: Some(HashMap::default()), ..ExecuteReply::default() };
+    match answer {
+        Ok(bundle) if Handle::is_question(&execute.code) => content.payload = vec![page(&bundle)],
+        Ok(bundle) if is_shown => {
+            let result = ExecuteResult { execution_count, data: media(&bundle), metadata: Default::default(), transient: Some(Transient::default()) };
+            kernel.iopub.tell(result, Some(request)).await;
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let error = reply_error(&error);
+            if is_shown {
+                let ReplyError { ename, evalue, traceback } = error.clone();
+                kernel.iopub.tell(ErrorOutput { ename, evalue, traceback }, Some(request)).await;
+            }
+            content.status = ReplyStatus::Error;
+            content.error = Some(Box::new(error));
+        }
+    }
+    wire::send(replies, JupyterMessage::new(content, Some(request))).await;
+    kernel.iopub.tell(Status::idle(), Some(request)).await;
+}
+
+fn page(bundle: &Bundle) -> Payload {
+    Payload::Page { data: media(bundle), start: 0 }
 }
 
 fn reply_error(error: &CellError) -> ReplyError {

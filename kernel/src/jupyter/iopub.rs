@@ -4,13 +4,16 @@ use bytes::Bytes;
 use jupyter_protocol::{IoPubWelcome, JupyterMessage, JupyterMessageContent as Content};
 use jupyter_zmq_client::{KernelIoPubXPubConnection, SubscriptionEvent};
 use tokio::sync::{
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    mpsc::{Receiver, Sender, channel},
     oneshot,
 };
 
+/// Messages that wait for the socket. Who speaks faster than it can send waits.
+const QUEUE: usize = 1024;
+
 /// Where everything that is shown goes.
 #[derive(Clone)]
-pub struct IoPub(UnboundedSender<Post>);
+pub struct IoPub(Sender<Post>);
 
 enum Post {
     Message(Box<JupyterMessage>),
@@ -19,30 +22,35 @@ enum Post {
 
 impl IoPub {
     pub fn start(socket: KernelIoPubXPubConnection) -> IoPub {
-        let (sender, posts) = unbounded_channel();
+        let (sender, posts) = channel(QUEUE);
         tokio::spawn(publish_all(socket, posts));
         IoPub(sender)
     }
 
+    /// Publishes from a thread that may wait.
     pub fn publish(&self, content: impl Into<Content>, parent: &JupyterMessage) {
-        // Without identities the first frame is empty, which all subscribers match.
-        let message = JupyterMessage::new(content, Some(parent)).with_zmq_identities(Vec::new());
-        let _ = self.0.send(Post::Message(Box::new(message)));
+        let _ = self.0.blocking_send(post(content, Some(parent)));
     }
 
-    pub fn publish_alone(&self, content: impl Into<Content>) {
-        let _ = self.0.send(Post::Message(Box::new(JupyterMessage::new(content, None))));
+    /// Publishes from a task.
+    pub async fn tell(&self, content: impl Into<Content>, parent: Option<&JupyterMessage>) {
+        let _ = self.0.send(post(content, parent)).await;
     }
 
     /// Returns when all that was published before has left.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        let _ = self.0.send(Post::Flush(done));
+        let _ = self.0.send(Post::Flush(done)).await;
         let _ = flushed.await;
     }
 }
 
-async fn publish_all(mut socket: KernelIoPubXPubConnection, mut posts: UnboundedReceiver<Post>) {
+fn post(content: impl Into<Content>, parent: Option<&JupyterMessage>) -> Post {
+    // Without identities the delimiter comes first, which the empty subscription of every front end matches.
+    Post::Message(Box::new(JupyterMessage::new(content, parent).with_zmq_identities(Vec::new())))
+}
+
+async fn publish_all(mut socket: KernelIoPubXPubConnection, mut posts: Receiver<Post>) {
     loop {
         tokio::select! {
             biased;

@@ -6,23 +6,28 @@
 mod execute;
 mod face;
 mod iopub;
+mod relay;
 mod reply;
 mod wire;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
 use anyhow::Context;
-use jupyter_protocol::{ConnectionInfo, JupyterMessage, JupyterMessageContent as Content, ReplyStatus, ShutdownReply, Status};
+use jupyter_protocol::{ConnectionInfo, JupyterMessage, JupyterMessageContent as Content, ReplyStatus, ShutdownReply, Status, Transport};
 use jupyter_zmq_client::{self as jz, RouterRecvConnection, RouterSendConnection};
-use skep_session::{Handle, Home, Session};
+use skep_session::{Handle, Home, Private, Session};
 use tokio::sync::Mutex as AsyncMutex;
-use zeromq::{SocketRecv as _, SocketSend as _};
+use zeromq::{Socket as _, SocketRecv as _, SocketSend as _};
 
-use self::{execute::Executor, face::Front, iopub::IoPub, reply::History};
+use self::{execute::Executor, face::Front, iopub::IoPub};
 
 /// A socket on which replies leave, one at a time.
 type Replies = Arc<AsyncMutex<RouterSendConnection>>;
@@ -33,7 +38,8 @@ struct Kernel {
     iopub: IoPub,
     session: Handle,
     executor: mpsc::Sender<execute::Job>,
-    history: Arc<Mutex<History>>,
+    /// Cells that run or wait.
+    n_queued: Arc<AtomicUsize>,
 }
 
 /// Serves a connection file until it is told to shut down, or Jupyter is gone.
@@ -56,7 +62,9 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let (shell_send, shell_receive) = jz::create_kernel_shell_connection(info, &session_id).await.with_context(explain)?.split();
     let (control_send, control_receive) = jz::create_kernel_control_connection(info, &session_id).await.with_context(explain)?.split();
     let (stdin_send, stdin_receive) = jz::create_kernel_stdin_connection(info, &session_id).await.with_context(explain)?.split();
-    let iopub = IoPub::start(jz::create_kernel_iopub_xpub_connection(info, &session_id).await.with_context(explain)?);
+    let private = Private::new()?;
+    let (socket, backlog) = open_iopub(info, &session_id, private.path()).await.with_context(explain)?;
+    let iopub = IoPub::start(socket);
     tokio::spawn(async move {
         loop {
             if let Ok(beat) = heartbeat.socket.recv().await {
@@ -64,7 +72,7 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
             }
         }
     });
-    iopub.publish_alone(Status::starting());
+    iopub.tell(Status::starting(), None).await;
 
     let front = Arc::new(Front::new(iopub.clone(), stdin_send, tokio::runtime::Handle::current()));
     tokio::spawn(face::hear_answers(stdin_receive, front.clone()));
@@ -72,11 +80,11 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let session = Session::start(home, front.clone())?;
     let handle = session.handle();
     let shell: Replies = Arc::new(AsyncMutex::new(shell_send));
-    let history = Arc::new(Mutex::new(History::default()));
+    let n_queued = Arc::new(AtomicUsize::new(0));
     let executor =
-        Executor { session, front, iopub: iopub.clone(), shell: shell.clone(), history: history.clone(), runtime: tokio::runtime::Handle::current() };
+        Executor { session, front, iopub: iopub.clone(), shell: shell.clone(), runtime: tokio::runtime::Handle::current(), n_queued: n_queued.clone() };
     let executor = executor.start()?;
-    let kernel = Kernel { iopub: iopub.clone(), session: handle, executor, history };
+    let kernel = Kernel { iopub: iopub.clone(), session: handle, executor, n_queued };
 
     let control: Replies = Arc::new(AsyncMutex::new(control_send));
     let on_shell = listen(kernel.clone(), shell_receive, shell);
@@ -87,9 +95,23 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
         () = jupyter_is_gone() => {}
     }
     // What is queued in the sockets is lost when they are dropped.
-    iopub.flush().await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), iopub.flush()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    backlog.drained(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     Ok(())
+}
+
+/// The iopub socket behind its relay; without one for transports other than TCP, which Jupyter uses on one machine only.
+async fn open_iopub(info: &ConnectionInfo, session_id: &str, folder: &Path) -> anyhow::Result<(jz::KernelIoPubXPubConnection, relay::Backlog)> {
+    if !matches!(info.transport, Transport::TCP) {
+        return Ok((jz::create_kernel_iopub_xpub_connection(info, session_id).await?, relay::Backlog::default()));
+    }
+    let public = tokio::net::TcpListener::bind((info.ip.as_str(), info.iopub_port)).await?;
+    let inner = folder.join("iopub.sock");
+    let mut socket = zeromq::XPubSocket::new();
+    socket.bind(&format!("ipc://{}", inner.display())).await?;
+    Ok((jz::Connection::new(socket, &info.key, session_id), relay::start(public, inner)))
 }
 
 /// Jupyter names itself in the environment; a kernel whose Jupyter was killed ends too.
@@ -129,23 +151,44 @@ async fn listen(kernel: Kernel, mut receive: RouterRecvConnection, replies: Repl
 impl Kernel {
     /// False when the kernel is to end.
     async fn answer(&self, request: JupyterMessage, replies: &Replies) -> bool {
-        if let Content::ExecuteRequest(execute) = &request.content {
-            // In its turn; busy and idle are said when it is.
-            let _ = self.executor.send(execute::Job { execute: execute.clone(), request });
-            return true;
-        }
-        self.iopub.publish(Status::busy(), &request);
-        let (reply, goes_on) = match &request.content {
-            Content::ShutdownRequest(shutdown) => {
-                let reply = ShutdownReply { restart: shutdown.restart, status: ReplyStatus::Ok, error: None };
-                (Some(Content::from(reply)), false)
+        match &request.content {
+            Content::ExecuteRequest(execute) => {
+                if self.n_queued.load(Ordering::SeqCst) > 0
+                    && let Some(answer) = self.session.answer_now(&execute.code)
+                {
+                    execute::answer_at_once(self, execute, answer, &request, replies).await;
+                    return true;
+                }
+                // In its turn; busy and idle are said when it is.
+                self.n_queued.fetch_add(1, Ordering::SeqCst);
+                let _ = self.executor.send(execute::Job { execute: execute.clone(), request });
+                true
             }
-            content => (reply::reply(self, content), true),
-        };
-        if let Some(reply) = reply {
-            wire::send(replies, JupyterMessage::new(reply, Some(&request))).await;
+            Content::ShutdownRequest(shutdown) => {
+                self.iopub.tell(Status::busy(), Some(&request)).await;
+                let reply = ShutdownReply { restart: shutdown.restart, status: ReplyStatus::Ok, error: None };
+                wire::send(replies, JupyterMessage::new(reply, Some(&request))).await;
+                self.iopub.tell(Status::idle(), Some(&request)).await;
+                false
+            }
+            // These ask another process, which may take its time; what comes behind them does not wait.
+            Content::CompleteRequest(_) | Content::InspectRequest(_) => {
+                let (kernel, replies) = (self.clone(), replies.clone());
+                tokio::spawn(async move { kernel.reply_to(&request, &replies).await });
+                true
+            }
+            _ => {
+                self.reply_to(&request, replies).await;
+                true
+            }
         }
-        self.iopub.publish(Status::idle(), &request);
-        goes_on
+    }
+
+    async fn reply_to(&self, request: &JupyterMessage, replies: &Replies) {
+        self.iopub.tell(Status::busy(), Some(request)).await;
+        if let Some(reply) = reply::reply(self, request).await {
+            wire::send(replies, JupyterMessage::new(reply, Some(request))).await;
+        }
+        self.iopub.tell(Status::idle(), Some(request)).await;
     }
 }

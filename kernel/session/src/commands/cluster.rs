@@ -1,0 +1,47 @@
+//! `:cluster`, `:workers`, `:tasks`, `:journey`, `:graph`.
+
+use skep_cell::{CellError, Purpose};
+use skep_cluster::message::ClusterInfo;
+use skep_render::Bundle;
+
+use super::{Call, failed};
+use crate::session::{Handle, Session};
+
+fn info(handle: &Handle) -> Result<ClusterInfo, String> {
+    let info = handle.host().info().ok_or("the scheduler does not answer\nhint: `:restart` begins anew")?;
+    if info.workers.is_empty() && info.losses.is_empty() {
+        return Err("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;`".into());
+    }
+    Ok(info)
+}
+
+pub(super) fn cluster(handle: &Handle, _: &str) -> Result<Bundle, String> {
+    Ok(skep_cluster::card(&info(handle)?).bundle())
+}
+
+pub(super) fn workers(handle: &Handle, _: &str) -> Result<Bundle, String> {
+    Ok(skep_cluster::workers_card(&info(handle)?).bundle())
+}
+
+pub(super) fn tasks(handle: &Handle, _: &str) -> Result<Bundle, String> {
+    info(handle)?;
+    handle.stream().ok_or_else(|| "no task has run yet\nhint: `cluster.submit(f, x)` runs one".to_string())
+}
+
+pub(super) fn journey(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
+    of_variable(session, call, "journey", "()?")
+}
+
+pub(super) fn graph(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
+    let is_frame = session.handle().scope().variables.iter().any(|view| view.name == call.args && view.type_name == "skep_frame::frame::Frame");
+    of_variable(session, call, "graph", if is_frame { "()?" } else { "()" })
+}
+
+/// `:journey c` is `c.journey()`.
+fn of_variable(session: &mut Session, call: &Call<'_>, method: &str, tail: &str) -> Result<Option<Bundle>, CellError> {
+    if call.args.is_empty() {
+        return Err(failed(&format!("`:{method}` needs a variable\nhint: for example `:{method} total`; `:vars` lists them")));
+    }
+    let level = session.level;
+    session.run_rust(call.rust(&format!("{}.{method}{tail}", call.args)), Purpose::Run, level).0.map(|()| None)
+}

@@ -1,0 +1,51 @@
+//! `:help`, `?name`, `:assist`.
+
+use skep_render::{Bundle, card::Card};
+
+use super::{COMMANDS, Command};
+use crate::session::Handle;
+
+pub(super) fn help(_: &Handle, args: &str) -> Result<Bundle, String> {
+    if !args.is_empty() {
+        let name = args.trim_start_matches([':', '%']);
+        return Ok(Bundle::markdown(describe(super::find(name, false)?)));
+    }
+    let rows = COMMANDS.iter().map(|command| [command.usage.to_string(), command.help.to_string()]);
+    let scope = "Cluster::local(), cluster.submit(f, args), cluster.map(f, items), cluster.gather(&handles), delayed!(f(x)), Frame::read_csv(glob), Frame::read_parquet(glob), display(x), input(prompt), df!, col, lit, when";
+    Ok(Card::new("A cell is Rust: items, statements, and a last expression that is shown")
+        .table(["command", "what it does"], rows)
+        .note(format!("in scope without imports: {scope}\n?name says what a name is, ?:name what a command does"))
+        .bundle())
+}
+
+/// A command's own page, as Markdown.
+pub(crate) fn describe(command: &Command) -> String {
+    let more = if command.more.is_empty() { String::new() } else { format!("\n\n{}", command.more) };
+    format!("**`{}`**: {}{more}", command.usage, command.help)
+}
+
+/// `?name`
+pub(super) fn page(handle: &Handle, name: &str) -> Result<Bundle, String> {
+    if name.is_empty() {
+        return help(handle, "");
+    }
+    if let Some(text) = handle.describe(name) {
+        return Ok(Bundle::markdown(text));
+    }
+    let hint = if handle.assist().is_ready() {
+        "names of this notebook, of std, Polars and Skep can be asked for: `?Frame`, `?Vec::push`, `?my_function`"
+    } else {
+        "the analyser that knows std, Polars and Skep is not up yet; ask again in ten seconds, or see `:assist`"
+    };
+    Err(format!("nothing is known about `{name}`\nhint: {hint}"))
+}
+
+pub(super) fn assist(handle: &Handle, args: &str) -> Result<Bundle, String> {
+    match args {
+        "" => {}
+        "on" => handle.assist().set_on(true),
+        "off" => handle.assist().set_on(false),
+        other => return Err(format!("`:assist {other}` is not a thing\nhint: `:assist on`, `:assist off`, or `:assist` alone")),
+    }
+    Ok(Bundle::text(format!("assist is {}", handle.assist().describe())))
+}

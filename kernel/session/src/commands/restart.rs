@@ -1,0 +1,20 @@
+//! `:restart`, `:interrupt`.
+
+use skep_cell::CellError;
+use skep_render::Bundle;
+
+use super::{Call, failed};
+use crate::session::{Handle, Session};
+
+pub(super) fn restart(session: &mut Session, _: &Call<'_>) -> Result<Option<Bundle>, CellError> {
+    session.restart().map_err(|error| failed(&error.to_string()))?;
+    Ok(Some(Bundle::text("begun anew: variables, functions, types and the cluster are gone; history stays")))
+}
+
+pub(super) fn interrupt(handle: &Handle, _: &str) -> Result<Bundle, String> {
+    if handle.is_idle() {
+        return Err("nothing is running\nhint: `:interrupt` is for another window, or a second client, while a cell runs".to_string());
+    }
+    handle.interrupt();
+    Ok(Bundle::text("interrupted"))
+}

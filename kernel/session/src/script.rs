@@ -1,0 +1,101 @@
+//! Scripts and notebooks as cells: what `skep run`, `:load` and `:save` read and write.
+
+use std::{fs, io, path::Path};
+
+use serde_json::Value;
+
+/// One cell of a file. Its text has the file's line numbers, by empty lines in front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The file's name, for messages.
+    pub title: Option<String>,
+    pub text: String,
+}
+
+/// The cells of a `.rs` script or an `.ipynb` notebook.
+///
+/// # Errors
+/// When the file cannot be read or is not what its name says; with a hint.
+pub fn read(path: &Path) -> io::Result<Vec<Cell>> {
+    let text = fs::read(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{} cannot be read: {error}\nhint: give the path of a .rs or .ipynb file", path.display())))?;
+    let title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if path.extension().is_some_and(|extension| extension == "ipynb") {
+        return notebook(&text, &title)
+            .ok_or_else(|| io::Error::other(format!("{} is no notebook\nhint: it should be the JSON that Jupyter writes", path.display())));
+    }
+    let text = String::from_utf8(text).map_err(|_| io::Error::other(format!("{} is no text\nhint: scripts are UTF-8", path.display())))?;
+    Ok(split(&text, Some(&title)))
+}
+
+/// Cells are separated by lines that begin with `// %%`.
+pub fn split(text: &str, title: Option<&str>) -> Vec<Cell> {
+    let mut cells = vec![String::new()];
+    for (n, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("// %%") {
+            cells.push("\n".repeat(n + 1));
+            continue;
+        }
+        let cell = cells.last_mut().expect("invariant: there is always a cell");
+        cell.push_str(line);
+        cell.push('\n');
+    }
+    cells.retain(|cell| !cell.trim().is_empty());
+    cells.into_iter().map(|text| Cell { title: title.map(str::to_string), text }).collect()
+}
+
+/// The inverse of [`split`].
+pub fn join(cells: &[&str]) -> String {
+    let mut text = String::new();
+    for (n, cell) in cells.iter().enumerate() {
+        if n > 0 {
+            text.push_str("\n// %%\n");
+        }
+        text.push_str(cell.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn notebook(text: &[u8], title: &str) -> Option<Vec<Cell>> {
+    let notebook: Value = serde_json::from_slice(text).ok()?;
+    let mut cells = Vec::new();
+    for (n, cell) in notebook["cells"].as_array()?.iter().enumerate().filter(|(_, cell)| cell["cell_type"] == "code") {
+        let text = match &cell["source"] {
+            Value::String(text) => text.clone(),
+            Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
+            _ => return None,
+        };
+        if !text.trim().is_empty() {
+            cells.push(Cell { title: Some(format!("{title}, cell {} of the notebook", n + 1)), text });
+        }
+    }
+    Some(cells)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(cells: &[Cell]) -> Vec<&str> {
+        cells.iter().map(|cell| cell.text.as_str()).collect()
+    }
+
+    #[test]
+    fn cells_are_split_at_markers_and_keep_their_lines() {
+        assert_eq!(texts(&split("a\n// %% two\n\nb\n//%c\n", None)), ["a\n", "\n\n\nb\n//%c\n"]);
+        assert!(split("\n// %%\n", None).is_empty());
+        let cells = ["let x = 1;", "x + 1\n"];
+        let back: Vec<String> = split(&join(&cells), None).into_iter().map(|cell| cell.text.trim().to_string()).collect();
+        assert_eq!(back, ["let x = 1;", "x + 1"]);
+    }
+
+    #[test]
+    fn notebooks_give_their_code_cells() {
+        let text =
+            br##"{"cells":[{"cell_type":"markdown","source":"# a"},{"cell_type":"code","source":["let x = 1;\n","x"]},{"cell_type":"code","source":""}]}"##;
+        let cells = notebook(text, "n.ipynb").unwrap();
+        assert_eq!((texts(&cells), cells[0].title.as_deref()), (vec!["let x = 1;\nx"], Some("n.ipynb, cell 2 of the notebook")));
+        assert_eq!(notebook(b"{}", "n"), None);
+    }
+}
