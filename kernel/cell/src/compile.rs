@@ -181,6 +181,10 @@ impl Compiler {
         for folder in std::iter::once(&t.deps).chain(&extra.folders) {
             command.arg("-L").arg(format!("dependency={}", folder.display()));
         }
+        // The dylibs of `:dep` name `libskep.so` as theirs, and what a crate names is looked for in folders only.
+        if let (false, Some(folder)) = (extra.folders.is_empty(), t.dylib.parent()) {
+            command.arg("-L").arg(format!("dependency={}", folder.display()));
+        }
         for folder in &extra.folders {
             command.arg(format!("-Clink-arg=-Wl,-rpath,{}", folder.display()));
         }

@@ -59,6 +59,8 @@ pub struct Notebook {
     /// Of cells that came from a file.
     titles: BTreeMap<u32, String>,
     pub(crate) spliced: BTreeMap<String, Spliced>,
+    /// Variables that a cell which was given up still uses.
+    pub(crate) lent: BTreeMap<String, Variable>,
     /// Why a variable is no longer here.
     pub(crate) gone: BTreeMap<String, String>,
     pub(crate) runs: Runs,
@@ -152,6 +154,7 @@ impl Notebook {
             texts: BTreeMap::new(),
             titles: BTreeMap::new(),
             spliced: BTreeMap::new(),
+            lent: BTreeMap::new(),
             gone: BTreeMap::new(),
             items_versions: HashMap::new(),
             runs: Runs::default(),
@@ -368,6 +371,9 @@ impl Notebook {
             variables.insert(name.clone(), variable);
         }
         for name in prepared.uses.iter().filter(|name| !variables.contains_key(*name)) {
+            if let Some(variable) = self.variables.remove(name).filter(|_| !prepared.moved.contains(name)) {
+                self.lent.insert(name.clone(), variable);
+            }
             self.gone.entry(name.clone()).or_insert_with(|| {
                 format!("`{name}` is still in use by cell {cell}, which goes on in the background after its interrupt\nhint: it comes back when that is done; or run the cell that defines it again")
             });
@@ -380,6 +386,18 @@ impl Notebook {
             ));
         }
         commit
+    }
+
+    /// A cell that had been given up is done, and what it used is held again.
+    pub fn take_back<'h>(&mut self, held: impl Iterator<Item = &'h str>) {
+        for name in held {
+            if let Some(variable) = self.lent.remove(name)
+                && !self.variables.contains_key(name)
+            {
+                self.gone.remove(name);
+                self.variables.insert(name.to_string(), variable);
+            }
+        }
     }
 
     /// Types whose layout this cell may change: those it defines anew with other tokens, and all that contain them.

@@ -4,11 +4,12 @@
 //! process ends at once: no orphan outlives its notebook.
 
 use std::{
+    cell::Cell,
     ffi::{CStr, CString},
     io::Write,
     os::{fd::FromRawFd, unix::net::UnixStream},
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
         mpsc::{self, Receiver, Sender},
     },
@@ -26,6 +27,8 @@ use crate::{
     wire::{self, FromEval, Outcome, ToEval},
 };
 
+/// A host that is this busy may mix up the order of text and values; the cell goes on.
+const MOST_WAIT: Duration = Duration::from_secs(2);
 /// Cells may recurse deeply; the memory is only reserved, not used.
 const CELL_STACK: usize = 256 << 20;
 
@@ -36,6 +39,19 @@ struct Link {
     running: AtomicU32,
     /// 1 while a cell waits for an answer.
     asking: AtomicU32,
+    /// How much was shown, and how much of it the host has passed on.
+    shown: (Mutex<Passed>, Condvar),
+}
+
+#[derive(Default)]
+struct Passed {
+    n_sent: u64,
+    n_passed: u64,
+}
+
+thread_local! {
+    /// The cell that this thread was started for; none in threads that cells start.
+    static CELL: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 static LINK: OnceLock<Link> = OnceLock::new();
@@ -57,7 +73,8 @@ pub fn serve(fd: i32) -> ! {
     let stream = unsafe { UnixStream::from_raw_fd(fd) };
     let mut from_host = stream.try_clone().expect("invariant: a socket can be duplicated");
     let (answer, answers) = mpsc::channel();
-    let link = Link { to_host: Mutex::new(stream), answers: Mutex::new(answers), running: AtomicU32::new(0), asking: AtomicU32::new(0) };
+    let link =
+        Link { to_host: Mutex::new(stream), answers: Mutex::new(answers), running: AtomicU32::new(0), asking: AtomicU32::new(0), shown: Default::default() };
     assert!(LINK.set(link).is_ok(), "invariant: a process serves one host");
     thread::Builder::new().name("flush".into()).spawn(flush_often).expect("invariant: a thread can be started");
     let mut evaluator = Evaluator::start();
@@ -86,6 +103,10 @@ pub fn serve(fd: i32) -> ! {
                     let _ = answer.send(value);
                 }
             }
+            Ok(ToEval::Shown) => {
+                lock_shown(link_ref()).n_passed += 1;
+                link_ref().shown.1.notify_all();
+            }
             // `_exit`: destructors and other threads have nothing left to tell anyone.
             Ok(ToEval::Exit) | Err(_) => unsafe { libc::_exit(0) },
         }
@@ -101,10 +122,13 @@ impl Evaluator {
             interrupt::adopt(&flag);
             cell::quiet_panics();
             for job in inbox {
+                CELL.set(Some(job.cell));
                 let outcome = load_and_run(&job);
                 flush();
                 if is_running(job.cell) {
                     end(job.cell, outcome);
+                } else {
+                    send(&FromEval::Returned { variables: store::variables() });
                 }
             }
         };
@@ -183,10 +207,29 @@ fn flush_often() {
     }
 }
 
-/// Sends a shown value: text printed before it must come first.
+/// Sends a shown value. Text printed before it comes first, and text printed after it later: the host says when it has
+/// passed the value on, 50 µs later. A cell that was given up no longer shows anything.
 fn send_in_order(message: &FromEval) -> bool {
+    let Some(link) = LINK.get() else { return false };
+    if CELL.get().is_some_and(|cell| !is_running(cell)) {
+        return true;
+    }
     flush();
-    send(message)
+    let number = {
+        let mut shown = lock_shown(link);
+        shown.n_sent += 1;
+        shown.n_sent
+    };
+    if !send(message) {
+        return false;
+    }
+    let passed = |shown: &mut Passed| shown.n_passed < number;
+    drop(link.shown.1.wait_timeout_while(lock_shown(link), MOST_WAIT, passed));
+    true
+}
+
+fn lock_shown(link: &Link) -> MutexGuard<'_, Passed> {
+    link.shown.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Shows the value of a cell's last expression.
@@ -195,7 +238,8 @@ pub fn result(bundle: Bundle) {
 }
 
 pub(crate) fn notice(text: String) {
-    send_in_order(&FromEval::Notice { text });
+    flush();
+    send(&FromEval::Notice { text });
 }
 
 /// Asks the host for the optimised build of a cell's library. False outside an evaluation process.
@@ -264,7 +308,8 @@ fn ask(prompt: &str, password: bool) -> std::io::Result<String> {
 fn ask_host(link: &Link, prompt: &str, password: bool) -> Option<String> {
     let answers = link.answers.lock().unwrap_or_else(PoisonError::into_inner);
     link.asking.store(1, Ordering::SeqCst);
-    if !send_in_order(&FromEval::Input { prompt: prompt.to_string(), password }) {
+    flush();
+    if !send(&FromEval::Input { prompt: prompt.to_string(), password }) {
         return None;
     }
     answers.recv().ok().flatten()

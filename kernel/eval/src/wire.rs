@@ -71,6 +71,8 @@ pub enum ToEval {
     Input {
         value: Option<String>,
     },
+    /// What was shown last has been passed on, with all text before it.
+    Shown,
     Exit,
 }
 
@@ -109,6 +111,10 @@ pub enum FromEval {
     Ended {
         cell: u32,
         outcome: Outcome,
+        variables: Vec<Variable>,
+    },
+    /// A cell that was given up is done after all: these are the variables now.
+    Returned {
         variables: Vec<Variable>,
     },
 }

@@ -7,7 +7,7 @@
 //! makes another dylib on top of the first.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs,
     io::{self, BufRead, BufReader, Read},
@@ -167,7 +167,7 @@ impl Build {
         let krate = format!("skep_dep_{hash:016x}");
         let folder = cache_folder().join("deps").join(&krate);
         let manifest = format!(
-            "[package]\nname = \"{krate}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[lib]\npath = \"lib.rs\"\n\n[workspace]\n\n[dependencies]\n{}\n",
+            "[package]\nname = \"{krate}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[lib]\npath = \"lib.rs\"\ncrate-type = [\"dylib\"]\n\n[workspace]\n\n[dependencies]\n{}\n",
             lines.join("\n")
         );
         let names = std::iter::once("skep").chain(below.iter().map(|(krate, _)| krate.as_str()));
@@ -415,8 +415,9 @@ pub fn wrap_rustc(arguments: &[OsString]) -> io::Result<i32> {
     command.args(args);
     if let (Some(job), Some(unit)) = (job, Unit::of(args)) {
         if unit.krate == job.krate {
-            return link(&job, &unit, args, command);
+            return link(&job, &unit, command);
         }
+        unit.note()?;
         if let Some(prebuilt) = unit.find(&job)? {
             unit.take(&prebuilt)?;
             return Ok(0);
@@ -433,12 +434,9 @@ fn with_prefix(prefix: &str, path: &Path) -> OsString {
 }
 
 /// The last crate: the dylib, on top of Skep's and of earlier ones.
-fn link(job: &Job, unit: &Unit, args: &[OsString], mut command: Command) -> io::Result<i32> {
-    let is_wanted = |arg: &&OsString| *arg != "lib" && *arg != "--crate-type";
-    let mut fresh = Command::new(command.get_program());
-    fresh.args(args.iter().filter(is_wanted)).args(["--crate-type", "dylib", "-Cprefer-dynamic"]);
-    std::mem::swap(&mut command, &mut fresh);
-    command.arg("--extern").arg(with_prefix("skep=", &job.dylib)).arg("-L").arg(with_prefix("dependency=", &job.deps));
+fn link(job: &Job, unit: &Unit, mut command: Command) -> io::Result<i32> {
+    command.arg("-Cprefer-dynamic").arg("--extern").arg(with_prefix("skep=", &job.dylib)).arg("-L").arg(with_prefix("dependency=", &job.deps));
+    command.arg("-L").arg(with_prefix("dependency=", job.dylib.parent().unwrap_or(Path::new("."))));
     for (krate, dylib) in &job.below {
         command.arg("--extern").arg(with_prefix(&format!("{krate}="), dylib));
     }
@@ -450,11 +448,26 @@ fn link(job: &Job, unit: &Unit, args: &[OsString], mut command: Command) -> io::
             unit.externs.iter().map(|(name, file)| (name.clone(), file.with_extension("rlib"))).filter(|(_, file)| file.exists()).collect();
         let macros = unit.externs.iter().filter(|(_, file)| file.extension() == Some(OsStr::new("so"))).cloned();
         let dylib = unit.out_dir.join(format!("lib{}{}.so", unit.krate, unit.extra_filename));
-        let apart = fs::read_to_string(job.folder.join("apart")).unwrap_or_default().lines().map(str::to_string).collect();
+        let apart = built_apart(&unit.externs);
         let built = Built { krate: unit.krate.clone(), dylib, externs: externs.into_iter().chain(macros).collect(), apart };
         fs::write(job.folder.join("linked.json"), serde_json::to_vec(&built)?)?;
     }
     Ok(code)
+}
+
+/// Crates that go into the dylib although Skep has them too. What only macros use while compiling does not count.
+fn built_apart(externs: &[(String, PathBuf)]) -> Vec<String> {
+    let mut open: Vec<PathBuf> = externs.iter().map(|(_, file)| file.clone()).collect();
+    let mut seen = BTreeSet::new();
+    let mut apart = BTreeSet::new();
+    while let Some(file) = open.pop() {
+        if file.extension() == Some(OsStr::new("so")) || !seen.insert(file.with_extension("")) {
+            continue;
+        }
+        apart.extend(fs::read_to_string(file.with_extension("apart")));
+        open.extend(fs::read_to_string(file.with_extension("externs")).unwrap_or_default().lines().map(PathBuf::from));
+    }
+    apart.into_iter().collect()
 }
 
 /// One call of rustc by cargo.
@@ -502,13 +515,26 @@ impl Unit {
         match fitting {
             Some(prebuilt) if is_on_same => Ok(Some((*prebuilt).clone())),
             _ => {
+                let _ = fs::remove_file(marker(&self.output()));
                 if of_name.iter().any(|prebuilt| prebuilt.version.split('.').next() == version.split('.').next()) {
-                    let mut apart = fs::OpenOptions::new().append(true).create(true).open(job.folder.join("apart"))?;
-                    io::Write::write_all(&mut apart, format!("{}\n", self.krate).as_bytes())?;
+                    fs::write(self.output().with_extension("apart"), &self.krate)?;
                 }
                 Ok(None)
             }
         }
+    }
+
+    fn output(&self) -> PathBuf {
+        self.out_dir.join(format!("lib{}{}.rlib", self.krate, self.extra_filename))
+    }
+
+    /// Remembers what this crate is made of, for [`built_apart`].
+    fn note(&self) -> io::Result<()> {
+        if !self.is_lib {
+            return Ok(());
+        }
+        let externs: Vec<String> = self.externs.iter().map(|(_, file)| file.display().to_string()).collect();
+        fs::write(self.output().with_extension("externs"), externs.join("\n"))
     }
 
     /// Puts the prebuilt crate where cargo looks for what it asked to be compiled.
@@ -519,7 +545,8 @@ impl Unit {
             let _ = fs::remove_file(&to);
             fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop))?;
         }
-        fs::write(marker(&self.out_dir.join(format!("{stem}.rlib"))), "")?;
+        fs::write(marker(&self.output()), "")?;
+        let _ = fs::remove_file(self.output().with_extension("apart"));
         let dep_info = self.out_dir.join(format!("{}{}.d", self.krate, self.extra_filename));
         fs::write(&dep_info, format!("{}: {}\n", dep_info.display(), self.source.display()))
     }

@@ -34,11 +34,18 @@ pub enum Report {
 
 /// A running evaluation process.
 pub struct Evaluator {
-    to_eval: Mutex<UnixStream>,
+    to_eval: ToProcess,
     pub pid: u32,
     reports: Mutex<Receiver<Report>>,
     current: Arc<AtomicU32>,
+    returned: Returned,
 }
+
+/// Frames from several threads leave one at a time.
+type ToProcess = Arc<Mutex<UnixStream>>;
+
+/// The variables after a cell that had been given up was done.
+type Returned = Arc<Mutex<Option<Vec<Variable>>>>;
 
 type CodeNeeded = Arc<dyn Fn(String) + Send + Sync>;
 
@@ -64,24 +71,27 @@ impl Evaluator {
         }
         let (report, reports) = mpsc::channel();
         let current = Arc::new(AtomicU32::new(0));
+        let returned = Returned::default();
+        let to_eval: ToProcess = Arc::new(Mutex::new(stream.try_clone()?));
         let pump = Pump {
             flow: Flow::new(face.clone()),
-            stream: stream.try_clone()?,
+            stream,
             out: Pipe { fd: PipeEnd::Out(out), is_stderr: false, partial: Vec::new() },
             err: Pipe { fd: PipeEnd::Err(err), is_stderr: true, partial: Vec::new() },
             child,
             face,
             report,
             current: current.clone(),
-            answers: stream.try_clone()?,
+            answers: to_eval.clone(),
             code_needed,
+            returned: returned.clone(),
         };
         thread::Builder::new().name("output".into()).spawn(move || pump.run())?;
-        Ok(Evaluator { to_eval: Mutex::new(stream), pid, reports: Mutex::new(reports), current })
+        Ok(Evaluator { to_eval, pid, reports: Mutex::new(reports), current, returned })
     }
 
     pub fn send(&self, message: &ToEval) -> io::Result<()> {
-        wire::write_frame(&mut *self.to_eval.lock().unwrap_or_else(PoisonError::into_inner), message)
+        send(&self.to_eval, message)
     }
 
     /// Runs a compiled cell and waits for its end.
@@ -97,6 +107,11 @@ impl Evaluator {
                 Err(_) => return Report::Died(sent.err().map_or_else(|| "it is gone".to_string(), |error| error.to_string())),
             }
         }
+    }
+
+    /// What is held since a cell that had been given up was done; once.
+    pub fn returned(&self) -> Option<Vec<Variable>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether the process has ended since the last cell.
@@ -119,6 +134,10 @@ impl Drop for Evaluator {
     fn drop(&mut self) {
         let _ = self.send(&ToEval::Exit);
     }
+}
+
+fn send(to_eval: &ToProcess, message: &ToEval) -> io::Result<()> {
+    wire::write_frame(&mut *to_eval.lock().unwrap_or_else(PoisonError::into_inner), message)
 }
 
 /// Waits for the process to connect, unless it ends before.
@@ -164,8 +183,9 @@ struct Pump {
     face: Arc<dyn Face>,
     report: Sender<Report>,
     current: Arc<AtomicU32>,
-    answers: UnixStream,
+    answers: ToProcess,
     code_needed: CodeNeeded,
+    returned: Returned,
 }
 
 impl Pump {
@@ -237,10 +257,11 @@ impl Pump {
         }
         match message {
             FromEval::Ready { .. } => {}
-            FromEval::Result { bundle } => self.face.output(cell, Output::Result(bundle)),
-            FromEval::Display { id, bundle } => self.face.output(cell, Output::Display { id, bundle }),
-            FromEval::UpdateDisplay { id, bundle } => self.face.output(cell, Output::UpdateDisplay { id, bundle }),
-            FromEval::ClearOutput { wait } => self.face.output(cell, Output::ClearOutput { wait }),
+            FromEval::Result { bundle } => self.show(cell, Output::Result(bundle)),
+            FromEval::Display { id, bundle } => self.show(cell, Output::Display { id, bundle }),
+            FromEval::UpdateDisplay { id, bundle } => self.show(cell, Output::UpdateDisplay { id, bundle }),
+            FromEval::ClearOutput { wait } => self.show(cell, Output::ClearOutput { wait }),
+            FromEval::Returned { variables } => *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables),
             FromEval::Notice { text } => self.face.output(cell, Output::Text { is_stderr: true, text: format!("note: {text}\n") }),
             FromEval::CodeNeeded { library } => (self.code_needed)(library),
             FromEval::Input { prompt, password } => self.ask(cell, prompt, password),
@@ -248,13 +269,19 @@ impl Pump {
         }
     }
 
+    /// Shows a value and tells the cell, which waits so that what it prints next comes after.
+    fn show(&mut self, cell: u32, output: Output) {
+        self.face.output(cell, output);
+        let _ = send(&self.answers, &ToEval::Shown);
+    }
+
     /// In a thread of its own: a person may take long, and prints of other threads go on meanwhile.
     fn ask(&self, cell: u32, prompt: String, password: bool) {
         let face = self.face.clone();
-        let Ok(mut answers) = self.answers.try_clone() else { return };
+        let answers = self.answers.clone();
         thread::spawn(move || {
             let value = face.ask(cell, &prompt, password);
-            let _ = wire::write_frame(&mut answers, &ToEval::Input { value });
+            let _ = send(&answers, &ToEval::Input { value });
         });
     }
 }

@@ -284,6 +284,9 @@ impl Session {
     fn compile_and_run(&mut self, rust: RustCell<'_>, purpose: Purpose, level: u8, timing: &mut Timing) -> Result<(), CellError> {
         let RustCell { cell, cell_id, title, source } = rust;
         let evaluator = self.live_evaluator()?;
+        if let Some(held) = evaluator.returned() {
+            self.notebook.take_back(held.iter().map(|variable| variable.name.as_str()));
+        }
         *lock(&self.shared.phase) = Phase::Compiling;
         let started = Instant::now();
         let ticker = self.progress.compiling(cell);
