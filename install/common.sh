@@ -42,6 +42,27 @@ build() {
   "$CARGO_TARGET_DIR/release/skep" assemble --messages "$messages" --checkout "$PWD" --home "$SKEP_HOME"
 }
 
+# Completion and docs by rust-analyzer: apart from all else, since nothing needs it and it takes five minutes, once.
+build_assist() {
+  ${NICE:-} cargo build --quiet --locked --release -p skep-assist --features analyzer || return 1
+  cp "$CARGO_TARGET_DIR/release/skep-assist" "$SKEP_HOME/bin/skep-assist.new"
+  mv "$SKEP_HOME/bin/skep-assist.new" "$SKEP_HOME/bin/skep-assist"
+}
+
+# The standard library's sources, for its docs and completions; what there is without them is said by `:assist`.
+rust_sources() {
+  sysroot=$(rustc --print sysroot)
+  for folder in "${RUST_SRC_PATH:-/nowhere}" "$sysroot/lib/rustlib/src/rust/library" /usr/lib/rustlib/src/rust/library; do
+    if [ -f "$folder/std/src/lib.rs" ]; then return 0; fi
+  done
+  if command -v rustup >/dev/null 2>&1 && timeout 120 rustup component add rust-src >/dev/null 2>&1; then return 0; fi
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    { timeout 60 apt-get update && timeout 300 apt-get install -y --no-install-recommends rust-web-src; } >/dev/null 2>&1 || return 1
+    return 0
+  fi
+  return 1
+}
+
 # A line every few seconds while the dependencies compile: how many of about how many.
 report_progress() {
   total=$(cargo tree --quiet --locked -p skep -e normal,build --prefix none 2>/dev/null | sed 's| (.*||' | sort -u | wc -l) || total=350

@@ -104,10 +104,13 @@ pub(crate) fn dep(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundl
     let mut wanted = session.dependencies.wanted.clone();
     wanted.insert(name.clone(), value);
     let built = Build::new(session, &wanted, &name).run(session, call.cell)?;
-    if !built.apart.is_empty() {
+    // Of the rest nobody sees the types.
+    let known = session.home.toolchain().externs.iter().map(|(name, _)| name.as_str()).chain(["chrono", "serde_core", "rayon"]);
+    let apart: Vec<&str> = known.filter(|name| built.apart.iter().any(|apart| apart == name)).collect();
+    if !apart.is_empty() {
         let text = format!(
-            "note: {} was built anew with features that Skep's own copy lacks; its types are not those that Skep and Polars use",
-            built.apart.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            "note: built anew, with features or a version that Skep's own copy lacks: {}; types of these are not those that Skep and Polars use",
+            apart.join(", ")
         );
         session.say(call.cell, &text);
     }
@@ -289,7 +292,8 @@ impl Build {
     fn explain(&self, said: &str) -> String {
         const NOISE: [&str; 5] = ["Compiling", "Updating", "Blocking", "Locking", "Adding"];
         let lines: Vec<&str> = said.lines().filter(|line| !NOISE.iter().any(|word| line.trim_start().starts_with(word))).collect();
-        let mut text = lines.join("\n").replace(&self.krate, "the notebook").replace(&self.folder.display().to_string(), "the notebook");
+        let mut text = lines.join("\n").replace(&format!(" ({})", self.folder.display()), "").replace(&format!("{} v0.0.0", self.krate), "this notebook");
+        text = text.replace(&self.krate, "this notebook");
         if text.len() > 6_000 {
             text = format!("…{}", &text[text.ceil_char_boundary(text.len() - 6_000)..]);
         }
