@@ -31,13 +31,18 @@ pub fn run(home: Home) -> anyhow::Result<u8> {
     let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
     let terminal = Arc::new(Terminal::new(has_terminal));
     let face = terminal.clone();
-    let starting = thread::spawn(move || Session::start(home, face));
+    let handle = Arc::new(OnceLock::new());
+    let known = handle.clone();
+    let starting = thread::spawn(move || {
+        let session = Session::start(home, face)?;
+        let _ = known.set(session.handle());
+        Ok(if has_terminal { session.with_terminal() } else { session })
+    });
     if !has_terminal {
         return run_piped(join(starting)?);
     }
-    println!("Skep {}: a Rust notebook with a cluster inside. :help lists what can be typed, Tab completes, Ctrl-D ends.", env!("CARGO_PKG_VERSION"));
-    let handle = Arc::new(OnceLock::new());
-    let mut editor = Editor::new(handle.clone(), &terminal, &History::open())?;
+    println!("Skep {}: a Rust notebook with a cluster inside. :help, Tab, Ctrl-D to end.", env!("CARGO_PKG_VERSION"));
+    let mut editor = Editor::new(handle, &terminal, &History::open())?;
     let mut starting = Some(starting);
     let mut session = None;
     let mut number = 1;
@@ -52,9 +57,7 @@ pub fn run(home: Home) -> anyhow::Result<u8> {
         }
         let _quiet = Quiet::begin();
         if let Some(starting) = starting.take() {
-            let started = join(starting)?.with_terminal();
-            let _ = handle.set(started.handle());
-            session = Some(started);
+            session = Some(join(starting)?);
         }
         let Some(session) = &mut session else { continue };
         execute(session, &code, &terminal);

@@ -7,14 +7,18 @@ pub(crate) fn without_prompts(text: &str) -> String {
     if !text.lines().any(is_prompted) {
         return text;
     }
-    let mut kept = Vec::new();
+    let mut kept: Vec<String> = Vec::new();
     let mut in_code = false;
     for line in text.lines() {
         if let Some(n) = prompt_of(line) {
-            kept.push(&line[n..]);
+            // What were cells of their own become statements of one.
+            if let Some(last) = kept.last_mut().filter(|last| !last.trim_end().ends_with([';', '}']) && !last.trim().is_empty()) {
+                last.push(';');
+            }
+            kept.push(line[n..].to_string());
             in_code = true;
         } else if let Some(rest) = continuation(line).filter(|_| in_code) {
-            kept.push(rest);
+            kept.push(rest.to_string());
         } else {
             in_code = false;
         }
@@ -46,7 +50,7 @@ fn continuation(line: &str) -> Option<&str> {
 fn prompts_come_off_and_output_goes() {
     for (text, expect) in [
         ("let x = 1;\r\nx", "let x = 1;\nx"),
-        (">> let x = 1;\n>> x\n1\n>> fn f() {\n.. }\n", "let x = 1;\nx\nfn f() {\n}"),
+        (">> let x = 1;\n>> x\n1\n>> fn f() {\n.. }\n", "let x = 1;\nx;\nfn f() {\n}"),
         ("[1] let v = vec![\n  … 1,\n  … ];\n[2] v.len()\n1", "let v = vec![\n1,\n];\nv.len()"),
         ("In [3]: x + 1\nOut[3]: 2", "x + 1"),
         ("[1, 2].len()", "[1, 2].len()"),

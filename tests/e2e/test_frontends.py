@@ -1,0 +1,221 @@
+"""Real front ends: nbclient, nbconvert, papermill, jupyter console, and JupyterLab in a browser."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from playwright.sync_api import expect, sync_playwright
+
+from conftest import HOME, SKEP
+
+SHOTS = pathlib.Path(os.environ.get("SKEP_SCREENSHOTS", "/nonexistent"))
+
+
+def notebook(*cells):
+    nb = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "skep", "display_name": "Rust (Skep)", "language": "rust"}})
+    nb.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    return nb
+
+
+def test_nbclient_stops_at_the_first_error(tmp_path):
+    done = NotebookClient(notebook("let x = 20;", "x + 1"), kernel_name="skep", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert done.cells[1].outputs[0]["data"]["text/plain"] == "21"
+    with pytest.raises(CellExecutionError, match="E0425"):
+        NotebookClient(notebook("nope", "1"), kernel_name="skep", resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
+def test_nbconvert_executes_and_writes_html(tmp_path):
+    nbformat.write(notebook("fn one() -> i64 { 1 }\ndelayed!(one()).graph()", "df!(\"a\" => [1, 2])?", "?:vars"), tmp_path / "n.ipynb")
+    done = subprocess.run([sys.executable, "-m", "nbconvert", "--execute", "--to", "html", "n.ipynb"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    html = (tmp_path / "n.html").read_text()
+    assert "jp-RenderedSVG" in html and "shape: (2, 1)" in html
+
+
+def test_papermill_runs_with_parameters_as_cells(tmp_path):
+    nbformat.write(notebook("let n = 6;", "n * 7"), tmp_path / "in.ipynb")
+    done = subprocess.run([sys.executable, "-m", "papermill", "in.ipynb", "out.ipynb", "-k", "skep"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    out = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert out.cells[1].outputs[0]["data"]["text/plain"] == "42"
+    assert all(cell.metadata["papermill"]["status"] == "completed" for cell in out.cells)
+
+
+def test_jupyter_console(tmp_path):
+    import pexpect
+
+    console = pexpect.spawn(sys.executable, ["-m", "jupyter_console", "--kernel", "skep", "--simple-prompt"], encoding="utf-8", timeout=40, cwd=str(tmp_path))
+    console.expect(r"In \[1\]: ")
+    console.sendline("let x = 20;")
+    console.expect(r"In \[\d\]: ")
+    console.sendline("x + 22")
+    console.expect(r"Out\[\d\]: 42")
+    console.sendline("exit")
+    console.close(force=True)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """`skep lab` as a user starts it, and the link that it prints."""
+    folder = tmp_path_factory.mktemp("lab")
+    env = {**os.environ, "SKEP_HOME": str(HOME), "XDG_STATE_HOME": str(folder / "state"), "JUPYTER_CONFIG_DIR": str(folder / "config"), "JUPYTER_RUNTIME_DIR": str(folder / "runtime")}
+    env.pop("JUPYTER_PATH", None)
+    process = subprocess.Popen([SKEP, "lab", "--no-browser", "--folder", str(folder / "course")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, start_new_session=True)
+    link = None
+    for line in process.stdout:
+        if found := re.search(r"http://127\.0\.0\.1:\S+", line):
+            link = found[0]
+            break
+    assert link, "the link was printed"
+    yield link
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    with sync_playwright() as playwright:
+        chromium = os.environ.get("SKEP_CHROMIUM") or shutil.which("chromium")
+        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        page = browser.new_page(viewport={"width": 1200, "height": 1600})
+        page.set_default_timeout(60_000)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                page.goto(lab)
+                break
+            except Exception:
+                assert time.monotonic() < deadline, "JupyterLab answers"
+                time.sleep(0.3)
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.wait_for_selector("text=Rust (Skep)")
+        yield page
+        browser.close()
+
+
+def menu(page, *names):
+    page.click(f"li.lm-MenuBar-item:has-text('{names[0]}')")
+    for name in names[1:]:
+        page.click(f".lm-Menu-itemLabel:text-is('{name}')")
+
+
+def new_cell(page, code, run=True):
+    """A cell at the end of the notebook, typed as a person does."""
+    page.keyboard.press("Escape")
+    page.locator(".jp-Notebook .jp-Cell").last.click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.keyboard.insert_text(code)
+    if run:
+        page.keyboard.press("Control+Enter")
+    return page.locator(".jp-Notebook .jp-Cell").last
+
+
+def shot(page, name):
+    if SHOTS.exists():
+        page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=False)
+
+
+def idle(page):
+    expect(page.locator(".jp-Notebook .jp-InputPrompt:has-text('[*]')")).to_have_count(0, timeout=120_000)
+
+
+def test_run_all_shows_the_graph_and_progress_that_moves(page):
+    menu(page, "Run", "Run All Cells")
+    squares = page.locator(".jp-CodeCell:has-text('slow_square')").first
+    squares.scroll_into_view_if_needed()
+    bars = squares.locator(".jp-OutputArea-output:has-text('/ 16')")
+    expect(bars).to_be_visible(timeout=60_000)
+    seen = set()
+    deadline = time.monotonic() + 20
+    while "16 / 16" not in (text := bars.inner_text()) and time.monotonic() < deadline:
+        seen.add(text)
+        time.sleep(0.05)
+    assert len(seen) >= 3, f"the bar moves while the cell runs: {seen}"
+    idle(page)
+    graph = page.locator(".jp-CodeCell:has-text('result.graph()')").first
+    graph.scroll_into_view_if_needed()
+    image = graph.locator(".jp-RenderedSVG img, .jp-RenderedSVG svg")
+    expect(image.first).to_be_visible()
+    assert image.first.bounding_box()["width"] > 100
+    shot(page, "graph-light")
+    expect(page.locator("text=✗ Exercise 1.1").first).to_be_attached()
+
+
+def test_tab_completes(page):
+    new_cell(page, "let answer_of_all = 42;")
+    idle(page)
+    new_cell(page, "answer_of", run=False)
+    page.keyboard.press("Tab")
+    expect(page.locator(".jp-Completer:has-text('answer_of_all')")).to_be_visible()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+Enter")
+    idle(page)
+    expect(page.locator(".jp-OutputArea-executeResult >> text=42").last).to_be_visible()
+
+
+def test_interrupt_keeps_the_variables(page):
+    new_cell(page, "let kept_after = 77; loop {}")
+    expect(page.locator(".jp-InputPrompt:has-text('[*]')")).to_have_count(1)
+    page.wait_for_timeout(1000)
+    page.click("jp-button[data-command='notebook:interrupt-kernel'], [data-command='notebook:interrupt-kernel'] jp-button, button[data-command='notebook:interrupt-kernel']")
+    idle(page)
+    cell = new_cell(page, "answer_of_all + 1")
+    idle(page)
+    expect(cell.locator(".jp-OutputArea-output")).to_have_text("43")
+
+
+def test_a_question_is_answered_below_its_cell(page):
+    cell = new_cell(page, "?:time")
+    idle(page)
+    expect(cell.locator(".jp-OutputArea-output")).to_contain_text(":time CODE")
+
+
+def test_input_is_asked_for_in_the_page(page):
+    cell = new_cell(page, 'input("your name? ")?')
+    box = cell.locator("input.jp-Stdin-input")
+    expect(box).to_be_visible()
+    box.fill("Ada")
+    box.press("Enter")
+    idle(page)
+    expect(cell.locator(".jp-OutputArea-executeResult")).to_contain_text("Ada")
+
+
+def test_dark_theme(page):
+    menu(page, "Settings", "Theme", "JupyterLab Dark")
+    page.wait_for_timeout(800)
+    page.locator(".jp-CodeCell:has-text('slow_square')").first.scroll_into_view_if_needed()
+    assert page.evaluate("document.body.dataset.jpThemeLight") == "false"
+    bar = page.locator(".jp-CodeCell:has-text('slow_square') .jp-RenderedHTMLCommon").first
+    colour = bar.evaluate("e => getComputedStyle(e.querySelector('div')).color")
+    assert sum(map(int, re.findall(r"\d+", colour)[:3])) > 300, f"text is light on dark: {colour}"
+    shot(page, "progress-dark")
+    cell = new_cell(page, ":tasks")
+    idle(page)
+    cell.scroll_into_view_if_needed()
+    shot(page, "tasks-dark")
+    menu(page, "Settings", "Theme", "JupyterLab Light")
+
+
+def test_restart_forgets_and_goes_on(page):
+    menu(page, "Kernel", "Restart Kernel…")
+    page.click(".jp-Dialog button:has-text('Restart')")
+    page.wait_for_timeout(1500)
+    cell = new_cell(page, "answer_of_all")
+    idle(page)
+    expect(cell.locator(".jp-OutputArea-output")).to_contain_text("E0425")
+    cell = new_cell(page, "1 + 1")
+    idle(page)
+    expect(cell.locator(".jp-OutputArea-executeResult")).to_contain_text("2")
