@@ -138,3 +138,19 @@ def test_a_worker_over_its_memory_limit_says_so(fresh):
     ok(fresh, "let cluster = Cluster::local().workers(1).memory_limit(\"200 MB\").start()?;")
     error = fails(fresh, "cluster.submit(|n: usize| { let v = std::hint::black_box(vec![1u8; n]); std::thread::sleep(Duration::from_secs(1)); v.len() }, 400_000_000).gather()?", "was given up", "over its memory limit")
     assert "MiB" in error
+
+
+def test_published_values_are_found_after_the_evaluation_process_died(fresh, tmp_path):
+    fresh.execute("let cluster = Cluster::local().workers(2).start()?; fn square(x: i64) -> i64 { x * x } let nine = cluster.submit(square, 3); nine.wait()?;")
+    fresh.execute('cluster.publish("nine", &nine)?; let table = Frame::from_dataframe(df!("a" => [1, 2, 3, 4])?, 2).publish("table")?;')
+    assert fresh.execute("cluster.published()?").text == '["nine", "table"]'
+    assert "aborted" in fresh.execute("std::process::abort()").error
+    assert "E0425" in fresh.execute("nine").error
+    assert fresh.execute('let cluster = Cluster::current()?; cluster.lookup::<i64>("nine")?.gather()?').text == "9"
+    assert fresh.execute('Frame::lookup("table")?.len()?').text == "4"
+    assert "is a `i64`, not a `String`" in fresh.execute('cluster.lookup::<String>("nine")?').error
+    assert "published are: nine, table" in fresh.execute('cluster.lookup::<i64>("ten")?').error
+    fresh.execute('cluster.unpublish("nine")?;')
+    assert "published are: table" in fresh.execute('cluster.lookup::<i64>("nine")?').error
+    # A worker that held a part of it dies: it is made again.
+    assert fresh.execute('cluster.kill_worker(1)?; sleep(Duration::from_millis(200)); Frame::lookup("table")?.collect()?.height()').text == "4"

@@ -18,7 +18,7 @@ use crate::{
     function::Located,
     hub::{read_blocking, write_blocking},
     ids::KeyMap,
-    message::{ClusterInfo, ClusterSpec, Finished, GetValue, Task, ToClient, ToScheduler, ValueReply},
+    message::{ClusterInfo, ClusterSpec, Finished, GetValue, Published, Task, ToClient, ToScheduler, ValueReply},
 };
 
 /// How a notebook takes part. In a plain program nothing is set.
@@ -86,6 +86,7 @@ struct State {
     launched: Option<Result<ClusterInfo, String>>,
     info: Option<ClusterInfo>,
     journey: Option<(Key, Option<Journey>)>,
+    published: Option<Vec<Published>>,
     /// When values were fetched, for their journeys.
     gathered: KeyMap<u64>,
     reason: String,
@@ -149,6 +150,13 @@ impl Client {
         let journey = self.wait_for(|state| state.journey.take_if(|(of, _)| *of == key))?.1;
         let gathered_us = self.lock().gathered.get(&key).copied().unwrap_or(0);
         Ok(journey.map(|journey| Journey { gathered_us, ..journey }))
+    }
+
+    /// Sends a request about names, and gives all names after it.
+    pub fn published(&self, request: ToScheduler) -> Result<Vec<Published>> {
+        self.lock().published = None;
+        self.send(&[request])?;
+        self.wait_for(|state| state.published.take())
     }
 
     pub fn shutdown(&self) -> Result<()> {
@@ -315,6 +323,7 @@ impl Client {
             ToClient::Welcome { .. } => {}
             ToClient::Launched(result) => state.launched = Some(result),
             ToClient::Info(info) => state.info = Some(info),
+            ToClient::Published(published) => state.published = Some(published),
             ToClient::Journey { key, journey } => state.journey = Some((key, journey)),
             ToClient::Finished { key, how } => {
                 let Some(entry) = state.tasks.get_mut(&key) else { return };

@@ -67,6 +67,8 @@ pub enum Error {
     Start(String),
     /// A value could not be turned into bytes, or back.
     Serialisation(String),
+    /// A published name is not known, or stands for something else.
+    Name(String),
     /// The cell was interrupted while it waited.
     Interrupted,
 }
@@ -77,7 +79,7 @@ impl fmt::Display for Error {
             Error::Task(task) => write!(f, "{task}"),
             Error::Disconnected(why) => write!(f, "the cluster is not reachable: {why}\nhint: run `Cluster::local().start()?` again"),
             Error::Start(why) => write!(f, "the cluster could not be started: {why}"),
-            Error::Serialisation(why) => write!(f, "{why}"),
+            Error::Serialisation(why) | Error::Name(why) => write!(f, "{why}"),
             Error::Interrupted => write!(f, "interrupted"),
         }
     }

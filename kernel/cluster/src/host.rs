@@ -275,6 +275,9 @@ impl Server {
                 let info = self.scheduler.info();
                 out.to_client(client, ToClient::Info(info));
             }
+            ToScheduler::Publish { name, keys, type_name } => self.scheduler.publish(client, name, keys, type_name, out),
+            ToScheduler::Unpublish { name } => self.scheduler.unpublish(client, &name, out),
+            ToScheduler::Lookup => self.scheduler.tell_published(client, out),
             ToScheduler::Journey { key } => {
                 let journey = self.stories.journey(key);
                 out.to_client(client, ToClient::Journey { key, journey });

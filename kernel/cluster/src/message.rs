@@ -127,6 +127,17 @@ pub enum ToScheduler {
     KillWorker {
         worker: WorkerId,
     },
+    /// Keep values under a name, also without handles.
+    Publish {
+        name: String,
+        keys: Vec<Key>,
+        type_name: String,
+    },
+    Unpublish {
+        name: String,
+    },
+    /// Which names there are.
+    Lookup,
     // From a worker.
     Register {
         pid: u32,
@@ -151,6 +162,17 @@ pub enum ToScheduler {
     Dying {
         cause: String,
     },
+}
+
+/// Values that are kept under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    pub name: String,
+    /// One for a value, several for the partitions of a frame.
+    pub keys: Vec<Key>,
+    pub type_name: String,
+    /// The function that made the first one.
+    pub task: String,
 }
 
 /// A task that has ended with a value.
@@ -210,6 +232,7 @@ pub enum ToClient {
     Finished { key: Key, how: Finished },
     Info(ClusterInfo),
     Journey { key: Key, journey: Option<Journey> },
+    Published(Vec<Published>),
 }
 
 /// To a worker's own socket, from another worker or a client.

@@ -16,8 +16,10 @@ use crate::{
     ClientId, CodeId, Event, FunctionId, Key, TaskError, TaskErrorKind, WorkerId,
     event::Reason,
     ids::{KeyMap, KeySet},
-    message::{Assignment, ClusterInfo, Finished, Function, Input, Ran, Task, ToClient, ToWorker, WorkerInfo},
+    message::{Assignment, ClusterInfo, Finished, Function, Input, Published, Ran, Task, ToClient, ToWorker, WorkerInfo},
 };
+
+mod published;
 
 /// What the scheduler says to the world.
 pub trait Comm {
@@ -51,6 +53,7 @@ pub struct Scheduler {
     queue: BinaryHeap<Reverse<(u64, Key)>>,
     /// Tasks that wait for code rather than for inputs.
     without_code: HashMap<CodeId, Vec<Key>>,
+    published: BTreeMap<String, Published>,
     losses: Vec<String>,
     n_done: u64,
     n_failed: u64,

@@ -10,7 +10,7 @@ use crate::{
     aggregate::{Decomposed, decompose},
     csv,
     source::{Kind, Source},
-    stage::{Op, Ops, apply, combine, count_rows, scan, write_parquet},
+    stage::{Op, Ops, apply, combine, count_rows, scan, without_rows, write_parquet},
 };
 
 /// Partial results that are merged by one task.
@@ -246,6 +246,30 @@ impl Frame {
             handle.wait()?;
         }
         Ok(Frame::from_source(Source { name: "persisted".into(), schema: plan.schema.clone(), kind: Kind::Held(handles), n_bytes: 0 }))
+    }
+
+    /// As [`Frame::persist`], under a name: the partitions outlive this frame, and this program.
+    ///
+    /// # Errors
+    /// As [`Frame::collect`].
+    pub fn publish(&self, name: &str) -> Result<Frame> {
+        let frame = self.persist()?;
+        if let Step::Source(Source { kind: Kind::Held(handles), .. }) = &frame.plan()?.step {
+            Cluster::current()?.publish_all(name, handles)?;
+        }
+        Ok(frame)
+    }
+
+    /// The frame that was published under a name.
+    ///
+    /// # Errors
+    /// When there is none, or the name stands for something else; when there is no cluster.
+    pub fn lookup(name: &str) -> Result<Frame> {
+        let cluster = Cluster::current()?;
+        let handles: Vec<Remote<DataFrame>> = cluster.lookup_all(name)?;
+        let first = handles.first().ok_or_else(|| Error::Source(format!("`{name}` has no partitions")))?;
+        let schema = cluster.submit(without_rows, first).gather()?.schema().clone();
+        Ok(Frame::from_source(Source { name: name.to_string(), schema, kind: Kind::Held(handles), n_bytes: 0 }))
     }
 
     /// Rows of the result.

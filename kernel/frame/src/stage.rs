@@ -77,6 +77,11 @@ pub(crate) fn combine(frames: Vec<DataFrame>, ops: Ops) -> PolarsResult<DataFram
     ops.apply(concat(frames, UnionArgs::default())?)
 }
 
+/// A partition without its rows: what tells the schema of a frame that was found by name.
+pub(crate) fn without_rows(frame: DataFrame) -> DataFrame {
+    frame.clear()
+}
+
 /// Rows of a partition.
 pub(crate) fn count_rows(frame: DataFrame) -> u64 {
     frame.height() as u64

@@ -18,7 +18,7 @@ pub struct Bar {
 const COLOURS: [&str; 8] = ["steelblue", "darkorange", "mediumseagreen", "indianred", "mediumpurple", "goldenrod", "darkcyan", "palevioletred"];
 /// A pause longer than this between tasks starts a new picture: the last burst of work is what people ask about.
 const PAUSE_US: u64 = 5_000_000;
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 560.0;
 const ROW: f64 = 18.0;
 
 /// Draws the last burst of work.

@@ -1,0 +1,42 @@
+//! Values under a name: they outlive every handle, and the program that made them.
+
+use super::{Comm, Scheduler};
+use crate::{
+    ClientId, Key,
+    message::{Published, ToClient},
+};
+
+/// Holds published values in place of a program.
+const PUBLISHER: ClientId = ClientId(0);
+
+impl Scheduler {
+    /// Keeps values under a name; what had the name before is let go. The client is told all names.
+    pub fn publish(&mut self, client: ClientId, name: String, keys: Vec<Key>, type_name: String, comm: &mut impl Comm) {
+        let before = self.published.remove(&name);
+        for key in &keys {
+            if let Some(record) = self.tasks.get_mut(key) {
+                record.wanted_by.push(PUBLISHER);
+            }
+        }
+        let task = keys.first().map(|key| self.name_of(*key)).unwrap_or_default();
+        let is_known = keys.iter().all(|key| self.tasks.contains_key(key));
+        if is_known {
+            self.published.insert(name.clone(), Published { name, keys, type_name, task });
+        }
+        if let Some(before) = before {
+            self.release(PUBLISHER, &before.keys, comm);
+        }
+        self.tell_published(client, comm);
+    }
+
+    pub fn unpublish(&mut self, client: ClientId, name: &str, comm: &mut impl Comm) {
+        if let Some(published) = self.published.remove(name) {
+            self.release(PUBLISHER, &published.keys, comm);
+        }
+        self.tell_published(client, comm);
+    }
+
+    pub fn tell_published(&self, client: ClientId, comm: &mut impl Comm) {
+        comm.to_client(client, ToClient::Published(self.published.values().cloned().collect()));
+    }
+}
