@@ -68,6 +68,68 @@ def bench_cell():
     kernel.close()
 
 
+def bench_curve():
+    """Cell latency against the length of the notebook: two hundred cells that define, use and keep things."""
+    kernel = Kernel(tempfile.mkdtemp())
+    timed(kernel, 'let df = df!("a" => [1, 2, 3], "b" => ["x", "y", "z"])?;')
+    print("cells so far: trivial cell, cell that uses an earlier function and variable, Polars pipeline")
+    n = 1
+    for stop in (10, 25, 50, 100, 150, 200):
+        while n < stop:
+            if n % 10 == 0:
+                timed(kernel, PIPELINE.format(i=n))
+            else:
+                timed(kernel, f"fn step{n}(x: i64) -> i64 {{ x + {n} }} let v{n} = vec![step{n}({n})]; v{n}.len()")
+            n += 1
+        trivial = statistics.median(timed(kernel, f"{i} + 1") for i in range(5))
+        uses = statistics.median(timed(kernel, f"step{stop - 1}(v{stop - 1}[0])") for i in range(5))
+        pipeline = statistics.median(timed(kernel, PIPELINE.format(i=1000 + stop + i)) for i in range(3))
+        n += 13
+        print(f"  {n:3}: {trivial:.3f} s, {uses:.3f} s, {pipeline:.3f} s", flush=True)
+    line("trivial cell after two hundred", trivial, "s", target="<= 0.15 s")
+    kernel.close()
+
+
+def bench_assist():
+    kernel = Kernel(tempfile.mkdtemp())
+    kernel.execute('let v = vec![1, 2, 3]; let df = df!("a" => [1])?;')
+    ask = lambda code: kernel.finish(kernel.client.complete(code, len(code))).reply["matches"]
+    began = time.perf_counter()
+    while not ask("v.pus"):
+        if time.perf_counter() - began > 120:
+            sys.exit("error: the analyser did not come up\nhint: ./install/test builds it; `:assist` says what is wrong")
+        time.sleep(0.2)
+    line("analyser, from the first Tab until it answers", time.perf_counter() - began, "s")
+    codes = ("v.", "df.", 'col("a").', "Frame::", "std::collections::", "Clu")
+    for code in codes:
+        ask(code)
+    took = []
+    for _ in range(7):
+        for code in codes:
+            started = time.perf_counter()
+            assert ask(code)
+            took.append(time.perf_counter() - started)
+    line("completion, warm, median", statistics.median(took), "s", target="<= 0.15 s")
+    line("completion, warm, slowest of 42", max(took), "s")
+    pid = processes("skep-assist")[0]
+    resident = int(pathlib.Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 2**20
+    line("analyser's memory", resident, "GiB")
+    kernel.close()
+
+
+def bench_repl():
+    import pexpect
+
+    took = []
+    for _ in range(7):
+        started = time.perf_counter()
+        terminal = pexpect.spawn(str(SKEP), ["repl"], encoding="utf-8", env={**os.environ, "TERM": "dumb", "XDG_STATE_HOME": tempfile.mkdtemp()})
+        terminal.expect_exact("[1] ")
+        took.append(time.perf_counter() - started)
+        terminal.close(force=True)
+    line("REPL prompt", statistics.median(took), "s", target="<= 0.2 s")
+
+
 def bench_start():
     took = []
     for _ in range(5):
@@ -157,11 +219,11 @@ println!("{{ours:?}}\\n{{theirs:?}}");"""
 
 
 if __name__ == "__main__":
-    benches = {"cell": bench_cell, "start": bench_start, "cluster": bench_cluster, "frame": bench_frame}
+    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "frame": bench_frame}
     chosen = sys.argv[1:] or list(benches)
     unknown = [name for name in chosen if name not in benches]
     if unknown:
-        sys.exit(f"error: there is no benchmark `{unknown[0]}`\nhint: cell, start, cluster or frame")
+        sys.exit(f"error: there is no benchmark `{unknown[0]}`\nhint: {', '.join(benches)}")
     kernelspec()
     for name in chosen:
         benches[name]()

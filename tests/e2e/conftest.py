@@ -21,7 +21,7 @@ class Kernel:
     def __init__(self, folder, env=None):
         self.manager = KernelManager(kernel_name="skep")
         # A history of its own: that of the person who runs the tests is not touched.
-        self.manager.start_kernel(cwd=str(folder), env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), **(env or {})})
+        self.manager.start_kernel(cwd=str(folder), env={**os.environ, "XDG_STATE_HOME": str(pathlib.Path(folder) / "state"), **(env or {})})
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)

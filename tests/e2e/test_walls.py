@@ -18,6 +18,7 @@ POLARS, JUPYTER, CLUSTER = {"polars", "skep-frame"}, {"jupyter-protocol", "jupyt
     ("kernel/cluster", POLARS | JUPYTER | {"skep-cell", "skep-eval", "skep-session"}),
     ("kernel/frame", JUPYTER | {"mio", "skep-session"}),
     ("kernel/render", POLARS | JUPYTER | CLUSTER | {"mio", "tokio", "rustix"}),
+    ("kernel/assist", POLARS | JUPYTER | CLUSTER | {"skep-cell", "skep-eval", "skep-session"}),
     ("kernel/session", POLARS | JUPYTER),
     ("kernel", POLARS | {"syn"}),
     ("repl", POLARS | JUPYTER | CLUSTER | {"skep-cell"}),
@@ -29,8 +30,14 @@ def test_a_wall(room, forbidden):
     assert depends and not depends & forbidden
 
 
+def test_nothing_but_its_own_feature_brings_in_rust_analyzer():
+    tree = subprocess.run(["cargo", "tree", "--offline", "--locked", "-p", "skep-kernel", "-e", "normal", "--prefix", "none"], cwd=CHECKOUT, capture_output=True, text=True)
+    assert tree.returncode == 0, tree.stderr
+    assert "skep-assist" in tree.stdout and "ra_ap_ide" not in tree.stdout
+
+
 def test_the_state_machines_do_no_io():
-    for name in ("scheduler.rs", "worker.rs"):
+    for name in ("scheduler.rs", "scheduler/published.rs", "worker.rs", "story.rs"):
         text = (CHECKOUT / "kernel/cluster/src" / name).read_text()
         assert not re.search(r"std::(fs|io|net|os|process|thread)|mio|Instant::now|SystemTime", text), name
 
@@ -54,5 +61,9 @@ def test_the_readme_runs(fresh):
     assert "5" in ok(fresh, blocks[0]).text
     assert ok(fresh, blocks[1]).text.startswith("3 tasks")
     assert "shape: (3, 2)" in ok(fresh, blocks[2]).text
+    query = re.search(r"```\n(%%sql.*?)```", text, re.S)[1]
+    assert "shape: (3, 2)" in ok(fresh, query).text
+    for command in re.findall(r"`(:[a-z]+)", text):
+        assert fresh.execute("?" + command).status == "ok", command
     for command in re.findall(r"^\$ (\S+)", text, re.M):
         assert (CHECKOUT / command).stat().st_mode & 0o111, command
