@@ -8,6 +8,8 @@ use std::{
     fs,
     io::{BufRead, Write},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
 };
 
 use anyhow::{Context, ensure};
@@ -49,6 +51,7 @@ fn say(answer: &Answer) {
 }
 
 fn serve(folder: &Path, checkout: &Path) -> anyhow::Result<()> {
+    let questions = hear_questions();
     let mut analyser = Analyser::load(folder, checkout)?;
     // The first question about a type pays for what all later ones share: asked here, nobody waits for it.
     for expression in ["vec![1]", "col(\"a\")", "df!().unwrap()", "Frame::read_csv(\"\").unwrap()"] {
@@ -56,8 +59,8 @@ fn serve(folder: &Path, checkout: &Path) -> anyhow::Result<()> {
         analyser.complete(&warm, warm.len() - 2);
     }
     say(&Answer::Ready);
-    for line in std::io::stdin().lock().lines() {
-        let question: Question = serde_json::from_str(&line?).context("a question was not understood")?;
+    for line in questions {
+        let question: Question = serde_json::from_str(&line).context("a question was not understood")?;
         let Question { id, source, offset, kind } = question;
         say(&match kind {
             QuestionKind::Complete => {
@@ -68,6 +71,20 @@ fn serve(folder: &Path, checkout: &Path) -> anyhow::Result<()> {
         });
     }
     Ok(())
+}
+
+/// Lines of standard input. Its end is the end of the session, and of this process, also while it reads sources.
+fn hear_questions() -> mpsc::Receiver<String> {
+    let (heard, questions) = mpsc::channel();
+    thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if heard.send(line).is_err() {
+                break;
+            }
+        }
+        std::process::exit(0);
+    });
+    questions
 }
 
 struct Analyser {
