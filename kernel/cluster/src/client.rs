@@ -168,12 +168,17 @@ impl Client {
     }
 
     /// Waits until `found` finds what it looks for, the cluster is gone, or the cell is interrupted.
-    fn wait_for<T>(&self, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<T> {
+    fn wait_for<T>(&self, found: impl FnMut(&mut State) -> Option<T>) -> Result<T> {
+        self.wait_until(None, found).map(|found| found.expect("invariant: without a deadline it is found"))
+    }
+
+    /// As [`Client::wait_for`]; `None` when it was not found by the deadline.
+    fn wait_until<T>(&self, deadline: Option<Instant>, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
         let hooks = hooks();
         let mut state = self.lock();
         loop {
             if let Some(value) = found(&mut state) {
-                return Ok(value);
+                return Ok(Some(value));
             }
             if self.is_gone() {
                 return Err(Error::Disconnected(state.reason.clone()));
@@ -181,8 +186,38 @@ impl Client {
             if hooks.interrupted.is_some_and(|interrupted| interrupted()) {
                 return Err(Error::Interrupted);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Ok(None),
+                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
         }
+    }
+
+    /// Which of these have ended; waits until one has, or the deadline. An interrupt cancels them, and ends the cell.
+    pub fn ended(&self, keys: &[Key], deadline: Option<Instant>) -> Result<Vec<bool>> {
+        let has_ended = |state: &State, key: &Key| !matches!(state.tasks.get(key).map(|entry| &entry.status), Some(Status::Pending));
+        let result = self.wait_until(deadline, |state| {
+            let ended: Vec<bool> = keys.iter().map(|key| has_ended(state, key)).collect();
+            ended.contains(&true).then_some(ended)
+        });
+        if let Err(Error::Interrupted) = &result {
+            self.stop(keys)?;
+        }
+        Ok(result?.unwrap_or_else(|| vec![false; keys.len()]))
+    }
+
+    fn stop(&self, keys: &[Key]) -> Result<()> {
+        self.cancel(keys.to_vec())?;
+        if let Some(stop) = hooks().stop {
+            stop();
+        }
+        Ok(())
+    }
+
+    /// Asks the scheduler for something that has no answer.
+    pub fn tell(&self, message: ToScheduler) -> Result<()> {
+        self.send(&[message])
     }
 
     /// The next number in the order in which tasks should run.
@@ -260,10 +295,7 @@ impl Client {
             Some(Ok(()))
         });
         if let Err(Error::Interrupted) = &result {
-            self.cancel(keys.to_vec())?;
-            if let Some(stop) = hooks().stop {
-                stop();
-            }
+            self.stop(keys)?;
         }
         result?
     }

@@ -4,7 +4,7 @@ use std::{
     marker::PhantomData,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -31,6 +31,19 @@ pub struct Cluster {
     client: Arc<Client>,
     spec: ClusterSpec,
     is_impure: bool,
+}
+
+/// The root of a graph, and its result on the cluster, without their types: what `compute!` passes around.
+#[doc(hidden)]
+pub struct Root(pub(crate) Result<Arc<Node>>);
+#[doc(hidden)]
+pub struct Computed(Handle);
+
+impl Computed {
+    #[doc(hidden)]
+    pub fn typed<T>(self, _: &Delayed<T>) -> Remote<T> {
+        self.0.typed()
+    }
 }
 
 /// What a local cluster shall be; see [`Cluster::local`].
@@ -280,6 +293,56 @@ impl Cluster {
     /// When the scheduler is gone already.
     pub fn shutdown(&self) -> Result<()> {
         self.client.shutdown()
+    }
+
+    /// As many workers as this from now on. Values of workers that go are made again where they are needed.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn scale(&self, workers: usize) -> Result<()> {
+        self.client.tell(ToScheduler::Scale { least: workers.max(1) as u32, most: workers.max(1) as u32 })
+    }
+
+    /// Between `least` and `most` workers from now on: more while tasks wait, fewer when there has been nothing to do for
+    /// two seconds.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn adapt(&self, least: usize, most: usize) -> Result<()> {
+        self.client.tell(ToScheduler::Scale { least: least.max(1) as u32, most: most.max(least).max(1) as u32 })
+    }
+
+    /// Which of these tasks have ended; waits for one at least, or until the deadline.
+    #[inline(never)]
+    fn ended_keys(&self, handles: &[&Handle], deadline: Option<Instant>) -> Result<Vec<bool>> {
+        // What could not even be submitted has ended.
+        let keys: Vec<Option<Key>> = handles.iter().map(|handle| handle.held().ok().map(|held| held.key)).collect();
+        if keys.contains(&None) {
+            return Ok(keys.iter().map(Option::is_none).collect());
+        }
+        self.client.ended(&keys.into_iter().flatten().collect::<Vec<_>>(), deadline)
+    }
+
+    pub(crate) fn ended<T>(&self, remotes: &[Remote<T>], deadline: Option<Instant>) -> Result<Vec<bool>> {
+        let mut handles = Vec::with_capacity(remotes.len());
+        for remote in remotes {
+            handles.push(&remote.handle);
+        }
+        self.ended_keys(&handles, deadline)
+    }
+
+    #[inline(never)]
+    pub(crate) fn detach(&self, key: Option<Key>) -> Result<()> {
+        key.map_or(Ok(()), |key| self.client.tell(ToScheduler::Detach { key }))
+    }
+
+    /// Submits several graphs as one, so that what they share runs once; see `compute!`.
+    #[doc(hidden)]
+    pub fn compute_roots(&self, roots: Vec<Root>) -> Result<Vec<Computed>> {
+        let nodes = roots.into_iter().map(|root| root.0).collect::<Result<Vec<_>>>()?;
+        let keys: Vec<Key> = nodes.iter().map(|node| node.key()).collect();
+        Graph::of(nodes.clone()).submit(&self.client, &keys)?;
+        Ok(nodes.iter().map(|node| Computed(self.held(node))).collect())
     }
 
     fn submit_node(&self, node: &Arc<Node>, graph: Graph) -> Handle {

@@ -65,6 +65,11 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
+    /// A graph of several results.
+    pub fn of(roots: Vec<Arc<Node>>) -> Graph {
+        Graph { roots, ..Graph::default() }
+    }
+
     pub fn keep(&mut self, handle: Arc<dyn Any + Send + Sync>) {
         self.kept.push(handle);
     }
@@ -193,11 +198,16 @@ impl<T: TaskValue> Delayed<T> {
     }
 
     pub(crate) fn graph_of(&self) -> Graph {
-        Graph { roots: vec![self.node().clone()], ..Graph::default() }
+        Graph::of(vec![self.node().clone()])
     }
 }
 
 impl<T> Delayed<T> {
+    #[doc(hidden)]
+    pub fn root(&self) -> crate::cluster::Root {
+        crate::cluster::Root(self.node.clone())
+    }
+
     /// The function's name.
     pub fn name(&self) -> String {
         self.node.as_ref().map_or_else(|_| "?".to_string(), |node| node.name().to_string())

@@ -56,6 +56,10 @@ pub enum Event {
         worker: WorkerId,
         cause: String,
     },
+    /// It was told to go, since fewer are wanted.
+    WorkerRetired {
+        worker: WorkerId,
+    },
 }
 
 /// Why a task got the worker that it got.
@@ -131,7 +135,7 @@ impl Progress {
             Event::Done { key, .. } => self.change(*key, Stage::Done),
             Event::Failed { key } | Event::Cancelled { key } => self.change(*key, Stage::Failed),
             Event::Retried { key } => self.change(*key, Stage::Waiting),
-            Event::Ready { .. } | Event::Freed { .. } | Event::WorkerJoined { .. } => {}
+            Event::Ready { .. } | Event::Freed { .. } | Event::WorkerJoined { .. } | Event::WorkerRetired { .. } => {}
             Event::WorkerLost { worker, cause } => self.losses.push(format!("{worker} died: {cause}")),
         }
     }

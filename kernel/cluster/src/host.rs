@@ -73,6 +73,7 @@ impl Host {
             launching: None,
             causes: HashMap::new(),
             restarts: Vec::new(),
+            elastic: None,
         };
         thread::Builder::new().name("scheduler".into()).spawn(move || server.run())?;
         Ok(Host { socket, requests, waker })
@@ -165,6 +166,14 @@ struct Server {
     /// What dying workers said, by process.
     causes: HashMap<WorkerId, String>,
     restarts: Vec<Instant>,
+    elastic: Option<Elastic>,
+}
+
+/// Between how many workers the cluster may have.
+struct Elastic {
+    least: u32,
+    most: u32,
+    idle_since: Option<Instant>,
 }
 
 struct Launch {
@@ -176,7 +185,11 @@ impl Server {
     fn run(mut self) {
         let mut happened = Vec::new();
         loop {
-            let timeout = if self.launching.is_some() { Duration::from_millis(20) } else { Duration::from_secs(1) };
+            let timeout = match (&self.launching, &self.elastic) {
+                (Some(_), _) => Duration::from_millis(20),
+                (None, Some(_)) => Duration::from_millis(250),
+                (None, None) => Duration::from_secs(1),
+            };
             if self.hub.wait(Some(timeout), &mut happened).is_err() {
                 break;
             }
@@ -203,6 +216,7 @@ impl Server {
                 }
             }
             self.check_launch();
+            self.fit();
             self.restart();
             self.send();
         }
@@ -278,6 +292,8 @@ impl Server {
             ToScheduler::Publish { name, keys, type_name } => self.scheduler.publish(client, name, keys, type_name, out),
             ToScheduler::Unpublish { name } => self.scheduler.unpublish(client, &name, out),
             ToScheduler::Lookup => self.scheduler.tell_published(client, out),
+            ToScheduler::Detach { key } => self.scheduler.detach(key),
+            ToScheduler::Scale { least, most } => self.elastic = Some(Elastic { least, most, idle_since: None }),
             ToScheduler::Journey { key } => {
                 let journey = self.stories.journey(key);
                 out.to_client(client, ToClient::Journey { key, journey });
@@ -337,6 +353,29 @@ impl Server {
         "it closed its connection and did not end".into()
     }
 
+    /// More workers while tasks wait, fewer when they have been idle for a while.
+    fn fit(&mut self) {
+        const IDLE: Duration = Duration::from_secs(2);
+        let (Some(elastic), Some(spec)) = (&mut self.elastic, &mut self.spec) else { return };
+        let n = self.scheduler.n_workers() as u32;
+        let idle = self.scheduler.idle_workers();
+        let is_idle = idle.len() as u32 == n && self.scheduler.n_queued() == 0;
+        elastic.idle_since = if is_idle { elastic.idle_since.or(Some(Instant::now())) } else { None };
+        let has_been_idle = elastic.idle_since.is_some_and(|since| since.elapsed() >= IDLE);
+        spec.workers = match () {
+            () if self.scheduler.n_queued() > 0 => elastic.most,
+            () if has_been_idle => elastic.least,
+            () => spec.workers,
+        }
+        .clamp(elastic.least, elastic.most);
+        let n_extra = n.saturating_sub(spec.workers) as usize;
+        for worker in idle.into_iter().take(n_extra) {
+            self.scheduler.retire(worker, &mut self.outbox);
+            self.send();
+            self.peers.retain(|_, peer| *peer != Peer::Worker(worker));
+        }
+    }
+
     /// A cluster of four stays one of four.
     fn restart(&mut self) {
         let Some(spec) = self.spec.clone().filter(|spec| self.launching.is_none() && self.scheduler.n_workers() < spec.workers as usize) else { return };
@@ -367,6 +406,7 @@ impl Server {
         if self.spec.as_ref() != Some(&spec) {
             self.exit_workers();
             self.spec = Some(spec.clone());
+            self.elastic = None;
         }
         let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
         for _ in 0..n_missing {

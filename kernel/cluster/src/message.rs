@@ -138,6 +138,15 @@ pub enum ToScheduler {
     },
     /// Which names there are.
     Lookup,
+    /// Run this task to its end, whoever holds it.
+    Detach {
+        key: Key,
+    },
+    /// Between so many workers from now on.
+    Scale {
+        least: u32,
+        most: u32,
+    },
     // From a worker.
     Register {
         pid: u32,

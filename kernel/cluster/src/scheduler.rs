@@ -39,6 +39,9 @@ const MOST_DEATHS: u32 = 3;
 /// What moving a byte costs, for choosing a worker: 1 GB/s.
 const US_PER_KILOBYTE: u64 = 1;
 
+/// Holds tasks that run for their effect, until they have ended.
+const DETACHED: ClientId = ClientId(u32::MAX);
+
 /// In a report of missing inputs: the worker that reports should have had it itself.
 pub const HERE: WorkerId = WorkerId(u32::MAX);
 
@@ -422,6 +425,7 @@ impl Scheduler {
             worker.held_bytes += n_bytes;
         }
         comm.event(Event::Done { key, worker, n_bytes, start_us, duration_us });
+        self.tasks.get_mut(&key).expect("invariant: looked up above").wanted_by.retain(|client| *client != DETACHED);
         if !wanted_by.is_empty() {
             let how = self.finished(key);
             for client in wanted_by {
@@ -503,6 +507,7 @@ impl Scheduler {
             let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
             record.state = State::Failed(error.clone());
             stack.extend(std::mem::take(&mut record.dependents));
+            record.wanted_by.retain(|client| *client != DETACHED);
             let wanted_by = record.wanted_by.clone();
             self.n_failed += 1;
             comm.event(if error.kind == TaskErrorKind::Cancelled { Event::Cancelled { key } } else { Event::Failed { key } });
@@ -551,6 +556,26 @@ impl Scheduler {
             self.let_go(key, comm);
         }
         self.dispatch(comm);
+    }
+
+    /// Lets a task run to its end although nobody holds it.
+    pub fn detach(&mut self, key: Key) {
+        if let Some(record) = self.tasks.get_mut(&key).filter(|record| record.state.is_pending()) {
+            record.wanted_by.push(DETACHED);
+        }
+    }
+
+    /// Tasks that wait for a worker.
+    pub fn n_queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The workers that would be missed least: idle ones, with the fewest bytes.
+    pub fn idle_workers(&self) -> Vec<WorkerId> {
+        let mut idle: Vec<(u64, WorkerId)> =
+            self.workers.iter().filter(|(_, worker)| worker.assigned.is_empty()).map(|(id, worker)| (worker.held_bytes, *id)).collect();
+        idle.sort_unstable();
+        idle.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Frees the value that nobody needs, stops the task that nobody waits for, and forgets what nothing was made from.
@@ -670,10 +695,22 @@ impl Scheduler {
         }
     }
 
+    /// A worker goes because fewer are wanted: nothing to be sorry for.
+    pub fn retire(&mut self, id: WorkerId, comm: &mut impl Comm) {
+        comm.to_worker(id, ToWorker::Exit);
+        comm.event(Event::WorkerRetired { worker: id });
+        self.remove_worker(id, "fewer workers are wanted", comm);
+    }
+
     pub fn on_worker_lost(&mut self, id: WorkerId, cause: &str, comm: &mut impl Comm) {
-        let Some(worker) = self.workers.remove(&id) else { return };
-        comm.event(Event::WorkerLost { worker: id, cause: cause.to_string() });
+        let Some(worker) = self.workers.get(&id) else { return };
         self.losses.push(format!("{id} (pid {}): {cause}", worker.pid));
+        comm.event(Event::WorkerLost { worker: id, cause: cause.to_string() });
+        self.remove_worker(id, cause, comm);
+    }
+
+    fn remove_worker(&mut self, id: WorkerId, cause: &str, comm: &mut impl Comm) {
+        let Some(worker) = self.workers.remove(&id) else { return };
         for key in &worker.values {
             self.lose_copy(*key, id, comm);
         }

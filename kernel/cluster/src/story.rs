@@ -121,7 +121,7 @@ impl Stories {
             Event::Cancelled { key } => self.end(*key, End::Cancelled, now_us),
             Event::Retried { key } => self.end(*key, End::Lost, now_us),
             Event::Freed { key } => self.with(*key, |record| record.freed_us = now_us),
-            Event::WorkerJoined { .. } | Event::WorkerLost { .. } => {}
+            Event::WorkerJoined { .. } | Event::WorkerLost { .. } | Event::WorkerRetired { .. } => {}
         }
     }
 

@@ -40,11 +40,22 @@ macro_rules! delayed {
     ($($path:ident)::+ ( $($arg:expr),* $(,)? )) => { $crate::Delayed::call($($path)::+, ($($arg),*)) };
 }
 
+/// `compute!(a, b)?`: several delayed results at once, with the work that they share done once. Gives a tuple.
+#[macro_export]
+macro_rules! compute {
+    ($($delayed:expr),+ $(,)?) => {
+        $crate::Cluster::current().and_then(|cluster| cluster.compute_roots(::std::vec![$(($delayed).root()),+])).and_then(|computed| {
+            let mut computed = computed.into_iter();
+            Ok(($({ computed.next().expect("invariant: one for each").typed(&$delayed).gather()? },)+))
+        })
+    };
+}
+
 /// Everything that a cell has in scope without imports.
 pub mod prelude {
     pub use std::time::Duration;
 
-    pub use crate::delayed;
+    pub use crate::{compute, delayed};
     pub use serde::{Deserialize, Serialize};
     pub use skep_cluster::{Cluster, Delayed, Remote};
     pub use skep_course as course;

@@ -89,6 +89,31 @@ fn a_published_value_outlives_the_program_that_made_it() {
 }
 
 #[test]
+fn a_detached_task_runs_to_its_end_and_leaves_nothing() {
+    let mut world = World::default();
+    let mut scheduler = started(1, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
+    scheduler.detach(Key(1));
+    scheduler.release(CLIENT, &[Key(1)], &mut world);
+    assert_eq!(assignments(&mut world, 1).len(), 1, "nobody cancelled it");
+    assert_eq!(scheduler.tasks.len(), 1);
+    scheduler.on_done(WorkerId(1), ran(Key(1)), &mut world);
+    assert_eq!(scheduler.tasks.len(), 0);
+}
+
+#[test]
+fn a_retired_worker_is_no_loss_and_its_values_are_made_again() {
+    let mut world = World::default();
+    let mut scheduler = started(2, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
+    scheduler.on_done(WorkerId(1), ran(Key(1)), &mut world);
+    assert_eq!(scheduler.idle_workers(), [WorkerId(2), WorkerId(1)], "the one that holds nothing goes first");
+    scheduler.retire(WorkerId(1), &mut world);
+    assert!(scheduler.info().losses.is_empty());
+    assert_eq!(assignments(&mut world, 2)[0].task.key, Key(1));
+}
+
+#[test]
 fn tasks_wait_for_their_code() {
     let mut world = World::default();
     let mut scheduler = Scheduler::default();
