@@ -61,6 +61,45 @@ def test_chain_group_and_chord(cluster):
     ok(cluster, "Delayed::chord(&parts, total).compute()?", "10")
 
 
+def test_retries_with_a_delay(cluster, tmp_path):
+    ok(cluster, f"""fn flaky(need: u32) -> std::io::Result<u32> {{
+    let path = "{tmp_path}/tries";
+    let n = std::fs::read_to_string(path).map_or(0, |text| text.len() as u32) + 1;
+    std::fs::write(path, "x".repeat(n as usize))?;
+    if n < need {{ Err(std::io::Error::other("not yet")) }} else {{ Ok(n) }}
+}}""")
+    ok(cluster, "let t = std::time::Instant::now(); let tried = cluster.retries(5).retry_delay(Duration::from_millis(100)).submit(flaky, 3u32); tried.gather()?", "3")
+    journey = ok(cluster, ":journey tried").text
+    assert "3 attempts" in journey and journey.count("failed") == 2, journey
+    fails(cluster, "cluster.retries(2).submit(flaky, 99u32).gather()?", "not yet (the last of 3 attempts)")
+
+
+def test_a_timeout_stops_the_task_and_gives_the_worker_back(cluster):
+    started = time.monotonic()
+    fails(cluster, "cluster.timeout(Duration::from_millis(200)).submit(nap, 60_000u64).gather()?", "took too long", "it was stopped after 200 ms")
+    assert time.monotonic() - started < 5
+    ok(cluster, "cluster.gather(&cluster.map(inc, 100..104))?", "[101, 102, 103, 104]")
+
+
+@pytest.mark.parametrize("kind", ["sleeps", "asks", "does not listen"])
+def test_cancel_stops_a_running_task_and_gives_its_worker_back(fresh, kind):
+    body = {"sleeps": "sleep(Duration::from_secs(60)); 1", "asks": "while !cancelled() { std::hint::spin_loop(); } 1", "does not listen": "loop { std::hint::spin_loop(); if x == 77 { return 2 } }"}[kind]
+    ok(fresh, f"let cluster = Cluster::local().workers(1).start()?; fn busy(x: i64) -> i64 {{ {body} }} fn inc(x: i64) -> i64 {{ x + 1 }} cluster.submit(inc, 0).gather()?;")
+    pid = re.search(r"worker-1\s+(\d+)", ok(fresh, ":cluster").text)[1]
+    ok(fresh, "let stuck = cluster.submit(busy, 1); sleep(Duration::from_millis(900)); stuck.cancel()?;")
+    started = time.monotonic()
+    ok(fresh, "cluster.submit(inc, 41).gather()?", "42")
+    assert time.monotonic() - started < 3
+    assert re.search(r"worker-1\s+(\d+)", ok(fresh, ":cluster").text)[1] == pid, "the same process"
+    fails(fresh, "stuck.gather()?", "was cancelled")
+
+
+def test_pinned_to_workers_and_urgent_ones_first(cluster):
+    ok(cluster, "fn pid(_x: i64) -> u32 { std::process::id() } let pids = |w: u32| -> Result<std::collections::HashSet<u32>, skep::Error> { Ok(cluster.gather(&cluster.impure().on_workers([w]).map(pid, 0..10))?.into_iter().collect()) }; let ids: Vec<u32> = cluster.info()?.workers.iter().map(|w| w.id.0).collect(); let (a, b) = (pids(ids[0])?, pids(ids[1])?); (a.len(), b.len(), a.is_disjoint(&b))", "(1, 1, true)")
+    fails(cluster, "cluster.on_workers([99]).submit(inc, 5).gather()?", "none of the workers that it may run on is there")
+    ok(cluster, "let one = cluster.impure().on_workers([ids[0]]); let mut waiting = one.map(nap, vec![150u64; 6]); let urgent = one.priority(5).submit(nap, 1u64); waiting.push(urgent.clone()); let order: Vec<u64> = cluster.as_completed(&waiting).map(|r| r.gather().unwrap()).collect(); order.iter().position(|ms| *ms == 1).unwrap() < 4", "true")
+
+
 def n_workers(kernel):
     return len(re.findall(r"worker-\d+\s+\d+", ok(kernel, ":cluster").text))
 

@@ -1,6 +1,7 @@
 //! A program's connection to its cluster: it knows the state of each value that it has a handle of.
 
 use std::{
+    any::Any,
     collections::{HashMap, HashSet},
     io,
     os::unix::net::UnixStream,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// How a notebook takes part. In a plain program nothing is set.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Hooks {
     /// Whether the running cell has been interrupted.
     pub interrupted: Option<fn() -> bool>,
@@ -30,9 +31,20 @@ pub struct Hooks {
     pub stop: Option<fn()>,
     /// Whether somebody will make an optimised build of this library; asks for it if so.
     pub code_needed: Option<fn(&str) -> bool>,
+    /// In a worker: this thread's tasks stop when the flag is raised.
+    pub adopt: fn(&'static AtomicBool),
+    pub raise: fn(&'static AtomicBool),
+    pub lower: fn(&'static AtomicBool),
+    /// Whether a panic's payload is a task's own stop.
+    pub is_stop: fn(&(dyn Any + Send)) -> bool,
 }
 
-static HOOKS: RwLock<Hooks> = RwLock::new(Hooks { interrupted: None, stop: None, code_needed: None });
+impl Hooks {
+    /// A plain program: nobody interrupts it, and its tasks are not told to stop.
+    pub const NONE: Hooks = Hooks { interrupted: None, stop: None, code_needed: None, adopt: |_| {}, raise: |_| {}, lower: |_| {}, is_stop: |_| false };
+}
+
+static HOOKS: RwLock<Hooks> = RwLock::new(Hooks::NONE);
 
 pub fn set_hooks(hooks: Hooks) {
     *HOOKS.write().unwrap_or_else(PoisonError::into_inner) = hooks;

@@ -10,9 +10,9 @@ use std::{
 use crate::{
     Error, IntoArg, Journey, Key, Result, TaskFn, TaskValue, WorkerId,
     client::{self, Client, Status},
-    delayed::{Delayed, Graph, Node},
+    delayed::{Delayed, Graph, How, Node},
     function::{FnRef, fn_ref},
-    message::{Arg, ClusterInfo, ClusterSpec, ToScheduler},
+    message::{Arg, ClusterInfo, ClusterSpec, TaskOptions, ToScheduler},
     value,
 };
 
@@ -31,6 +31,7 @@ pub struct Cluster {
     client: Arc<Client>,
     spec: ClusterSpec,
     is_impure: bool,
+    how: How,
 }
 
 /// The root of a graph, and its result on the cluster, without their types: what `compute!` passes around.
@@ -81,7 +82,7 @@ impl Cluster {
         }
         let spec =
             ClusterSpec { workers: info.workers.len() as u32, threads: first.map_or(1, |w| w.threads), memory_limit: first.map_or(0, |w| w.memory_limit) };
-        Ok(Cluster { client, spec, is_impure: false })
+        Ok(Cluster { client, spec, is_impure: false, how: How::default() })
     }
 
     /// Calls `f` on a worker. `args` is a tuple of values and handles; one argument stands alone.
@@ -132,7 +133,7 @@ impl Cluster {
     #[inline(never)]
     fn submit_all(&self, nodes: Vec<Result<Arc<Node>>>, graph: Graph) -> Vec<Handle> {
         let keys: Vec<Key> = nodes.iter().flatten().map(|node| node.key()).collect();
-        let submitted = graph.submit(&self.client, &keys);
+        let submitted = graph.submit(&self.client, &keys, &self.how);
         let handle = |node: Result<Arc<Node>>| match (&submitted, node) {
             (Ok(()), Ok(node)) => self.held(&node),
             (Err(error), _) => Handle::Refused(error.clone()),
@@ -173,6 +174,43 @@ impl Cluster {
     #[must_use]
     pub fn impure(&self) -> Cluster {
         Cluster { is_impure: true, ..self.clone() }
+    }
+
+    /// The same cluster, but a task that fails runs again, up to `n` times: `cluster.retries(3).submit(f, x)`.
+    #[must_use]
+    pub fn retries(&self, n: u32) -> Cluster {
+        self.with(|options| options.retries = n)
+    }
+
+    /// The same cluster, but a task that failed waits before it runs again; see [`Cluster::retries`].
+    #[must_use]
+    pub fn retry_delay(&self, delay: Duration) -> Cluster {
+        self.with(|options| options.retry_delay_us = delay.as_micros() as u64)
+    }
+
+    /// The same cluster, but a task that its worker has had for longer is stopped, and fails.
+    #[must_use]
+    pub fn timeout(&self, limit: Duration) -> Cluster {
+        self.with(|options| options.timeout_us = (limit.as_micros() as u64).max(1))
+    }
+
+    /// The same cluster, but tasks run on these workers only: `cluster.on_workers([1, 2])`.
+    #[must_use]
+    pub fn on_workers(&self, workers: impl IntoIterator<Item = u32>) -> Cluster {
+        let workers: Vec<WorkerId> = workers.into_iter().map(WorkerId).collect();
+        self.with(|options| options.workers = workers)
+    }
+
+    /// The same cluster, but its tasks go before (or, below 0, behind) others that wait. The default is 0.
+    #[must_use]
+    pub fn priority(&self, urgency: i32) -> Cluster {
+        Cluster { how: How { urgency, ..self.how.clone() }, ..self.clone() }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut TaskOptions)) -> Cluster {
+        let mut options = self.how.options.as_deref().cloned().unwrap_or_default();
+        change(&mut options);
+        Cluster { how: How { options: Some(Arc::new(options)), ..self.how.clone() }, ..self.clone() }
     }
 
     /// Workers, threads and memory as they are now.
@@ -341,12 +379,12 @@ impl Cluster {
     pub fn compute_roots(&self, roots: Vec<Root>) -> Result<Vec<Computed>> {
         let nodes = roots.into_iter().map(|root| root.0).collect::<Result<Vec<_>>>()?;
         let keys: Vec<Key> = nodes.iter().map(|node| node.key()).collect();
-        Graph::of(nodes.clone()).submit(&self.client, &keys)?;
+        Graph::of(nodes.clone()).submit(&self.client, &keys, &self.how)?;
         Ok(nodes.iter().map(|node| Computed(self.held(node))).collect())
     }
 
     fn submit_node(&self, node: &Arc<Node>, graph: Graph) -> Handle {
-        match graph.submit(&self.client, &[node.key()]) {
+        match graph.submit(&self.client, &[node.key()], &self.how) {
             Ok(()) => self.held(node),
             Err(error) => Handle::Refused(error),
         }
@@ -399,7 +437,7 @@ impl ClusterBuilder {
         let client = client::current().map_or_else(|| connect(&socket), Ok)?;
         client.launch(spec.clone())?;
         client::set_current(client.clone());
-        Ok(Cluster { client, spec, is_impure: false })
+        Ok(Cluster { client, spec, is_impure: false, how: How::default() })
     }
 }
 
@@ -578,7 +616,8 @@ impl<T> Remote<T> {
         self.handle.journey()
     }
 
-    /// Stops the task if it has not ended; a running one is left to end, and its value is dropped.
+    /// Stops the task if it has not ended. One that waits never runs. One that runs is told: `sleep` and `cancelled()` hear
+    /// it; one that does not listen loses its thread to the next task, and its value is dropped.
     ///
     /// # Errors
     /// When the scheduler is gone.

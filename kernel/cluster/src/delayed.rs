@@ -16,7 +16,7 @@ use crate::{
     cluster::Remote,
     function::{FnRef, Located, fn_ref, located},
     ids::KeyMap,
-    message::{Arg, Task},
+    message::{Arg, Task, TaskOptions},
 };
 
 /// A call that has not run. `delayed!(f(a, b))` makes one; its arguments may be delayed themselves.
@@ -97,7 +97,7 @@ impl Graph {
             hasher.update(&SALT.fetch_add(1, Ordering::Relaxed).to_le_bytes()).update(&std::process::id().to_le_bytes());
         }
         let key = Key(u128::from_le_bytes(hasher.finalize().as_bytes()[..16].try_into().expect("invariant: a hash has 32 bytes")));
-        let task = Task { key, function: located.function.id, args, priority: 0 };
+        let task = Task { key, function: located.function.id, args, priority: 0, options: None };
         let node = Arc::new(Node {
             task,
             located: located.clone(),
@@ -110,18 +110,33 @@ impl Graph {
     }
 
     /// Submits all nodes, inputs first, in an order that finishes one branch before it begins the next.
-    pub fn submit(self, client: &Client, wanted: &[Key]) -> Result<()> {
+    pub fn submit(self, client: &Client, wanted: &[Key], how: &How) -> Result<()> {
         let mut tasks = Vec::new();
         let mut functions = BTreeMap::new();
         let mut seen: HashSet<Key> = HashSet::new();
         for root in &self.roots {
             for_each_node(root, &mut seen, &mut |node| {
-                tasks.push(Task { priority: client.next_priority(), ..node.task.clone() });
+                tasks.push(Task { priority: how.priority_of(client.next_priority()), options: how.options.clone(), ..node.task.clone() });
                 functions.entry(node.located.function.id).or_insert_with(|| node.located.clone());
             });
         }
         let functions: Vec<Located> = functions.into_values().map(|located| (*located).clone()).collect();
         client.submit(tasks, wanted, &functions)
+    }
+}
+
+/// How the calls of a graph shall run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct How {
+    pub options: Option<Arc<TaskOptions>>,
+    /// Higher is more urgent.
+    pub urgency: i32,
+}
+
+impl How {
+    /// The scheduler takes the lowest number first; urgency outweighs the order of the graph.
+    fn priority_of(&self, order: u64) -> u64 {
+        (1u64 << 63).saturating_add_signed(-(i64::from(self.urgency) << 31)).saturating_add(order)
     }
 }
 

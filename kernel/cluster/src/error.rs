@@ -30,6 +30,8 @@ pub enum TaskErrorKind {
     /// Its code could not be loaded.
     Code,
     Cancelled,
+    /// It took longer than it was allowed to.
+    TimedOut,
 }
 
 impl fmt::Display for TaskError {
@@ -41,6 +43,7 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Serialisation => "has a value that cannot travel",
             TaskErrorKind::Code => "could not be loaded",
             TaskErrorKind::Cancelled => "was cancelled",
+            TaskErrorKind::TimedOut => "took too long",
         };
         write!(f, "task `{}` {what}", self.function)?;
         if let Some((file, line, column)) = &self.at {

@@ -41,9 +41,11 @@ pub enum Event {
     Cancelled {
         key: Key,
     },
-    /// Its worker died, or its value was lost: it will run again.
+    /// It will run again.
     Retried {
         key: Key,
+        /// It failed itself; else its worker died, or a value was lost.
+        has_failed: bool,
     },
     Freed {
         key: Key,
@@ -134,7 +136,7 @@ impl Progress {
             Event::Assigned { key, .. } => self.change(*key, Stage::Running),
             Event::Done { key, .. } => self.change(*key, Stage::Done),
             Event::Failed { key } | Event::Cancelled { key } => self.change(*key, Stage::Failed),
-            Event::Retried { key } => self.change(*key, Stage::Waiting),
+            Event::Retried { key, .. } => self.change(*key, Stage::Waiting),
             Event::Ready { .. } | Event::Freed { .. } | Event::WorkerJoined { .. } | Event::WorkerRetired { .. } => {}
             Event::WorkerLost { worker, cause } => self.losses.push(format!("{worker} died: {cause}")),
         }

@@ -334,6 +334,9 @@ fn end() {
 
 #[inline(never)]
 fn panicked(payload: Box<dyn Any + Send>) -> TaskError {
+    if (hooks().is_stop)(&*payload) {
+        return TaskError { kind: TaskErrorKind::Cancelled, message: String::new(), function: String::new(), at: None, worker: None };
+    }
     let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_string()));
     TaskError {
         kind: TaskErrorKind::Panicked,

@@ -74,6 +74,7 @@ impl Host {
             causes: HashMap::new(),
             restarts: Vec::new(),
             elastic: None,
+            began: Instant::now(),
         };
         thread::Builder::new().name("scheduler".into()).spawn(move || server.run())?;
         Ok(Host { socket, requests, waker })
@@ -167,6 +168,7 @@ struct Server {
     causes: HashMap<WorkerId, String>,
     restarts: Vec<Instant>,
     elastic: Option<Elastic>,
+    began: Instant,
 }
 
 /// Between how many workers the cluster may have.
@@ -190,9 +192,12 @@ impl Server {
                 (None, Some(_)) => Duration::from_millis(250),
                 (None, None) => Duration::from_secs(1),
             };
-            if self.hub.wait(Some(timeout), &mut happened).is_err() {
+            let due = self.scheduler.next_timer().map(|at| Duration::from_micros(at.saturating_sub(self.clock())));
+            if self.hub.wait(Some(due.map_or(timeout, |due| due.min(timeout))), &mut happened).is_err() {
                 break;
             }
+            let now = self.clock();
+            self.scheduler.set_now(now, &mut self.outbox);
             for event in happened.drain(..) {
                 match event {
                     HubEvent::Frame(conn, frame) => self.on_frame(conn, &frame),
@@ -351,6 +356,11 @@ impl Server {
         let _ = child.kill();
         let _ = child.wait();
         "it closed its connection and did not end".into()
+    }
+
+    /// The scheduler's clock: it goes on while the wall clock jumps.
+    fn clock(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
     }
 
     /// More workers while tasks wait, fewer when they have been idle for a while.

@@ -52,6 +52,21 @@ pub struct Task {
     pub args: Vec<Arg>,
     /// Lower runs first: the order of the graph, so that reductions keep memory flat.
     pub priority: u64,
+    /// Most tasks have none.
+    pub options: Option<Arc<TaskOptions>>,
+}
+
+/// How a task shall be run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskOptions {
+    /// A task that fails runs again, this often.
+    pub retries: u32,
+    /// And not before this time has passed.
+    pub retry_delay_us: u64,
+    /// A worker has this long for it; 0 is no limit.
+    pub timeout_us: u64,
+    /// The workers it may run on; empty: all.
+    pub workers: Vec<WorkerId>,
 }
 
 impl Task {

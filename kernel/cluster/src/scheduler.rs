@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -57,6 +57,9 @@ pub struct Scheduler {
     /// Tasks that wait for code rather than for inputs.
     without_code: HashMap<CodeId, Vec<Key>>,
     published: BTreeMap<String, Published>,
+    /// What is to happen when, in microseconds of the clock that [`Scheduler::set_now`] is given.
+    timers: BTreeSet<(u64, Key, Timer)>,
+    now_us: u64,
     losses: Vec<String>,
     n_done: u64,
     n_failed: u64,
@@ -78,6 +81,10 @@ struct Record {
     duration_us: u64,
     deaths: u32,
     last_death: String,
+    /// Times that it failed and is to run again.
+    n_failures: u32,
+    /// Times that it was given to a worker.
+    n_attempts: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -200,7 +207,8 @@ impl Scheduler {
             // Known work is free, and what failed is tried again.
             if let State::Failed(_) = record.state {
                 record.state = State::Freed;
-                record.deaths = 0;
+                (record.deaths, record.n_failures) = (0, 0);
+                record.task = Arc::new(Task { args: record.task.args.clone(), ..task.clone() });
                 comm.event(Event::Submitted { key, function: task.function });
                 self.revive(key, comm);
             }
@@ -227,6 +235,8 @@ impl Scheduler {
             duration_us: 0,
             deaths: 0,
             last_death: String::new(),
+            n_failures: 0,
+            n_attempts: 0,
         };
         self.tasks.insert(key, record);
         self.revive(key, comm);
@@ -321,12 +331,19 @@ impl Scheduler {
                 continue;
             }
             let is_suspect = record.deaths > 0;
+            let is_pinned = record.task.options.as_ref().is_some_and(|options| !options.workers.is_empty());
+            if is_pinned && !self.workers.keys().any(|id| may_run_on(record, *id)) && !self.workers.is_empty() {
+                let message = "none of the workers that it may run on is there\nhint: `:workers` lists those that are".to_string();
+                let error = TaskError { kind: TaskErrorKind::Code, message, function: self.name_of(key), at: None, worker: None };
+                self.fail(key, Arc::new(error), comm);
+                continue;
+            }
             match self.choose_worker(key, is_suspect) {
                 Some((worker, why)) => self.assign(key, worker, why, comm),
                 None => {
                     postponed.push(Reverse((priority, key)));
-                    // A suspect waits for an idle worker; others behind it may go ahead.
-                    if !is_suspect {
+                    // A suspect waits for an idle worker, a pinned task for its own; others behind them may go ahead.
+                    if !is_suspect && !is_pinned {
                         break;
                     }
                 }
@@ -347,7 +364,7 @@ impl Scheduler {
         let fits = |worker: &Worker| if is_suspect { worker.assigned.is_empty() } else { worker.has_room() };
         let mut best: Option<(u64, usize, u64, WorkerId)> = None;
         let (mut n_fit, mut most_moved) = (0, 0);
-        for (id, worker) in self.workers.iter().filter(|(_, worker)| fits(worker)) {
+        for (id, worker) in self.workers.iter().filter(|(id, worker)| fits(worker) && may_run_on(record, **id)) {
             let moved = if record.inputs.is_empty() { 0 } else { to_move(*id) };
             let cost = (worker.load_us / u64::from(worker.threads) + moved, worker.assigned.len(), moved, *id);
             (n_fit, most_moved) = (n_fit + 1, most_moved.max(moved));
@@ -396,7 +413,14 @@ impl Scheduler {
         worker.assigned.insert(key);
         worker.load_us += duration;
         worker.is_quarantined = is_suspect;
-        self.set_state(key, State::Assigned(id));
+        let timeout_us = task.options.as_ref().map_or(0, |options| options.timeout_us);
+        if let Some(record) = self.tasks.get_mut(&key) {
+            record.state = State::Assigned(id);
+            record.n_attempts += 1;
+            if timeout_us > 0 {
+                self.timers.insert((self.now_us + timeout_us, key, Timer::Timeout { attempt: record.n_attempts }));
+            }
+        }
         comm.event(Event::Assigned { key, worker: id, why, moved_bytes });
         comm.to_worker(id, ToWorker::Compute(Assignment { task, inputs }));
     }
@@ -487,9 +511,58 @@ impl Scheduler {
     pub fn on_failed(&mut self, worker: WorkerId, key: Key, error: TaskError, comm: &mut impl Comm) {
         self.unassign(worker, key);
         if self.tasks.get(&key).is_some_and(|record| record.state == State::Assigned(worker)) {
-            self.fail(key, Arc::new(error), comm);
+            self.fail_or_retry(key, error, comm);
         }
         self.dispatch(comm);
+    }
+
+    /// A task that may be retried runs again, after its delay; its inputs are kept meanwhile.
+    fn fail_or_retry(&mut self, key: Key, error: TaskError, comm: &mut impl Comm) {
+        let Some(record) = self.tasks.get_mut(&key) else { return };
+        let options = record.task.options.clone().unwrap_or_default();
+        if record.n_failures >= options.retries || error.kind == TaskErrorKind::Cancelled {
+            let n = record.n_failures;
+            let message = if n > 0 { format!("{} (the last of {} attempts)", error.message, n + 1) } else { error.message };
+            return self.fail(key, Arc::new(TaskError { message, ..error }), comm);
+        }
+        record.n_failures += 1;
+        comm.event(Event::Retried { key, has_failed: true });
+        if options.retry_delay_us == 0 {
+            return self.rerun(key, comm);
+        }
+        // Waits for the timer as it would for an input.
+        record.state = State::Waiting { n_missing: 1 };
+        self.timers.insert((self.now_us + options.retry_delay_us, key, Timer::Retry));
+    }
+
+    /// Tells the time, in microseconds of any steady clock, and does what is due.
+    pub fn set_now(&mut self, now_us: u64, comm: &mut impl Comm) {
+        self.now_us = now_us;
+        while let Some((at, key, timer)) = self.timers.first().copied().filter(|(at, _, _)| *at <= now_us) {
+            self.timers.remove(&(at, key, timer));
+            let Some(record) = self.tasks.get(&key) else { continue };
+            match (timer, &record.state) {
+                (Timer::Retry, State::Waiting { .. }) => {
+                    self.rerun(key, comm);
+                    self.dispatch(comm);
+                }
+                (Timer::Timeout { attempt }, State::Assigned(worker)) if record.n_attempts == attempt => {
+                    let (worker, limit) = (*worker, record.task.options.as_ref().map_or(0, |options| options.timeout_us));
+                    comm.to_worker(worker, ToWorker::Cancel { keys: vec![key] });
+                    self.unassign(worker, key);
+                    let message = format!("it was stopped after {}", skep_render::duration(std::time::Duration::from_micros(limit)));
+                    let error = TaskError { kind: TaskErrorKind::TimedOut, message, function: self.name_of(key), at: None, worker: Some(worker.to_string()) };
+                    self.fail_or_retry(key, error, comm);
+                    self.dispatch(comm);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// When [`Scheduler::set_now`] is next wanted.
+    pub fn next_timer(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _, _)| *at)
     }
 
     /// Fails a task and everything that needs its value.
@@ -639,7 +712,7 @@ impl Scheduler {
             self.lose_copy(*input, holder, comm);
         }
         if self.tasks.get(&key).is_some_and(|record| record.state == State::Assigned(worker)) {
-            comm.event(Event::Retried { key });
+            comm.event(Event::Retried { key, has_failed: false });
             self.rerun(key, comm);
         }
         self.dispatch(comm);
@@ -667,7 +740,7 @@ impl Scheduler {
         let is_needed = !record.wanted_by.is_empty() || record.n_pending > 0;
         let wanted_by = record.wanted_by.clone();
         if is_needed {
-            comm.event(Event::Retried { key });
+            comm.event(Event::Retried { key, has_failed: false });
             for client in wanted_by {
                 comm.to_client(client, ToClient::Finished { key, how: Finished::Pending });
             }
@@ -738,7 +811,7 @@ impl Scheduler {
                 self.fail(key, Arc::new(error), comm);
                 continue;
             }
-            comm.event(Event::Retried { key });
+            comm.event(Event::Retried { key, has_failed: false });
             self.rerun(key, comm);
         }
         self.dispatch(comm);
@@ -757,6 +830,17 @@ impl Scheduler {
         });
         ClusterInfo { workers: workers.collect(), n_tasks: self.tasks.len() as u64, n_done: self.n_done, n_failed: self.n_failed, losses: self.losses.clone() }
     }
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Retry,
+    Timeout { attempt: u32 },
+}
+
+fn may_run_on(record: &Record, worker: WorkerId) -> bool {
+    record.task.options.as_ref().is_none_or(|options| options.workers.is_empty() || options.workers.contains(&worker))
 }
 
 fn record_state(tasks: &mut KeyMap<Record>, key: Key, state: State) {

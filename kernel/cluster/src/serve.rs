@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
+        atomic::AtomicBool,
         mpsc::{self, Sender},
     },
     thread,
@@ -16,7 +17,7 @@ use mio::Waker;
 use serde_bytes::ByteBuf;
 
 use crate::{
-    FunctionId, Key, TaskError, TaskErrorKind, code,
+    FunctionId, Key, TaskError, TaskErrorKind, client, code,
     function::{Inputs, Thunk},
     hub::{ConnId, Hub, HubEvent, decode},
     message::{Function, GetValue, Ran, Task, ToScheduler, ToWorker, ValueReply},
@@ -24,6 +25,8 @@ use crate::{
     worker::{Comm, Worker},
 };
 
+/// A task that was told to stop has this long, before another thread takes its place.
+const STOP_PATIENCE: Duration = Duration::from_millis(300);
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// Of the memory limit: a worker above it ends itself, before the system chooses a victim.
 const MOST_MEMORY: f64 = 0.95;
@@ -56,7 +59,7 @@ pub fn run_worker(options: &WorkerOptions) -> io::Result<()> {
     let ended = Arc::new(Mutex::new(Vec::new()));
     for i in 0..options.threads.max(1) {
         let (pool, ended, waker) = (pool.clone(), ended.clone(), hub.waker());
-        thread::Builder::new().name(format!("task-{i}")).stack_size(16 << 20).spawn(move || pool.work(&ended, &waker))?;
+        pool.start(format!("task-{i}"), ended, waker)?;
     }
     let encoded = Arc::new(Mutex::new(Vec::new()));
     let encoder = start_encoder(encoded.clone(), hub.waker())?;
@@ -188,6 +191,7 @@ impl Server {
                 }
             }
         }
+        self.runtime.pool.clone().replace_stuck(&self.ended, &self.runtime.hub.waker());
         for key in self.runtime.pool.take_forgotten() {
             self.worker.on_forgotten(key);
         }
@@ -272,7 +276,17 @@ struct Pool {
 struct Queue {
     jobs: BinaryHeap<Job>,
     forgotten: Vec<Key>,
-    running: HashMap<Key, FunctionId>,
+    running: HashMap<Key, Running>,
+}
+
+/// A task on a thread.
+struct Running {
+    function: FunctionId,
+    /// The thread's flag; raised, it tells the task to stop.
+    stop: &'static AtomicBool,
+    cancelled_at: Option<Instant>,
+    /// Another thread does this one's work now; it ends with its task.
+    is_replaced: bool,
 }
 
 struct Loaded {
@@ -316,7 +330,26 @@ impl Pool {
         queue.jobs.retain(|job| job.task.key != key);
         if queue.jobs.len() < before {
             queue.forgotten.push(key);
+        } else if let Some(running) = queue.running.get_mut(&key) {
+            running.cancelled_at = Some(Instant::now());
+            (client::hooks().raise)(running.stop);
         }
+    }
+
+    /// A task that was told to stop and does not listen gives its place to a new thread.
+    fn replace_stuck(self: Arc<Pool>, ended: &Arc<Mutex<Vec<Ended>>>, waker: &Arc<Waker>) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        for running in queue.running.values_mut() {
+            let is_stuck = running.cancelled_at.is_some_and(|at| at.elapsed() >= STOP_PATIENCE);
+            if is_stuck && !running.is_replaced {
+                running.is_replaced = self.clone().start("task-again".into(), ended.clone(), waker.clone()).is_ok();
+            }
+        }
+    }
+
+    /// Starts a thread that runs tasks.
+    fn start(self: Arc<Pool>, name: String, ended: Arc<Mutex<Vec<Ended>>>, waker: Arc<Waker>) -> io::Result<()> {
+        thread::Builder::new().name(name).stack_size(16 << 20).spawn(move || self.work(&ended, &waker)).map(drop)
     }
 
     fn take_forgotten(&self) -> Vec<Key> {
@@ -324,7 +357,7 @@ impl Pool {
     }
 
     fn running(&self) -> Vec<String> {
-        let ids: Vec<FunctionId> = self.queue.lock().unwrap_or_else(PoisonError::into_inner).running.values().copied().collect();
+        let ids: Vec<FunctionId> = self.queue.lock().unwrap_or_else(PoisonError::into_inner).running.values().map(|running| running.function).collect();
         let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         ids.iter().filter_map(|id| functions.get(id)).map(|loaded| loaded.function.name.clone()).collect()
     }
@@ -346,6 +379,9 @@ impl Pool {
     }
 
     fn work(&self, ended: &Mutex<Vec<Ended>>, waker: &Waker) {
+        // Leaked once for each thread, of which there are few.
+        let stop: &'static AtomicBool = Box::leak(Box::default());
+        (client::hooks().adopt)(stop);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some(job) = queue.jobs.pop() else {
@@ -353,7 +389,7 @@ impl Pool {
                 continue;
             };
             let key = job.task.key;
-            queue.running.insert(key, job.task.function);
+            queue.running.insert(key, Running { function: job.task.function, stop, cancelled_at: None, is_replaced: false });
             drop(queue);
             let done = self.run(job);
             let was_empty = {
@@ -366,7 +402,10 @@ impl Pool {
                 let _ = waker.wake();
             }
             queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.running.remove(&key);
+            (client::hooks().lower)(stop);
+            if queue.running.remove(&key).is_some_and(|running| running.is_replaced) {
+                return;
+            }
         }
     }
 

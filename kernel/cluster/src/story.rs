@@ -119,7 +119,8 @@ impl Stories {
             }
             Event::Failed { key } => self.end(*key, End::Failed, now_us),
             Event::Cancelled { key } => self.end(*key, End::Cancelled, now_us),
-            Event::Retried { key } => self.end(*key, End::Lost, now_us),
+            Event::Retried { key, has_failed: true } => self.end(*key, End::Failed, now_us),
+            Event::Retried { key, .. } => self.end(*key, End::Lost, now_us),
             Event::Freed { key } => self.with(*key, |record| record.freed_us = now_us),
             Event::WorkerJoined { .. } | Event::WorkerLost { .. } | Event::WorkerRetired { .. } => {}
         }
@@ -213,7 +214,7 @@ impl Journey {
                 End::Done => {
                     ["done".to_string(), at(attempt.ended_us), format!("ran {}; {} kept on {worker}", took(attempt.duration_us), bytes(attempt.n_bytes))]
                 }
-                End::Failed => ["failed".to_string(), at(attempt.ended_us), format!("on {worker}; the error is what gather gives")],
+                End::Failed => ["failed".to_string(), at(attempt.ended_us), format!("on {worker}")],
                 End::Cancelled => ["cancelled".to_string(), at(attempt.ended_us), "nobody waits for it, or cancel was called".to_string()],
                 End::Lost => ["lost".to_string(), at(attempt.ended_us), format!("{worker} died, or an input was lost with another; it runs again")],
             };
@@ -260,7 +261,7 @@ mod tests {
             (1_000, Event::Submitted { key, function }),
             (3_000, Event::Ready { key }),
             (3_100, Event::Assigned { key, worker: WorkerId(1), why: Reason::Inputs, moved_bytes: 2048 }),
-            (4_000, Event::Retried { key }),
+            (4_000, Event::Retried { key, has_failed: false }),
             (4_100, Event::Assigned { key, worker: WorkerId(2), why: Reason::Alone, moved_bytes: 0 }),
             (6_000, Event::Done { key, worker: WorkerId(2), n_bytes: 8, start_us: 4_500, duration_us: 1_200 }),
             (9_000, Event::Freed { key }),

@@ -229,7 +229,7 @@ mod tests {
 
     fn assignment(key: u128, inputs: &[(u128, Input)]) -> Assignment {
         let args = inputs.iter().map(|(key, _)| Arg::Task(Key(*key))).collect();
-        let task = Task { key: Key(key), function: FunctionId(1), args, priority: 0 };
+        let task = Task { key: Key(key), function: FunctionId(1), args, priority: 0, options: None };
         Assignment { task: Arc::new(task), inputs: inputs.iter().map(|(key, input)| (Key(*key), input.clone())).collect() }
     }
 

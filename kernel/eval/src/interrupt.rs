@@ -8,7 +8,7 @@ use std::{
     cell::Cell,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,8 +19,8 @@ pub(crate) type Flag = Arc<AtomicBool>;
 /// The panic payload that ends an interrupted cell.
 pub struct Interrupted;
 
-/// True while any cell is to stop. Checked first, since a relaxed load is all that a loop should pay.
-static ANY: AtomicBool = AtomicBool::new(false);
+/// How many flags are raised. Checked first, since a relaxed load is all that a loop should pay.
+static ANY: AtomicUsize = AtomicUsize::new(0);
 static WAKE: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
 static HOOKS: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
 
@@ -30,23 +30,37 @@ thread_local! {
 
 /// Makes `flag` the one that the cells of this thread obey.
 pub(crate) fn adopt(flag: &Flag) {
-    // Leaked once for each evaluation thread: threads are only added when a cell is abandoned.
-    MINE.set(Some(unsafe { &*Arc::into_raw(flag.clone()) }));
+    // SAFETY: the count that `into_raw` keeps is never given back. Leaked once for each evaluation thread: threads are only
+    // added when a cell is abandoned.
+    adopt_flag(unsafe { &*Arc::into_raw(flag.clone()) });
+}
+
+/// Makes `flag` the one that stops this thread: its `sleep` and [`poll`] obey it.
+pub fn adopt_flag(flag: &'static AtomicBool) {
+    MINE.set(Some(flag));
 }
 
 pub(crate) fn raise(flag: &Flag) {
-    flag.store(true, Ordering::SeqCst);
-    ANY.store(true, Ordering::SeqCst);
-    drop(WAKE.0.lock().unwrap_or_else(PoisonError::into_inner));
-    WAKE.1.notify_all();
+    raise_flag(flag);
     for hook in HOOKS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         hook();
     }
 }
 
-pub(crate) fn lower(flag: &Flag) {
-    flag.store(false, Ordering::SeqCst);
-    ANY.store(false, Ordering::SeqCst);
+/// Tells the thread that adopted this flag to stop.
+pub fn raise_flag(flag: &AtomicBool) {
+    if !flag.swap(true, Ordering::SeqCst) {
+        ANY.fetch_add(1, Ordering::SeqCst);
+    }
+    drop(WAKE.0.lock().unwrap_or_else(PoisonError::into_inner));
+    WAKE.1.notify_all();
+}
+
+/// The thread that adopted this flag may go on.
+pub fn lower_flag(flag: &AtomicBool) {
+    if flag.swap(false, Ordering::SeqCst) {
+        ANY.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Registers `hook` to be called, from another thread, whenever a cell is interrupted. Waits use it to wake up.
@@ -56,13 +70,13 @@ pub fn on_interrupt(hook: fn()) {
 
 /// Whether the running cell has been interrupted.
 pub fn interrupted() -> bool {
-    ANY.load(Ordering::Relaxed) && MINE.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    ANY.load(Ordering::Relaxed) > 0 && MINE.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// Ends the cell if it has been interrupted. Cells call this in every loop.
 #[inline]
 pub fn poll() {
-    if ANY.load(Ordering::Relaxed) {
+    if ANY.load(Ordering::Relaxed) > 0 {
         stop_if_interrupted();
     }
 }
@@ -76,7 +90,7 @@ fn stop_if_interrupted() {
 
 /// Sleeps for `duration`; unlike `std::thread::sleep`, an interrupt ends it at once.
 ///
-/// In a worker process and in plain programs, where there is no cell to interrupt, it is `std::thread::sleep`.
+/// In a task, cancelling it ends the sleep and the task. In plain programs it is `std::thread::sleep`.
 pub fn sleep(duration: Duration) {
     if MINE.get().is_none() {
         return std::thread::sleep(duration);

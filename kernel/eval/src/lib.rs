@@ -12,7 +12,7 @@ pub mod show;
 mod store;
 pub mod wire;
 
-pub use interrupt::{Interrupted, interrupted, on_interrupt, poll, sleep};
+pub use interrupt::{Interrupted, adopt_flag, interrupted, lower_flag, on_interrupt, poll, raise_flag, sleep};
 pub use process::{DisplayHandle, clear_output, code_needed, display, input, password, read_stdin, result, serve};
 pub use show::Shown;
 pub use skep_render::{Bundle, Rich};

@@ -82,7 +82,7 @@ pub fn serve(fd: i32) -> ! {
     loop {
         match wire::read_frame(&mut from_host) {
             Ok(ToEval::Run { cell, library, entry }) => {
-                interrupt::lower(&evaluator.stop);
+                interrupt::lower_flag(&evaluator.stop);
                 link_ref().running.store(cell, Ordering::SeqCst);
                 let _ = evaluator.jobs.send(Job { cell, library, entry });
             }

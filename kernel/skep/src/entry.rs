@@ -45,6 +45,13 @@ pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
     let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_string_lossy().into_owned();
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
     skep_frame::init();
+    skep_cluster::set_hooks(skep_cluster::Hooks {
+        adopt: skep_eval::adopt_flag,
+        raise: |flag| skep_eval::raise_flag(flag),
+        lower: |flag| skep_eval::lower_flag(flag),
+        is_stop: |payload| payload.is::<skep_eval::Interrupted>(),
+        ..skep_cluster::Hooks::NONE
+    });
     let options = skep_cluster::serve::WorkerOptions {
         scheduler: path.into(),
         threads: number("SKEP_WORKER_THREADS").unwrap_or(1) as u32,
@@ -71,6 +78,7 @@ fn join_notebook() {
             let is_cell = std::path::Path::new(library).file_name().is_some_and(|name| name.to_string_lossy().starts_with("libcell-"));
             is_cell && skep_eval::code_needed(library)
         }),
+        ..skep_cluster::Hooks::NONE
     });
     skep_eval::on_interrupt(skep_cluster::wake_waits);
 }

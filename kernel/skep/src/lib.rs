@@ -9,9 +9,9 @@
 pub use plotters;
 pub use serde;
 pub use serde_json;
-pub use skep_cluster::{Cluster, Delayed, Remote};
+pub use skep_cluster::{Cluster, Delayed, Error, Remote};
 pub use skep_course as course;
-pub use skep_eval::{Bundle, Rich};
+pub use skep_eval::{Bundle, Rich, interrupted as cancelled};
 pub use skep_frame::{Frame, Table, polars, sql};
 pub use tokio;
 
@@ -59,7 +59,7 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
     pub use skep_cluster::{Cluster, Delayed, Remote};
     pub use skep_course as course;
-    pub use skep_eval::{Bundle, Rich, clear_output, display, input, password, sleep};
+    pub use skep_eval::{Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep};
     pub use skep_frame::Frame;
     pub use skep_frame::polars::{
         self, df,

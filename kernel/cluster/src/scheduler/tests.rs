@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::*;
-use crate::message::{Arg, CodePlace};
+use crate::message::{Arg, CodePlace, TaskOptions};
 
 const FUNCTION: FunctionId = FunctionId(1);
 const CODE: CodeId = CodeId(1);
@@ -31,7 +31,7 @@ impl Comm for World {
 }
 
 fn task(key: u128, inputs: &[u128]) -> Task {
-    Task { key: Key(key), function: FUNCTION, args: inputs.iter().map(|key| Arg::Task(Key(*key))).collect(), priority: key as u64 }
+    Task { key: Key(key), function: FUNCTION, args: inputs.iter().map(|key| Arg::Task(Key(*key))).collect(), priority: key as u64, options: None }
 }
 
 fn ran(key: Key) -> Ran {
@@ -86,6 +86,64 @@ fn a_published_value_outlives_the_program_that_made_it() {
     assert_eq!(scheduler.tasks.len(), 1, "kept for the handle");
     scheduler.release(ClientId(2), &[Key(1)], &mut world);
     assert_eq!(scheduler.tasks.len(), 0);
+}
+
+fn failure() -> TaskError {
+    TaskError { kind: TaskErrorKind::Failed, message: "no".into(), function: "f".into(), at: None, worker: None }
+}
+
+fn task_with(key: u128, inputs: &[u128], options: TaskOptions) -> Task {
+    Task { options: Some(Arc::new(options)), ..task(key, inputs) }
+}
+
+#[test]
+fn a_failed_task_is_retried_after_its_delay_and_given_up_after_its_retries() {
+    let mut world = World::default();
+    let mut scheduler = started(1, &mut world);
+    let options = TaskOptions { retries: 2, retry_delay_us: 1_000, ..TaskOptions::default() };
+    scheduler.submit(CLIENT, vec![task(1, &[]), task_with(2, &[1], options)], &[Key(2)], &mut world);
+    scheduler.on_done(WorkerId(1), ran(Key(1)), &mut world);
+    for attempt in 1..=2 {
+        assert_eq!(assignments(&mut world, 1).last().unwrap().task.key, Key(2));
+        scheduler.on_failed(WorkerId(1), Key(2), failure(), &mut world);
+        assert_eq!(scheduler.next_timer(), Some(attempt * 1_000));
+        scheduler.set_now(attempt * 1_000 - 1, &mut world);
+        assert!(assignments(&mut world, 1).is_empty(), "not before its time");
+        assert!(!world.to_workers[&WorkerId(1)].contains(&ToWorker::Free { keys: vec![Key(1)] }), "its input is kept");
+        scheduler.set_now(attempt * 1_000, &mut world);
+    }
+    scheduler.on_failed(WorkerId(1), Key(2), failure(), &mut world);
+    let Finished::Failed(error) = &world.finished[&Key(2)] else { panic!("it has failed") };
+    assert_eq!(error.message, "no (the last of 3 attempts)");
+    assert_eq!(scheduler.next_timer(), None);
+}
+
+#[test]
+fn a_task_that_takes_too_long_is_stopped() {
+    let mut world = World::default();
+    let mut scheduler = started(1, &mut world);
+    scheduler.submit(CLIENT, vec![task_with(1, &[], TaskOptions { timeout_us: 500, ..TaskOptions::default() })], &[Key(1)], &mut world);
+    scheduler.set_now(499, &mut world);
+    assert!(!world.finished.contains_key(&Key(1)));
+    scheduler.set_now(500, &mut world);
+    assert!(world.to_workers[&WorkerId(1)].contains(&ToWorker::Cancel { keys: vec![Key(1)] }));
+    let Finished::Failed(error) = &world.finished[&Key(1)] else { panic!("it has failed") };
+    assert_eq!(error.kind, TaskErrorKind::TimedOut);
+    scheduler.on_done(WorkerId(1), ran(Key(1)), &mut world);
+    assert!(matches!(world.finished[&Key(1)], Finished::Failed(_)), "a late result changes nothing");
+}
+
+#[test]
+fn a_pinned_task_waits_for_its_worker_and_fails_without_one() {
+    let mut world = World::default();
+    let mut scheduler = started(2, &mut world);
+    let on = |id| TaskOptions { workers: vec![WorkerId(id)], ..TaskOptions::default() };
+    scheduler.submit(CLIENT, (1..=8).map(|key| task_with(key, &[], on(2))).collect(), &(1..=8).map(Key).collect::<Vec<_>>(), &mut world);
+    scheduler.submit(CLIENT, vec![task(9, &[])], &[Key(9)], &mut world);
+    assert_eq!(assignments(&mut world, 1).iter().map(|a| a.task.key).collect::<Vec<_>>(), [Key(9)], "others go ahead");
+    assert!(assignments(&mut world, 2).iter().all(|a| a.task.key != Key(9)));
+    scheduler.submit(CLIENT, vec![task_with(20, &[], on(7))], &[Key(20)], &mut world);
+    assert!(matches!(&world.finished[&Key(20)], Finished::Failed(error) if error.message.contains("hint:")));
 }
 
 #[test]
