@@ -55,6 +55,9 @@ pub fn run(home: Home) -> anyhow::Result<u8> {
         if code.trim().is_empty() {
             continue;
         }
+        if matches!(code.trim(), ":quit" | ":q" | ":exit" | "exit" | "quit" | "exit()" | "quit()") {
+            return Ok(0);
+        }
         let _quiet = Quiet::begin();
         if let Some(starting) = starting.take() {
             session = Some(join(starting)?);
@@ -113,12 +116,12 @@ fn hear_interrupts(running: Option<Handle>) {
             let _ = sender.send(());
         });
         thread::spawn(move || {
-            for () in presses {
+            while presses.recv().is_ok() {
                 if let Some(handle) = RUNNING.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
                     handle.interrupt();
                 }
                 // Terminals repeat a key that is held down; that is not a second interrupt, which would lose variables.
-                thread::sleep(Duration::from_millis(150));
+                while presses.recv_timeout(Duration::from_millis(150)).is_ok() {}
             }
         });
         pressed

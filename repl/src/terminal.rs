@@ -4,7 +4,7 @@ use std::{
     io::{IsTerminal, Write},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::SyncSender,
     },
 };
@@ -25,6 +25,8 @@ pub(crate) struct Terminal {
     printer: Mutex<Option<ExternalPrinter<String>>>,
     has_colour: bool,
     images: Option<Protocol>,
+    /// How many cells have ended: a question of one of them has no answer any more.
+    n_cells: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -49,6 +51,7 @@ impl Terminal {
             printer: Mutex::new(Some(printer)),
             has_colour: wants_colour && std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
             images: has_terminal.then(image::protocol).flatten(),
+            n_cells: AtomicUsize::new(0),
         }
     }
 
@@ -65,6 +68,7 @@ impl Terminal {
     }
 
     pub fn end_cell(&self) {
+        self.n_cells.fetch_add(1, Ordering::SeqCst);
         *self.lock() = State::default();
     }
 
@@ -164,9 +168,18 @@ impl Face for Terminal {
         drop(state);
         print!("{prompt}");
         let _ = std::io::stdout().flush();
-        let _cooked = Quiet::suspend(password);
+        let cooked = Quiet::suspend(password);
+        let cell = self.n_cells.load(Ordering::SeqCst);
+        while !is_line_there() {
+            if self.n_cells.load(Ordering::SeqCst) != cell {
+                // The cell is gone, and the terminal belongs to the editor again.
+                std::mem::forget(cooked);
+                return None;
+            }
+        }
         let mut line = String::new();
         let n = std::io::stdin().read_line(&mut line).ok()?;
+        drop(cooked);
         if password {
             println!();
         }
@@ -197,6 +210,13 @@ impl Quiet {
             }
         })
     }
+}
+
+/// Waits a tenth of a second for a line on standard input.
+fn is_line_there() -> bool {
+    let mut fd = libc::pollfd { fd: 0, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one descriptor, which lives as long as the call.
+    unsafe { libc::poll(&mut fd, 1, 100) > 0 }
 }
 
 fn change(edit: impl FnOnce(&mut libc::termios)) -> Option<Quiet> {

@@ -89,7 +89,7 @@ def test_history_save_load(fresh, tmp_path):
     assert "let a = 20;" in fresh.execute(":history").text
     assert "twice" in fresh.execute(":history twice").text and "nothing in the history" in fresh.execute(":history zzz").text
     script = tmp_path / "s.rs"
-    assert "wrote 5 cells" in fresh.execute(f":save {script}").text
+    assert "wrote 2 cells" in fresh.execute(f":save {script}").text
     assert "// %%" in script.read_text()
     assert "cannot be written" in fresh.execute(":save /proc/no/s.rs").error
     done = subprocess.run([SKEP, "run", script], capture_output=True, text=True, timeout=60, env={**os.environ, "XDG_STATE_HOME": str(tmp_path)})
@@ -211,3 +211,32 @@ def test_dep_can_be_interrupted(fresh, crates):
     assert "interrupted while building `slow`" in result.error
     assert any("building `slow`" in c["data"]["text/plain"] for c in result.of("display_data"))
     assert fresh.execute("1 + 1").text == "2"
+
+
+def test_each_part_of_a_cell_runs_and_is_kept(kernel):
+    result = kernel.execute(':time let first = 1; fn made() -> i32 { 7 }\nlet second = 2;\nprintln!("{}", first + second + made());')
+    assert result.status == "ok" and result.stream() == "10\n", (result.reply, result.stream())
+    assert kernel.execute("(first, second, made())").text == "(1, 2, 7)"
+    assert kernel.execute(":type first\nlet third = first + 2;\nthird").of("execute_result")[-1]["data"]["text/plain"] == "3"
+    assert kernel.execute("third").text == "3"
+    error = kernel.execute(":time let a = 1;\nlet b: i32 = \"no\";").error
+    assert "2 | let b" in error and re.search(r"cell \d+:2", error), error
+
+
+def test_clear_takes_names(kernel):
+    kernel.execute("let cleared_one = 1; let cleared_two = 2;")
+    assert kernel.execute(":clear cleared_one").text == "forgot 1 variable"
+    assert "was cleared" in kernel.execute("cleared_one").error and kernel.execute("cleared_two").text == "2"
+    assert "there is no variable `nope`" in kernel.execute(":clear nope").error
+
+
+def test_a_value_without_a_text_form_says_so(kernel):
+    assert "`#[derive(Debug)]`" in kernel.execute("struct Plain { a: i32 } Plain { a: 1 }").text
+    assert kernel.execute("()").text is None
+
+
+def test_only_what_worked_is_saved(fresh, tmp_path):
+    for code in ("let x = 1;", ":help", "nope", "?:vars", ":type x", "x + 1", ":opt 0"):
+        fresh.execute(code)
+    assert "wrote 3 cells" in fresh.execute(f":save {tmp_path}/s.rs").text
+    assert (tmp_path / "s.rs").read_text() == "let x = 1;\n\n// %%\nx + 1\n\n// %%\n:opt 0\n"

@@ -56,3 +56,11 @@ def test_errors_come_before_anything_runs(frames):
     fails(frames, "broken.collect()?", "broken/a.csv", "oops", "hint:")
     ok(frames, 'std::fs::write("broken/empty.csv", "")?;')
     fails(frames, 'Frame::read_csv("broken/empty.csv")?', "the file is empty")
+
+
+def test_what_needs_all_rows_is_not_computed_by_partition(kernel):
+    kernel.execute('let cluster = Cluster::local().workers(2).start()?; let two = Frame::from_dataframe(df!("a" => [1.0, 2.0, 3.0, 5.0], "b" => [2.0, 4.0, 6.0, 9.0])?, 2);')
+    whole = kernel.execute('skep::sql("select covar_pop(a, b) as c from t", &[("t", (&df!("a" => [1.0, 2.0, 3.0, 5.0], "b" => [2.0, 4.0, 6.0, 9.0])?).into())])?').text
+    assert kernel.execute("%%sql\nselect covar_pop(a, b) as c from two").text == whole
+    assert "it needs all rows at once" in kernel.execute('two.select([col("a").rank(Default::default(), None)]).collect()?').error
+    assert kernel.execute('two.select([(col("a") + col("b")).alias("s")]).collect()?.height()').text == "4"

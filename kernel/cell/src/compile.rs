@@ -61,7 +61,7 @@ pub struct Extra {
 pub struct Compiler {
     toolchain: Toolchain,
     folder: PathBuf,
-    running: Arc<Mutex<Vec<Child>>>,
+    running: Arc<Mutex<Vec<(Child, bool)>>>,
     is_cancelled: Arc<AtomicBool>,
     extra: Mutex<Extra>,
 }
@@ -69,14 +69,15 @@ pub struct Compiler {
 /// Ends the compilation of the current cell from another thread.
 #[derive(Clone)]
 pub struct Cancel {
-    running: Arc<Mutex<Vec<Child>>>,
+    running: Arc<Mutex<Vec<(Child, bool)>>>,
     is_cancelled: Arc<AtomicBool>,
 }
 
 impl Cancel {
     pub fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::SeqCst);
-        for child in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        // Release builds of earlier cells go on: workers wait for them.
+        for (child, _) in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().filter(|(_, is_cell)| *is_cell) {
             let _ = child.kill();
         }
     }
@@ -136,7 +137,7 @@ impl Compiler {
         })?;
         let mut stderr = child.stderr.take().expect("invariant: stderr is piped");
         let pid = child.id();
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).push((child, optimise != Optimise::Release));
         if matches!(optimise, Optimise::Cell(_)) && self.is_cancelled.load(Ordering::SeqCst) {
             self.canceller().cancel();
         }
@@ -144,14 +145,14 @@ impl Compiler {
         let read = stderr.read_to_end(&mut said);
         let child = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = running.iter().position(|child| child.id() == pid).expect("invariant: nobody else removes it");
-            running.swap_remove(at)
+            let at = running.iter().position(|(child, _)| child.id() == pid).expect("invariant: nobody else removes it");
+            running.swap_remove(at).0
         };
         let status = wait(child).map_err(|error| Failure::Toolchain(error.to_string()))?;
         if status.success() && read.is_ok() {
             return Ok(library);
         }
-        if self.is_cancelled.load(Ordering::SeqCst) {
+        if optimise != Optimise::Release && self.is_cancelled.load(Ordering::SeqCst) {
             return Err(Failure::Cancelled);
         }
         let said = String::from_utf8_lossy(&said);

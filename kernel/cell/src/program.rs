@@ -202,12 +202,8 @@ impl Notebook {
     fn prepare(&self, Request { cell, cell_id, source, purpose, level, .. }: Request<'_>) -> Result<Prepared, CellError> {
         let parsed = parse_deeply(source)?;
         if purpose != Purpose::Run && parsed.as_ref().is_some_and(|parsed| parsed.tail.is_none()) {
-            let what = if purpose == Purpose::Type { "a type" } else { "anything to measure" };
-            return Err(plain_error(
-                "Command",
-                &format!("without a last expression there is no {what}", what = what.trim_start_matches("a ")),
-                "end with an expression, without a semicolon",
-            ));
+            let what = if purpose == Purpose::Type { "type" } else { "time to measure" };
+            return Err(plain_error("Command", &format!("without a last expression there is no {what}"), "end with an expression, without a semicolon"));
         }
         let is_broken = parsed.is_none();
         let parsed = parsed.unwrap_or_else(|| Parsed { source: source.to_string(), ..Parsed::default() });
@@ -326,6 +322,8 @@ impl Notebook {
         }
         let live: Vec<LiveItem> = self.items_with(&prepared).map(|(cell, definition)| LiveItem { cell, definition }).collect();
         self.items = live;
+        // A layout that changed meanwhile must never be read again.
+        self.lent.retain(|_, variable| !changed.iter().any(|changed| mentions_type(&variable.type_name, changed)));
         let cell = prepared.cell;
         let uses = prepared.uses.iter().map(|name| (name.clone(), self.origin(name))).collect();
         for name in &prepared.moved {
@@ -357,6 +355,13 @@ impl Notebook {
                 continue;
             }
             let new = prepared.parsed.bindings.iter().find(|binding| binding.name == *name && is_done);
+            // What came back too late, from a cell that had been given up, and that nobody waits for any more.
+            if new.is_none() && !self.variables.contains_key(name) {
+                if !self.lent.contains_key(name) {
+                    commit.forget.push(name.clone());
+                }
+                continue;
+            }
             let variable = match (new, self.variables.remove(name)) {
                 (None, Some(old)) => old,
                 (new, _) => Variable {
@@ -470,6 +475,20 @@ impl Notebook {
     /// Names cells where a text names generated files.
     pub fn in_cells(&self, text: &str) -> String {
         self.sources().in_cells(text)
+    }
+
+    /// How people call a cell.
+    pub fn title(&self, cell: u32) -> String {
+        self.titles.get(&cell).cloned().unwrap_or_else(|| format!("cell {cell}"))
+    }
+
+    /// Forgets some variables. Returns those that were there.
+    pub fn forget(&mut self, names: &[&str]) -> Vec<String> {
+        let known: Vec<String> = names.iter().filter(|name| self.variables.remove(**name).is_some()).map(|name| (*name).to_string()).collect();
+        for name in &known {
+            self.gone.insert(name.clone(), format!("`{name}` was cleared\nhint: run the cell that defines it again"));
+        }
+        known
     }
 
     /// Where in the user's cells a generated place is.

@@ -100,6 +100,10 @@ fn refuse(message: String) -> ! {
 
 /// Keeps a variable that this cell defined.
 pub fn put<T: 'static>(name: &str, value: T) {
+    // A cell that was given up comes too late: the name may stand for something newer.
+    if process::is_abandoned() {
+        return;
+    }
     if !store::put(name, value) {
         say_not_kept(name);
     }
@@ -114,6 +118,9 @@ fn say_not_kept(name: &str) {
 
 /// Puts a carried variable back.
 pub fn restore<T: 'static>(name: &str, value: T) {
+    if process::is_abandoned() && store::has(name) {
+        return;
+    }
     store::put(name, value);
 }
 

@@ -92,9 +92,14 @@ pub fn serve(fd: i32) -> ! {
                     let _ = answer.send(None);
                 }
             }
-            Ok(ToEval::Abandon { cell }) if is_running(cell) => {
+            Ok(ToEval::Abandon { cell }) if claim_end(cell) => {
+                // Should it come by a loop later, it stops there.
+                interrupt::raise(&evaluator.stop);
+                if link_ref().asking.swap(0, Ordering::SeqCst) == 1 {
+                    let _ = answer.send(None);
+                }
                 evaluator = Evaluator::start();
-                end(cell, Outcome::Interrupted);
+                send(&FromEval::Ended { cell, outcome: Outcome::Abandoned, variables: store::variables() });
             }
             Ok(ToEval::Interrupt { .. } | ToEval::Abandon { .. }) => {}
             Ok(ToEval::Forget { names }) => store::forget(&names),
@@ -125,8 +130,8 @@ impl Evaluator {
                 CELL.set(Some(job.cell));
                 let outcome = load_and_run(&job);
                 flush();
-                if is_running(job.cell) {
-                    end(job.cell, outcome);
+                if claim_end(job.cell) {
+                    send(&FromEval::Ended { cell: job.cell, outcome, variables: store::variables() });
                 } else {
                     send(&FromEval::Returned { variables: store::variables() });
                 }
@@ -172,9 +177,14 @@ fn is_running(cell: u32) -> bool {
     link_ref().running.load(Ordering::SeqCst) == cell
 }
 
-fn end(cell: u32, outcome: Outcome) {
-    link_ref().running.store(0, Ordering::SeqCst);
-    send(&FromEval::Ended { cell, outcome, variables: store::variables() });
+/// Whether this thread is that of a cell which was given up.
+pub(crate) fn is_abandoned() -> bool {
+    LINK.get().is_some() && CELL.get().is_some_and(|cell| !is_running(cell))
+}
+
+/// The end of a cell is told once: by its thread, or by who gives it up.
+fn claim_end(cell: u32) -> bool {
+    link_ref().running.compare_exchange(cell, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }
 
 /// Outside an evaluation process (a plain program, a worker) there is nobody to tell, and nothing is sent.
@@ -186,6 +196,8 @@ fn send(message: &FromEval) -> bool {
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
             drop(stream);
             eprintln!("error: not shown: {error}\nhint: show a part of it");
+            // Nobody will say that it was passed on.
+            lock_shown(link).n_passed += 1;
             true
         }
         Err(_) => false,
@@ -307,7 +319,12 @@ fn ask(prompt: &str, password: bool) -> std::io::Result<String> {
 
 fn ask_host(link: &Link, prompt: &str, password: bool) -> Option<String> {
     let answers = link.answers.lock().unwrap_or_else(PoisonError::into_inner);
+    while answers.try_recv().is_ok() {}
     link.asking.store(1, Ordering::SeqCst);
+    if interrupt::interrupted() || is_abandoned() {
+        link.asking.store(0, Ordering::SeqCst);
+        return None;
+    }
     flush();
     if !send(&FromEval::Input { prompt: prompt.to_string(), password }) {
         return None;

@@ -28,9 +28,19 @@ impl<T: Debug> ShowDebug for &Show<'_, T> {
 }
 
 pub trait ShowNothing {
-    fn show(&self) {}
+    fn show(&self);
 }
-impl<T: ?Sized> ShowNothing for Show<'_, T> {}
+impl<T: ?Sized> ShowNothing for Show<'_, T> {
+    fn show(&self) {
+        show_name(std::any::type_name::<T>());
+    }
+}
+
+#[inline(never)]
+fn show_name(type_name: &str) {
+    let name = skep_render::short_type(type_name);
+    crate::process::result(Bundle::text(format!("a value of type `{name}`, which has no text form\nhint: `#[derive(Debug)]` gives a type of yours one")));
+}
 
 // Not generic, as nothing should be that need not: what is generic is compiled again in every cell.
 #[inline(never)]

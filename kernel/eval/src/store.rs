@@ -69,9 +69,16 @@ fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any
     }
 }
 
+pub(crate) fn has(name: &str) -> bool {
+    store().contains_key(name)
+}
+
+/// Drops variables, in a thread of its own: a user's `Drop` may block, or panic.
 pub(crate) fn forget(names: &[String]) {
-    let dropped: Vec<_> = names.iter().map(|name| store().remove(name)).collect();
-    drop(dropped);
+    let dropped: Vec<_> = names.iter().filter_map(|name| store().remove(name)).collect();
+    if !dropped.is_empty() {
+        std::thread::spawn(move || drop(dropped));
+    }
 }
 
 pub(crate) fn variables() -> Vec<Variable> {
@@ -96,6 +103,8 @@ mod tests {
         assert!(!put("f", |x: i32| x + 1));
         assert!(!put("it", (0..3).map(|x| x * 2)));
         assert!(put("g", i32::abs as fn(i32) -> i32));
+        assert!(has("g"));
         forget(&["g".to_string()]);
+        assert!(!has("g"));
     }
 }

@@ -33,6 +33,8 @@ pub enum Outcome {
         at: Option<Location>,
     },
     Interrupted,
+    /// It was interrupted and could not be stopped; its thread goes on alone.
+    Abandoned,
     /// The library could not be loaded, or a variable was not what the cell took it for.
     Refused {
         message: String,

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use polars::prelude::{DataFrame, DataType, Expr, IntoLazy, PlSmallStr, Schema, SchemaRef};
+use polars_plan::plans::{IR, is_elementwise_rec};
 use skep_cluster::{Cluster, Delayed, Remote};
 
 use crate::{
@@ -149,7 +150,8 @@ impl Frame {
 
     /// Refuses expressions that look beyond their row: on one partition they would give another answer than on all.
     fn check_row_wise(&self, operation: &str, exprs: &[Expr]) -> Frame {
-        let wide = exprs.iter().find(|expr| expr.into_iter().any(looks_beyond_its_row));
+        let schema = self.plan().map(|plan| plan.schema.clone());
+        let wide = exprs.iter().find(|expr| expr.into_iter().any(looks_beyond_its_row) || schema.as_ref().is_ok_and(|schema| !is_row_wise(schema, expr)));
         match (self.plan(), wide) {
             (Ok(_), Some(expr)) => {
                 Frame { inner: Err(Error::unsupported(&format!("{operation}({expr})"), "it needs all rows at once; use `group_by().agg()` for aggregations")) }
@@ -345,6 +347,13 @@ impl GroupBy {
 /// The schema after a step, by asking Polars with no rows.
 fn schema_after(schema: &Schema, op: &Op) -> polars::prelude::PolarsResult<SchemaRef> {
     op.clone().apply(DataFrame::empty_with_schema(schema).lazy()).collect_schema()
+}
+
+/// Whether Polars computes this expression row by row, and for each row. What does not fit the schema is told elsewhere.
+fn is_row_wise(schema: &Schema, expr: &Expr) -> bool {
+    let Ok(plan) = DataFrame::empty_with_schema(schema).lazy().select([expr.clone()]).to_alp() else { return true };
+    let IR::Select { expr, .. } = plan.lp_arena.get(plan.lp_top) else { return true };
+    expr.iter().all(|expr| is_elementwise_rec(expr.node(), &plan.expr_arena))
 }
 
 fn looks_beyond_its_row(expr: &Expr) -> bool {

@@ -117,7 +117,7 @@ impl Scope {
     fn describe(&self, word: &str) -> Option<String> {
         if let Some(view) = self.variables.iter().find(|view| view.name == word) {
             let type_name = skep_render::short_type(&view.type_name);
-            return Some(format!("```rust\nlet {word}: {type_name}\n```\n\nA variable of cell {}, {}.", view.cell, skep_render::bytes(view.size)));
+            return Some(format!("```rust\nlet {word}: {type_name}\n```\n\nA variable of {}, {}.", view.from, skep_render::bytes(view.size)));
         }
         let item = self.items.iter().find(|item| is_definition_of(item, word))?;
         let head: String = item.split_inclusive(['{', ';']).next().unwrap_or(item).trim_end_matches('{').trim_end().to_string();
@@ -293,6 +293,7 @@ mod tests {
             type_name: "alloc::vec::Vec<i32>".to_string(),
             size: 24,
             cell: 3,
+            from: "cell 3".to_string(),
             is_mutable: true,
             path: path.map(str::to_string),
             body: Some("let odd = strange();".to_string()),

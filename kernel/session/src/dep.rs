@@ -139,7 +139,9 @@ fn parse(args: &str) -> Result<(String, String), String> {
 
 /// A relative `path = "…"` is meant from here, not from the cache.
 fn absolute_path(value: &str) -> String {
-    let Some(at) = value.find("path") else { return value.to_string() };
+    // The key, not a feature or an address that has these letters.
+    let is_key = |at: &usize| value[..*at].ends_with(['{', ',', ' ']) && value[at + 4..].trim_start().starts_with('=');
+    let Some(at) = value.match_indices("path").map(|(at, _)| at).find(is_key) else { return value.to_string() };
     let mut quotes = value[at..].match_indices('"').map(|(i, _)| at + i);
     let (Some(open), Some(close)) = (quotes.next(), quotes.next()) else { return value.to_string() };
     let path = Path::new(&value[open + 1..close]);
@@ -157,6 +159,8 @@ struct Build {
     lock: PathBuf,
     /// Earlier dylibs of this session, which this one builds on.
     below: Vec<(String, PathBuf)>,
+    /// Of this very `libskep.so`: what is taken from it is the same crate only there.
+    target: PathBuf,
     name: String,
 }
 
@@ -182,7 +186,9 @@ impl Build {
             Some(built) => cache_folder().join("deps").join(&built.krate).join("Cargo.lock"),
             None => session.home.checkout().join("Cargo.lock"),
         };
-        Build { folder, krate, manifest, lib, lock, below, name: name.to_string() }
+        let target =
+            cache_folder().join(format!("deps/target-{:016x}", stable_hash(format!("{} {}", dependencies.build_id, session.home.root().display()).as_bytes())));
+        Build { folder, krate, manifest, lib, lock, below, target, name: name.to_string() }
     }
 
     fn run(&self, session: &Session, cell: u32) -> Result<Built, CellError> {
@@ -241,10 +247,7 @@ impl Build {
         if is_offline {
             command.arg("--offline");
         }
-        command
-            .env("CARGO_TARGET_DIR", cache_folder().join("deps/target"))
-            .env("RUSTC", rustc)
-            .env("RUSTC_WRAPPER", session.home.root().join("bin/skep-rustc"));
+        command.env("CARGO_TARGET_DIR", &self.target).env("RUSTC", rustc).env("RUSTC_WRAPPER", session.home.root().join("bin/skep-rustc"));
         command.env("SKEP_DEP_JOB", self.folder.join("job.json"));
         for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WORKSPACE_WRAPPER"] {
             command.env_remove(name);
@@ -592,6 +595,8 @@ mod tests {
                 (found, expect) => panic!("{args}: {found:?} instead of {expect:?}"),
             }
         }
+        let feature = "{ version = \"1\", features = [\"path\", \"std\"] }";
+        assert_eq!(absolute_path(feature), feature);
         assert!(parse("m = { path = \"../mine\" }").unwrap().1.contains("path = \"/"));
     }
 

@@ -26,6 +26,8 @@ pub struct Entry {
     pub input: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_failed: bool,
 }
 
 /// The history of this session, in front of that of all others.
@@ -57,10 +59,10 @@ impl History {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn add(&self, line: u32, input: &str, output: Option<&str>) -> io::Result<()> {
+    pub fn add(&self, line: u32, input: &str, output: Option<&str>, is_ok: bool) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let output = output.map(|output| output[..output.floor_char_boundary(MOST_OUTPUT)].to_string());
-        let mut entry = Entry { session: state.session.unwrap_or(0), line, input: input.to_string(), output };
+        let mut entry = Entry { session: state.session.unwrap_or(0), line, input: input.to_string(), output, has_failed: !is_ok };
         let written = if state.is_broken { Ok(entry.session) } else { append(&self.path, &mut entry, state.session) };
         state.own.push(entry);
         match written {
@@ -89,6 +91,7 @@ impl History {
             0 => own.unwrap_or(0),
             back => {
                 let mut sessions: Vec<u32> = all.iter().map(|entry| entry.session).filter(|session| Some(*session) != own).collect();
+                sessions.sort_unstable();
                 sessions.dedup();
                 let Some(at) = sessions.len().checked_sub(back.unsigned_abs() as usize) else { return Vec::new() };
                 sessions[at]
@@ -213,19 +216,19 @@ mod tests {
     fn sessions_follow_each_other_on_disk() {
         let path = std::env::temp_dir().join(format!("skep-history-{}/h.jsonl", std::process::id()));
         let first = History::at(path.clone());
-        first.add(1, "let x = 1;", None).unwrap();
-        first.add(2, "x", Some("1")).unwrap();
+        first.add(1, "let x = 1;", None, true).unwrap();
+        first.add(2, "x", Some("1"), true).unwrap();
         let second = History::at(path.clone());
         let third = History::at(path.clone());
-        second.add(1, "let y = 2;", None).unwrap();
-        third.add(1, "third", None).unwrap();
+        second.add(1, "let y = 2;", None, true).unwrap();
+        third.add(1, "third", None, true).unwrap();
         assert_eq!(inputs(&second.tail(3)), [(1, 2, "x"), (3, 1, "third"), (2, 1, "let y = 2;")], "this session's come last");
         assert_eq!(inputs(&second.range(0, 1, 9)), [(2, 1, "let y = 2;")]);
         assert_eq!(inputs(&third.range(-1, 0, 9)), [(2, 1, "let y = 2;")]);
         assert_eq!(inputs(&third.range(1, 2, 3)), [(1, 2, "x")]);
         assert_eq!(inputs(&second.search("let*", 5, true)).len(), 2);
         fs::write(&path, b"garbage\n{\"session\":1").unwrap();
-        second.add(2, "after garbage", None).unwrap();
+        second.add(2, "after garbage", None, true).unwrap();
         assert_eq!(inputs(&History::at(path.clone()).tail(9)), [(2, 2, "after garbage")]);
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
@@ -233,8 +236,8 @@ mod tests {
     #[test]
     fn without_a_disk_the_session_still_remembers() {
         let history = History::at("/dev/null/nowhere/h.jsonl".into());
-        assert!(history.add(1, "a", None).unwrap_err().to_string().contains("hint:"));
-        history.add(2, "b", None).expect("said once");
+        assert!(history.add(1, "a", None, true).unwrap_err().to_string().contains("hint:"));
+        history.add(2, "b", None, true).expect("said once");
         assert_eq!(history.tail(5).len(), 2);
     }
 

@@ -65,6 +65,8 @@ pub struct Session {
     /// Whether a person's terminal is there, for an editor.
     pub(crate) has_terminal: bool,
     next_uncounted: u32,
+    /// The number of the last compiled part of a cell: the next part gets one of its own.
+    last_compiled: u32,
     /// Last: removed when everything that uses it is gone.
     private: Private,
 }
@@ -104,6 +106,8 @@ pub(crate) struct View {
     pub type_name: String,
     pub size: u64,
     pub cell: u32,
+    /// How people call that cell.
+    pub from: String,
     pub is_mutable: bool,
     pub path: Option<String>,
     /// For a type that has no name: the statements that made the variable.
@@ -167,8 +171,20 @@ impl Session {
         });
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
         let dependencies = Dependencies::new(&home);
-        let mut session =
-            Session { home, notebook, compiler, shared, face, progress, dependencies, level: 0, has_terminal: false, next_uncounted: 1_000_000, private };
+        let mut session = Session {
+            home,
+            notebook,
+            compiler,
+            shared,
+            face,
+            progress,
+            dependencies,
+            level: 0,
+            has_terminal: false,
+            next_uncounted: 1_000_000,
+            last_compiled: 0,
+            private,
+        };
         session.start_evaluator()?;
         Ok(session)
     }
@@ -218,7 +234,7 @@ impl Session {
         self.publish_scope();
         if execute.counts && !execute.code.trim().is_empty() {
             let output = lock(&shown).take();
-            if let Err(error) = self.shared.history.add(cell, execute.code, output.as_deref()) {
+            if let Err(error) = self.shared.history.add(cell, execute.code, output.as_deref(), result.is_ok()) {
                 self.note(&error.to_string());
             }
         }
@@ -283,6 +299,10 @@ impl Session {
 
     fn compile_and_run(&mut self, rust: RustCell<'_>, purpose: Purpose, level: u8, timing: &mut Timing) -> Result<(), CellError> {
         let RustCell { cell, cell_id, title, source } = rust;
+        // Each compiled part is a program of its own; people know all of them under the cell's number.
+        let shown_as = format!("cell {cell}");
+        let (cell, title) = if cell == self.last_compiled { (self.take_uncounted(), title.or(Some(shown_as.as_str()))) } else { (cell, title) };
+        self.last_compiled = cell;
         let evaluator = self.live_evaluator()?;
         if let Some(held) = evaluator.returned() {
             self.notebook.take_back(held.iter().map(|variable| variable.name.as_str()));
@@ -294,10 +314,13 @@ impl Session {
         drop(ticker);
         timing.compile = started.elapsed();
         let compiled = compiled?;
-        if self.shared.n_interrupts.load(Ordering::SeqCst) > 0 {
-            return Err(interrupted("nothing was run; variables are as before"));
+        {
+            let mut phase = lock(&self.shared.phase);
+            if self.shared.n_interrupts.load(Ordering::SeqCst) > 0 {
+                return Err(interrupted("nothing was run; variables are as before"));
+            }
+            *phase = Phase::Running(cell);
         }
-        *lock(&self.shared.phase) = Phase::Running(cell);
         self.progress.begin(cell);
         let started = Instant::now();
         let report = evaluator.run(cell, &compiled.library, &compiled.entry);
@@ -321,6 +344,7 @@ impl Session {
             type_name: variable.type_name.clone(),
             size: variable.size,
             cell: variable.cell,
+            from: self.notebook.title(variable.cell),
             is_mutable: variable.is_mutable,
             path: variable.path.clone(),
             body: if variable.path.is_none() { self.notebook.body_of(variable).map(str::to_string) } else { None },
@@ -369,8 +393,9 @@ impl Session {
             Outcome::Done => Ok(()),
             Outcome::Failed { message, at } => Err(self.failed("Error", &message, at)),
             Outcome::Panicked { message, at } => Err(self.failed("Panic", &message, at)),
-            Outcome::Interrupted => Err(interrupted(
-                "variables are as they were; code that could not be stopped goes on in the background until it is done, and gives back what it used",
+            Outcome::Interrupted => Err(interrupted("variables keep what the cell did so far")),
+            Outcome::Abandoned => Err(interrupted(
+                "the code that runs could not be stopped; it goes on in the background until it is done, and gives back the variables that it uses",
             )),
             Outcome::Refused { message } => Err(session_error("Refused", &message)),
         }
@@ -451,8 +476,8 @@ impl Handle {
     /// Interrupts the running cell. The first time its variables stay; the second kills the evaluation process.
     pub fn interrupt(&self) {
         let shared = &self.0;
-        let phase = *lock(&shared.phase);
-        match phase {
+        let phase = lock(&shared.phase);
+        match *phase {
             Phase::Idle => {}
             Phase::Compiling => {
                 shared.n_interrupts.fetch_add(1, Ordering::SeqCst);
@@ -460,6 +485,7 @@ impl Handle {
             }
             Phase::Running(cell) => {
                 let Some(evaluator) = lock(&shared.evaluator).clone() else { return };
+                drop(phase);
                 if shared.n_interrupts.fetch_add(1, Ordering::SeqCst) > 0 {
                     return evaluator.kill();
                 }
@@ -549,8 +575,9 @@ fn red(text: &str) -> String {
 
 /// What commands need.
 impl Session {
-    pub(crate) fn clear_variables(&mut self) -> usize {
-        let names = self.notebook.forget_variables();
+    /// Forgets these variables, or all.
+    pub(crate) fn clear_variables(&mut self, only: &[&str]) -> usize {
+        let names = if only.is_empty() { self.notebook.forget_variables() } else { self.notebook.forget(only) };
         let n = names.len();
         if let Some(evaluator) = lock(&self.shared.evaluator).clone() {
             let _ = evaluator.send(&ToEval::Forget { names });

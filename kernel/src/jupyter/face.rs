@@ -46,6 +46,8 @@ impl Front {
 
     pub fn begin(&self, parent: &JupyterMessage, count: usize, is_silent: bool, allows_stdin: bool) {
         let mut state = self.state();
+        // A question of an earlier cell is withdrawn.
+        state.answer = None;
         (state.parent, state.count, state.is_silent, state.allows_stdin) = (Some(parent.clone()), count, is_silent, allows_stdin);
     }
 

@@ -10,8 +10,11 @@ use crate::{
 const PUBLISHER: ClientId = ClientId(0);
 
 impl Scheduler {
-    /// Keeps values under a name; what had the name before is let go. The client is told all names.
+    /// Keeps values under a name, if all of them are there; what had the name before is let go. The client is told all names.
     pub fn publish(&mut self, client: ClientId, name: String, keys: Vec<Key>, type_name: String, comm: &mut impl Comm) {
+        if !keys.iter().all(|key| self.tasks.contains_key(key)) {
+            return self.tell_published(client, comm);
+        }
         let before = self.published.remove(&name);
         for key in &keys {
             if let Some(record) = self.tasks.get_mut(key) {
@@ -19,10 +22,7 @@ impl Scheduler {
             }
         }
         let task = keys.first().map(|key| self.name_of(*key)).unwrap_or_default();
-        let is_known = keys.iter().all(|key| self.tasks.contains_key(key));
-        if is_known {
-            self.published.insert(name.clone(), Published { name, keys, type_name, task });
-        }
+        self.published.insert(name.clone(), Published { name, keys, type_name, task });
         if let Some(before) = before {
             self.release(PUBLISHER, &before.keys, comm);
         }

@@ -3,7 +3,7 @@
 use skep_cell::CellError;
 use skep_render::{Bundle, bytes, card::Card, plural, short_type};
 
-use super::Call;
+use super::{Call, failed};
 use crate::session::{Handle, Session, View};
 
 pub(super) fn vars(handle: &Handle, _: &str) -> Result<Bundle, String> {
@@ -11,8 +11,7 @@ pub(super) fn vars(handle: &Handle, _: &str) -> Result<Bundle, String> {
     if scope.variables.is_empty() {
         return Ok(Bundle::text("no variables yet"));
     }
-    let rows =
-        scope.variables.iter().map(|view| [view.name.clone(), short_type(&view.type_name), bytes(view.size), format!("cell {}", view.cell), place(view)]);
+    let rows = scope.variables.iter().map(|view| [view.name.clone(), short_type(&view.type_name), bytes(view.size), view.from.clone(), place(view)]);
     Ok(Card::new(format!("Variables: {}", scope.variables.len())).table(["name", "type", "size", "from", "lives"], rows).bundle())
 }
 
@@ -28,7 +27,12 @@ fn place(view: &View) -> String {
     }
 }
 
-pub(super) fn clear(session: &mut Session, _: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    let n = session.clear_variables();
+pub(super) fn clear(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
+    let names: Vec<&str> = call.args.split([' ', ',']).filter(|name| !name.is_empty()).collect();
+    let scope = session.handle().scope();
+    if let Some(unknown) = names.iter().find(|name| !scope.variables.iter().any(|view| view.name == **name)) {
+        return Err(failed(&format!("there is no variable `{unknown}`\nhint: `:vars` lists them; `:clear` alone forgets all")));
+    }
+    let n = session.clear_variables(&names);
     Ok(Some(Bundle::text(format!("forgot {}", plural(n, "variable")))))
 }

@@ -106,7 +106,13 @@ pub const COMMANDS: &[Command] = &[
         more: "Tables are variables: `Frame`, `DataFrame` or `LazyFrame`. The result is shown as a table. `%%sql busy` keeps it as the variable `busy`.",
         run: Run::WithText(sql::sql),
     },
-    Command { name: "clear", usage: ":clear", help: "forget all variables; functions, types and the cluster stay", more: "", run: Run::InTurn(cells::clear) },
+    Command {
+        name: "clear",
+        usage: ":clear [NAMES]",
+        help: "forget variables, all or these; functions, types and the cluster stay",
+        more: "`:clear` forgets all, `:clear df flights` those two.",
+        run: Run::InTurn(cells::clear),
+    },
     Command {
         name: "restart",
         usage: ":restart",
@@ -316,6 +322,21 @@ impl Step {
             _ => None,
         }
     }
+}
+
+/// Whether a cell does more than ask: what a saved script should hold.
+pub(crate) fn changes_something(code: &str) -> bool {
+    const ONLY_HERE: [&str; 5] = ["save", "load", "edit", "restart", "type"];
+    steps(code).is_ok_and(|steps| {
+        steps.iter().any(|step| match step {
+            Step::Describe(_) => false,
+            Step::Command { command, args, .. } => {
+                let only_asks = matches!(command.run, Run::Anytime(_)) || ONLY_HERE.contains(&command.name) || (command.name == "dep" && args.is_empty());
+                !only_asks
+            }
+            Step::Rust(_) => true,
+        })
+    })
 }
 
 /// Runs one command in its turn.

@@ -27,13 +27,21 @@ pub(super) fn history(handle: &Handle, args: &str) -> Result<Bundle, String> {
         return Ok(Bundle::text(if is_search { format!("nothing in the history contains `{args}`") } else { "nothing was executed yet".to_string() }));
     }
     let rows = entries.iter().map(|entry| [format!("{}/{}", entry.session, entry.line), entry.input.trim().to_string()]);
-    Ok(Card::new(format!("History: {}", plural(entries.len(), "entry"))).table(["session/cell", "code"], rows).bundle())
+    Ok(Card::new(format!(
+        "History: {}",
+        match entries.len() {
+            1 => "1 entry".to_string(),
+            n => format!("{n} entries"),
+        }
+    ))
+    .table(["session/cell", "code"], rows)
+    .bundle())
 }
 
 pub(super) fn save(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     let path = path_of(call, "save", "session.rs")?;
     let own = session.handle().history().own();
-    let cells: Vec<&str> = own.iter().map(|entry| entry.input.as_str()).filter(|input| !input.trim_start().starts_with(":save")).collect();
+    let cells: Vec<&str> = own.iter().filter(|entry| !entry.has_failed && super::changes_something(&entry.input)).map(|entry| entry.input.as_str()).collect();
     let explain = |error: std::io::Error| failed(&format!("{} cannot be written: {error}\nhint: name a folder that exists and is yours", path.display()));
     // Beside it first: a full disk leaves the old file as it was.
     let fresh = path.with_extension("rs.new");
@@ -84,8 +92,8 @@ pub(super) fn edit(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
     fs::write(&path, &text).map_err(broken)?;
     open_editor(&path).map_err(broken)?;
     let edited = fs::read_to_string(&path).map_err(broken)?;
-    if edited.trim().is_empty() {
-        return Ok(Some(Bundle::text("nothing to run: the text is empty")));
+    if edited.trim().is_empty() || edited == text {
+        return Ok(Some(Bundle::text("nothing to run: the text was not changed")));
     }
     session.say(call.cell, edited.trim_end());
     session.execute_script_cell(&script::Cell { title: None, text: edited })?;

@@ -10,9 +10,10 @@ use crate::session::{Session, session_error};
 const TABLES: [&str; 3] = ["skep_frame::frame::Frame", "polars_core::frame::dataframe::DataFrame", "polars_lazy::frame::LazyFrame"];
 
 pub(super) fn sql(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    // The rest of the first line, if it is a name, is where the result goes.
-    let (first, below) = call.text.split_once('\n').unwrap_or((call.text, ""));
-    let name = first.trim();
+    // The rest of the command's line, if it is a name, is where the result goes.
+    let text = call.text.trim_start();
+    let name = call.args;
+    let below = text.strip_prefix(name).unwrap_or(text);
     let is_name =
         !below.trim().is_empty() && !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_numeric());
     let query = if is_name { below } else { call.text }.trim();
