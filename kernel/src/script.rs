@@ -36,6 +36,8 @@ pub fn run(file: &Path) -> anyhow::Result<u8> {
     } else {
         script::read(file)?
     };
+    let mut cells = cells;
+    cells.extend(call_of_main(&cells));
     let mut session = Session::start(Home::locate()?, Arc::new(Plain))?;
     for cell in cells {
         let reply = session.execute_script(&cell);
@@ -48,4 +50,22 @@ pub fn run(file: &Path) -> anyhow::Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// A program with a `main` that nothing calls is meant to be run by it.
+fn call_of_main(cells: &[script::Cell]) -> Option<script::Cell> {
+    let text: String = cells.iter().map(|cell| cell.text.as_str()).collect();
+    let head = text.split("fn main()").nth(1)?;
+    let is_called = text.matches("main()").count() > 1;
+    let returns = head.split('{').next().is_some_and(|head| head.contains("->"));
+    (!is_called).then(|| script::Cell { title: Some("the call of main".to_string()), text: if returns { "main()?;" } else { "main();" }.to_string() })
+}
+
+#[test]
+fn a_program_is_run_by_its_main() {
+    let call = |text: &str| call_of_main(&script::split(text, None)).map(|cell| cell.text);
+    assert_eq!(call("fn main() { }").as_deref(), Some("main();"));
+    assert_eq!(call("fn main() -> Result<(), String> { Ok(()) }").as_deref(), Some("main()?;"));
+    assert_eq!(call("fn main() { }\n// %%\nmain()"), None);
+    assert_eq!(call("1 + 1"), None);
 }

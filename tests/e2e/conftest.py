@@ -4,11 +4,16 @@ import json
 import os
 import pathlib
 import re
+import resource
 import subprocess
 import time
 
 import pytest
 from jupyter_client.manager import KernelManager
+
+# Two hundred kernels in one process: their sockets close late.
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 65536), hard))
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 HOME = pathlib.Path(os.environ["SKEP_HOME"])
@@ -60,6 +65,8 @@ class Kernel:
         self.client.stop_channels()
         if self.manager.is_alive():
             self.manager.shutdown_kernel(now=False)
+        else:
+            self.manager.cleanup_resources()
 
 
 class Result:

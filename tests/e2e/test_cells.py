@@ -80,8 +80,7 @@ def test_a_stale_item_is_set_aside(kernel):
 def test_tails_are_shown_by_the_richest_way(kernel):
     assert "text/html" in ok(kernel, 'df!("a" => [1])?').of("execute_result")[0]["data"]
     ok(kernel, '"text"', '"text"')
-    ok(kernel, "struct Silent; Silent")
-    assert kernel.execute("Silent").of("execute_result") == []
+    assert "`Silent`, which has no text form" in ok(kernel, "struct Silent; Silent").text
     assert kernel.execute("let y = 1;").of("execute_result") == []
     assert kernel.execute("()").of("execute_result") == []
     ok(kernel, "struct Own; impl Rich for Own { fn bundle(&self) -> Bundle { Bundle::text(\"mine\").with_html(\"<b>mine</b>\") } }")

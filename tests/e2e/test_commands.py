@@ -136,6 +136,8 @@ def test_cluster_views(kernel):
     assert "<svg" in kernel.execute(":graph d").of("execute_result")[0]["data"]["image/svg+xml"]
     assert kernel.execute(":graph frame").status == "ok"
     assert "needs a variable" in kernel.execute(":graph").error
+    assert "is a `i64`, which has no journey" in kernel.execute("let plain = 1i64;\n").reply["status"] + kernel.execute(":journey plain").error
+    assert "there is no variable `nobody`" in kernel.execute(":graph nobody").error
     kernel.execute("cluster.kill_worker(1)?; sleep(Duration::from_millis(300));")
     assert "lost:" in kernel.execute(":workers").text and "SIGKILL" in kernel.execute(":workers").text
 
@@ -240,3 +242,9 @@ def test_only_what_worked_is_saved(fresh, tmp_path):
         fresh.execute(code)
     assert "wrote 3 cells" in fresh.execute(f":save {tmp_path}/s.rs").text
     assert (tmp_path / "s.rs").read_text() == "let x = 1;\n\n// %%\nx + 1\n\n// %%\n:opt 0\n"
+
+
+def test_hints_name_the_import_and_the_crate(kernel):
+    assert "use std::collections::HashMap" in kernel.execute("let m: HashMap<i32, i32> = HashMap::new();").error
+    assert "`:dep no_such_crate` in a line above" in kernel.execute("no_such_crate::f()").error
+    assert "`:dep other_crate` in a line above" in kernel.execute("use other_crate::Thing;\nThing::new()").error

@@ -100,6 +100,17 @@ def test_pinned_to_workers_and_urgent_ones_first(cluster):
     ok(cluster, "let one = cluster.impure().on_workers([ids[0]]); let mut waiting = one.map(nap, vec![150u64; 6]); let urgent = one.priority(5).submit(nap, 1u64); waiting.push(urgent.clone()); let order: Vec<u64> = cluster.as_completed(&waiting).map(|r| r.gather().unwrap()).collect(); order.iter().position(|ms| *ms == 1).unwrap() < 4", "true")
 
 
+def test_what_was_cancelled_did_not_fail(fresh):
+    ok(fresh, "let cluster = Cluster::local().workers(1).start()?; fn nap(ms: u64) -> u64 { sleep(Duration::from_millis(ms)); ms }")
+    msg_id = fresh.client.execute("cluster.submit(nap, 60_000u64).gather()?")
+    time.sleep(1.5)
+    fresh.interrupt()
+    result = fresh.finish(msg_id)
+    last = [c["data"]["text/plain"] for c in result.of("update_display_data")][-1]
+    assert last.startswith("1 cancelled") and "failed" not in last, last
+    assert "0 failed" in ok(fresh, ":cluster").text
+
+
 def n_workers(kernel):
     return len(re.findall(r"worker-\d+\s+\d+", ok(kernel, ":cluster").text))
 

@@ -73,6 +73,8 @@ def test_run_takes_scripts_and_notebooks(tmp_path):
     script.write_text("fn f() -> i32 { panic!(\"ouch\") }\n\n\nf();\n")
     done = run("run", str(script))
     assert done.returncode == 1 and "s.rs, line 1" in done.stderr and "ouch" in done.stderr, done.stderr
+    script.write_text("fn main() {\n    println!(\"from main\");\n}\n")
+    assert run("run", str(script)).stdout == "from main\n"
     notebook = tmp_path / "n.ipynb"
     notebook.write_text('{"cells": [{"cell_type": "markdown", "source": "x"}, {"cell_type": "code", "source": ["let a = 20;\\n", "a + 1"]}, {"cell_type": "code", "source": ":vars"}]}')
     done = run("run", str(notebook))

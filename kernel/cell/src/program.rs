@@ -282,6 +282,12 @@ impl Notebook {
         {
             drawn.notes.insert(0, reason.clone());
         }
+        const NO_CRATE: &str = "you might be missing a crate named `";
+        for note in &mut drawn.notes {
+            if let Some(name) = note.split(NO_CRATE).nth(1).and_then(|rest| rest.split('`').next()) {
+                *note = format!("hint: `:dep {name}` in a line above adds the crate");
+            }
+        }
         if error.code() == Some("E0596") && drawn.marks.iter().all(|mark| mark.cell == prepared.cell) {
             let outer = error.message.split('`').nth(1).filter(|name| self.variables.contains_key(*name));
             if let Some(name) = outer {

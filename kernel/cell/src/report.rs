@@ -237,11 +237,11 @@ impl Sources<'_> {
             let mut text = child.message.clone();
             let replacements: Vec<&str> =
                 child.spans.iter().filter_map(|span| span.suggested_replacement.as_deref()).filter(|new| !new.trim().is_empty()).collect();
-            if let [only] = replacements[..]
-                && !only.contains('\n')
-                && only.len() < 60
-            {
-                text = format!("{text}: `{}`", only.trim());
+            let short: Vec<String> =
+                replacements.iter().map(|new| new.trim()).filter(|new| !new.contains('\n') && new.len() < 60).map(|new| format!("`{new}`")).collect();
+            // Several are ways to choose from (imports), unless they belong together.
+            if short.len() == replacements.len() && (short.len() == 1 || short.len() > 1 && short.iter().all(|new| new.starts_with("`use "))) {
+                text = format!("{text}: {}", short[..short.len().min(2)].join(" or "));
             }
             match child.level.as_str() {
                 "help" => drawn.notes.push(format!("hint: {text}")),

@@ -92,6 +92,7 @@ enum Stage {
     Running,
     Done,
     Failed,
+    Cancelled,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,11 +102,12 @@ pub struct ProgressRow {
     pub n_running: u64,
     pub n_done: u64,
     pub n_failed: u64,
+    pub n_cancelled: u64,
 }
 
 impl ProgressRow {
     pub fn total(&self) -> u64 {
-        self.n_waiting + self.n_running + self.n_done + self.n_failed
+        self.n_waiting + self.n_running + self.n_done + self.n_failed + self.n_cancelled
     }
 }
 
@@ -135,7 +137,8 @@ impl Progress {
             }
             Event::Assigned { key, .. } => self.change(*key, Stage::Running),
             Event::Done { key, .. } => self.change(*key, Stage::Done),
-            Event::Failed { key } | Event::Cancelled { key } => self.change(*key, Stage::Failed),
+            Event::Failed { key } => self.change(*key, Stage::Failed),
+            Event::Cancelled { key } => self.change(*key, Stage::Cancelled),
             Event::Retried { key, .. } => self.change(*key, Stage::Waiting),
             Event::Ready { .. } | Event::Freed { .. } | Event::WorkerJoined { .. } | Event::WorkerRetired { .. } => {}
             Event::WorkerLost { worker, cause } => self.losses.push(format!("{worker} died: {cause}")),
@@ -174,6 +177,7 @@ fn count_of(row: &mut ProgressRow, stage: Stage) -> &mut u64 {
         Stage::Running => &mut row.n_running,
         Stage::Done => &mut row.n_done,
         Stage::Failed => &mut row.n_failed,
+        Stage::Cancelled => &mut row.n_cancelled,
     }
 }
 

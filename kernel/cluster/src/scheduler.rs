@@ -582,7 +582,7 @@ impl Scheduler {
             stack.extend(std::mem::take(&mut record.dependents));
             record.wanted_by.retain(|client| *client != DETACHED);
             let wanted_by = record.wanted_by.clone();
-            self.n_failed += 1;
+            self.n_failed += u64::from(error.kind != TaskErrorKind::Cancelled);
             comm.event(if error.kind == TaskErrorKind::Cancelled { Event::Cancelled { key } } else { Event::Failed { key } });
             for client in wanted_by {
                 comm.to_client(client, ToClient::Finished { key, how: Finished::Failed(error.clone()) });

@@ -73,6 +73,7 @@ impl<T> Remote<T> {
     fn card(&self) -> Card {
         let (state, detail) = self.state();
         let card = Card::new(format!("Remote {}: {state}", self.name())).state(state).fact("type", short_type(std::any::type_name::<T>()));
+        let card = if state == "failed" { card } else { card.note(".gather()? brings the value here") };
         if detail.is_empty() { card } else { card.fact(if state == "failed" { "why" } else { "value" }, detail) }
     }
 }

@@ -17,6 +17,9 @@ use crate::{Event, FunctionId, Key, WorkerId, event::Reason, ids::KeyMap};
 /// The task stream shows this many tasks at most, the newest.
 const MOST_BARS: usize = 4_000;
 
+/// A wait in the queue that is worth a word.
+const LONG_WAIT_US: u64 = 20_000;
+
 /// Everything that happened, by task.
 #[derive(Default)]
 pub struct Stories {
@@ -203,7 +206,14 @@ impl Journey {
             let worker = attempt.worker.map_or_else(|| "no worker".to_string(), |worker| worker.to_string());
             if attempt.worker.is_some() {
                 let moved = if attempt.moved_bytes > 0 { format!("; {} to move there", bytes(attempt.moved_bytes)) } else { String::new() };
-                rows.push(["assigned".to_string(), at(attempt.assigned_us), format!("to {worker}: {}{moved}", attempt.why)]);
+                let queued = attempt.assigned_us.saturating_sub(self.ready_us);
+                // Only the first time: later attempts waited for other things.
+                let wait = if queued > LONG_WAIT_US && rows.iter().all(|row| row[0] != "assigned") {
+                    format!("; before that {} in the queue, for its code to be compiled at release speed or for room on a worker", took(queued))
+                } else {
+                    String::new()
+                };
+                rows.push(["assigned".to_string(), at(attempt.assigned_us), format!("to {worker}: {}{moved}{wait}", attempt.why)]);
             }
             if attempt.end == End::Done {
                 let wait = attempt.start_us.saturating_sub(attempt.assigned_us);

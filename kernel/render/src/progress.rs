@@ -12,11 +12,12 @@ pub struct Row {
     pub n_running: u64,
     pub n_done: u64,
     pub n_failed: u64,
+    pub n_cancelled: u64,
 }
 
 impl Row {
     pub fn total(&self) -> u64 {
-        self.n_waiting + self.n_running + self.n_done + self.n_failed
+        self.n_waiting + self.n_running + self.n_done + self.n_failed + self.n_cancelled
     }
 
     fn part(&self, n: u64) -> f64 {
@@ -27,6 +28,9 @@ impl Row {
         let mut text = format!("{} / {}", count(self.n_done), count(self.total()));
         if self.n_failed > 0 {
             text.push_str(&format!(", {} failed", count(self.n_failed)));
+        }
+        if self.n_cancelled > 0 {
+            text.push_str(&format!(", {} cancelled", count(self.n_cancelled)));
         }
         text
     }
@@ -52,6 +56,7 @@ fn shortened(rows: &[Row]) -> Vec<Row> {
         sum.n_running += row.n_running;
         sum.n_done += row.n_done;
         sum.n_failed += row.n_failed;
+        sum.n_cancelled += row.n_cancelled;
     }
     shown.iter().cloned().chain([sum]).collect()
 }
@@ -59,10 +64,12 @@ fn shortened(rows: &[Row]) -> Vec<Row> {
 fn headline(rows: &[Row], elapsed: Duration) -> String {
     let (done, total): (u64, u64) = rows.iter().fold((0, 0), |(done, total), row| (done + row.n_done, total + row.total()));
     let n_failed: u64 = rows.iter().map(|row| row.n_failed).sum();
-    let state = match (done + n_failed == total, n_failed) {
-        (true, 0) => "done".to_string(),
-        (true, n) => format!("{} failed", count(n)),
-        (false, _) => "running".to_string(),
+    let n_cancelled: u64 = rows.iter().map(|row| row.n_cancelled).sum();
+    let state = match (done + n_failed + n_cancelled == total, n_failed, n_cancelled) {
+        (true, 0, 0) => "done".to_string(),
+        (true, 0, n) => format!("{} cancelled", count(n)),
+        (true, n, _) => format!("{} failed", count(n)),
+        (false, _, _) => "running".to_string(),
     };
     format!("{}: {} of {}, {}", state, count(done), plural(total as usize, "task"), duration(elapsed))
 }
@@ -116,7 +123,10 @@ mod tests {
     use super::*;
 
     fn rows() -> Vec<Row> {
-        vec![Row { name: "load".into(), n_done: 10, ..Row::default() }, Row { name: "<sum>".into(), n_waiting: 2, n_running: 1, n_done: 1, n_failed: 1 }]
+        vec![
+            Row { name: "load".into(), n_done: 10, ..Row::default() },
+            Row { name: "<sum>".into(), n_waiting: 2, n_running: 1, n_done: 1, n_failed: 1, ..Row::default() },
+        ]
     }
 
     #[test]

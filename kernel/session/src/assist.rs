@@ -106,6 +106,11 @@ impl Assist {
         state.process.as_ref().is_some_and(|process| process.is_ready)
     }
 
+    /// Whether it is on its way: soon more will be known.
+    pub fn is_starting(&self) -> bool {
+        lock(&self.state).process.as_ref().is_some_and(|process| !process.is_ready)
+    }
+
     fn ask(&self, source: String, offset: usize, kind: QuestionKind) -> Option<Answer> {
         let answer = {
             let mut state = lock(&self.state);

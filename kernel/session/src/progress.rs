@@ -194,5 +194,5 @@ impl State {
 }
 
 fn row(row: &skep_cluster::ProgressRow) -> Row {
-    Row { name: row.name.clone(), n_waiting: row.n_waiting, n_running: row.n_running, n_done: row.n_done, n_failed: row.n_failed }
+    Row { name: row.name.clone(), n_waiting: row.n_waiting, n_running: row.n_running, n_done: row.n_done, n_failed: row.n_failed, n_cancelled: row.n_cancelled }
 }

@@ -272,7 +272,12 @@ impl Session {
         for step in commands::steps(execute.code).map_err(|message| commands::failed(&message))? {
             match &step {
                 Step::Describe(_) => {
-                    let found = step.answer_now(&self.handle()).expect("invariant: a question needs no turn");
+                    let ask = || step.answer_now(&self.handle()).expect("invariant: a question needs no turn");
+                    let mut found = ask();
+                    if found.is_err() && self.shared.assist.is_starting() {
+                        self.wait_for_assist(cell);
+                        found = ask();
+                    }
                     *page = Some(found.map_err(|message| commands::failed(&message))?);
                 }
                 Step::Command { command, args, text } => {
@@ -288,6 +293,15 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// A question is worth the wait; an interrupt ends it.
+    fn wait_for_assist(&self, cell: u32) {
+        *lock(&self.shared.phase) = Phase::Compiling;
+        let _ticker = crate::progress::Ticker::start(self.face.clone(), cell, "reading the sources of std, Polars and Skep");
+        while self.shared.assist.is_starting() && !self.compiler.is_cancelled() {
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Compiles and runs Rust as a cell, or as a part of one.

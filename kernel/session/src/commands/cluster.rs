@@ -29,18 +29,29 @@ pub(super) fn tasks(handle: &Handle, _: &str) -> Result<Bundle, String> {
 }
 
 pub(super) fn journey(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    of_variable(session, call, "journey", "()?")
+    of_variable(session, call, "journey", "()?", &["skep_cluster::cluster::Remote<"])
 }
 
 pub(super) fn graph(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     let is_frame = session.handle().scope().variables.iter().any(|view| view.name == call.args && view.type_name == "skep_frame::frame::Frame");
-    of_variable(session, call, "graph", if is_frame { "()?" } else { "()" })
+    of_variable(session, call, "graph", if is_frame { "()?" } else { "()" }, &["skep_cluster::delayed::Delayed<", "skep_frame::frame::Frame"])
 }
 
 /// `:journey c` is `c.journey()`.
-fn of_variable(session: &mut Session, call: &Call<'_>, method: &str, tail: &str) -> Result<Option<Bundle>, CellError> {
+fn of_variable(session: &mut Session, call: &Call<'_>, method: &str, tail: &str, kinds: &[&str]) -> Result<Option<Bundle>, CellError> {
     if call.args.is_empty() {
         return Err(failed(&format!("`:{method}` needs a variable\nhint: for example `:{method} total`; `:vars` lists them")));
+    }
+    let scope = session.handle().scope();
+    let is_name = call.args.chars().all(|c| c.is_alphanumeric() || c == '_');
+    match scope.variables.iter().find(|view| view.name == call.args) {
+        None if is_name => return Err(failed(&format!("there is no variable `{}`\nhint: `:vars` lists them", call.args))),
+        Some(view) if !kinds.iter().any(|kind| view.type_name.starts_with(kind)) => {
+            let held = skep_render::short_type(&view.type_name);
+            let hint = if method == "journey" { "handles that `submit` and `map` return have a journey" } else { "`delayed!` calls and frames have a graph" };
+            return Err(failed(&format!("`{}` is a `{held}`, which has no {method}\nhint: {hint}", call.args)));
+        }
+        _ => {}
     }
     let level = session.level;
     session.run_rust(call.rust(&format!("{}.{method}{tail}", call.args)), Purpose::Run, level).0.map(|()| None)
