@@ -16,6 +16,7 @@ pub mod host;
 mod hub;
 mod ids;
 pub mod message;
+mod named;
 pub mod scheduler;
 pub mod serve;
 mod show;

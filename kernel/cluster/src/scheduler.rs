@@ -19,7 +19,11 @@ use crate::{
     message::{Assignment, ClusterInfo, Finished, Function, Input, Published, Ran, Task, ToClient, ToWorker, WorkerInfo},
 };
 
+mod failures;
 mod published;
+mod values;
+
+use failures::Timer;
 
 /// What the scheduler says to the world.
 pub trait Comm {
@@ -508,134 +512,9 @@ impl Scheduler {
         }
     }
 
-    pub fn on_failed(&mut self, worker: WorkerId, key: Key, error: TaskError, comm: &mut impl Comm) {
-        self.unassign(worker, key);
-        if self.tasks.get(&key).is_some_and(|record| record.state == State::Assigned(worker)) {
-            self.fail_or_retry(key, error, comm);
-        }
-        self.dispatch(comm);
-    }
-
-    /// A task that may be retried runs again, after its delay; its inputs are kept meanwhile.
-    fn fail_or_retry(&mut self, key: Key, error: TaskError, comm: &mut impl Comm) {
-        let Some(record) = self.tasks.get_mut(&key) else { return };
-        let options = record.task.options.clone().unwrap_or_default();
-        if record.n_failures >= options.retries || error.kind == TaskErrorKind::Cancelled {
-            let n = record.n_failures;
-            let message = if n > 0 { format!("{} (the last of {} attempts)", error.message, n + 1) } else { error.message };
-            return self.fail(key, Arc::new(TaskError { message, ..error }), comm);
-        }
-        record.n_failures += 1;
-        comm.event(Event::Retried { key, has_failed: true });
-        if options.retry_delay_us == 0 {
-            return self.rerun(key, comm);
-        }
-        // Waits for the timer as it would for an input.
-        record.state = State::Waiting { n_missing: 1 };
-        self.timers.insert((self.now_us + options.retry_delay_us, key, Timer::Retry));
-    }
-
-    /// Tells the time, in microseconds of any steady clock, and does what is due.
-    pub fn set_now(&mut self, now_us: u64, comm: &mut impl Comm) {
-        self.now_us = now_us;
-        while let Some((at, key, timer)) = self.timers.first().copied().filter(|(at, _, _)| *at <= now_us) {
-            self.timers.remove(&(at, key, timer));
-            let Some(record) = self.tasks.get(&key) else { continue };
-            match (timer, &record.state) {
-                (Timer::Retry, State::Waiting { .. }) => {
-                    self.rerun(key, comm);
-                    self.dispatch(comm);
-                }
-                (Timer::Timeout { attempt }, State::Assigned(worker)) if record.n_attempts == attempt => {
-                    let (worker, limit) = (*worker, record.task.options.as_ref().map_or(0, |options| options.timeout_us));
-                    comm.to_worker(worker, ToWorker::Cancel { keys: vec![key] });
-                    self.unassign(worker, key);
-                    let message = format!("it was stopped after {}", skep_render::duration(std::time::Duration::from_micros(limit)));
-                    let error = TaskError { kind: TaskErrorKind::TimedOut, message, function: self.name_of(key), at: None, worker: Some(worker.to_string()) };
-                    self.fail_or_retry(key, error, comm);
-                    self.dispatch(comm);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// When [`Scheduler::set_now`] is next wanted.
-    pub fn next_timer(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _, _)| *at)
-    }
-
-    /// Fails a task and everything that needs its value.
-    fn fail(&mut self, key: Key, error: Arc<TaskError>, comm: &mut impl Comm) {
-        let mut stack = vec![key];
-        while let Some(key) = stack.pop() {
-            let Some(record) = self.tasks.get_mut(&key) else { continue };
-            if !record.state.is_pending() {
-                continue;
-            }
-            if let State::Assigned(worker) = record.state {
-                comm.to_worker(worker, ToWorker::Cancel { keys: vec![key] });
-                self.unassign(worker, key);
-            }
-            let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
-            record.state = State::Failed(error.clone());
-            stack.extend(std::mem::take(&mut record.dependents));
-            record.wanted_by.retain(|client| *client != DETACHED);
-            let wanted_by = record.wanted_by.clone();
-            self.n_failed += u64::from(error.kind != TaskErrorKind::Cancelled);
-            comm.event(if error.kind == TaskErrorKind::Cancelled { Event::Cancelled { key } } else { Event::Failed { key } });
-            for client in wanted_by {
-                comm.to_client(client, ToClient::Finished { key, how: Finished::Failed(error.clone()) });
-            }
-            self.settle_inputs(key, comm);
-            self.let_go(key, comm);
-        }
-    }
-
-    pub fn cancel(&mut self, keys: &[Key], comm: &mut impl Comm) {
-        for key in keys {
-            let function = self.name_of(*key);
-            let error = TaskError { kind: TaskErrorKind::Cancelled, message: String::new(), function, at: None, worker: None };
-            self.fail(*key, Arc::new(error), comm);
-        }
-        self.dispatch(comm);
-    }
-
     fn name_of(&self, key: Key) -> String {
         let function = self.tasks.get(&key).and_then(|record| self.functions.get(&record.task.function));
         function.map(|function| function.name.clone()).unwrap_or_default()
-    }
-
-    pub fn release(&mut self, client: ClientId, keys: &[Key], comm: &mut impl Comm) {
-        for key in keys {
-            if let Some(record) = self.tasks.get_mut(key)
-                && let Some(at) = record.wanted_by.iter().position(|c| *c == client)
-            {
-                record.wanted_by.swap_remove(at);
-            }
-            self.let_go(*key, comm);
-        }
-        self.dispatch(comm);
-    }
-
-    pub fn on_client_lost(&mut self, client: ClientId, comm: &mut impl Comm) {
-        let keys: Vec<Key> = self.tasks.iter().filter(|(_, record)| record.wanted_by.contains(&client)).map(|(key, _)| *key).collect();
-        for key in &keys {
-            if let Some(record) = self.tasks.get_mut(key) {
-                record.wanted_by.retain(|c| *c != client);
-            }
-        }
-        for key in keys {
-            self.let_go(key, comm);
-        }
-        self.dispatch(comm);
-    }
-
-    /// Lets a task run to its end although nobody holds it.
-    pub fn detach(&mut self, key: Key) {
-        if let Some(record) = self.tasks.get_mut(&key).filter(|record| record.state.is_pending()) {
-            record.wanted_by.push(DETACHED);
-        }
     }
 
     /// Tasks that wait for a worker.
@@ -649,123 +528,6 @@ impl Scheduler {
             self.workers.iter().filter(|(_, worker)| worker.assigned.is_empty()).map(|(id, worker)| (worker.held_bytes, *id)).collect();
         idle.sort_unstable();
         idle.into_iter().map(|(_, id)| id).collect()
-    }
-
-    /// Frees the value that nobody needs, stops the task that nobody waits for, and forgets what nothing was made from.
-    fn let_go(&mut self, key: Key, comm: &mut impl Comm) {
-        let mut stack = vec![key];
-        while let Some(key) = stack.pop() {
-            let Some(record) = self.tasks.get_mut(&key) else { continue };
-            if !record.wanted_by.is_empty() || record.n_pending > 0 {
-                continue;
-            }
-            let was_pending = record.state.is_pending();
-            match std::mem::replace(&mut record.state, State::Freed) {
-                State::Done { holders } => {
-                    let n_bytes = std::mem::take(&mut record.n_bytes);
-                    record.inline = None;
-                    for holder in holders {
-                        if let Some(worker) = self.workers.get_mut(&holder)
-                            && worker.values.remove(&key)
-                        {
-                            worker.held_bytes = worker.held_bytes.saturating_sub(n_bytes);
-                            comm.to_worker(holder, ToWorker::Free { keys: vec![key] });
-                        }
-                    }
-                    comm.event(Event::Freed { key });
-                }
-                State::Assigned(worker) => {
-                    comm.to_worker(worker, ToWorker::Cancel { keys: vec![key] });
-                    self.unassign(worker, key);
-                    comm.event(Event::Cancelled { key });
-                }
-                State::Waiting { .. } | State::Ready => comm.event(Event::Cancelled { key }),
-                State::Failed(error) => record_state(&mut self.tasks, key, State::Failed(error)),
-                State::Freed => {}
-            }
-            let inputs = self.tasks[&key].inputs.clone();
-            if was_pending {
-                for input in &inputs {
-                    if let Some(record) = self.tasks.get_mut(input) {
-                        record.n_pending = record.n_pending.saturating_sub(1);
-                    }
-                }
-                stack.extend(&inputs);
-            }
-            if self.tasks[&key].n_dependents == 0 {
-                self.tasks.remove(&key);
-                for input in &inputs {
-                    if let Some(record) = self.tasks.get_mut(input) {
-                        record.n_dependents = record.n_dependents.saturating_sub(1);
-                    }
-                }
-                stack.extend(inputs);
-            }
-        }
-    }
-
-    /// A worker could not get these inputs: their holders are gone or have lost them.
-    pub fn on_missing(&mut self, worker: WorkerId, key: Key, inputs: &[(Key, WorkerId)], comm: &mut impl Comm) {
-        self.unassign(worker, key);
-        for (input, holder) in inputs {
-            let holder = if *holder == HERE { worker } else { *holder };
-            self.lose_copy(*input, holder, comm);
-        }
-        if self.tasks.get(&key).is_some_and(|record| record.state == State::Assigned(worker)) {
-            comm.event(Event::Retried { key, has_failed: false });
-            self.rerun(key, comm);
-        }
-        self.dispatch(comm);
-    }
-
-    /// Sends a task that was assigned back to wait for its inputs.
-    fn rerun(&mut self, key: Key, comm: &mut impl Comm) {
-        self.set_state(key, State::Freed);
-        for input in self.tasks[&key].inputs.clone() {
-            if let Some(record) = self.tasks.get_mut(&input) {
-                record.n_pending = record.n_pending.saturating_sub(1);
-            }
-        }
-        self.revive(key, comm);
-    }
-
-    fn lose_copy(&mut self, key: Key, holder: WorkerId, comm: &mut impl Comm) {
-        let Some(record) = self.tasks.get_mut(&key) else { return };
-        let State::Done { holders } = &mut record.state else { return };
-        holders.retain(|h| *h != holder);
-        if !holders.is_empty() || record.inline.is_some() {
-            return;
-        }
-        record.state = State::Freed;
-        let is_needed = !record.wanted_by.is_empty() || record.n_pending > 0;
-        let wanted_by = record.wanted_by.clone();
-        if is_needed {
-            comm.event(Event::Retried { key, has_failed: false });
-            for client in wanted_by {
-                comm.to_client(client, ToClient::Finished { key, how: Finished::Pending });
-            }
-            self.mend_dependents(key);
-            self.revive(key, comm);
-        }
-    }
-
-    /// Dependents that counted on a value which is gone wait for it again.
-    fn mend_dependents(&mut self, key: Key) {
-        let waiting: Vec<Key> = self
-            .tasks
-            .iter()
-            .filter(|(_, record)| matches!(record.state, State::Waiting { .. } | State::Ready) && record.inputs.contains(&key))
-            .map(|(key, _)| *key)
-            .collect();
-        for dependent in waiting {
-            let record = self.tasks.get_mut(&dependent).expect("invariant: listed above");
-            record.state = match record.state {
-                State::Waiting { n_missing } => State::Waiting { n_missing: n_missing + 1 },
-                _ => State::Waiting { n_missing: 1 },
-            };
-            let lost = self.tasks.get_mut(&key).expect("invariant: the caller has it");
-            lost.dependents.push(dependent);
-        }
     }
 
     /// A worker goes because fewer are wanted: nothing to be sorry for.
@@ -832,21 +594,8 @@ impl Scheduler {
     }
 }
 
-/// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    Retry,
-    Timeout { attempt: u32 },
-}
-
 fn may_run_on(record: &Record, worker: WorkerId) -> bool {
     record.task.options.as_ref().is_none_or(|options| options.workers.is_empty() || options.workers.contains(&worker))
-}
-
-fn record_state(tasks: &mut KeyMap<Record>, key: Key, state: State) {
-    if let Some(record) = tasks.get_mut(&key) {
-        record.state = state;
-    }
 }
 
 #[cfg(test)]

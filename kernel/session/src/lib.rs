@@ -14,10 +14,10 @@ mod progress;
 mod scope;
 pub mod script;
 mod session;
+mod wrap;
 
 pub use commands::{COMMANDS, Command};
 pub use complete::{Completion, completeness};
-pub use dep::{Prebuilt, wrap_rustc};
 pub use evaluator::Evaluator;
 pub use history::{Entry, History};
 pub use home::{Home, Private, cache_folder};
@@ -25,6 +25,7 @@ pub use session::{Execute, Handle, Reply, Session};
 pub use skep_assist::wire::Candidate;
 pub use skep_cell::{CellError, Completeness};
 pub use skep_render::Bundle;
+pub use wrap::{Prebuilt, wrap_rustc};
 
 /// Something a cell shows, in the order it happened.
 #[derive(Clone, Debug, PartialEq)]

@@ -44,23 +44,20 @@ impl Executor {
         let (sender, jobs) = mpsc::channel::<Job>();
         thread::Builder::new().name("execute".into()).spawn(move || {
             while let Ok(job) = jobs.recv() {
-                let stops = job.execute.stop_on_error;
-                let is_ok = self.execute(job);
+                let behind = self.execute(job, &jobs);
                 self.n_queued.fetch_sub(1, Ordering::SeqCst);
-                if !is_ok && stops {
-                    // Run All stops at the first error: what is queued behind it is not run.
-                    for job in jobs.try_iter() {
-                        self.abort(&job);
-                        self.n_queued.fetch_sub(1, Ordering::SeqCst);
-                    }
+                for job in behind {
+                    self.abort(&job);
+                    self.n_queued.fetch_sub(1, Ordering::SeqCst);
                 }
             }
         })?;
         Ok(sender)
     }
 
-    /// Returns whether the cell ended without an error.
-    fn execute(&mut self, Job { execute, request }: Job) -> bool {
+    /// Returns the cells that are not run because this one failed: Run All stops at the first error. They are taken out of the
+    /// queue before the reply is sent, since what is asked for after that is meant to run.
+    fn execute(&mut self, Job { execute, request }: Job, jobs: &mpsc::Receiver<Job>) -> Vec<Job> {
         self.iopub.publish(Status::busy(), &request);
         let counts = execute.store_history && !execute.silent;
         let handle = self.session.handle();
@@ -73,6 +70,7 @@ impl Executor {
         }
         let cell_id = request.metadata.get("cellId").and_then(|id| id.as_str());
         let reply = self.session.execute_as(cell, Execute { code: &execute.code, cell_id, counts });
+        let behind = if reply.result.is_err() && execute.stop_on_error { jobs.try_iter().collect() } else { Vec::new() };
         let mut content = ExecuteReply { execution_count: ExecutionCount::new(count), user_expressions: Some(HashMap::default()), ..ExecuteReply::default() };
         match &reply.result {
             Ok(()) => {
@@ -91,7 +89,7 @@ impl Executor {
         }
         self.reply(content, &request);
         self.iopub.publish(Status::idle(), &request);
-        reply.result.is_ok()
+        behind
     }
 
     fn abort(&self, job: &Job) {

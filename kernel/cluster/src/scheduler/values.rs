@@ -1,0 +1,165 @@
+//! Values: who holds them, when they go, and how lost ones come back.
+
+use super::{Comm, DETACHED, HERE, Record, Scheduler, State};
+use crate::{
+    ClientId, Event, Key, WorkerId,
+    ids::KeyMap,
+    message::{Finished, ToClient, ToWorker},
+};
+
+impl Scheduler {
+    pub fn release(&mut self, client: ClientId, keys: &[Key], comm: &mut impl Comm) {
+        for key in keys {
+            if let Some(record) = self.tasks.get_mut(key)
+                && let Some(at) = record.wanted_by.iter().position(|c| *c == client)
+            {
+                record.wanted_by.swap_remove(at);
+            }
+            self.let_go(*key, comm);
+        }
+        self.dispatch(comm);
+    }
+
+    pub fn on_client_lost(&mut self, client: ClientId, comm: &mut impl Comm) {
+        let keys: Vec<Key> = self.tasks.iter().filter(|(_, record)| record.wanted_by.contains(&client)).map(|(key, _)| *key).collect();
+        for key in &keys {
+            if let Some(record) = self.tasks.get_mut(key) {
+                record.wanted_by.retain(|c| *c != client);
+            }
+        }
+        for key in keys {
+            self.let_go(key, comm);
+        }
+        self.dispatch(comm);
+    }
+
+    /// Lets a task run to its end although nobody holds it.
+    pub fn detach(&mut self, key: Key) {
+        if let Some(record) = self.tasks.get_mut(&key).filter(|record| record.state.is_pending()) {
+            record.wanted_by.push(DETACHED);
+        }
+    }
+
+    /// Frees the value that nobody needs, stops the task that nobody waits for, and forgets what nothing was made from.
+    pub(super) fn let_go(&mut self, key: Key, comm: &mut impl Comm) {
+        let mut stack = vec![key];
+        while let Some(key) = stack.pop() {
+            let Some(record) = self.tasks.get_mut(&key) else { continue };
+            if !record.wanted_by.is_empty() || record.n_pending > 0 {
+                continue;
+            }
+            let was_pending = record.state.is_pending();
+            match std::mem::replace(&mut record.state, State::Freed) {
+                State::Done { holders } => {
+                    let n_bytes = std::mem::take(&mut record.n_bytes);
+                    record.inline = None;
+                    for holder in holders {
+                        if let Some(worker) = self.workers.get_mut(&holder)
+                            && worker.values.remove(&key)
+                        {
+                            worker.held_bytes = worker.held_bytes.saturating_sub(n_bytes);
+                            comm.to_worker(holder, ToWorker::Free { keys: vec![key] });
+                        }
+                    }
+                    comm.event(Event::Freed { key });
+                }
+                State::Assigned(worker) => {
+                    comm.to_worker(worker, ToWorker::Cancel { keys: vec![key] });
+                    self.unassign(worker, key);
+                    comm.event(Event::Cancelled { key });
+                }
+                State::Waiting { .. } | State::Ready => comm.event(Event::Cancelled { key }),
+                State::Failed(error) => record_state(&mut self.tasks, key, State::Failed(error)),
+                State::Freed => {}
+            }
+            let inputs = self.tasks[&key].inputs.clone();
+            if was_pending {
+                for input in &inputs {
+                    if let Some(record) = self.tasks.get_mut(input) {
+                        record.n_pending = record.n_pending.saturating_sub(1);
+                    }
+                }
+                stack.extend(&inputs);
+            }
+            if self.tasks[&key].n_dependents == 0 {
+                self.tasks.remove(&key);
+                for input in &inputs {
+                    if let Some(record) = self.tasks.get_mut(input) {
+                        record.n_dependents = record.n_dependents.saturating_sub(1);
+                    }
+                }
+                stack.extend(inputs);
+            }
+        }
+    }
+
+    /// A worker could not get these inputs: their holders are gone or have lost them.
+    pub fn on_missing(&mut self, worker: WorkerId, key: Key, inputs: &[(Key, WorkerId)], comm: &mut impl Comm) {
+        self.unassign(worker, key);
+        for (input, holder) in inputs {
+            let holder = if *holder == HERE { worker } else { *holder };
+            self.lose_copy(*input, holder, comm);
+        }
+        if self.tasks.get(&key).is_some_and(|record| record.state == State::Assigned(worker)) {
+            comm.event(Event::Retried { key, has_failed: false });
+            self.rerun(key, comm);
+        }
+        self.dispatch(comm);
+    }
+
+    /// Sends a task that was assigned back to wait for its inputs.
+    pub(super) fn rerun(&mut self, key: Key, comm: &mut impl Comm) {
+        self.set_state(key, State::Freed);
+        for input in self.tasks[&key].inputs.clone() {
+            if let Some(record) = self.tasks.get_mut(&input) {
+                record.n_pending = record.n_pending.saturating_sub(1);
+            }
+        }
+        self.revive(key, comm);
+    }
+
+    pub(super) fn lose_copy(&mut self, key: Key, holder: WorkerId, comm: &mut impl Comm) {
+        let Some(record) = self.tasks.get_mut(&key) else { return };
+        let State::Done { holders } = &mut record.state else { return };
+        holders.retain(|h| *h != holder);
+        if !holders.is_empty() || record.inline.is_some() {
+            return;
+        }
+        record.state = State::Freed;
+        let is_needed = !record.wanted_by.is_empty() || record.n_pending > 0;
+        let wanted_by = record.wanted_by.clone();
+        if is_needed {
+            comm.event(Event::Retried { key, has_failed: false });
+            for client in wanted_by {
+                comm.to_client(client, ToClient::Finished { key, how: Finished::Pending });
+            }
+            self.mend_dependents(key);
+            self.revive(key, comm);
+        }
+    }
+
+    /// Dependents that counted on a value which is gone wait for it again.
+    fn mend_dependents(&mut self, key: Key) {
+        let waiting: Vec<Key> = self
+            .tasks
+            .iter()
+            .filter(|(_, record)| matches!(record.state, State::Waiting { .. } | State::Ready) && record.inputs.contains(&key))
+            .map(|(key, _)| *key)
+            .collect();
+        for dependent in waiting {
+            let record = self.tasks.get_mut(&dependent).expect("invariant: listed above");
+            record.state = match record.state {
+                State::Waiting { n_missing } => State::Waiting { n_missing: n_missing + 1 },
+                _ => State::Waiting { n_missing: 1 },
+            };
+            let lost = self.tasks.get_mut(&key).expect("invariant: the caller has it");
+            lost.dependents.push(dependent);
+        }
+    }
+}
+
+fn record_state(tasks: &mut KeyMap<Record>, key: Key, state: State) {
+    if let Some(record) = tasks.get_mut(&key) {
+        record.state = state;
+    }
+}
