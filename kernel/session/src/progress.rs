@@ -148,6 +148,14 @@ impl Tracker {
         Ticker::start(lock(&self.state).face.clone(), cell, "compiling")
     }
 
+    /// An interrupted cell cancels its tasks: their end belongs to what is shown last, and is a moment behind.
+    pub fn settle(&self) {
+        let until = Instant::now() + Duration::from_millis(500);
+        while lock(&self.state).progress.n_open() > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The cell has ended: what is shown becomes final.
     pub fn end(&self) {
         let mut state = lock(&self.state);

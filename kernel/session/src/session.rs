@@ -339,6 +339,9 @@ impl Session {
         let started = Instant::now();
         let report = evaluator.run(cell, &compiled.library, &compiled.entry);
         timing.run = Some(started.elapsed());
+        if matches!(&report, Report::Ended { outcome: Outcome::Interrupted, .. }) {
+            self.progress.settle();
+        }
         self.progress.end();
         match report {
             Report::Died(reason) => Err(self.on_death(&reason)),
