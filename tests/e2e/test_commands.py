@@ -221,6 +221,8 @@ def test_each_part_of_a_cell_runs_and_is_kept(kernel):
     assert kernel.execute("(first, second, made())").text == "(1, 2, 7)"
     assert kernel.execute(":type first\nlet third = first + 2;\nthird").of("execute_result")[-1]["data"]["text/plain"] == "3"
     assert kernel.execute("third").text == "3"
+    three = kernel.execute(':time println!("a")\n:time println!("b")\nprintln!("c");\n')
+    assert three.stream() == "a\nb\nc\n", three.stream()
     error = kernel.execute(":time let a = 1;\nlet b: i32 = \"no\";").error
     assert "2 | let b" in error and re.search(r"cell \d+:2", error), error
 

@@ -483,6 +483,11 @@ impl Notebook {
         self.sources().in_cells(text)
     }
 
+    /// Whether something was compiled under this number already.
+    pub fn has(&self, cell: u32) -> bool {
+        self.texts.contains_key(&cell)
+    }
+
     /// How people call a cell.
     pub fn title(&self, cell: u32) -> String {
         self.titles.get(&cell).cloned().unwrap_or_else(|| format!("cell {cell}"))

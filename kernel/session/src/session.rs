@@ -65,8 +65,6 @@ pub struct Session {
     /// Whether a person's terminal is there, for an editor.
     pub(crate) has_terminal: bool,
     next_uncounted: u32,
-    /// The number of the last compiled part of a cell: the next part gets one of its own.
-    last_compiled: u32,
     /// Last: removed when everything that uses it is gone.
     private: Private,
 }
@@ -171,20 +169,8 @@ impl Session {
         });
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
         let dependencies = Dependencies::new(&home);
-        let mut session = Session {
-            home,
-            notebook,
-            compiler,
-            shared,
-            face,
-            progress,
-            dependencies,
-            level: 0,
-            has_terminal: false,
-            next_uncounted: 1_000_000,
-            last_compiled: 0,
-            private,
-        };
+        let mut session =
+            Session { home, notebook, compiler, shared, face, progress, dependencies, level: 0, has_terminal: false, next_uncounted: 1_000_000, private };
         session.start_evaluator()?;
         Ok(session)
     }
@@ -228,7 +214,7 @@ impl Session {
         let mut page = None;
         let shown = Arc::new(Mutex::new(None));
         *lock(&self.face.last_result) = Some(shown.clone());
-        let result = self.execute_steps(cell, execute, &mut page);
+        let result = self.execute_titled(cell, None, execute, &mut page);
         *lock(&self.shared.phase) = Phase::Idle;
         *lock(&self.face.last_result) = None;
         self.publish_scope();
@@ -262,10 +248,6 @@ impl Session {
         *lock(&self.shared.phase) = Phase::Idle;
         self.publish_scope();
         Reply { cell: number, result, page: None }
-    }
-
-    fn execute_steps(&mut self, cell: u32, execute: Execute<'_>, page: &mut Option<Bundle>) -> Result<(), CellError> {
-        self.execute_titled(cell, None, execute, page)
     }
 
     fn execute_titled(&mut self, cell: u32, title: Option<&str>, execute: Execute<'_>, page: &mut Option<Bundle>) -> Result<(), CellError> {
@@ -315,8 +297,7 @@ impl Session {
         let RustCell { cell, cell_id, title, source } = rust;
         // Each compiled part is a program of its own; people know all of them under the cell's number.
         let shown_as = format!("cell {cell}");
-        let (cell, title) = if cell == self.last_compiled { (self.take_uncounted(), title.or(Some(shown_as.as_str()))) } else { (cell, title) };
-        self.last_compiled = cell;
+        let (cell, title) = if self.notebook.has(cell) { (self.take_uncounted(), title.or(Some(shown_as.as_str()))) } else { (cell, title) };
         let evaluator = self.live_evaluator()?;
         if let Some(held) = evaluator.returned() {
             self.notebook.take_back(held.iter().map(|variable| variable.name.as_str()));
