@@ -335,16 +335,21 @@ def test_a_kernel_leaves_no_process_and_no_folder(fresh):
     assert processes(run) == [] and not os.path.exists(run)
 
 
+def interrupt_and_wait(page, cell):
+    """Both ends come, in either order."""
+    interrupt = page.send("interrupt_request", {}, channel="control")
+    seen = set()
+    while ("idle", cell) not in seen or ("idle", interrupt) not in seen:
+        message = page.next("iopub")
+        seen.add((message["content"].get("execution_state", message["msg_type"]), message["parent_header"]["msg_id"]))
+    page.next("control"), page.next("shell")
+
+
 def test_a_question_that_was_interrupted_does_not_answer_the_next(page):
     first = page.execute('input("a")?', allow_stdin=True)
     page.expect(first, BUSY, "execute_input")
     page.next("stdin")
-    interrupt = page.send("interrupt_request", {}, channel="control")
-    seen = set()
-    while ("idle", first) not in seen or ("idle", interrupt) not in seen:
-        message = page.next("iopub")
-        seen.add((message["content"].get("execution_state", message["msg_type"]), message["parent_header"]["msg_id"]))
-    page.next("control"), page.next("shell")
+    interrupt_and_wait(page, first)
     second = page.execute('input("b")?', allow_stdin=True)
     page.expect(second, BUSY, "execute_input")
     assert page.next("stdin")["content"]["prompt"] == "b"
@@ -357,12 +362,7 @@ def test_a_cell_that_was_given_up_does_not_overwrite_what_is_newer(page):
     first = page.execute("let late = { std::thread::sleep(Duration::from_secs(3)); 1 };")
     page.expect(first, BUSY, "execute_input")
     time.sleep(0.6)
-    interrupt = page.send("interrupt_request", {}, channel="control")
-    seen = set()
-    while ("idle", first) not in seen or ("idle", interrupt) not in seen:
-        message = page.next("iopub")
-        seen.add((message["content"].get("execution_state", message["msg_type"]), message["parent_header"]["msg_id"]))
-    page.next("control"), page.next("shell")
+    interrupt_and_wait(page, first)
     page.expect(page.execute("let late = 2;"), BUSY, "execute_input", IDLE, reply=("execute_reply", {"status": "ok"}))
     time.sleep(3)
     msg_id = page.execute("late")
