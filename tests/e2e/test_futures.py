@@ -31,7 +31,7 @@ order"""
 
 
 def test_wait_for_all_and_for_a_while(cluster):
-    ok(cluster, "let slow = vec![cluster.impure().submit(nap, 20u64), cluster.impure().submit(nap, 1500u64)]; let (done, pending) = cluster.wait_for(&slow, Duration::from_millis(500))?; (done.len(), pending.len())", "(1, 1)")
+    ok(cluster, "let slow = vec![cluster.impure().submit(nap, 20u64), cluster.impure().submit(nap, 4000u64)]; let (done, pending) = cluster.wait_for(&slow, Duration::from_millis(2000))?; (done.len(), pending.len())", "(1, 1)")
     ok(cluster, "cluster.wait(&slow)?; slow.iter().all(|r| r.is_done())", "true")
 
 

@@ -1,10 +1,9 @@
-//! A program's connection to its cluster: it knows the state of each value that it has a handle of.
+//! A program's half of its engine: the state of each value that it has a handle of, and waiting for it.
 
 use std::{
     any::Any,
-    collections::{HashMap, HashSet},
+    collections::{HashSet, VecDeque},
     io,
-    os::unix::net::UnixStream,
     path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
@@ -15,11 +14,14 @@ use std::{
 };
 
 use crate::{
-    CodeId, Error, FunctionId, Journey, Key, Result,
+    CodeId, Error, Event, Explanation, FunctionId, History, Journey, Key, Result,
+    engine::{Connect, Engine, Sink},
     function::Located,
-    hub::{read_blocking, write_blocking},
     ids::KeyMap,
-    message::{ClusterInfo, ClusterSpec, Finished, GetValue, Published, Task, ToClient, ToScheduler, ValueReply},
+    local::Local,
+    message::{Arg, ClusterInfo, ClusterSpec, Finished, Published, Request, Task, ToClient},
+    segment::Bytes,
+    task,
 };
 
 /// How a notebook takes part. In a plain program nothing is set.
@@ -58,7 +60,7 @@ pub(crate) fn hooks() -> Hooks {
 pub fn wake_waits() {
     if let Some(client) = current() {
         drop(client.lock());
-        client.changed.notify_all();
+        client.shared.changed.notify_all();
     }
 }
 
@@ -81,12 +83,17 @@ pub(crate) enum Status {
 }
 
 pub(crate) struct Client {
-    writer: Mutex<UnixStream>,
+    engine: Arc<dyn Engine>,
+    shared: Arc<Shared>,
+    next_priority: AtomicU64,
+}
+
+/// What the engine tells into.
+#[derive(Default)]
+struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     gone: AtomicBool,
-    next_priority: AtomicU64,
-    peers: Mutex<HashMap<String, Arc<Mutex<UnixStream>>>>,
 }
 
 #[derive(Default)]
@@ -95,10 +102,15 @@ struct State {
     functions: HashSet<FunctionId>,
     code: HashSet<CodeId>,
     released: Vec<Key>,
-    launched: Option<Result<ClusterInfo, String>>,
+    launched: Option<std::result::Result<ClusterInfo, String>>,
     info: Option<ClusterInfo>,
     journey: Option<(Key, Option<Journey>)>,
+    explained: Option<(Key, Option<Explanation>)>,
+    history: Option<History>,
     published: Option<Vec<Published>>,
+    prepared: Vec<(FunctionId, std::result::Result<String, String>)>,
+    transferred: Option<(u64, u64)>,
+    events: VecDeque<Event>,
     /// When values were fetched, for their journeys.
     gathered: KeyMap<u64>,
     reason: String,
@@ -112,71 +124,111 @@ struct Entry {
 impl Client {
     /// Connects to the scheduler at a socket.
     pub fn connect(socket: &Path) -> io::Result<Arc<Client>> {
-        let mut stream = UnixStream::connect(socket)?;
-        write_blocking(&mut stream, &vec![ToScheduler::Hello])?;
-        let reader = stream.try_clone()?;
-        let client = Arc::new(Client {
-            writer: Mutex::new(stream),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            gone: AtomicBool::new(false),
-            next_priority: AtomicU64::new(1),
-            peers: Mutex::default(),
-        });
-        let weak = Arc::downgrade(&client);
-        thread::Builder::new().name("cluster".into()).spawn(move || read(&weak, reader))?;
+        let socket = socket.to_path_buf();
+        Client::with_engine(Box::new(move |sink| Local::connect(&socket, sink)))
+    }
+
+    /// A program's half for any engine.
+    pub fn with_engine(connect: Connect) -> io::Result<Arc<Client>> {
+        let shared = Arc::new(Shared::default());
+        let engine = connect(shared.clone())?;
+        let client = Arc::new(Client { engine, shared, next_priority: AtomicU64::new(1) });
         let weak = Arc::downgrade(&client);
         thread::Builder::new().name("release".into()).spawn(move || release_often(&weak))?;
         Ok(client)
     }
 
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
     }
 
     pub fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
-    }
-
-    fn send(&self, messages: &[ToScheduler]) -> Result<()> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        write_blocking(&mut *writer, &messages).map_err(|error| Error::Disconnected(error.to_string()))
+        self.shared.gone.load(Ordering::Relaxed)
     }
 
     /// Starts workers, or finds them as they are.
     pub fn launch(&self, spec: ClusterSpec) -> Result<ClusterInfo> {
-        self.lock().launched = None;
-        self.send(&[ToScheduler::Launch(spec)])?;
-        self.wait_for(|state| state.launched.take())?.map_err(Error::Start)
+        self.answer(Request::Launch(spec), |state| &mut state.launched)?.map_err(Error::Start)
     }
 
     pub fn info(&self) -> Result<ClusterInfo> {
-        self.lock().info = None;
-        self.send(&[ToScheduler::Info])?;
-        self.wait_for(|state| state.info.take())
+        self.answer(Request::Info, |state| &mut state.info)
     }
 
     pub fn journey(&self, key: Key) -> Result<Option<Journey>> {
-        self.lock().journey = None;
-        self.send(&[ToScheduler::Journey { key }])?;
-        let journey = self.wait_for(|state| state.journey.take_if(|(of, _)| *of == key))?.1;
+        let journey = self.answer(Request::Journey { key }, |state| &mut state.journey)?.1;
         let gathered_us = self.lock().gathered.get(&key).copied().unwrap_or(0);
         Ok(journey.map(|journey| Journey { gathered_us, ..journey }))
     }
 
+    pub fn explain(&self, key: Key) -> Result<Option<Explanation>> {
+        Ok(self.answer(Request::Explain { key }, |state| &mut state.explained)?.1)
+    }
+
+    pub fn history(&self) -> Result<History> {
+        self.answer(Request::History, |state| &mut state.history)
+    }
+
     /// Sends a request about names, and gives all names after it.
-    pub fn published(&self, request: ToScheduler) -> Result<Vec<Published>> {
-        self.lock().published = None;
-        self.send(&[request])?;
-        self.wait_for(|state| state.published.take())
+    pub fn published(&self, request: Request) -> Result<Vec<Published>> {
+        self.answer(request, |state| &mut state.published)
+    }
+
+    /// Moves or copies values; gives how many, and their bytes.
+    pub fn transfer(&self, request: Request) -> Result<(u64, u64)> {
+        self.answer(request, |state| &mut state.transferred)
+    }
+
+    /// Sends the code of a method to the worker of an actor; gives that worker's address.
+    pub fn prepare(&self, actor: Key, located: &Located) -> Result<String> {
+        self.put_code(std::slice::from_ref(located))?;
+        let function = located.function.id;
+        self.engine.ask(Request::Prepare { actor, function })?;
+        let answer = self.wait_for(|state| {
+            let at = state.prepared.iter().position(|(prepared, _)| *prepared == function)?;
+            Some(state.prepared.swap_remove(at).1)
+        })?;
+        answer.map_err(|why| Error::Task(Arc::new(crate::actor::lost(&why))))
+    }
+
+    /// Calls a method of an actor.
+    pub fn call(&self, address: &str, actor: Key, function: FunctionId, args: Vec<Arg>) -> Result<Vec<u8>> {
+        let result = self.engine.call(address, actor, function, args);
+        if let Err(Error::Interrupted) = result {
+            self.stop(&[])?;
+        }
+        result
+    }
+
+    /// Events from now on are kept for [`Client::next_events`].
+    pub fn follow(&self) -> Result<()> {
+        self.engine.follow()
+    }
+
+    /// Events that came since the last call; waits for one, for as long as `patience`.
+    pub fn next_events(&self, patience: Duration) -> Result<Vec<Event>> {
+        let found = self.wait_until(Some(Instant::now() + patience), |state| (!state.events.is_empty()).then(|| state.events.drain(..).collect()))?;
+        Ok(found.unwrap_or_default())
     }
 
     pub fn shutdown(&self) -> Result<()> {
-        self.send(&[ToScheduler::Shutdown])
+        self.engine.close()
     }
 
-    pub fn kill_worker(&self, worker: crate::WorkerId) -> Result<()> {
-        self.send(&[ToScheduler::KillWorker { worker }])
+    /// Asks the engine for something that has no answer.
+    pub fn tell(&self, request: Request) -> Result<()> {
+        self.engine.ask(request)
+    }
+
+    /// Asks, and waits for the answer to come into its place.
+    fn answer<T>(&self, request: Request, place: impl Fn(&mut State) -> &mut Option<T>) -> Result<T> {
+        *place(&mut self.lock()) = None;
+        self.engine.ask(request)?;
+        self.wait_for(|state| place(state).take())
     }
 
     /// Waits until `found` finds what it looks for, the cluster is gone, or the cell is interrupted.
@@ -188,9 +240,17 @@ impl Client {
     fn wait_until<T>(&self, deadline: Option<Instant>, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
         let hooks = hooks();
         let mut state = self.lock();
+        let mut has_seceded = !task::is_inside();
         loop {
             if let Some(value) = found(&mut state) {
                 return Ok(Some(value));
+            }
+            if !has_seceded {
+                has_seceded = true;
+                drop(state);
+                task::before_wait();
+                state = self.lock();
+                continue;
             }
             if self.is_gone() {
                 return Err(Error::Disconnected(state.reason.clone()));
@@ -199,9 +259,9 @@ impl Client {
                 return Err(Error::Interrupted);
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
     }
@@ -227,47 +287,48 @@ impl Client {
         Ok(())
     }
 
-    /// Asks the scheduler for something that has no answer.
-    pub fn tell(&self, message: ToScheduler) -> Result<()> {
-        self.send(&[message])
-    }
-
     /// The next number in the order in which tasks should run.
     pub fn next_priority(&self) -> u64 {
         self.next_priority.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Submits tasks, and holds those that are wanted. Functions and code that the scheduler has not seen go ahead.
-    pub fn submit(&self, tasks: Vec<Task>, wanted: &[Key], located: &[Located]) -> Result<()> {
-        let mut messages = Vec::new();
+    /// Makes functions and code known that the engine has not seen.
+    fn put_code(&self, located: &[Located]) -> Result<()> {
+        let (mut functions, mut code) = (Vec::new(), Vec::new());
         {
             let mut state = self.lock();
-            for located in located {
-                let function = &located.function;
+            for Located { function, library } in located {
                 if state.functions.insert(function.id) {
-                    messages.push(ToScheduler::Function(function.clone()));
-                    if state.code.insert(function.code) {
-                        messages.push(ToScheduler::Code { id: function.code, path: located.library.clone() });
-                    }
+                    functions.push(function.clone());
+                    code.extend(state.code.insert(function.code).then(|| (function.code, library.clone())));
                 }
             }
-            let mut new = Vec::with_capacity(wanted.len());
+        }
+        if functions.is_empty() { Ok(()) } else { self.engine.put_code(functions, code) }
+    }
+
+    /// Submits tasks, and holds those that are wanted.
+    pub fn submit(&self, tasks: Vec<Task>, wanted: &[Key], located: &[Located]) -> Result<()> {
+        self.put_code(located)?;
+        let mut new = Vec::with_capacity(wanted.len());
+        let released = {
+            let mut state = self.lock();
             for key in wanted {
                 let entry = state.tasks.entry(*key).or_insert(Entry { n_handles: 0, status: Status::Pending });
                 entry.n_handles += 1;
-                let is_retry = matches!(entry.status, Status::Failed(_));
-                if is_retry {
+                // What failed is tried again; it is held already.
+                if matches!(entry.status, Status::Failed(_)) && tasks.iter().any(|task| task.key == *key) {
                     entry.status = Status::Pending;
                 }
-                if entry.n_handles == 1 || is_retry {
+                if entry.n_handles == 1 {
                     new.push(*key);
                 }
             }
-            // A key that was let go a moment ago is wanted again: one of the two cancels the other.
-            messages.extend((!state.released.is_empty()).then(|| ToScheduler::Release { keys: std::mem::take(&mut state.released) }));
-            messages.push(ToScheduler::Submit { tasks, wanted: new });
-        }
-        self.send(&messages)
+            std::mem::take(&mut state.released)
+        };
+        self.engine.submit(tasks, new)?;
+        // After: a key that was let go a moment ago and is wanted again is held throughout.
+        if released.is_empty() { Ok(()) } else { self.engine.release(released) }
     }
 
     pub fn release(&self, key: Key) {
@@ -279,13 +340,18 @@ impl Client {
             state.gathered.remove(&key);
             state.released.push(key);
             if state.released.len() == 1 {
-                self.changed.notify_all();
+                self.shared.changed.notify_all();
             }
         }
     }
 
     pub fn cancel(&self, keys: Vec<Key>) -> Result<()> {
-        self.send(&[ToScheduler::Cancel { keys }])
+        self.engine.cancel(keys)
+    }
+
+    /// Whether a handle of this value is held, and the value is there.
+    pub fn is_known(&self, key: Key) -> bool {
+        matches!(self.lock().tasks.get(&key).map(|entry| &entry.status), Some(Status::Done { .. }))
     }
 
     pub fn status(&self, key: Key) -> Option<Status> {
@@ -313,8 +379,8 @@ impl Client {
     }
 
     /// The bytes of a value, from the worker that has it.
-    pub fn fetch(&self, key: Key) -> Result<Vec<u8>> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+    pub fn fetch(&self, key: Key) -> Result<Bytes> {
+        let mut deadline = None;
         loop {
             self.wait(&[key])?;
             let Some(Status::Done { inline, address, worker, .. }) = self.status(key) else {
@@ -322,16 +388,21 @@ impl Client {
             };
             if let Some(bytes) = inline {
                 self.note_gathered(key);
-                return Ok(bytes);
+                return Ok(bytes.into());
             }
-            match self.fetch_from(&address, key) {
+            match self.engine.fetch(key, &address) {
                 Ok(Some(value)) => {
                     self.note_gathered(key);
-                    return value.map_err(|error| Error::Serialisation(format!("the result could not be sent: {error}")));
+                    return value;
                 }
+                Err(Error::Interrupted) => {
+                    self.stop(&[key])?;
+                    return Err(Error::Interrupted);
+                }
+                Err(error) => return Err(error),
                 // The worker is dying, or was told to let go: the scheduler will say what becomes of the value.
-                Ok(None) | Err(_) => {
-                    self.peers.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+                Ok(None) => {
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + Duration::from_secs(60));
                     if Instant::now() > deadline {
                         return Err(Error::Disconnected(format!("{worker} has the value but does not answer")));
                     }
@@ -345,32 +416,36 @@ impl Client {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         self.lock().gathered.entry(key).or_insert(now);
     }
+}
 
-    fn fetch_from(&self, address: &str, key: Key) -> io::Result<Option<Result<Vec<u8>, String>>> {
-        let known = self.peers.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned();
-        let peer = match known {
-            Some(peer) => peer,
-            None => {
-                let peer = Arc::new(Mutex::new(UnixStream::connect(address)?));
-                self.peers.lock().unwrap_or_else(PoisonError::into_inner).insert(address.to_string(), peer.clone());
-                peer
-            }
-        };
-        let mut stream = peer.lock().unwrap_or_else(PoisonError::into_inner);
-        write_blocking(&mut *stream, &GetValue { key })?;
-        let reply: ValueReply = read_blocking(&mut *stream)?;
-        Ok(reply.value.map(|value| value.map(serde_bytes::ByteBuf::into_vec)))
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn on_message(&self, state: &mut State, message: ToClient) {
+/// Of events that nobody takes, so many are kept.
+const MOST_EVENTS: usize = 1_000_000;
+
+impl State {
+    fn on_message(&mut self, message: ToClient) {
         match message {
             ToClient::Welcome { .. } => {}
-            ToClient::Launched(result) => state.launched = Some(result),
-            ToClient::Info(info) => state.info = Some(info),
-            ToClient::Published(published) => state.published = Some(published),
-            ToClient::Journey { key, journey } => state.journey = Some((key, journey)),
+            ToClient::Launched(result) => self.launched = Some(result),
+            ToClient::Info(info) => self.info = Some(info),
+            ToClient::Published(published) => self.published = Some(published),
+            ToClient::Journey { key, journey } => self.journey = Some((key, journey)),
+            ToClient::Explained { key, explanation } => self.explained = Some((key, explanation)),
+            ToClient::History(history) => self.history = Some(history),
+            ToClient::Transferred { n_values, n_bytes } => self.transferred = Some((n_values, n_bytes)),
+            ToClient::Prepared { function, worker } => self.prepared.push((function, worker)),
+            ToClient::Events(events) => {
+                self.events.extend(events);
+                let n_extra = self.events.len().saturating_sub(MOST_EVENTS);
+                self.events.drain(..n_extra);
+            }
             ToClient::Finished { key, how } => {
-                let Some(entry) = state.tasks.get_mut(&key) else { return };
+                let Some(entry) = self.tasks.get_mut(&key) else { return };
                 entry.status = match how {
                     Finished::Done { n_bytes, inline, worker, address, duration_us } => {
                         Status::Done { n_bytes, inline: inline.map(serde_bytes::ByteBuf::into_vec), worker: worker.to_string(), address, duration_us }
@@ -383,26 +458,20 @@ impl Client {
     }
 }
 
-fn read(client: &Weak<Client>, mut stream: UnixStream) {
-    loop {
-        let read: io::Result<Vec<ToClient>> = read_blocking(&mut stream);
-        let Some(client) = client.upgrade() else { return };
-        match read {
-            Ok(messages) => {
-                let mut state = client.lock();
-                for message in messages {
-                    client.on_message(&mut state, message);
-                }
-            }
-            Err(error) => {
-                client.lock().reason = if error.kind() == io::ErrorKind::UnexpectedEof { "the scheduler has ended".into() } else { error.to_string() };
-                client.gone.store(true, Ordering::SeqCst);
-            }
+impl Sink for Shared {
+    fn on_messages(&self, messages: Vec<ToClient>) {
+        let mut state = self.lock();
+        for message in messages {
+            state.on_message(message);
         }
-        client.changed.notify_all();
-        if client.is_gone() {
-            return;
-        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn on_gone(&self, reason: String) {
+        self.lock().reason = reason;
+        self.gone.store(true, Ordering::SeqCst);
+        self.changed.notify_all();
     }
 }
 
@@ -415,11 +484,12 @@ fn release_often(client: &Weak<Client>) {
         let keys = {
             let state = client.lock();
             let wait = Duration::from_millis(500);
-            let (mut state, _) = client.changed.wait_timeout_while(state, wait, |state| state.released.is_empty()).unwrap_or_else(PoisonError::into_inner);
+            let (mut state, _) =
+                client.shared.changed.wait_timeout_while(state, wait, |state| state.released.is_empty()).unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut state.released)
         };
         if !keys.is_empty() {
-            let _ = client.send(&[ToScheduler::Release { keys }]);
+            let _ = client.engine.release(keys);
             drop(client);
             thread::sleep(Duration::from_millis(2));
         }

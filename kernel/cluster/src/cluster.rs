@@ -2,17 +2,19 @@
 
 use std::{
     marker::PhantomData,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
-    Error, IntoArg, Journey, Key, Result, TaskFn, TaskValue, WorkerId,
+    ClusterBuilder, Error, Event, Explanation, IntoArg, Journey, Key, Result, TaskFn, TaskValue, WorkerId,
+    builder::scheduler_socket,
     client::{self, Client, Status},
     delayed::{Delayed, Graph, How, Node},
+    engine::Connect,
     function::{FnRef, fn_ref},
-    message::{Arg, ClusterInfo, ClusterSpec, TaskOptions, ToScheduler},
+    message::{Arg, ClusterInfo, ClusterSpec, Request, Resource, TaskOptions},
+    segment::Bytes,
     value,
 };
 
@@ -29,7 +31,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Cluster {
     pub(crate) client: Arc<Client>,
-    spec: ClusterSpec,
+    pub(crate) spec: ClusterSpec,
     is_impure: bool,
     how: How,
 }
@@ -47,19 +49,10 @@ impl Computed {
     }
 }
 
-/// What a local cluster shall be; see [`Cluster::local`].
-#[derive(Clone, Debug)]
-#[must_use = "a cluster starts with `.start()?`"]
-pub struct ClusterBuilder {
-    workers: Option<usize>,
-    threads: Option<usize>,
-    memory_limit: Option<u64>,
-}
-
 impl Cluster {
     /// A cluster of worker processes on this machine. By default one worker for each core, with one thread.
     pub fn local() -> ClusterBuilder {
-        ClusterBuilder { workers: None, threads: None, memory_limit: None }
+        ClusterBuilder::default()
     }
 
     /// The cluster that was started last in this program; in a notebook also one that an earlier evaluation process started.
@@ -80,9 +73,48 @@ impl Cluster {
             first.ok_or_else(none)?;
             client::set_current(client.clone());
         }
-        let spec =
-            ClusterSpec { workers: info.workers.len() as u32, threads: first.map_or(1, |w| w.threads), memory_limit: first.map_or(0, |w| w.memory_limit) };
-        Ok(Cluster { client, spec, is_impure: false, how: How::default() })
+        let spec = ClusterSpec {
+            workers: info.workers.len() as u32,
+            threads: first.map_or(1, |w| w.threads),
+            memory_limit: first.map_or(0, |w| w.memory_limit),
+            ..ClusterSpec::default()
+        };
+        Ok(Cluster::of(client, spec))
+    }
+
+    /// A cluster of another engine than the local one; see [`crate::engine`].
+    ///
+    /// # Errors
+    /// When the engine cannot be reached.
+    pub fn with_engine(connect: Connect) -> Result<Cluster> {
+        let client = Client::with_engine(connect).map_err(|error| Error::Start(error.to_string()))?;
+        client::set_current(client.clone());
+        Ok(Cluster::of(client, ClusterSpec::default()))
+    }
+
+    /// What runs this cluster's graphs: `local`, or the name of another engine.
+    pub fn engine(&self) -> &'static str {
+        self.client.engine_name()
+    }
+
+    /// Keeps every event from now on for [`Cluster::next_events`].
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn follow(&self) -> Result<()> {
+        self.client.follow()
+    }
+
+    /// Events since the last call, oldest first; waits for `patience` if there are none.
+    ///
+    /// # Errors
+    /// When the scheduler is gone, or the cell is interrupted.
+    pub fn next_events(&self, patience: Duration) -> Result<Vec<Event>> {
+        self.client.next_events(patience)
+    }
+
+    pub(crate) fn of(client: Arc<Client>, spec: ClusterSpec) -> Cluster {
+        Cluster { client, spec, is_impure: false, how: How::default() }
     }
 
     /// Calls `f` on a worker. `args` is a tuple of values and handles; one argument stands alone.
@@ -102,7 +134,7 @@ impl Cluster {
     }
 
     #[inline(never)]
-    fn call(&self, f: FnRef, args: Result<Vec<Arg>>, mut graph: Graph) -> Handle {
+    pub(crate) fn call(&self, f: FnRef, args: Result<Vec<Arg>>, mut graph: Graph) -> Handle {
         match graph.call(f, args, self.is_impure) {
             Ok(node) => self.submit_node(&node, graph),
             Err(error) => Handle::Refused(error),
@@ -133,17 +165,19 @@ impl Cluster {
     #[inline(never)]
     fn submit_all(&self, nodes: Vec<Result<Arc<Node>>>, graph: Graph) -> Vec<Handle> {
         let keys: Vec<Key> = nodes.iter().flatten().map(|node| node.key()).collect();
+        let known: Vec<bool> = keys.iter().map(|key| self.client.is_known(*key)).collect();
+        let mut known = known.into_iter();
         let submitted = graph.submit(&self.client, &keys, &self.how);
-        let handle = |node: Result<Arc<Node>>| match (&submitted, node) {
-            (Ok(()), Ok(node)) => self.held(&node),
+        let mut handle = |node: Result<Arc<Node>>| match (&submitted, node) {
+            (Ok(()), Ok(node)) => self.held(&node, known.next().unwrap_or(false)),
             (Err(error), _) => Handle::Refused(error.clone()),
             (_, Err(error)) => Handle::Refused(error),
         };
-        nodes.into_iter().map(handle).collect()
+        nodes.into_iter().map(&mut handle).collect()
     }
 
-    fn held(&self, node: &Node) -> Handle {
-        Handle::Held(Arc::new(Held { client: self.client.clone(), key: node.key(), name: node.name() }))
+    fn held(&self, node: &Node, was_known: bool) -> Handle {
+        Handle::Held(Arc::new(Held { client: self.client.clone(), key: node.key(), name: node.name(), was_known }))
     }
 
     /// Waits for the values of many handles and brings them here, in order.
@@ -163,7 +197,7 @@ impl Cluster {
     }
 
     #[inline(never)]
-    fn gather_bytes(&self, handles: &[&Handle]) -> Result<Vec<(Key, Vec<u8>)>> {
+    fn gather_bytes(&self, handles: &[&Handle]) -> Result<Vec<(Key, Bytes)>> {
         let held = handles.iter().map(|handle| handle.held()).collect::<Result<Vec<&Arc<Held>>>>()?;
         let keys: Vec<Key> = held.iter().map(|held| held.key).collect();
         self.client.wait(&keys)?;
@@ -173,7 +207,19 @@ impl Cluster {
     /// The same cluster, but every call runs anew: for functions whose result depends on more than their arguments.
     #[must_use]
     pub fn impure(&self) -> Cluster {
-        Cluster { is_impure: true, ..self.clone() }
+        self.caching(false)
+    }
+
+    /// The same cluster, with caching on or off. It is on at first: the same function with the same arguments is the same
+    /// task, which runs once for as long as its value is held; the handle of a value that was there says "cached".
+    #[must_use]
+    pub fn caching(&self, is_on: bool) -> Cluster {
+        Cluster { is_impure: !is_on, ..self.clone() }
+    }
+
+    /// Whether the same call is the same task; see [`Cluster::caching`].
+    pub fn is_caching(&self) -> bool {
+        !self.is_impure
     }
 
     /// The same cluster, but a task that fails runs again, up to `n` times: `cluster.retries(3).submit(f, x)`.
@@ -201,13 +247,24 @@ impl Cluster {
         self.with(|options| options.workers = workers)
     }
 
+    /// The same cluster, but each task uses up so much of a resource while it runs: `cluster.resource("gpu", 1).submit(f, x)`.
+    /// Workers get resources when the cluster starts; see [`ClusterBuilder::resource`].
+    #[must_use]
+    pub fn resource(&self, name: &str, amount: u32) -> Cluster {
+        self.with(|options| {
+            options.resources.retain(|resource| resource.name != name);
+            options.resources.push(Resource { name: name.to_string(), amount });
+            options.resources.sort();
+        })
+    }
+
     /// The same cluster, but its tasks go before (or, below 0, behind) others that wait. The default is 0.
     #[must_use]
     pub fn priority(&self, urgency: i32) -> Cluster {
         Cluster { how: How { urgency, ..self.how.clone() }, ..self.clone() }
     }
 
-    fn with(&self, change: impl FnOnce(&mut TaskOptions)) -> Cluster {
+    pub(crate) fn with(&self, change: impl FnOnce(&mut TaskOptions)) -> Cluster {
         let mut options = self.how.options.as_deref().cloned().unwrap_or_default();
         change(&mut options);
         Cluster { how: How { options: Some(Arc::new(options)), ..self.how.clone() }, ..self.clone() }
@@ -230,7 +287,7 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn kill_worker(&self, worker: u32) -> Result<()> {
-        self.client.kill_worker(WorkerId(worker))
+        self.client.tell(Request::KillWorker { worker: WorkerId(worker) })
     }
 
     /// Ends the workers; their values are lost.
@@ -246,7 +303,7 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn scale(&self, workers: usize) -> Result<()> {
-        self.client.tell(ToScheduler::Scale { least: workers.max(1) as u32, most: workers.max(1) as u32 })
+        self.client.tell(Request::Scale { least: workers.max(1) as u32, most: workers.max(1) as u32 })
     }
 
     /// Between `least` and `most` workers from now on: more while tasks wait, fewer when there has been nothing to do for
@@ -255,7 +312,7 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn adapt(&self, least: usize, most: usize) -> Result<()> {
-        self.client.tell(ToScheduler::Scale { least: least.max(1) as u32, most: most.max(least).max(1) as u32 })
+        self.client.tell(Request::Scale { least: least.max(1) as u32, most: most.max(least).max(1) as u32 })
     }
 
     /// Which of these tasks have ended; waits for one at least, or until the deadline.
@@ -279,7 +336,7 @@ impl Cluster {
 
     #[inline(never)]
     pub(crate) fn detach(&self, key: Option<Key>) -> Result<()> {
-        key.map_or(Ok(()), |key| self.client.tell(ToScheduler::Detach { key }))
+        key.map_or(Ok(()), |key| self.client.tell(Request::Detach { key }))
     }
 
     /// Submits several graphs as one, so that what they share runs once; see `compute!`.
@@ -288,12 +345,13 @@ impl Cluster {
         let nodes = roots.into_iter().map(|root| root.0).collect::<Result<Vec<_>>>()?;
         let keys: Vec<Key> = nodes.iter().map(|node| node.key()).collect();
         Graph::of(nodes.clone()).submit(&self.client, &keys, &self.how)?;
-        Ok(nodes.iter().map(|node| Computed(self.held(node))).collect())
+        Ok(nodes.iter().map(|node| Computed(self.held(node, false))).collect())
     }
 
     fn submit_node(&self, node: &Arc<Node>, graph: Graph) -> Handle {
+        let was_known = self.client.is_known(node.key());
         match graph.submit(&self.client, &[node.key()], &self.how) {
-            Ok(()) => self.held(node),
+            Ok(()) => self.held(node, was_known),
             Err(error) => Handle::Refused(error),
         }
     }
@@ -301,99 +359,6 @@ impl Cluster {
     /// Submits the graph of a delayed value, and holds its result on the cluster.
     pub fn compute<T: TaskValue>(&self, delayed: &Delayed<T>) -> Remote<T> {
         self.submit_node(delayed.node(), delayed.graph_of()).typed()
-    }
-}
-
-impl ClusterBuilder {
-    /// Worker processes, at least one.
-    pub fn workers(mut self, n: usize) -> Self {
-        self.workers = Some(n);
-        self
-    }
-
-    /// Threads of each worker: tasks it runs at once.
-    pub fn threads(mut self, n: usize) -> Self {
-        self.threads = Some(n);
-        self
-    }
-
-    /// Memory of each worker, as bytes or as text like `"2 GB"`. A worker that goes over it is restarted, and says so.
-    pub fn memory_limit(mut self, limit: impl IntoBytes) -> Self {
-        self.memory_limit = Some(limit.into_bytes());
-        self
-    }
-
-    /// Starts the workers. Run again with the same numbers, it finds the cluster as it is.
-    ///
-    /// # Errors
-    /// When numbers make no sense, or the workers do not come up.
-    pub fn start(self) -> Result<Cluster> {
-        let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = self.workers.unwrap_or(n_cores);
-        let threads = self.threads.unwrap_or_else(|| (n_cores / workers.max(1)).max(1));
-        if workers == 0 || threads == 0 || workers > 1024 || threads > 1024 {
-            return Err(Error::Start(format!("{workers} workers of {threads} threads\nhint: ask for 1 to 1024 of each")));
-        }
-        let memory_limit = match self.memory_limit {
-            Some(u64::MAX) => return Err(Error::Start("the memory limit is no size\nhint: write it like `\"512 MB\"` or `\"2 GiB\"`".into())),
-            Some(limit) if limit < 64 << 20 => return Err(Error::Start("a worker needs a memory limit of at least 64 MiB".into())),
-            limit => limit.unwrap_or(0),
-        };
-        let spec = ClusterSpec { workers: workers as u32, threads: threads as u32, memory_limit };
-        let socket = scheduler_socket()?;
-        let connect = |socket: &Path| Client::connect(socket).map_err(|error| Error::Disconnected(error.to_string()));
-        let client = client::current().map_or_else(|| connect(&socket), Ok)?;
-        client.launch(spec.clone())?;
-        client::set_current(client.clone());
-        Ok(Cluster { client, spec, is_impure: false, how: How::default() })
-    }
-}
-
-/// The hosting notebook says where its scheduler is.
-fn scheduler_socket() -> Result<PathBuf> {
-    let folder = std::env::var_os("SKEP_RUN").ok_or_else(|| {
-        Error::Start(
-            "no notebook hosts this program, and a cluster inside a plain program is not there yet\nhint: run it in Jupyter or with `skep run FILE`".into(),
-        )
-    })?;
-    Ok(Path::new(&folder).join("scheduler.sock"))
-}
-
-/// A size in bytes, or as text with a unit.
-pub trait IntoBytes {
-    #[doc(hidden)]
-    fn into_bytes(self) -> u64;
-}
-
-impl IntoBytes for u64 {
-    fn into_bytes(self) -> u64 {
-        self
-    }
-}
-
-impl IntoBytes for i32 {
-    fn into_bytes(self) -> u64 {
-        u64::try_from(self).unwrap_or(0)
-    }
-}
-
-impl IntoBytes for &str {
-    /// `u64::MAX` for what cannot be read; `start` refuses it.
-    fn into_bytes(self) -> u64 {
-        let text = self.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 1.0,
-            "kb" => 1e3,
-            "mb" => 1e6,
-            "gb" => 1e9,
-            "kib" => 1024.0,
-            "mib" => 1024.0 * 1024.0,
-            "gib" => 1024.0 * 1024.0 * 1024.0,
-            _ => return u64::MAX,
-        };
-        number.parse::<f64>().map_or(u64::MAX, |n| (n * factor) as u64)
     }
 }
 
@@ -418,6 +383,8 @@ pub(crate) struct Held {
     pub client: Arc<Client>,
     pub key: Key,
     pub name: Arc<str>,
+    /// The same call had been made, and its value was still held.
+    pub was_known: bool,
 }
 
 impl Drop for Held {
@@ -450,7 +417,8 @@ impl Handle {
         match self.status() {
             Some(Status::Pending) | None => ("pending", String::new()),
             Some(Status::Done { n_bytes, worker, duration_us, .. }) => {
-                ("done", format!("{} on {worker}, {}", skep_render::bytes(n_bytes), skep_render::duration(Duration::from_micros(duration_us))))
+                let cached = if self.held().is_ok_and(|held| held.was_known) { ", cached: the same call had run" } else { "" };
+                ("done", format!("{} on {worker}, {}{cached}", skep_render::bytes(n_bytes), skep_render::duration(Duration::from_micros(duration_us))))
             }
             Some(Status::Failed(error)) => ("failed", error.to_string()),
         }
@@ -463,7 +431,13 @@ impl Handle {
     }
 
     #[inline(never)]
-    fn fetch(&self) -> Result<(Key, Vec<u8>)> {
+    fn explain(&self) -> Result<Explanation> {
+        let held = self.held()?;
+        held.client.explain(held.key)?.ok_or_else(|| Error::Disconnected("the scheduler does not know this task any more".into()))
+    }
+
+    #[inline(never)]
+    fn fetch(&self) -> Result<(Key, Bytes)> {
         let held = self.held()?;
         Ok((held.key, held.client.fetch(held.key)?))
     }
@@ -524,6 +498,14 @@ impl<T> Remote<T> {
         self.handle.journey()
     }
 
+    /// What the task waits for, in words: inputs, a worker, its code, a retry.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn explain(&self) -> Result<Explanation> {
+        self.handle.explain()
+    }
+
     /// Stops the task if it has not ended. One that waits never runs. One that runs is told: `sleep` and `cancelled()` hear
     /// it; one that does not listen loses its thread to the next task, and its value is dropped.
     ///
@@ -550,12 +532,5 @@ impl<T: TaskValue> IntoArg<T> for &&Remote<T> {
     #[allow(private_interfaces)]
     fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
         self.add_to(graph)
-    }
-}
-
-#[test]
-fn sizes_are_read_with_units() {
-    for (text, expect) in [("512", 512), ("2 GB", 2_000_000_000), ("1.5GiB", 1_610_612_736), ("x", u64::MAX), ("3 parsecs", u64::MAX)] {
-        assert_eq!(text.into_bytes(), expect, "{text}");
     }
 }

@@ -30,6 +30,8 @@ pub enum TaskErrorKind {
     /// Its code could not be loaded.
     Code,
     Cancelled,
+    /// An actor whose worker is gone.
+    ActorLost,
     /// It took longer than it was allowed to.
     TimedOut,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Serialisation => "has a value that cannot travel",
             TaskErrorKind::Code => "could not be loaded",
             TaskErrorKind::Cancelled => "was cancelled",
+            TaskErrorKind::ActorLost => "is an actor, and gone",
             TaskErrorKind::TimedOut => "took too long",
         };
         write!(f, "task `{}` {what}", self.function)?;
@@ -70,6 +73,8 @@ pub enum Error {
     Start(String),
     /// A value could not be turned into bytes, or back.
     Serialisation(String),
+    /// A file could not be written.
+    File(String),
     /// A published name is not known, or stands for something else.
     Name(String),
     /// The cell was interrupted while it waited.
@@ -82,7 +87,7 @@ impl fmt::Display for Error {
             Error::Task(task) => write!(f, "{task}"),
             Error::Disconnected(why) => write!(f, "the cluster is not reachable: {why}\nhint: run `Cluster::local().start()?` again"),
             Error::Start(why) => write!(f, "the cluster could not be started: {why}"),
-            Error::Serialisation(why) | Error::Name(why) => write!(f, "{why}"),
+            Error::Serialisation(why) | Error::File(why) | Error::Name(why) => write!(f, "{why}"),
             Error::Interrupted => write!(f, "interrupted"),
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{FunctionId, Key, WorkerId, ids::KeyMap};
 
 /// Something that happened in the scheduler.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     Function {
         id: FunctionId,
@@ -50,6 +50,24 @@ pub enum Event {
     Freed {
         key: Key,
     },
+    /// A busy worker had not begun it, and another is idle.
+    Stolen {
+        key: Key,
+        from: WorkerId,
+    },
+    /// A task printed, or something on its worker did.
+    Printed {
+        key: Option<Key>,
+        worker: WorkerId,
+        is_stderr: bool,
+        text: String,
+    },
+    /// A task told how far it is.
+    Progressed {
+        key: Key,
+        n_done: u64,
+        n_total: u64,
+    },
     WorkerJoined {
         worker: WorkerId,
         pid: u32,
@@ -57,6 +75,18 @@ pub enum Event {
     WorkerLost {
         worker: WorkerId,
         cause: String,
+    },
+    /// Its memory is nearly full: it begins no task until there is room.
+    WorkerPaused {
+        worker: WorkerId,
+    },
+    WorkerResumed {
+        worker: WorkerId,
+    },
+    /// It has not been heard of for seconds, or (`is_back`) is heard of again.
+    WorkerSilent {
+        worker: WorkerId,
+        is_back: bool,
     },
     /// It was told to go, since fewer are wanted.
     WorkerRetired {
@@ -74,16 +104,33 @@ pub enum Reason {
     LeastBusy,
     /// It was on a dying worker before.
     Alone,
+    /// It may run on certain workers only.
+    Pinned,
+    /// It was the least busy of those with the resources.
+    Resources,
 }
 
 /// Counts by function since [`Progress::begin`], for bars.
 #[derive(Debug, Default)]
 pub struct Progress {
     names: HashMap<FunctionId, String>,
-    tasks: KeyMap<(FunctionId, Stage)>,
+    tasks: KeyMap<Open>,
     rows: BTreeMap<u64, ProgressRow>,
     order: HashMap<FunctionId, u64>,
     pub losses: Vec<String>,
+    /// Running tasks that told how far they are.
+    told: KeyMap<f64>,
+    /// What is the matter with workers now.
+    notes: BTreeMap<WorkerId, String>,
+    /// What tasks that are submitted from now on belong to: a cell.
+    pub origin: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    function: FunctionId,
+    stage: Stage,
+    origin: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,22 +161,45 @@ impl ProgressRow {
 impl Progress {
     /// Starts counting anew; tasks that are still under way stay in the count.
     pub fn begin(&mut self) {
-        self.tasks.retain(|_, (_, stage)| matches!(stage, Stage::Waiting | Stage::Running));
+        self.tasks.retain(|_, open| matches!(open.stage, Stage::Waiting | Stage::Running));
         self.rows.clear();
         self.order.clear();
         self.losses.clear();
-        let open: Vec<(FunctionId, Stage)> = self.tasks.values().copied().collect();
-        for (function, stage) in open {
+        let open: Vec<Open> = self.tasks.values().copied().collect();
+        for Open { function, stage, .. } in open {
             *count_of(self.row(function), stage) += 1;
         }
+    }
+
+    /// What a task belongs to.
+    pub fn origin_of(&self, key: Key) -> Option<u32> {
+        self.tasks.get(&key).map(|open| open.origin)
+    }
+
+    /// What is the matter with workers, in words.
+    pub fn notes(&self) -> Vec<String> {
+        let notes = self.notes.iter().map(|(worker, note)| format!("{worker} {note}"));
+        self.losses.iter().cloned().chain(notes).collect()
+    }
+
+    /// What the running tasks of each function have done, as they told themselves: parts of a task.
+    pub fn parts_done(&self) -> HashMap<String, f64> {
+        let mut done: HashMap<String, f64> = HashMap::new();
+        for (key, part) in &self.told {
+            let Some(open) = self.tasks.get(key) else { continue };
+            let name = self.names.get(&open.function).cloned().unwrap_or_default();
+            *done.entry(name).or_default() += part;
+        }
+        done
     }
 
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Function { id, name } => drop(self.names.insert(*id, name.clone())),
             Event::Submitted { key, function } => {
-                let before = self.tasks.insert(*key, (*function, Stage::Waiting));
-                if let Some((function, stage)) = before {
+                let open = Open { function: *function, stage: Stage::Waiting, origin: self.origin };
+                let before = self.tasks.insert(*key, open);
+                if let Some(Open { function, stage, .. }) = before {
                     let count = count_of(self.row(function), stage);
                     *count = count.saturating_sub(1);
                 }
@@ -139,9 +209,25 @@ impl Progress {
             Event::Done { key, .. } => self.change(*key, Stage::Done),
             Event::Failed { key } => self.change(*key, Stage::Failed),
             Event::Cancelled { key } => self.change(*key, Stage::Cancelled),
-            Event::Retried { key, .. } => self.change(*key, Stage::Waiting),
-            Event::Ready { .. } | Event::Freed { .. } | Event::WorkerJoined { .. } | Event::WorkerRetired { .. } => {}
-            Event::WorkerLost { worker, cause } => self.losses.push(format!("{worker} died: {cause}")),
+            Event::Retried { key, .. } | Event::Stolen { key, .. } => self.change(*key, Stage::Waiting),
+            Event::Ready { .. } | Event::Freed { .. } | Event::WorkerJoined { .. } | Event::WorkerRetired { .. } | Event::Printed { .. } => {}
+            Event::Progressed { key, n_done, n_total } => {
+                if self.tasks.get(key).is_some_and(|open| open.stage == Stage::Running) && *n_total > 0 {
+                    self.told.insert(*key, (*n_done as f64 / *n_total as f64).min(1.0));
+                }
+            }
+            Event::WorkerPaused { worker } => {
+                let note = "is paused: its memory is over 80 % of the limit; it goes on when there is room".to_string();
+                self.notes.insert(*worker, note);
+            }
+            Event::WorkerSilent { worker, is_back: false } => {
+                self.notes.insert(*worker, "has not answered for seconds: is it stopped, or the machine overloaded?".to_string());
+            }
+            Event::WorkerResumed { worker } | Event::WorkerSilent { worker, .. } => drop(self.notes.remove(worker)),
+            Event::WorkerLost { worker, cause } => {
+                self.notes.remove(worker);
+                self.losses.push(format!("{worker} died: {cause}"));
+            }
         }
     }
 
@@ -155,8 +241,11 @@ impl Progress {
     }
 
     fn change(&mut self, key: Key, to: Stage) {
-        let Some((function, stage)) = self.tasks.get_mut(&key) else { return };
-        let (function, from) = (*function, std::mem::replace(stage, to));
+        let Some(open) = self.tasks.get_mut(&key) else { return };
+        let (function, from) = (open.function, std::mem::replace(&mut open.stage, to));
+        if !self.told.is_empty() {
+            self.told.remove(&key);
+        }
         let row = self.row(function);
         let count = count_of(row, from);
         *count = count.saturating_sub(1);
@@ -194,7 +283,10 @@ fn counts_follow_the_events() {
         progress.apply(&event);
     }
     assert_eq!(progress.n_open(), 1);
+    progress.apply(&Event::Progressed { key, n_done: 1, n_total: 4 });
+    assert_eq!(progress.parts_done(), HashMap::from([("inc".to_string(), 0.25)]));
     progress.apply(&done);
+    assert_eq!(progress.parts_done(), HashMap::new());
     let row = progress.rows().next().unwrap();
     assert_eq!((row.name.as_str(), row.n_done, row.total()), ("inc", 1, 1));
     progress.begin();

@@ -33,7 +33,7 @@ impl<'t> Inputs<'t> {
         Inputs { args: args.iter(), values }
     }
 
-    fn next<A: Argument>(&mut self) -> std::result::Result<A, TaskError> {
+    pub fn next<A: Argument>(&mut self) -> std::result::Result<A, TaskError> {
         match self.args.next() {
             Some(arg) => A::from_arg(arg, &mut self.values).map_err(unreadable),
             None => Err(unreadable("an argument is missing".into())),
@@ -41,7 +41,7 @@ impl<'t> Inputs<'t> {
     }
 }
 
-fn unreadable(message: String) -> TaskError {
+pub(crate) fn unreadable(message: String) -> TaskError {
     TaskError { kind: TaskErrorKind::Serialisation, message, function: String::new(), at: None, worker: None }
 }
 
@@ -60,7 +60,7 @@ impl<T: TaskValue + Clone> Argument for T {
     #[allow(private_interfaces)]
     fn from_arg(arg: &Arg, values: &mut HashMap<Key, Stored>) -> std::result::Result<T, String> {
         match whole(arg, values, std::any::TypeId::of::<T>())? {
-            Whole::Bytes(bytes) => decode(&bytes),
+            Whole::Bytes(bytes) => decode(&bytes.into()),
             Whole::Stored(stored) => stored.take(),
             Whole::Made(made) => made.downcast::<T>().map(|value| *value).map_err(|_| another_list()),
         }
@@ -284,7 +284,7 @@ impl Fails<Boxed> for Box<dyn std::error::Error + Send + Sync> {
 }
 
 /// The only value of a function without captures.
-fn conjure<F: Copy>() -> F {
+pub(crate) fn conjure<F: Copy>() -> F {
     const {
         assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
     }
@@ -312,7 +312,7 @@ fn install_hook() {
     });
 }
 
-fn run<F, R>(call: impl FnOnce() -> R) -> std::result::Result<R, TaskError> {
+pub(crate) fn run<F, R>(call: impl FnOnce() -> R) -> std::result::Result<R, TaskError> {
     // The name keeps the thunks of two functions apart even if their code is the same, so that each keeps its symbol.
     begin(type_name::<F>());
     let result = catch_unwind(AssertUnwindSafe(call));
@@ -358,16 +358,22 @@ pub(crate) struct Located {
 /// A function as a value: what generic code hands to the rest.
 #[derive(Clone, Copy)]
 pub(crate) struct FnRef {
-    pub thunk: Thunk,
-    pub type_name: &'static str,
+    /// Where its thunk is in this process.
+    address: usize,
+    type_name: &'static str,
 }
 
 /// The capture check happens here, at compile time.
-pub(crate) fn fn_ref<F: TaskFn<Kind, In>, Kind, In>() -> FnRef {
+pub(crate) fn checked<F: Copy>(address: usize) -> FnRef {
     const {
         assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
     }
-    FnRef { thunk: <F as TaskFn<Kind, In>>::call, type_name: type_name::<F>() }
+    FnRef { address, type_name: type_name::<F>() }
+}
+
+pub(crate) fn fn_ref<F: TaskFn<Kind, In>, Kind, In>() -> FnRef {
+    let thunk: Thunk = <F as TaskFn<Kind, In>>::call;
+    checked::<F>(thunk as usize)
 }
 
 type Known = std::sync::Mutex<Option<HashMap<usize, std::sync::Arc<Located>>>>;
@@ -377,16 +383,16 @@ pub(crate) fn located(f: FnRef) -> Result<std::sync::Arc<Located>> {
     static KNOWN: Known = std::sync::Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let known = known.get_or_insert_default();
-    if let Some(located) = known.get(&(f.thunk as usize)) {
+    if let Some(located) = known.get(&f.address) {
         return Ok(located.clone());
     }
     let found = std::sync::Arc::new(find(f)?);
-    known.insert(f.thunk as usize, found.clone());
+    known.insert(f.address, found.clone());
     Ok(found)
 }
 
 fn find(f: FnRef) -> Result<Located> {
-    let found = code::locate(f.thunk as *const c_void).map_err(Error::Start)?;
+    let found = code::locate(f.address as *const c_void).map_err(Error::Start)?;
     let is_made_elsewhere = is_made_elsewhere(&found.library);
     let place = if is_made_elsewhere {
         CodePlace::Symbol(code::symbol_at(&found.library, found.offset).map_err(Error::Start)?)

@@ -7,17 +7,17 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use mio::Waker;
 
 use crate::{
-    Bar, ClientId, CodeId, Event, Stories, WorkerId,
+    Bar, ClientId, CodeId, Event, Stories, Token, WorkerId,
     hub::{ConnId, Hub, HubEvent, decode},
-    message::{ClusterInfo, ClusterSpec, ToClient, ToScheduler, ToWorker},
-    scheduler::{Comm, Scheduler},
+    message::{ClusterInfo, ClusterSpec, Request, ToClient, ToScheduler, ToWorker},
+    scheduler::{Comm, NewWorker, Scheduler},
 };
 
 /// Called in the scheduler's thread with every batch of events.
@@ -28,17 +28,22 @@ pub type WorkerCommand = Box<dyn Fn(&ClusterSpec, &Path) -> Command + Send>;
 
 /// How long new workers may take to report.
 const LAUNCH_TIME: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// With `adapt`, workers that have had nothing to do for this long go.
+const ADAPT_AFTER: Duration = Duration::from_secs(2);
 /// A worker that dies is replaced, but not more often than this in a minute.
 const MOST_RESTARTS: usize = 60;
 
 /// A hosted cluster. Dropping it ends the workers.
 pub struct Host {
     socket: PathBuf,
-    requests: Arc<Mutex<Vec<Request>>>,
+    orders: Arc<Mutex<Vec<Order>>>,
     waker: Arc<Waker>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-enum Request {
+/// From the process that hosts the cluster.
+enum Order {
     Info(std::sync::mpsc::Sender<ClusterInfo>),
     Stream(std::sync::mpsc::Sender<Vec<(Bar, String)>>),
     Reset(std::sync::mpsc::Sender<()>),
@@ -54,30 +59,36 @@ impl Host {
     pub fn start(folder: &Path, command: WorkerCommand, subscriber: Subscriber) -> io::Result<Host> {
         let socket = folder.join("scheduler.sock");
         let hub = Hub::new(Some(&socket))?;
-        let requests = Arc::new(Mutex::new(Vec::new()));
+        let token = Token::create(folder)?;
+        let orders = Arc::new(Mutex::new(Vec::new()));
         let waker = hub.waker();
         let server = Server {
             outbox: Outbox::default(),
             scheduler: Scheduler::default(),
             stories: Stories::default(),
             hub,
-            requests: requests.clone(),
+            orders: orders.clone(),
+            token,
             command,
             subscriber,
             socket: socket.clone(),
             peers: HashMap::new(),
+            conns: HashMap::new(),
+            followers: Vec::new(),
             next_client: 1,
             next_worker: 1,
             children: Vec::new(),
             spec: None,
+            asked: None,
             launching: None,
             causes: HashMap::new(),
             restarts: Vec::new(),
             elastic: None,
             began: Instant::now(),
+            looked_at: Instant::now(),
         };
-        thread::Builder::new().name("scheduler".into()).spawn(move || server.run())?;
-        Ok(Host { socket, requests, waker })
+        let thread = thread::Builder::new().name("scheduler".into()).spawn(move || server.run())?;
+        Ok(Host { socket, orders, waker, thread: Mutex::new(Some(thread)) })
     }
 
     pub fn socket(&self) -> &Path {
@@ -86,39 +97,48 @@ impl Host {
 
     /// The optimised library of some cell is at `path`.
     pub fn code_ready(&self, code: CodeId, path: &Path) {
-        self.request(Request::CodeReady(code, path.to_string_lossy().into_owned()));
+        self.order(Order::CodeReady(code, path.to_string_lossy().into_owned()));
     }
 
     /// The cluster as it is now; `None` when the scheduler's thread has ended.
     pub fn info(&self) -> Option<ClusterInfo> {
         let (sender, answer) = std::sync::mpsc::channel();
-        self.request(Request::Info(sender));
+        self.order(Order::Info(sender));
         answer.recv_timeout(Duration::from_secs(2)).ok()
     }
 
     /// The newest tasks that ran, for a task stream.
     pub fn stream(&self) -> Vec<(Bar, String)> {
         let (sender, answer) = std::sync::mpsc::channel();
-        self.request(Request::Stream(sender));
+        self.order(Order::Stream(sender));
         answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
     }
 
     /// Ends the workers; the next cluster begins anew.
     pub fn reset(&self) {
         let (sender, answer) = std::sync::mpsc::channel();
-        self.request(Request::Reset(sender));
+        self.order(Order::Reset(sender));
         let _ = answer.recv_timeout(Duration::from_secs(5));
     }
 
-    fn request(&self, request: Request) {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    /// Ends the workers and the scheduler, and waits for it.
+    pub fn stop(&self) {
+        self.order(Order::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
         let _ = self.waker.wake();
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.request(Request::Stop);
+        self.order(Order::Stop);
     }
 }
 
@@ -143,7 +163,7 @@ impl Comm for Outbox {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Peer {
     Client(ClientId),
     Worker(WorkerId),
@@ -154,27 +174,38 @@ struct Server {
     scheduler: Scheduler,
     stories: Stories,
     outbox: Outbox,
-    requests: Arc<Mutex<Vec<Request>>>,
+    orders: Arc<Mutex<Vec<Order>>>,
+    token: Token,
     command: WorkerCommand,
     subscriber: Subscriber,
     socket: PathBuf,
     peers: HashMap<ConnId, Peer>,
+    conns: HashMap<Peer, ConnId>,
+    /// Programs that want to hear every event.
+    followers: Vec<ClientId>,
     next_client: u32,
     next_worker: u32,
     children: Vec<Child>,
     spec: Option<ClusterSpec>,
+    /// What was asked for last; scaling changes the other one.
+    asked: Option<ClusterSpec>,
     launching: Option<Launch>,
     /// What dying workers said, by process.
     causes: HashMap<WorkerId, String>,
     restarts: Vec<Instant>,
     elastic: Option<Elastic>,
     began: Instant,
+    looked_at: Instant,
 }
 
 /// Between how many workers the cluster may have.
 struct Elastic {
     least: u32,
     most: u32,
+    /// Idle for this long, workers go.
+    patience: Duration,
+    /// Only those that hold nothing.
+    is_gentle: bool,
     idle_since: Option<Instant>,
 }
 
@@ -205,21 +236,22 @@ impl Server {
                     HubEvent::Opened | HubEvent::Woken => {}
                 }
             }
-            let requests = std::mem::take(&mut *self.requests.lock().unwrap_or_else(PoisonError::into_inner));
-            for request in requests {
-                match request {
-                    Request::CodeReady(code, path) => self.scheduler.code_ready(code, path, &mut self.outbox),
-                    Request::Info(answer) => drop(answer.send(self.scheduler.info())),
-                    Request::Stream(answer) => drop(answer.send(self.stories.stream())),
-                    Request::Reset(answer) => {
+            let orders = std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner));
+            for order in orders {
+                match order {
+                    Order::CodeReady(code, path) => self.scheduler.code_ready(code, path, &mut self.outbox),
+                    Order::Info(answer) => drop(answer.send(self.scheduler.info())),
+                    Order::Stream(answer) => drop(answer.send(self.stories.stream())),
+                    Order::Reset(answer) => {
                         self.spec = None;
                         self.exit_workers();
                         (self.scheduler, self.stories) = (Scheduler::default(), Stories::default());
                         let _ = answer.send(());
                     }
-                    Request::Stop => return self.stop_workers(),
+                    Order::Stop => return self.stop_workers(),
                 }
             }
+            self.look_for_silence();
             self.check_launch();
             self.fit();
             self.restart();
@@ -229,24 +261,52 @@ impl Server {
     }
 
     fn send(&mut self) {
-        let conn_of = |peers: &HashMap<ConnId, Peer>, peer: Peer| peers.iter().find(|(_, p)| **p == peer).map(|(conn, _)| *conn);
+        let events = std::mem::take(&mut self.outbox.events);
+        // What a task printed is shown before anybody can have its value.
+        let has_prints = events.iter().any(|event| matches!(event, Event::Printed { .. }));
+        if has_prints {
+            self.tell_events(&events);
+        }
         for (worker, messages) in std::mem::take(&mut self.outbox.to_workers) {
-            if let Some(conn) = conn_of(&self.peers, Peer::Worker(worker)) {
-                self.hub.send(conn, &messages);
+            if let Some(conn) = self.conns.get(&Peer::Worker(worker)) {
+                self.hub.send(*conn, &messages);
             }
         }
         for (client, messages) in std::mem::take(&mut self.outbox.to_clients) {
-            if let Some(conn) = conn_of(&self.peers, Peer::Client(client)) {
-                self.hub.send(conn, &messages);
+            if let Some(conn) = self.conns.get(&Peer::Client(client)) {
+                self.hub.send(*conn, &messages);
             }
         }
-        if !self.outbox.events.is_empty() {
-            let events = std::mem::take(&mut self.outbox.events);
-            let now = now_us();
-            for event in &events {
-                self.stories.apply(event, now);
+        if !has_prints && !events.is_empty() {
+            self.hub.flush();
+            self.tell_events(&events);
+        }
+    }
+
+    fn tell_events(&mut self, events: &[Event]) {
+        let now = now_us();
+        for event in events {
+            self.stories.apply(event, now);
+        }
+        (self.subscriber)(events);
+        for client in &self.followers {
+            if let Some(conn) = self.conns.get(&Peer::Client(*client)) {
+                self.hub.send(*conn, &vec![ToClient::Events(events.to_vec())]);
             }
-            (self.subscriber)(&events);
+        }
+    }
+
+    fn introduce(&mut self, conn: ConnId, peer: Peer) {
+        self.peers.insert(conn, peer);
+        self.conns.insert(peer, conn);
+        self.hub.admit(conn);
+    }
+
+    /// A worker that is told to go is none of ours from here on.
+    fn dismiss(&mut self, worker: WorkerId) {
+        self.send();
+        if let Some(conn) = self.conns.remove(&Peer::Worker(worker)) {
+            self.peers.remove(&conn);
         }
     }
 
@@ -257,22 +317,22 @@ impl Server {
         };
         for message in messages {
             match (self.peers.get(&conn).copied(), message) {
-                (None, ToScheduler::Hello) => {
+                (None, ToScheduler::Hello { token }) if token.admits(self.token) => {
                     let id = ClientId(self.next_client);
                     self.next_client += 1;
-                    self.peers.insert(conn, Peer::Client(id));
+                    self.introduce(conn, Peer::Client(id));
                     self.outbox.to_client(id, ToClient::Welcome { id });
                 }
-                (None, ToScheduler::Register { pid, address, threads, memory_limit }) => {
+                (None, ToScheduler::Register { token, pid, address, threads, memory_limit, resources }) if token.admits(self.token) => {
                     let id = WorkerId(self.next_worker);
                     self.next_worker += 1;
-                    self.peers.insert(conn, Peer::Worker(id));
-                    self.scheduler.add_worker(id, pid, address, threads, memory_limit, &mut self.outbox);
+                    self.introduce(conn, Peer::Worker(id));
+                    self.scheduler.add_worker(id, NewWorker { pid, address, threads, memory_limit, resources }, &mut self.outbox);
                 }
                 (Some(Peer::Client(client)), message) => self.on_client(client, message),
                 (Some(Peer::Worker(worker)), message) => self.on_worker(worker, message),
-                // A stranger that does not introduce itself.
-                (None, _) => self.hub.close(conn),
+                // A stranger that does not introduce itself, or has not the token.
+                (None, _) => return self.hub.close(conn),
             }
         }
     }
@@ -280,37 +340,60 @@ impl Server {
     fn on_client(&mut self, client: ClientId, message: ToScheduler) {
         let out = &mut self.outbox;
         match message {
-            ToScheduler::Launch(spec) => self.launch(client, spec),
-            ToScheduler::Shutdown => {
-                self.spec = None;
-                self.exit_workers();
-            }
             ToScheduler::Code { id, path: Some(path) } => self.scheduler.code_ready(id, path, out),
             ToScheduler::Function(function) => self.scheduler.add_function(function, out),
             ToScheduler::Submit { tasks, wanted } => self.scheduler.submit(client, tasks, &wanted, out),
             ToScheduler::Release { keys } => self.scheduler.release(client, &keys, out),
             ToScheduler::Cancel { keys } => self.scheduler.cancel(&keys, out),
-            ToScheduler::Info => {
+            ToScheduler::Follow => self.followers.push(client),
+            ToScheduler::Ask(request) => self.on_request(client, request),
+            _ => {}
+        }
+    }
+
+    fn on_request(&mut self, client: ClientId, request: Request) {
+        let out = &mut self.outbox;
+        match request {
+            Request::Launch(spec) => self.launch(client, spec),
+            Request::Shutdown => {
+                self.spec = None;
+                self.exit_workers();
+            }
+            Request::Info => {
                 let info = self.scheduler.info();
                 out.to_client(client, ToClient::Info(info));
             }
-            ToScheduler::Publish { name, keys, type_name } => self.scheduler.publish(client, name, keys, type_name, out),
-            ToScheduler::Unpublish { name } => self.scheduler.unpublish(client, &name, out),
-            ToScheduler::Lookup => self.scheduler.tell_published(client, out),
-            ToScheduler::Detach { key } => self.scheduler.detach(key),
-            ToScheduler::Scale { least, most } => self.elastic = Some(Elastic { least, most, idle_since: None }),
-            ToScheduler::Journey { key } => {
+            Request::Publish { name, keys, type_name } => self.scheduler.publish(client, name, keys, type_name, out),
+            Request::Unpublish { name } => self.scheduler.unpublish(client, &name, out),
+            Request::Lookup => self.scheduler.tell_published(client, out),
+            Request::Detach { key } => self.scheduler.detach(key),
+            Request::Broadcast { keys } => self.scheduler.broadcast(client, &keys, out),
+            Request::Rebalance => self.scheduler.rebalance(client, out),
+            Request::Prepare { actor, function } => self.scheduler.prepare(client, actor, function, out),
+            Request::Scale { least, most } => {
+                self.elastic = Some(Elastic { least, most, patience: ADAPT_AFTER, is_gentle: false, idle_since: None });
+            }
+            Request::Journey { key } => {
                 let journey = self.stories.journey(key);
                 out.to_client(client, ToClient::Journey { key, journey });
             }
-            ToScheduler::KillWorker { worker } => {
-                let info = self.scheduler.info();
-                let found = info.workers.iter().find(|info| info.id == worker);
-                if let Some(pid) = found.and_then(|info| rustix::process::Pid::from_raw(info.pid as i32)) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
+            Request::Explain { key } => {
+                let explanation = self.scheduler.explain(key);
+                out.to_client(client, ToClient::Explained { key, explanation });
             }
-            _ => {}
+            Request::History => {
+                let history = self.stories.history();
+                out.to_client(client, ToClient::History(history));
+            }
+            Request::KillWorker { worker } => self.kill(worker),
+        }
+    }
+
+    fn kill(&mut self, worker: WorkerId) {
+        let info = self.scheduler.info();
+        let pid = info.workers.iter().find(|info| info.id == worker).map(|info| info.pid);
+        if let Some(pid) = pid.filter(|pid| *pid != std::process::id()).and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 
@@ -320,22 +403,59 @@ impl Server {
             ToScheduler::Done(ran) => self.scheduler.on_done(worker, ran, out),
             ToScheduler::Failed { key, error } => self.scheduler.on_failed(worker, key, error, out),
             ToScheduler::Missing { key, inputs } => self.scheduler.on_missing(worker, key, &inputs, out),
-            ToScheduler::Heartbeat { resident } => self.scheduler.set_resident(worker, resident),
+            ToScheduler::Heartbeat(memory) => {
+                self.stories.note_memory(worker, memory, now_us());
+                self.scheduler.on_heartbeat(worker, memory, out);
+            }
+            ToScheduler::GivenBack { keys } => self.scheduler.on_given_back(worker, &keys, out),
+            ToScheduler::Acquired { key, is_here } => self.scheduler.on_acquired(worker, key, is_here, out),
+            ToScheduler::Seceded { key } => self.scheduler.on_seceded(worker, key, out),
+            ToScheduler::Printed { key, is_stderr, text } => out.event(Event::Printed { key, worker, is_stderr, text }),
+            ToScheduler::Progressed { key, n_done, n_total } => out.event(Event::Progressed { key, n_done, n_total }),
             ToScheduler::Dying { cause } => drop(self.causes.insert(worker, cause)),
             _ => {}
         }
     }
 
     fn on_closed(&mut self, conn: ConnId) {
-        match self.peers.remove(&conn) {
-            Some(Peer::Client(client)) => self.scheduler.on_client_lost(client, &mut self.outbox),
+        let peer = self.peers.remove(&conn);
+        if let Some(peer) = peer {
+            self.conns.remove(&peer);
+        }
+        match peer {
+            Some(Peer::Client(client)) => {
+                self.followers.retain(|follower| *follower != client);
+                self.scheduler.on_client_lost(client, &mut self.outbox);
+            }
             Some(Peer::Worker(worker)) => {
+                self.clear_spill_of(worker);
                 let ended = self.cause_of(worker);
                 let cause = self.causes.remove(&worker).unwrap_or(ended);
                 self.scheduler.on_worker_lost(worker, &cause, &mut self.outbox);
                 self.restart();
             }
             None => {}
+        }
+    }
+
+    /// A worker that was killed could not clear up after itself.
+    fn clear_spill_of(&self, worker: WorkerId) {
+        let info = self.scheduler.info();
+        if let Some(info) = info.workers.iter().find(|info| info.id == worker) {
+            let _ = std::fs::remove_dir_all(spill_folder(&self.socket).join(format!("worker-{}", info.pid)));
+            let _ = std::fs::remove_file(self.socket.with_file_name(format!("worker-{}.sock", info.pid)));
+        }
+    }
+
+    /// Workers that are stopped, or hang, are told of; and given up when they have been silent for very long.
+    fn look_for_silence(&mut self) {
+        if self.looked_at.elapsed() < LOOK_EVERY {
+            return;
+        }
+        self.looked_at = Instant::now();
+        for worker in self.scheduler.check_silence(&mut self.outbox) {
+            self.causes.insert(worker, "it did not answer for two minutes".into());
+            self.kill(worker);
         }
     }
 
@@ -365,13 +485,12 @@ impl Server {
 
     /// More workers while tasks wait, fewer when they have been idle for a while.
     fn fit(&mut self) {
-        const IDLE: Duration = Duration::from_secs(2);
         let (Some(elastic), Some(spec)) = (&mut self.elastic, &mut self.spec) else { return };
         let n = self.scheduler.n_workers() as u32;
         let idle = self.scheduler.idle_workers();
         let is_idle = idle.len() as u32 == n && self.scheduler.n_queued() == 0;
         elastic.idle_since = if is_idle { elastic.idle_since.or(Some(Instant::now())) } else { None };
-        let has_been_idle = elastic.idle_since.is_some_and(|since| since.elapsed() >= IDLE);
+        let has_been_idle = elastic.idle_since.is_some_and(|since| since.elapsed() >= elastic.patience);
         spec.workers = match () {
             () if self.scheduler.n_queued() > 0 => elastic.most,
             () if has_been_idle => elastic.least,
@@ -379,10 +498,11 @@ impl Server {
         }
         .clamp(elastic.least, elastic.most);
         let n_extra = n.saturating_sub(spec.workers) as usize;
-        for worker in idle.into_iter().take(n_extra) {
+        let is_gentle = elastic.is_gentle;
+        let spared: Vec<WorkerId> = if is_gentle { self.scheduler.holders() } else { Vec::new() };
+        for worker in idle.into_iter().filter(|worker| !spared.contains(worker)).take(n_extra) {
             self.scheduler.retire(worker, &mut self.outbox);
-            self.send();
-            self.peers.retain(|_, peer| *peer != Peer::Worker(worker));
+            self.dismiss(worker);
         }
     }
 
@@ -413,10 +533,17 @@ impl Server {
 
     /// The same request again finds the cluster as it is; another one replaces it.
     fn launch(&mut self, client: ClientId, spec: ClusterSpec) {
-        if self.spec.as_ref() != Some(&spec) {
+        if self.asked.as_ref() != Some(&spec) || self.spec.is_none() {
             self.exit_workers();
+            self.elastic = (spec.idle_timeout_us > 0).then(|| Elastic {
+                least: 0,
+                most: spec.workers,
+                patience: Duration::from_micros(spec.idle_timeout_us),
+                is_gentle: true,
+                idle_since: None,
+            });
             self.spec = Some(spec.clone());
-            self.elastic = None;
+            self.asked = Some(spec.clone());
         }
         let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
         for _ in 0..n_missing {
@@ -447,8 +574,7 @@ impl Server {
     fn exit_workers(&mut self) {
         for worker in self.scheduler.worker_ids() {
             self.outbox.to_worker(worker, ToWorker::Exit);
-            self.send();
-            self.peers.retain(|_, peer| *peer != Peer::Worker(worker));
+            self.dismiss(worker);
             self.scheduler.on_worker_lost(worker, "the cluster was shut down", &mut self.outbox);
         }
         self.hub.flush();
@@ -462,6 +588,25 @@ impl Server {
         }
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// Where workers write what memory has no room for: `SKEP_SPILL`, else beside the socket.
+fn spill_folder(socket: &Path) -> PathBuf {
+    std::env::var_os("SKEP_SPILL").filter(|folder| !folder.is_empty()).map_or_else(|| socket.with_file_name("spill"), PathBuf::from)
+}
+
+/// Tells a worker process, by its environment, what it shall be.
+pub fn set_worker_env(command: &mut Command, spec: &ClusterSpec, socket: &Path) {
+    let resources: Vec<String> = spec.resources.iter().map(|resource| format!("{}={}", resource.name, resource.amount)).collect();
+    command
+        .env("SKEP_RUN", socket.parent().unwrap_or(Path::new("/")))
+        .env("SKEP_WORKER_THREADS", spec.threads.to_string())
+        .env("SKEP_WORKER_MEMORY", spec.memory_limit.to_string())
+        .env("SKEP_WORKER_RESOURCES", resources.join("\u{1f}"))
+        .env("SKEP_WORKER_SPILL", spill_folder(socket))
+        .env("SKEP_WORKER_SPILL_LIMIT", spec.spill_limit.to_string())
+        // Polars inside a worker uses the worker's threads, no more.
+        .env("POLARS_MAX_THREADS", spec.threads.to_string());
 }
 
 /// Microseconds since 1970, as workers stamp their tasks.

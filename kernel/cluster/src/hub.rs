@@ -18,6 +18,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// No frame is larger: 16 GiB.
 pub const MAX_FRAME: u64 = 16 << 30;
+/// Nor, from one that has not been let in, than this: a greeting has less than a hundred bytes.
+const MAX_STRANGER_FRAME: u64 = 64 << 10;
 const HEADER: usize = 8;
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -47,6 +49,7 @@ struct Conn {
     outgoing: Vec<u8>,
     n_sent: usize,
     is_dirty: bool,
+    max_frame: u64,
 }
 
 impl Hub {
@@ -68,14 +71,21 @@ impl Hub {
 
     pub fn connect(&mut self, path: &Path) -> io::Result<ConnId> {
         let stream = UnixStream::connect(path)?;
-        self.add(stream)
+        self.add(stream, MAX_FRAME)
     }
 
-    fn add(&mut self, mut stream: UnixStream) -> io::Result<ConnId> {
+    /// Takes large frames from a connection whose other end has shown that it belongs here.
+    pub fn admit(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.max_frame = MAX_FRAME;
+        }
+    }
+
+    fn add(&mut self, mut stream: UnixStream, max_frame: u64) -> io::Result<ConnId> {
         let id = ConnId(self.next);
         self.next += 1;
         self.poll.registry().register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE)?;
-        self.conns.insert(id, Conn { stream, incoming: Vec::new(), outgoing: Vec::new(), n_sent: 0, is_dirty: false });
+        self.conns.insert(id, Conn { stream, incoming: Vec::new(), outgoing: Vec::new(), n_sent: 0, is_dirty: false, max_frame });
         Ok(id)
     }
 
@@ -125,7 +135,7 @@ impl Hub {
 
     fn accept(&mut self, happened: &mut Vec<HubEvent>) {
         while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
-            if self.add(stream).is_ok() {
+            if self.add(stream, MAX_STRANGER_FRAME).is_ok() {
                 happened.push(HubEvent::Opened);
             }
         }
@@ -164,7 +174,7 @@ impl Conn {
     fn read(&mut self) -> io::Result<bool> {
         loop {
             let filled = self.incoming.len();
-            let room = frame_length(&self.incoming)?.map_or(1 << 16, |n| (HEADER + n).saturating_sub(filled).clamp(1 << 16, 8 << 20));
+            let room = frame_length(&self.incoming, self.max_frame)?.map_or(1 << 16, |n| (HEADER + n).saturating_sub(filled).clamp(1 << 16, 8 << 20));
             self.incoming.resize(filled + room, 0);
             let read = self.stream.read(&mut self.incoming[filled..]);
             self.incoming.truncate(filled + *read.as_ref().unwrap_or(&0));
@@ -180,7 +190,7 @@ impl Conn {
 
     fn frames(&mut self, mut each: impl FnMut(Vec<u8>)) -> io::Result<()> {
         let mut at = 0;
-        while let Some(n) = frame_length(&self.incoming[at..])? {
+        while let Some(n) = frame_length(&self.incoming[at..], self.max_frame)? {
             let Some(frame) = self.incoming.get(at + HEADER..at + HEADER + n) else { break };
             each(frame.to_vec());
             at += HEADER + n;
@@ -191,10 +201,10 @@ impl Conn {
     }
 }
 
-fn frame_length(bytes: &[u8]) -> io::Result<Option<usize>> {
+fn frame_length(bytes: &[u8], max: u64) -> io::Result<Option<usize>> {
     let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
     let n = u64::from_le_bytes(*header);
-    if n > MAX_FRAME {
+    if n > max {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {n} bytes is over the limit")));
     }
     Ok(Some(n as usize))
@@ -220,7 +230,7 @@ pub fn write_blocking(stream: &mut impl Write, message: &impl Serialize) -> io::
 pub fn read_blocking<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
     let mut header = [0; HEADER];
     stream.read_exact(&mut header)?;
-    let n = frame_length(&header)?.expect("invariant: the header is whole");
+    let n = frame_length(&header, MAX_FRAME)?.expect("invariant: the header is whole");
     let mut body = Vec::new();
     stream.take(n as u64).read_to_end(&mut body)?;
     if body.len() < n {

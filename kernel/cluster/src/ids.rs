@@ -1,6 +1,9 @@
 use std::{
-    fmt,
+    fmt, fs,
     hash::{BuildHasherDefault, Hasher},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
 };
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +48,48 @@ id!(/** A worker process; never reused, so that a restarted worker is a new one.
 id!(/** A program that holds handles. */ ClientId(u32), "client-");
 id!(/** A library of compiled functions, by content. */ CodeId(u64), "code-");
 id!(/** A function in a library. */ FunctionId(u64), "function-");
+
+/// What a program or a worker shows to be let in. It is in the cluster's private folder.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token(pub u128);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Token {
+    const FILE: &str = "token";
+
+    /// Makes a new one, for the cluster whose sockets are in `folder`.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, or the system has no random numbers.
+    pub fn create(folder: &Path) -> io::Result<Token> {
+        let mut bytes = [0; 16];
+        fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        let path = folder.join(Token::FILE);
+        let _ = fs::remove_file(&path);
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(&bytes)?;
+        Ok(Token(u128::from_le_bytes(bytes)))
+    }
+
+    /// Reads the token of the cluster that a socket belongs to.
+    ///
+    /// # Errors
+    /// When there is none, or it may not be read.
+    pub fn beside(socket: &Path) -> io::Result<Token> {
+        let bytes = fs::read(socket.with_file_name(Token::FILE))?;
+        let bytes = bytes.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the cluster's token is damaged"))?;
+        Ok(Token(u128::from_le_bytes(bytes)))
+    }
+
+    /// Compares in constant time.
+    pub fn admits(self, other: Token) -> bool {
+        std::hint::black_box(self.0 ^ other.0) == 0
+    }
+}
 
 /// Keys are hashes already.
 #[derive(Default)]

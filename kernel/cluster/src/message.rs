@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::{ClientId, CodeId, FunctionId, Journey, Key, TaskError, WorkerId};
+use crate::{ClientId, CodeId, Event, Explanation, FunctionId, History, Journey, Key, TaskError, Token, WorkerId};
 
 /// Where a function is in its library.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,6 +67,17 @@ pub struct TaskOptions {
     pub timeout_us: u64,
     /// The workers it may run on; empty: all.
     pub workers: Vec<WorkerId>,
+    /// Its value stays on its worker, and is not made again: calls have changed it.
+    pub is_actor: bool,
+    /// What of a worker's resources it uses up while it runs.
+    pub resources: Vec<Resource>,
+}
+
+/// Something that workers have a number of, by any name: `gpu`, `licence`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Resource {
+    pub name: String,
+    pub amount: u32,
 }
 
 impl Task {
@@ -80,12 +91,33 @@ impl Task {
 }
 
 /// What a local cluster is made of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterSpec {
     pub workers: u32,
     pub threads: u32,
     /// Bytes for each worker; 0 is no limit.
     pub memory_limit: u64,
+    /// What each worker has.
+    pub resources: Vec<Resource>,
+    /// Workers that hold nothing end after this time without work; 0 is never.
+    pub idle_timeout_us: u64,
+    /// Bytes that each worker may write to disk; 0 is no limit.
+    pub spill_limit: u64,
+}
+
+/// A worker's memory at a heartbeat, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Of the process, as the system counts it.
+    pub resident: u64,
+    /// Of values that it holds in memory.
+    pub managed: u64,
+    /// Of values that it has written to disk.
+    pub spilled: u64,
+    /// It is over its limit's 80 %, and begins no task.
+    pub is_paused: bool,
+    /// Times that a value could not be written to disk.
+    pub n_spill_failures: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,8 +126,9 @@ pub struct WorkerInfo {
     pub pid: u32,
     pub threads: u32,
     pub memory_limit: u64,
-    /// Resident bytes at the last heartbeat.
-    pub resident: u64,
+    pub resources: Vec<Resource>,
+    /// At the last heartbeat.
+    pub memory: Memory,
     /// Tasks that it has been given and not finished.
     pub n_assigned: u64,
     /// Results that it holds.
@@ -113,32 +146,23 @@ pub struct ClusterInfo {
     pub losses: Vec<String>,
 }
 
+/// What a program asks of its engine beside running graphs. An engine may refuse what it has not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum ToScheduler {
-    // From a client.
-    Hello,
+pub enum Request {
+    /// Start workers, or find them as they are.
     Launch(ClusterSpec),
     Shutdown,
-    Code {
-        id: CodeId,
-        path: Option<String>,
-    },
-    Function(Function),
-    Submit {
-        tasks: Vec<Task>,
-        wanted: Vec<Key>,
-    },
-    Release {
-        keys: Vec<Key>,
-    },
-    Cancel {
-        keys: Vec<Key>,
-    },
     Info,
     /// What happened to a task.
     Journey {
         key: Key,
     },
+    /// What a task waits for.
+    Explain {
+        key: Key,
+    },
+    /// What happened to all tasks.
+    History,
     KillWorker {
         worker: WorkerId,
     },
@@ -162,12 +186,51 @@ pub enum ToScheduler {
         least: u32,
         most: u32,
     },
+    /// Copy values to all workers.
+    Broadcast {
+        keys: Vec<Key>,
+    },
+    /// Spread the values evenly.
+    Rebalance,
+    /// Send the worker of this actor a function that is to be called there.
+    Prepare {
+        actor: Key,
+        function: FunctionId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToScheduler {
+    // From a program.
+    Hello {
+        token: Token,
+    },
+    Code {
+        id: CodeId,
+        path: Option<String>,
+    },
+    Function(Function),
+    Submit {
+        tasks: Vec<Task>,
+        wanted: Vec<Key>,
+    },
+    Release {
+        keys: Vec<Key>,
+    },
+    Cancel {
+        keys: Vec<Key>,
+    },
+    /// Tell this program every event from now on.
+    Follow,
+    Ask(Request),
     // From a worker.
     Register {
+        token: Token,
         pid: u32,
         address: String,
         threads: u32,
         memory_limit: u64,
+        resources: Vec<Resource>,
     },
     Done(Ran),
     Failed {
@@ -179,8 +242,31 @@ pub enum ToScheduler {
         key: Key,
         inputs: Vec<(Key, WorkerId)>,
     },
-    Heartbeat {
-        resident: u64,
+    Heartbeat(Memory),
+    /// These had not begun; others that were asked for had.
+    GivenBack {
+        keys: Vec<Key>,
+    },
+    /// A value that was to be fetched is here, or could not be had.
+    Acquired {
+        key: Key,
+        is_here: bool,
+    },
+    /// A task waits for tasks of its own.
+    Seceded {
+        key: Key,
+    },
+    /// What a task printed, or a thread that it began.
+    Printed {
+        key: Option<Key>,
+        is_stderr: bool,
+        text: String,
+    },
+    /// How far a task says that it is.
+    Progressed {
+        key: Key,
+        n_done: u64,
+        n_total: u64,
     },
     /// The worker is about to end, and why.
     Dying {
@@ -222,16 +308,35 @@ pub struct Assignment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input {
     Inline(ByteBuf),
-    At { worker: WorkerId, address: String },
+    At { worker: WorkerId, address: String, n_bytes: u64 },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    Welcome { id: WorkerId },
-    Function { function: Function, library: String },
+    Welcome {
+        id: WorkerId,
+    },
+    Function {
+        function: Function,
+        library: String,
+    },
     Compute(Assignment),
-    Free { keys: Vec<Key> },
-    Cancel { keys: Vec<Key> },
+    Free {
+        keys: Vec<Key>,
+    },
+    Cancel {
+        keys: Vec<Key>,
+    },
+    /// Those of these tasks that have not begun shall run elsewhere.
+    GiveBack {
+        keys: Vec<Key>,
+        most: u32,
+    },
+    /// Fetch a value, and hold it.
+    Acquire {
+        key: Key,
+        source: Input,
+    },
     Exit,
 }
 
@@ -251,23 +356,77 @@ pub enum Finished {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToClient {
-    Welcome { id: ClientId },
+    Welcome {
+        id: ClientId,
+    },
     Launched(Result<ClusterInfo, String>),
-    Finished { key: Key, how: Finished },
+    Finished {
+        key: Key,
+        how: Finished,
+    },
     Info(ClusterInfo),
-    Journey { key: Key, journey: Option<Journey> },
+    Journey {
+        key: Key,
+        journey: Option<Journey>,
+    },
     Published(Vec<Published>),
+    Explained {
+        key: Key,
+        explanation: Option<Explanation>,
+    },
+    History(History),
+    /// The worker of the actor has the function's code, or will not get it.
+    Prepared {
+        function: FunctionId,
+        worker: Result<String, String>,
+    },
+    Events(Vec<Event>),
+    /// A broadcast or a rebalancing has ended.
+    Transferred {
+        n_values: u64,
+        n_bytes: u64,
+    },
 }
 
-/// To a worker's own socket, from another worker or a client.
+/// To a worker's own socket, from another worker or a program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GetValue {
-    pub key: Key,
+pub enum ToPeer {
+    /// Always the first.
+    Hello {
+        token: Token,
+    },
+    Get {
+        key: Key,
+    },
+    /// A segment was opened; its worker may let it go.
+    Opened {
+        key: Key,
+    },
+    /// A method of an actor. Calls of one connection run in order.
+    Call {
+        actor: Key,
+        id: u64,
+        function: FunctionId,
+        args: Vec<Arg>,
+    },
 }
 
+/// A worker's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ValueReply {
-    pub key: Key,
+pub enum FromPeer {
     /// `None`: it is not here (any more).
-    pub value: Option<Result<ByteBuf, String>>,
+    Value { key: Key, value: Option<Result<Carried, String>> },
+    /// What a method returned.
+    Returned { id: u64, result: Result<ByteBuf, TaskError> },
+}
+
+/// A value on its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Carried {
+    Bytes(ByteBuf),
+    /// In memory that both processes map, or in a file: only its name travels.
+    Segment {
+        path: String,
+        n_bytes: u64,
+    },
 }

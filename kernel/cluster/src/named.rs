@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     Cluster, Error, Key, Remote, Result,
     cluster::{Handle, Held},
-    message::ToScheduler,
+    message::Request,
 };
 
 impl Cluster {
@@ -39,7 +39,7 @@ impl Cluster {
 
     #[inline(never)]
     fn publish_keys(&self, name: &str, keys: Vec<Key>, type_name: &str) -> Result<()> {
-        let request = ToScheduler::Publish { name: name.to_string(), keys, type_name: type_name.to_string() };
+        let request = Request::Publish { name: name.to_string(), keys, type_name: type_name.to_string() };
         let is_there = self.client.published(request)?.iter().any(|published| published.name == name);
         if is_there { Ok(()) } else { Err(Error::Name(format!("`{name}` was not published: its value is not on the cluster any more\nhint: submit it again"))) }
     }
@@ -66,7 +66,7 @@ impl Cluster {
 
     #[inline(never)]
     fn find(&self, name: &str, type_name: &str) -> Result<Vec<Handle>> {
-        let all = self.client.published(ToScheduler::Lookup)?;
+        let all = self.client.published(Request::Lookup)?;
         let Some(found) = all.iter().find(|published| published.name == name) else {
             let known: Vec<&str> = all.iter().map(|published| published.name.as_str()).collect();
             let hint = if known.is_empty() {
@@ -82,7 +82,7 @@ impl Cluster {
         }
         self.client.submit(Vec::new(), &found.keys, &[])?;
         let task: Arc<str> = found.task.as_str().into();
-        Ok(found.keys.iter().map(|key| Handle::Held(Arc::new(Held { client: self.client.clone(), key: *key, name: task.clone() }))).collect())
+        Ok(found.keys.iter().map(|key| Handle::Held(Arc::new(Held { client: self.client.clone(), key: *key, name: task.clone(), was_known: true }))).collect())
     }
 
     /// Lets the value of a name go, once nobody else holds it.
@@ -90,7 +90,7 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn unpublish(&self, name: &str) -> Result<()> {
-        self.client.published(ToScheduler::Unpublish { name: name.to_string() }).map(drop)
+        self.client.published(Request::Unpublish { name: name.to_string() }).map(drop)
     }
 
     /// The names that values are published under.
@@ -98,6 +98,6 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn published(&self) -> Result<Vec<String>> {
-        Ok(self.client.published(ToScheduler::Lookup)?.into_iter().map(|published| published.name).collect())
+        Ok(self.client.published(Request::Lookup)?.into_iter().map(|published| published.name).collect())
     }
 }

@@ -5,8 +5,7 @@
 //! anything that was made from them. A task that was on three dying workers is given up with the cause.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -14,16 +13,22 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     ClientId, CodeId, Event, FunctionId, Key, TaskError, TaskErrorKind, WorkerId,
-    event::Reason,
     ids::{KeyMap, KeySet},
-    message::{Assignment, ClusterInfo, Finished, Function, Input, Published, Ran, Task, ToClient, ToWorker, WorkerInfo},
+    message::{ClusterInfo, Finished, Function, Memory, Published, Ran, Resource, Task, ToClient, ToWorker, WorkerInfo},
 };
 
+mod balance;
+mod explain;
 mod failures;
+mod placement;
 mod published;
 mod values;
 
+pub use explain::Explanation;
+
+use balance::Transfers;
 use failures::Timer;
+use placement::Queue;
 
 /// What the scheduler says to the world.
 pub trait Comm {
@@ -40,8 +45,6 @@ const MOST_AHEAD: usize = 2_048;
 const UNKNOWN_DURATION_US: u64 = 100_000;
 /// A task is given up when this many workers died under it.
 const MOST_DEATHS: u32 = 3;
-/// What moving a byte costs, for choosing a worker: 1 GB/s.
-const US_PER_KILOBYTE: u64 = 1;
 
 /// Holds tasks that run for their effect, until they have ended.
 const DETACHED: ClientId = ClientId(u32::MAX);
@@ -57,13 +60,23 @@ pub struct Scheduler {
     /// Where each library is; `None` while its optimised build is made.
     code: HashMap<CodeId, Option<String>>,
     durations: HashMap<FunctionId, u64>,
-    queue: BinaryHeap<Reverse<(u64, Key)>>,
+    queue: Queue,
+    /// Workers with room, the least busy first: guessed time of a thread's work, number of tasks.
+    room: BTreeSet<(u64, usize, WorkerId)>,
+    /// Workers with tasks that they have not begun, by how many.
+    crowded: BTreeSet<(usize, WorkerId)>,
     /// Tasks that wait for code rather than for inputs.
     without_code: HashMap<CodeId, Vec<Key>>,
+    /// Methods of actors whose code is not there yet.
+    without_method: Vec<(ClientId, Key, FunctionId)>,
     published: BTreeMap<String, Published>,
+    transfers: Transfers,
     /// What is to happen when, in microseconds of the clock that [`Scheduler::set_now`] is given.
     timers: BTreeSet<(u64, Key, Timer)>,
+    is_balance_due: bool,
     now_us: u64,
+    /// When silence was last looked for.
+    checked_us: u64,
     losses: Vec<String>,
     n_done: u64,
     n_failed: u64,
@@ -71,8 +84,8 @@ pub struct Scheduler {
 
 struct Record {
     task: Arc<Task>,
-    inputs: Vec<Key>,
-    /// May hold keys that are gone or no longer wait; they are skipped.
+    inputs: Box<[Key]>,
+    /// Those that name this one as input. May hold keys that are gone, or twice: see [`Scheduler::take_dependents`].
     dependents: Vec<Key>,
     /// Records that name this one as input: lineage is kept for them.
     n_dependents: u32,
@@ -84,11 +97,13 @@ struct Record {
     inline: Option<ByteBuf>,
     duration_us: u64,
     deaths: u32,
-    last_death: String,
+    last_death: Option<Box<str>>,
     /// Times that it failed and is to run again.
     n_failures: u32,
     /// Times that it was given to a worker.
     n_attempts: u32,
+    /// It was taken from a busy worker, and shall not go back there for its inputs' sake.
+    is_stolen: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -113,48 +128,117 @@ impl State {
     }
 }
 
+/// A worker that joins.
+#[derive(Clone, Debug, Default)]
+pub struct NewWorker {
+    pub pid: u32,
+    pub address: String,
+    pub threads: u32,
+    /// Bytes; 0 is no limit.
+    pub memory_limit: u64,
+    pub resources: Vec<Resource>,
+}
+
 struct Worker {
-    pid: u32,
-    address: String,
-    threads: u32,
-    memory_limit: u64,
-    resident: u64,
-    assigned: KeySet,
+    new: NewWorker,
+    memory: Memory,
+    /// What it was given, each with its guessed time.
+    assigned: KeyMap<u64>,
     /// Guessed time of what is assigned.
     load_us: u64,
     values: KeySet,
     held_bytes: u64,
     functions: HashSet<FunctionId>,
+    /// Resources that no task uses up now.
+    free: Vec<Resource>,
     /// Runs a task that was on a dying worker before; nothing else is put at risk beside it.
     is_quarantined: bool,
+    /// Tasks that wait for tasks of their own, and have given their thread away meanwhile.
+    seceded: KeySet,
+    /// It was asked to give tasks back.
+    is_being_robbed: bool,
+    /// Tasks that it has begun, or at least kept when it was asked.
+    n_kept: usize,
+    last_heard_us: u64,
+    /// The last heartbeat; they come five times a second, whatever its tasks do.
+    last_beat_us: u64,
+    is_silent: bool,
+    /// Its places in [`Scheduler::room`] and [`Scheduler::crowded`].
+    seat: Option<(u64, usize)>,
+    excess: usize,
 }
 
 impl Worker {
+    fn threads(&self) -> usize {
+        self.new.threads as usize + self.seceded.len()
+    }
+
+    fn may_begin(&self) -> bool {
+        !self.is_quarantined && !self.memory.is_paused && !self.is_silent
+    }
+
     fn has_room(&self) -> bool {
         let n = self.assigned.len();
-        !self.is_quarantined && (n <= self.threads as usize || (self.load_us < AHEAD_US * u64::from(self.threads) && n < MOST_AHEAD))
+        self.may_begin() && (n <= self.threads() || (self.load_us < AHEAD_US * u64::from(self.new.threads) && n < MOST_AHEAD))
+    }
+
+    /// Tasks that it has not begun, as far as is known.
+    fn n_excess(&self) -> usize {
+        if self.is_being_robbed {
+            return 0;
+        }
+        let n_begun = if self.memory.is_paused { 0 } else { self.threads() };
+        self.assigned.len().saturating_sub(n_begun.max(self.n_kept))
     }
 }
 
 impl Scheduler {
-    pub fn add_worker(&mut self, id: WorkerId, pid: u32, address: String, threads: u32, memory_limit: u64, comm: &mut impl Comm) {
+    pub fn add_worker(&mut self, id: WorkerId, new: NewWorker, comm: &mut impl Comm) {
+        comm.to_worker(id, ToWorker::Welcome { id });
+        comm.event(Event::WorkerJoined { worker: id, pid: new.pid });
         let worker = Worker {
-            pid,
-            address,
-            threads: threads.max(1),
-            memory_limit,
-            resident: 0,
-            assigned: KeySet::default(),
+            free: new.resources.clone(),
+            new: NewWorker { threads: new.threads.max(1), ..new },
+            memory: Memory::default(),
+            assigned: KeyMap::default(),
             load_us: 0,
             values: KeySet::default(),
             held_bytes: 0,
             functions: HashSet::new(),
             is_quarantined: false,
+            seceded: KeySet::default(),
+            is_being_robbed: false,
+            n_kept: 0,
+            last_heard_us: self.now_us,
+            last_beat_us: self.now_us,
+            is_silent: false,
+            seat: None,
+            excess: 0,
         };
         self.workers.insert(id, worker);
-        comm.to_worker(id, ToWorker::Welcome { id });
-        comm.event(Event::WorkerJoined { worker: id, pid });
+        self.touch(id);
         self.dispatch(comm);
+    }
+
+    /// Brings a worker's places among those with room, and those with too much, up to date.
+    fn touch(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let seat = worker.has_room().then(|| (worker.load_us / worker.threads() as u64, worker.assigned.len()));
+        if seat != worker.seat {
+            if let Some((load, n)) = std::mem::replace(&mut worker.seat, seat) {
+                self.room.remove(&(load, n, id));
+            }
+            if let Some((load, n)) = seat {
+                self.room.insert((load, n, id));
+            }
+        }
+        let excess = worker.n_excess();
+        if excess != worker.excess {
+            self.crowded.remove(&(std::mem::replace(&mut worker.excess, excess), id));
+            if excess > 0 {
+                self.crowded.insert((excess, id));
+            }
+        }
     }
 
     pub fn n_workers(&self) -> usize {
@@ -165,16 +249,30 @@ impl Scheduler {
         self.workers.keys().copied().collect()
     }
 
-    pub fn set_resident(&mut self, worker: WorkerId, bytes: u64) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.resident = bytes;
-        }
-    }
-
     pub fn add_function(&mut self, function: Function, comm: &mut impl Comm) {
         comm.event(Event::Function { id: function.id, name: function.name.clone() });
         self.code.entry(function.code).or_insert(None);
         self.functions.insert(function.id, function);
+    }
+
+    /// Sends the code of a method to the worker of an actor, and tells the client that worker's address.
+    pub fn prepare(&mut self, client: ClientId, actor: Key, function: FunctionId, comm: &mut impl Comm) {
+        let holder = match self.tasks.get(&actor).map(|record| &record.state) {
+            Some(State::Done { holders }) => holders.first().copied(),
+            _ => None,
+        };
+        let (Some(id), Some(known)) = (holder, self.functions.get(&function).cloned()) else {
+            let worker = Err("the actor is gone".to_string());
+            return comm.to_client(client, ToClient::Prepared { function, worker });
+        };
+        let Some(Some(library)) = self.code.get(&known.code).cloned() else {
+            return self.without_method.push((client, actor, function));
+        };
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.functions.insert(function) {
+            comm.to_worker(id, ToWorker::Function { function: known, library });
+        }
+        comm.to_client(client, ToClient::Prepared { function, worker: Ok(worker.new.address.clone()) });
     }
 
     /// The library is at `path`; tasks that waited for it may run.
@@ -182,6 +280,9 @@ impl Scheduler {
         self.code.insert(code, Some(path));
         for key in self.without_code.remove(&code).unwrap_or_default() {
             self.enqueue(key);
+        }
+        for (client, actor, function) in std::mem::take(&mut self.without_method) {
+            self.prepare(client, actor, function, comm);
         }
         self.dispatch(comm);
     }
@@ -221,14 +322,11 @@ impl Scheduler {
         comm.event(Event::Submitted { key, function: task.function });
         let inputs = task.dependencies();
         for input in &inputs {
-            if let Some(record) = self.tasks.get_mut(input) {
-                record.n_dependents += 1;
-                record.dependents.push(key);
-            }
+            self.add_dependent(*input, key);
         }
         let record = Record {
             task: Arc::new(task),
-            inputs,
+            inputs: inputs.into(),
             dependents: Vec::new(),
             n_dependents: 0,
             n_pending: 0,
@@ -238,9 +336,10 @@ impl Scheduler {
             inline: None,
             duration_us: 0,
             deaths: 0,
-            last_death: String::new(),
+            last_death: None,
             n_failures: 0,
             n_attempts: 0,
+            is_stolen: false,
         };
         self.tasks.insert(key, record);
         self.revive(key, comm);
@@ -268,17 +367,9 @@ impl Scheduler {
                     State::Failed(error) => failed = Some(error.clone()),
                     State::Freed => {
                         n_missing += 1;
-                        if !record.dependents.contains(&key) {
-                            record.dependents.push(key);
-                        }
                         stack.push(*input);
                     }
-                    _ => {
-                        n_missing += 1;
-                        if record.dependents.last() != Some(&key) && !record.dependents.contains(&key) {
-                            record.dependents.push(key);
-                        }
-                    }
+                    _ => n_missing += 1,
                 }
             }
             self.set_state(key, State::Waiting { n_missing });
@@ -287,6 +378,39 @@ impl Scheduler {
                 None if n_missing == 0 => self.enqueue(key),
                 None => {}
             }
+        }
+    }
+
+    fn add_dependent(&mut self, input: Key, dependent: Key) {
+        let Some(record) = self.tasks.get_mut(&input) else { return };
+        record.n_dependents += 1;
+        record.dependents.push(dependent);
+        let (n, n_live) = (record.dependents.len(), record.n_dependents as usize);
+        if n > 64 && n > 2 * n_live {
+            let live = self.take_dependents(input);
+            self.give_back_dependents(input, live);
+        }
+    }
+
+    /// Those that name `key` as input, each once. [`Scheduler::give_back_dependents`] puts them back.
+    ///
+    /// Records that go do not take themselves off this list, which would cost as much as the list is long; so it may hold
+    /// more than there are.
+    fn take_dependents(&mut self, key: Key) -> Vec<Key> {
+        let Some(record) = self.tasks.get_mut(&key) else { return Vec::new() };
+        let n_live = record.n_dependents as usize;
+        let mut dependents = std::mem::take(&mut record.dependents);
+        if dependents.len() > n_live {
+            dependents.sort_unstable();
+            dependents.dedup();
+            dependents.retain(|dependent| self.tasks.get(dependent).is_some_and(|record| record.inputs.contains(&key)));
+        }
+        dependents
+    }
+
+    fn give_back_dependents(&mut self, key: Key, dependents: Vec<Key>) {
+        if let Some(record) = self.tasks.get_mut(&key) {
+            record.dependents = dependents;
         }
     }
 
@@ -312,164 +436,59 @@ impl Scheduler {
             return;
         }
         record.state = State::Ready;
-        let priority = record.task.priority;
         let code = self.functions.get(&record.task.function).map(|function| function.code);
         match code {
             Some(code) if !matches!(self.code.get(&code), Some(Some(_))) => self.without_code.entry(code).or_default().push(key),
-            _ => self.queue.push(Reverse((priority, key))),
+            _ => self.queue.push(&record.task, record.deaths > 0),
         }
-    }
-
-    /// Hands queued tasks to workers with room.
-    fn dispatch(&mut self, comm: &mut impl Comm) {
-        let mut postponed = Vec::new();
-        while let Some(Reverse((priority, key))) = self.queue.pop() {
-            let Some(record) = self.tasks.get(&key) else { continue };
-            if record.state != State::Ready {
-                continue;
-            }
-            if !self.functions.contains_key(&record.task.function) {
-                let error =
-                    TaskError { kind: TaskErrorKind::Code, message: "its function was never sent".into(), function: String::new(), at: None, worker: None };
-                self.fail(key, Arc::new(error), comm);
-                continue;
-            }
-            let is_suspect = record.deaths > 0;
-            let is_pinned = record.task.options.as_ref().is_some_and(|options| !options.workers.is_empty());
-            if is_pinned && !self.workers.keys().any(|id| may_run_on(record, *id)) && !self.workers.is_empty() {
-                let message = "none of the workers that it may run on is there\nhint: `:workers` lists those that are".to_string();
-                let error = TaskError { kind: TaskErrorKind::Code, message, function: self.name_of(key), at: None, worker: None };
-                self.fail(key, Arc::new(error), comm);
-                continue;
-            }
-            match self.choose_worker(key, is_suspect) {
-                Some((worker, why)) => self.assign(key, worker, why, comm),
-                None => {
-                    postponed.push(Reverse((priority, key)));
-                    // A suspect waits for an idle worker, a pinned task for its own; others behind them may go ahead.
-                    if !is_suspect && !is_pinned {
-                        break;
-                    }
-                }
-            }
-        }
-        self.queue.extend(postponed);
-    }
-
-    /// Near the inputs, then least loaded.
-    fn choose_worker(&self, key: Key, is_suspect: bool) -> Option<(WorkerId, Reason)> {
-        let record = &self.tasks[&key];
-        let to_move = |id: WorkerId| -> u64 {
-            let missing = |input: &&Key| {
-                self.tasks.get(*input).is_some_and(|r| r.inline.is_none() && !matches!(&r.state, State::Done { holders } if holders.contains(&id)))
-            };
-            record.inputs.iter().filter(missing).map(|input| self.tasks[input].n_bytes / 1024 * US_PER_KILOBYTE + 200).sum()
-        };
-        let fits = |worker: &Worker| if is_suspect { worker.assigned.is_empty() } else { worker.has_room() };
-        let mut best: Option<(u64, usize, u64, WorkerId)> = None;
-        let (mut n_fit, mut most_moved) = (0, 0);
-        for (id, worker) in self.workers.iter().filter(|(id, worker)| fits(worker) && may_run_on(record, **id)) {
-            let moved = if record.inputs.is_empty() { 0 } else { to_move(*id) };
-            let cost = (worker.load_us / u64::from(worker.threads) + moved, worker.assigned.len(), moved, *id);
-            (n_fit, most_moved) = (n_fit + 1, most_moved.max(moved));
-            if best.is_none_or(|best| (cost.0, cost.1) < (best.0, best.1)) {
-                best = Some(cost);
-            }
-        }
-        let (_, _, moved, id) = best?;
-        let why = match (is_suspect, n_fit) {
-            (true, _) => Reason::Alone,
-            (_, 1) => Reason::OnlyOne,
-            _ if moved < most_moved => Reason::Inputs,
-            _ => Reason::LeastBusy,
-        };
-        Some((id, why))
-    }
-
-    fn assign(&mut self, key: Key, id: WorkerId, why: Reason, comm: &mut impl Comm) {
-        let record = &self.tasks[&key];
-        let task = record.task.clone();
-        let is_suspect = record.deaths > 0;
-        let mut inputs = Vec::new();
-        let mut moved_bytes = 0;
-        for input in &record.inputs {
-            let Some(from) = self.tasks.get(input) else { continue };
-            let State::Done { holders } = &from.state else { continue };
-            if holders.contains(&id) {
-                continue;
-            }
-            let address = |holder: &WorkerId| Some((*holder, self.workers.get(holder)?.address.clone()));
-            let source = match (&from.inline, holders.iter().find_map(address)) {
-                (Some(bytes), _) => Input::Inline(bytes.clone()),
-                (None, Some((worker, address))) => Input::At { worker, address },
-                (None, None) => continue,
-            };
-            moved_bytes += if matches!(source, Input::At { .. }) { from.n_bytes } else { 0 };
-            inputs.push((*input, source));
-        }
-        let function = &self.functions[&task.function];
-        let duration = self.durations.get(&task.function).copied().unwrap_or(UNKNOWN_DURATION_US);
-        let library = self.code.get(&function.code).cloned().flatten().unwrap_or_default();
-        let worker = self.workers.get_mut(&id).expect("invariant: chosen among the workers");
-        if worker.functions.insert(task.function) {
-            comm.to_worker(id, ToWorker::Function { function: function.clone(), library });
-        }
-        worker.assigned.insert(key);
-        worker.load_us += duration;
-        worker.is_quarantined = is_suspect;
-        let timeout_us = task.options.as_ref().map_or(0, |options| options.timeout_us);
-        if let Some(record) = self.tasks.get_mut(&key) {
-            record.state = State::Assigned(id);
-            record.n_attempts += 1;
-            if timeout_us > 0 {
-                self.timers.insert((self.now_us + timeout_us, key, Timer::Timeout { attempt: record.n_attempts }));
-            }
-        }
-        comm.event(Event::Assigned { key, worker: id, why, moved_bytes });
-        comm.to_worker(id, ToWorker::Compute(Assignment { task, inputs }));
     }
 
     pub fn on_done(&mut self, worker: WorkerId, ran: Ran, comm: &mut impl Comm) {
         let Ran { key, n_bytes, inline, start_us, duration_us } = ran;
         self.unassign(worker, key);
-        let Some(record) = self.tasks.get_mut(&key) else {
-            comm.to_worker(worker, ToWorker::Free { keys: vec![key] });
-            return self.dispatch(comm);
-        };
-        if record.state != State::Assigned(worker) {
+        self.heard_from(worker);
+        match self.tasks.get(&key).map(|record| &record.state) {
+            Some(State::Assigned(assigned)) if *assigned == worker => {}
+            // Said twice.
+            Some(State::Done { holders }) if holders.contains(&worker) => return,
             // Cancelled, or finished elsewhere meanwhile.
-            comm.to_worker(worker, ToWorker::Free { keys: vec![key] });
-            return self.dispatch(comm);
+            _ => {
+                comm.to_worker(worker, ToWorker::Free { keys: vec![key] });
+                return self.dispatch(comm);
+            }
         }
+        let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
         record.state = State::Done { holders: vec![worker] };
         (record.n_bytes, record.inline, record.duration_us) = (n_bytes, inline, duration_us);
-        (record.deaths, self.n_done) = (0, self.n_done + 1);
+        (record.deaths, record.is_stolen) = (0, false);
+        self.n_done += 1;
         let known = self.durations.entry(record.task.function).or_insert(duration_us);
         *known = (*known * 3 + duration_us) / 4;
-        let dependents = std::mem::take(&mut record.dependents);
         let wanted_by = record.wanted_by.clone();
+        record.wanted_by.retain(|client| *client != DETACHED);
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.values.insert(key);
             worker.held_bytes += n_bytes;
         }
         comm.event(Event::Done { key, worker, n_bytes, start_us, duration_us });
-        self.tasks.get_mut(&key).expect("invariant: looked up above").wanted_by.retain(|client| *client != DETACHED);
         if !wanted_by.is_empty() {
             let how = self.finished(key);
             for client in wanted_by {
                 comm.to_client(client, ToClient::Finished { key, how: how.clone() });
             }
         }
-        for dependent in dependents {
-            let Some(record) = self.tasks.get_mut(&dependent) else { continue };
+        let dependents = self.take_dependents(key);
+        for dependent in &dependents {
+            let Some(record) = self.tasks.get_mut(dependent) else { continue };
             if let State::Waiting { n_missing } = &mut record.state {
                 *n_missing = n_missing.saturating_sub(1);
                 if *n_missing == 0 {
-                    comm.event(Event::Ready { key: dependent });
-                    self.enqueue(dependent);
+                    comm.event(Event::Ready { key: *dependent });
+                    self.enqueue(*dependent);
                 }
             }
         }
+        self.give_back_dependents(key, dependents);
         self.settle_inputs(key, comm);
         self.let_go(key, comm);
         self.dispatch(comm);
@@ -486,16 +505,24 @@ impl Scheduler {
         }
     }
 
-    fn unassign(&mut self, worker: WorkerId, key: Key) {
-        let function = self.tasks.get(&key).map(|record| record.task.function);
-        let duration = function.and_then(|function| self.durations.get(&function)).copied().unwrap_or(UNKNOWN_DURATION_US);
-        if let Some(worker) = self.workers.get_mut(&worker)
-            && worker.assigned.remove(&key)
-        {
-            worker.load_us = worker.load_us.saturating_sub(duration);
-            if worker.assigned.is_empty() {
-                (worker.load_us, worker.is_quarantined) = (0, false);
-            }
+    fn unassign(&mut self, id: WorkerId, key: Key) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(guess_us) = worker.assigned.remove(&key) else { return };
+        worker.load_us = worker.load_us.saturating_sub(guess_us);
+        worker.seceded.remove(&key);
+        worker.n_kept = worker.n_kept.min(worker.assigned.len());
+        if worker.assigned.is_empty() {
+            worker.is_quarantined = false;
+        }
+        if let Some(options) = self.tasks.get(&key).and_then(|record| record.task.options.as_ref()) {
+            placement::give_back(&mut worker.free, &options.resources);
+        }
+        self.touch(id);
+    }
+
+    fn heard_from(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.last_heard_us = self.now_us;
         }
     }
 
@@ -504,7 +531,7 @@ impl Scheduler {
         match &record.state {
             State::Done { holders } => {
                 let worker = holders.first().copied().unwrap_or(WorkerId(0));
-                let address = self.workers.get(&worker).map(|worker| worker.address.clone()).unwrap_or_default();
+                let address = self.workers.get(&worker).map(|worker| worker.new.address.clone()).unwrap_or_default();
                 Finished::Done { n_bytes: record.n_bytes, inline: record.inline.clone(), worker, address, duration_us: record.duration_us }
             }
             State::Failed(error) => Finished::Failed(error.clone()),
@@ -530,6 +557,11 @@ impl Scheduler {
         idle.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Workers that hold values.
+    pub fn holders(&self) -> Vec<WorkerId> {
+        self.workers.iter().filter(|(_, worker)| !worker.values.is_empty()).map(|(id, _)| *id).collect()
+    }
+
     /// A worker goes because fewer are wanted: nothing to be sorry for.
     pub fn retire(&mut self, id: WorkerId, comm: &mut impl Comm) {
         comm.to_worker(id, ToWorker::Exit);
@@ -539,33 +571,38 @@ impl Scheduler {
 
     pub fn on_worker_lost(&mut self, id: WorkerId, cause: &str, comm: &mut impl Comm) {
         let Some(worker) = self.workers.get(&id) else { return };
-        self.losses.push(format!("{id} (pid {}): {cause}", worker.pid));
+        self.losses.push(format!("{id} (pid {}): {cause}", worker.new.pid));
         comm.event(Event::WorkerLost { worker: id, cause: cause.to_string() });
         self.remove_worker(id, cause, comm);
     }
 
     fn remove_worker(&mut self, id: WorkerId, cause: &str, comm: &mut impl Comm) {
         let Some(worker) = self.workers.remove(&id) else { return };
+        if let Some((load, n)) = worker.seat {
+            self.room.remove(&(load, n, id));
+        }
+        self.crowded.remove(&(worker.excess, id));
+        self.close_transfers_of(id, comm);
         for key in &worker.values {
             self.lose_copy(*key, id, comm);
         }
         // Only what can have been running is to blame, not what was queued behind it; which of it ran is not known.
-        let is_to_blame = worker.assigned.len() <= worker.threads as usize + 1;
-        let mut assigned: Vec<Key> = worker.assigned.iter().copied().collect();
+        let is_to_blame = worker.assigned.len() <= worker.threads() + 1;
+        let mut assigned: Vec<Key> = worker.assigned.keys().copied().collect();
         assigned.sort_by_key(|key| self.tasks.get(key).map(|record| record.task.priority));
         for (i, key) in assigned.into_iter().enumerate() {
             let Some(record) = self.tasks.get_mut(&key) else { continue };
             if record.state != State::Assigned(id) {
                 continue;
             }
-            if is_to_blame || i < worker.threads as usize {
+            if is_to_blame || i < worker.threads() {
                 record.deaths += 1;
-                record.last_death = cause.to_string();
+                record.last_death = Some(cause.into());
             }
             if record.deaths >= MOST_DEATHS {
                 let error = TaskError {
                     kind: TaskErrorKind::KilledWorkers,
-                    message: format!("{MOST_DEATHS} workers died while it ran, the last one: {}", record.last_death),
+                    message: format!("{MOST_DEATHS} workers died while it ran, the last one: {}", record.last_death.as_deref().unwrap_or_default()),
                     function: self.name_of(key),
                     at: None,
                     worker: Some(id.to_string()),
@@ -582,20 +619,17 @@ impl Scheduler {
     pub fn info(&self) -> ClusterInfo {
         let workers = self.workers.iter().map(|(id, worker)| WorkerInfo {
             id: *id,
-            pid: worker.pid,
-            threads: worker.threads,
-            memory_limit: worker.memory_limit,
-            resident: worker.resident,
+            pid: worker.new.pid,
+            threads: worker.new.threads,
+            memory_limit: worker.new.memory_limit,
+            resources: worker.new.resources.clone(),
+            memory: worker.memory,
             n_assigned: worker.assigned.len() as u64,
             n_values: worker.values.len() as u64,
             held_bytes: worker.held_bytes,
         });
         ClusterInfo { workers: workers.collect(), n_tasks: self.tasks.len() as u64, n_done: self.n_done, n_failed: self.n_failed, losses: self.losses.clone() }
     }
-}
-
-fn may_run_on(record: &Record, worker: WorkerId) -> bool {
-    record.task.options.as_ref().is_none_or(|options| options.workers.is_empty() || options.workers.contains(&worker))
 }
 
 #[cfg(test)]

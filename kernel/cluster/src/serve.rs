@@ -1,43 +1,71 @@
-//! A worker process: one thread for sockets and decisions, a few for tasks, one that encodes values for others.
+//! A worker process: one thread for sockets and decisions, a few for tasks, one that writes values for others or to disk.
 
 use std::{
-    collections::{BinaryHeap, HashMap},
-    io,
+    collections::{HashMap, HashSet},
+    fs, io,
+    io::Write,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::AtomicBool,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
     },
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use mio::Waker;
 use serde_bytes::ByteBuf;
 
 use crate::{
-    FunctionId, Key, TaskError, TaskErrorKind, client, code,
-    function::{Inputs, Thunk},
+    Key, Token,
+    actor::Actors,
     hub::{ConnId, Hub, HubEvent, decode},
-    message::{Function, GetValue, Ran, Task, ToScheduler, ToWorker, ValueReply},
+    memory::Policy,
+    message::{Carried, FromPeer, Memory, Ran, Resource, Task, ToPeer, ToScheduler, ToWorker},
+    pool::{Ended, Pool},
+    prints::Prints,
+    segment::{self, Bytes, Segment},
     value::Stored,
     worker::{Comm, Worker},
 };
 
-/// A task that was told to stop has this long, before another thread takes its place.
-const STOP_PATIENCE: Duration = Duration::from_millis(300);
 const HEARTBEAT: Duration = Duration::from_millis(200);
-/// Of the memory limit: a worker above it ends itself, before the system chooses a victim.
-const MOST_MEMORY: f64 = 0.95;
+/// A segment that was written for one worker is kept this long for the next, since values are often asked for by many.
+const KEEP_SEGMENT: Duration = Duration::from_secs(1);
 
 /// How a worker process is started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WorkerOptions {
     pub scheduler: PathBuf,
     pub threads: u32,
     /// Bytes; 0 is no limit.
     pub memory_limit: u64,
+    /// Where values go that memory has no room for; it is made, and removed at the end.
+    pub spill_folder: PathBuf,
+    /// Bytes; 0 is no limit.
+    pub spill_limit: u64,
+    pub resources: Vec<Resource>,
+}
+
+impl WorkerOptions {
+    /// What the host put into the environment, for the scheduler at `socket`.
+    pub fn from_env(socket: PathBuf) -> WorkerOptions {
+        let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        let resources = std::env::var("SKEP_WORKER_RESOURCES").unwrap_or_default();
+        let resource = |pair: &str| {
+            let (name, amount) = pair.rsplit_once('=')?;
+            Some(Resource { name: name.to_string(), amount: amount.parse().ok()? })
+        };
+        let folder = std::env::var_os("SKEP_WORKER_SPILL").map_or_else(|| socket.with_file_name("spill"), PathBuf::from);
+        WorkerOptions {
+            scheduler: socket,
+            threads: number("SKEP_WORKER_THREADS").max(1) as u32,
+            memory_limit: number("SKEP_WORKER_MEMORY"),
+            spill_folder: folder.join(format!("worker-{}", std::process::id())),
+            spill_limit: number("SKEP_WORKER_SPILL_LIMIT"),
+            resources: resources.split('\u{1f}').filter_map(resource).collect(),
+        }
+    }
 }
 
 /// Runs a worker until its scheduler is gone.
@@ -45,44 +73,98 @@ pub struct WorkerOptions {
 /// # Errors
 /// When the scheduler cannot be reached or sockets cannot be made.
 pub fn run_worker(options: &WorkerOptions) -> io::Result<()> {
+    let (prints, mut own) = Prints::capture()?;
+    let result = serve(options, prints);
+    if let Err(error) = &result {
+        let _ = writeln!(own, "worker {}: {error}", std::process::id());
+    }
+    let _ = fs::remove_dir_all(&options.spill_folder);
+    result
+}
+
+fn serve(options: &WorkerOptions, prints: Prints) -> io::Result<()> {
     let pid = std::process::id();
     let address = options.scheduler.with_file_name(format!("worker-{pid}.sock"));
+    let token = match Token::beside(&options.scheduler) {
+        // The notebook ended while this process was starting.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        token => token?,
+    };
     let mut hub = Hub::new(Some(&address))?;
     let scheduler = match hub.connect(&options.scheduler) {
-        // The notebook ended while this process was starting.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            let _ = fs::remove_file(&address);
+            return Ok(());
+        }
         connected => connected?,
     };
-    let register = ToScheduler::Register { pid, address: address.to_string_lossy().into_owned(), threads: options.threads, memory_limit: options.memory_limit };
+    let register = ToScheduler::Register {
+        token,
+        pid,
+        address: address.to_string_lossy().into_owned(),
+        threads: options.threads,
+        memory_limit: options.memory_limit,
+        resources: options.resources.clone(),
+    };
     hub.send(scheduler, &vec![register]);
-    let pool = Arc::new(Pool::default());
-    let ended = Arc::new(Mutex::new(Vec::new()));
+    let prints = Arc::new(prints);
+    let pool = Arc::new(Pool::new(hub.waker(), prints.clone()));
     for i in 0..options.threads.max(1) {
-        let (pool, ended, waker) = (pool.clone(), ended.clone(), hub.waker());
-        pool.start(format!("task-{i}"), ended, waker)?;
+        pool.clone().start(format!("task-{i}"))?;
     }
-    let encoded = Arc::new(Mutex::new(Vec::new()));
-    let encoder = start_encoder(encoded.clone(), hub.waker())?;
-    let runtime = Runtime { scheduler, reports: Vec::new(), pool, peers: HashMap::new(), fetches: HashMap::new(), unreachable: Vec::new(), hub };
-    let mut server = Server { worker: Worker::default(), runtime, ended, encoded, encoder, memory_limit: options.memory_limit, name: String::from("worker") };
+    prints.watch(pool.clone())?;
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let writer = start_writer(options, written.clone(), hub.waker())?;
+    let actors = Actors::new(pool.clone(), hub.waker());
+    let runtime = Runtime { scheduler, token, reports: Vec::new(), pool, peers: HashMap::new(), fetches: HashMap::new(), unreachable: Vec::new(), hub };
+    let policy = Policy::new(options.memory_limit, options.spill_limit);
+    let mut server = Server {
+        worker: Worker::default(),
+        runtime,
+        written,
+        writer,
+        actors,
+        segments: HashMap::new(),
+        admitted: HashSet::new(),
+        spilling: HashSet::new(),
+        policy,
+        n_spill_failures: 0,
+        is_paused: false,
+        name: String::from("worker"),
+    };
     let result = server.serve();
-    let _ = std::fs::remove_file(&address);
+    let _ = fs::remove_file(&address);
     result
 }
 
 struct Server {
     worker: Worker<Stored>,
     runtime: Runtime,
-    ended: Arc<Mutex<Vec<Ended>>>,
-    encoded: Arc<Mutex<Vec<(ConnId, ValueReply)>>>,
-    encoder: Sender<(ConnId, Key, Stored)>,
-    memory_limit: u64,
+    written: Arc<Mutex<Vec<Written>>>,
+    writer: Sender<Job>,
+    actors: Actors,
+    /// Values that others are opening, or may ask for again soon.
+    segments: HashMap<Key, Lent>,
+    /// Connections that showed the token.
+    admitted: HashSet<ConnId>,
+    spilling: HashSet<Key>,
+    policy: Policy,
+    n_spill_failures: u64,
+    is_paused: bool,
     name: String,
+}
+
+/// A segment, and who has not opened it yet.
+struct Lent {
+    segment: Arc<Segment>,
+    readers: Vec<ConnId>,
+    since: Instant,
 }
 
 struct Runtime {
     hub: Hub,
     scheduler: ConnId,
+    token: Token,
     reports: Vec<ToScheduler>,
     pool: Arc<Pool>,
     peers: HashMap<String, ConnId>,
@@ -91,12 +173,16 @@ struct Runtime {
     unreachable: Vec<Key>,
 }
 
-/// A task that ran.
-struct Ended {
-    key: Key,
-    result: Result<Stored, TaskError>,
-    start_us: u64,
-    duration_us: u64,
+/// Work for the thread that turns values into bytes: large ones take long, and the worker must hear its scheduler meanwhile.
+enum Job {
+    Send { to: ConnId, key: Key, value: Stored },
+    Spill { key: Key, value: Stored },
+}
+
+enum Written {
+    Bytes { to: ConnId, key: Key, bytes: Result<Vec<u8>, String> },
+    Segment { to: ConnId, key: Key, segment: Arc<Segment> },
+    Spilled { key: Key, value: Result<Stored, String> },
 }
 
 impl Server {
@@ -138,6 +224,8 @@ impl Server {
             ToWorker::Compute(assignment) => self.worker.compute(assignment, &mut self.runtime),
             ToWorker::Free { keys } => self.worker.free(&keys),
             ToWorker::Cancel { keys } => self.worker.cancel(&keys, &mut self.runtime),
+            ToWorker::GiveBack { keys, most } => self.worker.give_back(&keys, most as usize, &mut self.runtime),
+            ToWorker::Acquire { key, source } => self.worker.acquire(key, source, &mut self.runtime),
             ToWorker::Exit => return false,
         }
         let unreachable: Vec<Key> = self.runtime.unreachable.drain(..).collect();
@@ -147,26 +235,78 @@ impl Server {
         true
     }
 
-    /// A peer asks for a value, or answers.
+    /// A peer asks for something, or answers.
     fn on_peer(&mut self, conn: ConnId, frame: &[u8]) {
         if self.runtime.fetches.contains_key(&conn) {
-            let Ok(reply) = decode::<ValueReply>(frame) else { return self.on_peer_lost(conn) };
-            if let Some(keys) = self.runtime.fetches.get_mut(&conn) {
-                keys.retain(|key| *key != reply.key);
+            return match decode::<FromPeer>(frame) {
+                Ok(FromPeer::Value { key, value }) => self.on_value(conn, key, value),
+                _ => self.on_peer_lost(conn),
+            };
+        }
+        let Ok(message) = decode::<ToPeer>(frame) else { return self.on_peer_lost(conn) };
+        match message {
+            ToPeer::Hello { token } if token.admits(self.runtime.token) => {
+                self.admitted.insert(conn);
+                self.runtime.hub.admit(conn);
             }
-            let value = reply.value.and_then(Result::ok).map(|bytes| Stored::Bytes(bytes.into_vec().into()));
-            return self.worker.on_fetched(reply.key, value, &mut self.runtime);
+            // A stranger.
+            _ if !self.admitted.contains(&conn) => self.on_peer_lost(conn),
+            ToPeer::Hello { .. } => {}
+            ToPeer::Get { key } => self.on_get(conn, key),
+            ToPeer::Opened { key } => {
+                if let Some(lent) = self.segments.get_mut(&key) {
+                    lent.readers.retain(|reader| *reader != conn);
+                }
+            }
+            ToPeer::Call { actor, id, function, args } => {
+                let value = self.worker.value(actor).cloned();
+                self.actors.call(conn, actor, value, id, function, args);
+            }
         }
-        let Ok(GetValue { key }) = decode::<GetValue>(frame) else { return self.runtime.hub.close(conn) };
-        match self.worker.value(key) {
-            Some(value) => drop(self.encoder.send((conn, key, value.clone()))),
-            None => self.runtime.hub.send(conn, &ValueReply { key, value: None }),
+    }
+
+    fn on_get(&mut self, conn: ConnId, key: Key) {
+        let Some(value) = self.worker.value(key) else {
+            return self.runtime.hub.send(conn, &FromPeer::Value { key, value: None });
+        };
+        match self.segments.get_mut(&key) {
+            Some(lent) => {
+                lent.readers.push(conn);
+                lent.since = Instant::now();
+                self.runtime.hub.send(conn, &carried(key, &lent.segment));
+            }
+            None => drop(self.writer.send(Job::Send { to: conn, key, value: value.clone() })),
         }
+    }
+
+    /// A value that was asked for.
+    fn on_value(&mut self, conn: ConnId, key: Key, value: Option<Result<Carried, String>>) {
+        if let Some(keys) = self.runtime.fetches.get_mut(&conn) {
+            keys.retain(|asked| *asked != key);
+        }
+        let bytes = match value {
+            Some(Ok(Carried::Bytes(bytes))) => Some(Bytes::from(bytes.into_vec())),
+            Some(Ok(Carried::Segment { path, n_bytes })) => {
+                let opened = Segment::open(Path::new(&path), n_bytes);
+                self.runtime.hub.send(conn, &ToPeer::Opened { key });
+                opened.ok().map(|segment| Bytes::Segment(Arc::new(segment)))
+            }
+            Some(Err(_)) | None => None,
+        };
+        let value = bytes.map(|bytes| {
+            let n_bytes = bytes.as_slice().len() as u64;
+            (Stored::Bytes(bytes), n_bytes)
+        });
+        self.worker.on_fetched(key, value, &mut self.runtime);
     }
 
     fn on_peer_lost(&mut self, conn: ConnId) {
         self.runtime.hub.close(conn);
         self.runtime.peers.retain(|_, peer| *peer != conn);
+        self.admitted.remove(&conn);
+        for lent in self.segments.values_mut() {
+            lent.readers.retain(|reader| *reader != conn);
+        }
         for key in self.runtime.fetches.remove(&conn).unwrap_or_default() {
             self.worker.on_fetched(key, None, &mut self.runtime);
         }
@@ -174,12 +314,13 @@ impl Server {
 
     /// Takes in what the other threads have finished.
     fn collect(&mut self) {
-        let ended = std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
-        for Ended { key, result, start_us, duration_us } in ended {
+        let out = self.runtime.pool.take_out();
+        self.runtime.reports.extend(out.said);
+        for Ended { key, result, start_us, duration_us } in out.ended {
             match result {
-                Ok(value) => {
-                    let (n_bytes, inline) = (value.size(), value.inline().map(ByteBuf::from));
-                    if self.worker.on_finished(key, Some(value)) {
+                Ok((value, n_bytes)) => {
+                    let inline = value.inline().map(ByteBuf::from);
+                    if self.worker.on_finished(key, Some((value, n_bytes))) {
                         self.runtime.reports.push(ToScheduler::Done(Ran { key, n_bytes, inline, start_us, duration_us }));
                     }
                 }
@@ -191,30 +332,107 @@ impl Server {
                 }
             }
         }
-        self.runtime.pool.clone().replace_stuck(&self.ended, &self.runtime.hub.waker());
         for key in self.runtime.pool.take_forgotten() {
             self.worker.on_forgotten(key);
         }
-        for (conn, reply) in std::mem::take(&mut *self.encoded.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let written = std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
+        for written in written {
+            self.on_written(written);
+        }
+        for (conn, reply) in self.actors.take_replies() {
             self.runtime.hub.send(conn, &reply);
+        }
+        if self.policy.is_due(self.worker.bytes().0) && self.spilling.is_empty() {
+            self.look_at_memory();
+        }
+    }
+
+    fn on_written(&mut self, written: Written) {
+        match written {
+            Written::Bytes { to, key, bytes } => {
+                let value = Some(bytes.map(|bytes| Carried::Bytes(bytes.into())));
+                self.runtime.hub.send(to, &FromPeer::Value { key, value });
+            }
+            Written::Segment { to, key, segment } => {
+                self.runtime.hub.send(to, &carried(key, &segment));
+                let lent = self.segments.entry(key).or_insert_with(|| Lent { segment, readers: Vec::new(), since: Instant::now() });
+                lent.readers.push(to);
+            }
+            Written::Spilled { key, value } => {
+                self.spilling.remove(&key);
+                match value {
+                    Ok(value) => drop(self.worker.on_spilled(key, value)),
+                    Err(_) => self.n_spill_failures += 1,
+                }
+            }
         }
     }
 
     fn beat(&mut self) {
-        let resident = resident_bytes();
-        self.runtime.reports.push(ToScheduler::Heartbeat { resident });
-        if self.memory_limit > 0 && resident as f64 > MOST_MEMORY * self.memory_limit as f64 {
-            let running = self.runtime.pool.running().join("`, `");
-            let running = if running.is_empty() { "holding its results".to_string() } else { format!("running `{running}`") };
-            let cause = format!("over its memory limit: {} of {} while {running}", skep_render::bytes(resident), skep_render::bytes(self.memory_limit));
-            self.runtime.reports.push(ToScheduler::Dying { cause });
-            self.runtime.send_reports();
-            self.runtime.hub.flush();
-            // Without destructors: tasks are still running, and memory is short.
-            // SAFETY: ends this process.
-            unsafe { libc::_exit(3) };
-        }
+        self.runtime.pool.replace_stuck();
+        self.worker.age();
+        self.segments.retain(|_, lent| !lent.readers.is_empty() || lent.since.elapsed() < KEEP_SEGMENT);
+        let worker = &self.worker;
+        self.actors.retain(|key| worker.value(key).is_some());
+        self.look_at_memory();
     }
+
+    /// Spills, pauses, or ends, as the policy says; and tells the scheduler.
+    fn look_at_memory(&mut self) {
+        let (managed, spilled) = self.worker.bytes();
+        let mut memory = Memory { resident: resident_bytes(), managed, spilled, is_paused: self.is_paused, n_spill_failures: self.n_spill_failures };
+        let (worker, spilling) = (&self.worker, &self.spilling);
+        let candidates = || {
+            let mut candidates = worker.candidates();
+            candidates.retain(|candidate| !spilling.contains(&candidate.key) && worker.value(candidate.key).is_some_and(Stored::is_movable));
+            candidates
+        };
+        let decision = self.policy.decide(&memory, candidates, self.runtime.pool.n_running());
+        if decision.is_over {
+            self.end_over_limit(memory);
+        }
+        for key in decision.spill {
+            if let Some(value) = self.worker.value(key).cloned() {
+                self.spilling.insert(key);
+                let _ = self.writer.send(Job::Spill { key, value });
+            }
+        }
+        if decision.is_paused != self.is_paused {
+            self.is_paused = decision.is_paused;
+            self.runtime.pool.pause(decision.is_paused);
+            self.segments.retain(|_, lent| !lent.readers.is_empty());
+        }
+        memory.is_paused = self.is_paused;
+        self.runtime.reports.push(ToScheduler::Heartbeat(memory));
+    }
+
+    /// Better to end here, with a word, than to be the system's victim.
+    fn end_over_limit(&mut self, memory: Memory) -> ! {
+        let running: Vec<String> = self.runtime.pool.running().into_iter().map(|(_, name)| format!("`{name}`")).collect();
+        let by = if running.is_empty() { "while no task ran".to_string() } else { format!("while {} ran", running.join(", ")) };
+        let on_disk = match (memory.spilled, memory.n_spill_failures) {
+            (0, 0) => String::new(),
+            (n, 0) => format!("; {} more were on disk", skep_render::bytes(n)),
+            (_, _) => "; values could not be written to disk, which is full".to_string(),
+        };
+        let limit = self.policy.limit;
+        let cause = format!(
+            "it went over its memory limit: {} of {} {by}, and 95 % is the most; values took {} of it{on_disk}",
+            skep_render::bytes(memory.resident),
+            skep_render::bytes(limit),
+            skep_render::bytes(memory.managed)
+        );
+        self.runtime.reports.push(ToScheduler::Dying { cause });
+        self.runtime.send_reports();
+        self.runtime.hub.flush();
+        // SAFETY: ends this process; tasks are still running, and memory is short.
+        unsafe { libc::_exit(3) };
+    }
+}
+
+fn carried(key: Key, segment: &Segment) -> FromPeer {
+    let path = segment.path().to_string_lossy().into_owned();
+    FromPeer::Value { key, value: Some(Ok(Carried::Segment { path, n_bytes: segment.bytes().len() as u64 })) }
 }
 
 impl Runtime {
@@ -230,6 +448,7 @@ impl Runtime {
             return Ok(*conn);
         }
         let conn = self.hub.connect(Path::new(address))?;
+        self.hub.send(conn, &ToPeer::Hello { token: self.token });
         self.peers.insert(address.to_string(), conn);
         self.fetches.insert(conn, Vec::new());
         Ok(conn)
@@ -244,7 +463,7 @@ impl Comm<Stored> for Runtime {
     fn fetch(&mut self, address: &str, key: Key) {
         match self.peer(address) {
             Ok(conn) => {
-                self.hub.send(conn, &GetValue { key });
+                self.hub.send(conn, &ToPeer::Get { key });
                 self.fetches.entry(conn).or_default().push(key);
             }
             Err(_) => self.unreachable.push(key),
@@ -259,184 +478,71 @@ impl Comm<Stored> for Runtime {
         self.pool.forget(key);
     }
 
+    fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key> {
+        self.pool.take_back(keys, most)
+    }
+
     fn decode_inline(&mut self, bytes: &[u8]) -> Stored {
-        Stored::Bytes(bytes.into())
+        Stored::Bytes(bytes.to_vec().into())
     }
 }
 
-/// The tasks that are ready, most urgent first, and the threads that run them.
-#[derive(Default)]
-struct Pool {
-    queue: Mutex<Queue>,
-    ready: Condvar,
-    functions: Mutex<HashMap<FunctionId, Loaded>>,
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: BinaryHeap<Job>,
-    forgotten: Vec<Key>,
-    running: HashMap<Key, Running>,
-}
-
-/// A task on a thread.
-struct Running {
-    function: FunctionId,
-    /// The thread's flag; raised, it tells the task to stop.
-    stop: &'static AtomicBool,
-    cancelled_at: Option<Instant>,
-    /// Another thread does this one's work now; it ends with its task.
-    is_replaced: bool,
-}
-
-struct Loaded {
-    function: Function,
-    library: String,
-    thunk: Option<Result<Thunk, String>>,
-}
-
-struct Job {
-    task: Arc<Task>,
-    inputs: HashMap<Key, Stored>,
-}
-
-impl PartialEq for Job {
-    fn eq(&self, other: &Self) -> bool {
-        self.task.priority == other.task.priority
-    }
-}
-impl Eq for Job {}
-impl PartialOrd for Job {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Job {
-    /// The heap gives the greatest first; a lower priority number is more urgent.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        other.task.priority.cmp(&self.task.priority)
-    }
-}
-
-impl Pool {
-    fn push(&self, task: Arc<Task>, inputs: HashMap<Key, Stored>) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).jobs.push(Job { task, inputs });
-        self.ready.notify_one();
-    }
-
-    fn forget(&self, key: Key) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = queue.jobs.len();
-        queue.jobs.retain(|job| job.task.key != key);
-        if queue.jobs.len() < before {
-            queue.forgotten.push(key);
-        } else if let Some(running) = queue.running.get_mut(&key) {
-            running.cancelled_at = Some(Instant::now());
-            (client::hooks().raise)(running.stop);
-        }
-    }
-
-    /// A task that was told to stop and does not listen gives its place to a new thread.
-    fn replace_stuck(self: Arc<Pool>, ended: &Arc<Mutex<Vec<Ended>>>, waker: &Arc<Waker>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        for running in queue.running.values_mut() {
-            let is_stuck = running.cancelled_at.is_some_and(|at| at.elapsed() >= STOP_PATIENCE);
-            if is_stuck && !running.is_replaced {
-                running.is_replaced = self.clone().start("task-again".into(), ended.clone(), waker.clone()).is_ok();
-            }
-        }
-    }
-
-    /// Starts a thread that runs tasks.
-    fn start(self: Arc<Pool>, name: String, ended: Arc<Mutex<Vec<Ended>>>, waker: Arc<Waker>) -> io::Result<()> {
-        thread::Builder::new().name(name).stack_size(16 << 20).spawn(move || self.work(&ended, &waker)).map(drop)
-    }
-
-    fn take_forgotten(&self) -> Vec<Key> {
-        std::mem::take(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner).forgotten)
-    }
-
-    fn running(&self) -> Vec<String> {
-        let ids: Vec<FunctionId> = self.queue.lock().unwrap_or_else(PoisonError::into_inner).running.values().map(|running| running.function).collect();
-        let functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.iter().filter_map(|id| functions.get(id)).map(|loaded| loaded.function.name.clone()).collect()
-    }
-
-    fn add_function(&self, function: Function, library: String) {
-        self.functions.lock().unwrap_or_else(PoisonError::into_inner).insert(function.id, Loaded { function, library, thunk: None });
-    }
-
-    fn thunk(&self, id: FunctionId) -> (String, Result<Thunk, String>) {
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(loaded) = functions.get_mut(&id) else { return (String::new(), Err("its function was never sent".into())) };
-        let resolve = || {
-            let at = code::resolve(&loaded.library, &loaded.function.place)?;
-            // SAFETY: the client named a thunk of exactly this type, in a library whose content it named too.
-            Ok(unsafe { std::mem::transmute::<*const std::ffi::c_void, Thunk>(at) })
-        };
-        let thunk = loaded.thunk.get_or_insert_with(resolve).clone();
-        (loaded.function.name.clone(), thunk)
-    }
-
-    fn work(&self, ended: &Mutex<Vec<Ended>>, waker: &Waker) {
-        // Leaked once for each thread, of which there are few.
-        let stop: &'static AtomicBool = Box::leak(Box::default());
-        (client::hooks().adopt)(stop);
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let Some(job) = queue.jobs.pop() else {
-                queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
+fn start_writer(options: &WorkerOptions, written: Arc<Mutex<Vec<Written>>>, waker: Arc<Waker>) -> io::Result<Sender<Job>> {
+    let (sender, wanted) = mpsc::channel::<Job>();
+    let folder = options.scheduler.parent().unwrap_or(Path::new("/tmp")).to_path_buf();
+    let spill_folder = options.spill_folder.clone();
+    thread::Builder::new().name("values".into()).spawn(move || {
+        let mut n_spilled = 0u64;
+        for write in wanted {
+            let done = match write {
+                Job::Send { to, key, value } => send(to, key, &value, &folder),
+                Job::Spill { key, value } => {
+                    n_spilled += 1;
+                    let spilled = fs::create_dir_all(&spill_folder)
+                        .map_err(|error| error.to_string())
+                        .and_then(|()| value.spill(&spill_folder.join(format!("{:032x}-{n_spilled}", key.0))));
+                    // Here rather than at the end of the scope: the memory is to go before the next look.
+                    drop(value);
+                    Written::Spilled { key, value: spilled }
+                }
             };
-            let key = job.task.key;
-            queue.running.insert(key, Running { function: job.task.function, stop, cancelled_at: None, is_replaced: false });
-            drop(queue);
-            let done = self.run(job);
-            let was_empty = {
-                let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
-                ended.push(done);
-                ended.len() == 1
-            };
-            // One wake serves all that ends until it is heard.
-            if was_empty {
-                let _ = waker.wake();
-            }
-            queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            (client::hooks().lower)(stop);
-            if queue.running.remove(&key).is_some_and(|running| running.is_replaced) {
-                return;
-            }
-        }
-    }
-
-    fn run(&self, job: Job) -> Ended {
-        let start_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
-        let start = Instant::now();
-        let (name, thunk) = self.thunk(job.task.function);
-        let code_error = |message| TaskError { kind: TaskErrorKind::Code, message, function: String::new(), at: None, worker: None };
-        let result = thunk.map_err(code_error).and_then(|thunk| thunk(&mut Inputs::new(&job.task.args, job.inputs)));
-        let result = result.map_err(|error| TaskError { function: name, ..error });
-        Ended { key: job.task.key, result, start_us, duration_us: start.elapsed().as_micros() as u64 }
-    }
-}
-
-/// Turning a large value into bytes takes long, and the worker must hear its scheduler meanwhile.
-fn start_encoder(encoded: Arc<Mutex<Vec<(ConnId, ValueReply)>>>, waker: Arc<Waker>) -> io::Result<Sender<(ConnId, Key, Stored)>> {
-    let (sender, wanted) = mpsc::channel::<(ConnId, Key, Stored)>();
-    thread::Builder::new().name("encode".into()).spawn(move || {
-        for (conn, key, value) in wanted {
-            let value = Some(value.encode().map(ByteBuf::from));
-            encoded.lock().unwrap_or_else(PoisonError::into_inner).push((conn, ValueReply { key, value }));
+            let is_spill = matches!(done, Written::Spilled { .. });
+            written.lock().unwrap_or_else(PoisonError::into_inner).push(done);
             let _ = waker.wake();
+            if is_spill {
+                give_memory_back();
+            }
         }
     })?;
     Ok(sender)
 }
 
-/// Resident memory of this process; 0 where the system does not tell.
+fn send(to: ConnId, key: Key, value: &Stored, folder: &Path) -> Written {
+    if value.size() < segment::LEAST {
+        return Written::Bytes { to, key, bytes: value.encode() };
+    }
+    match value.share(folder) {
+        Ok(segment) => Written::Segment { to, key, segment },
+        // It has no bytes, or there is no memory for a segment; the socket says which.
+        Err(_) => Written::Bytes { to, key, bytes: value.encode() },
+    }
+}
+
+/// The allocator keeps what is freed; the system shall have it back.
+fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: gives unused memory back; may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Memory of this process that nobody could take back: not the pages of files. 0 where the system does not tell.
 pub fn resident_bytes() -> u64 {
-    let Ok(text) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
-    let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    // SAFETY: asks for a constant of the system.
-    pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(0) as u64
+    let Ok(text) = fs::read_to_string("/proc/self/status") else { return 0 };
+    let kilobytes = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim_start_matches(':').trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+    };
+    (kilobytes("RssAnon") + kilobytes("RssShmem")) * 1024
 }

@@ -32,7 +32,7 @@ pub fn card(info: &ClusterInfo) -> Card {
             worker.id.to_string(),
             worker.pid.to_string(),
             worker.threads.to_string(),
-            if worker.resident == 0 { "–".to_string() } else { bytes(worker.resident) },
+            if worker.memory.resident == 0 { "–".to_string() } else { bytes(worker.memory.resident) },
             worker.n_assigned.to_string(),
             format!("{} ({})", worker.n_values, bytes(worker.held_bytes)),
         ]
@@ -52,12 +52,13 @@ pub fn card(info: &ClusterInfo) -> Card {
 pub fn workers_card(info: &ClusterInfo) -> Card {
     let limit = |n: u64| if n == 0 { "no limit".to_string() } else { bytes(n) };
     let rows = info.workers.iter().map(|worker| {
-        let used = if worker.memory_limit > 0 { format!("{:.0} %", 100.0 * worker.resident as f64 / worker.memory_limit as f64) } else { "–".to_string() };
+        let used =
+            if worker.memory_limit > 0 { format!("{:.0} %", 100.0 * worker.memory.resident as f64 / worker.memory_limit as f64) } else { "–".to_string() };
         [
             worker.id.to_string(),
             worker.pid.to_string(),
             worker.threads.to_string(),
-            format!("{} of {}", bytes(worker.resident), limit(worker.memory_limit)),
+            format!("{} of {}", bytes(worker.memory.resident), limit(worker.memory_limit)),
             used,
             worker.n_assigned.to_string(),
             worker.n_values.to_string(),

@@ -4,7 +4,7 @@
 //! here every task keeps its stages, at about a hundred bytes each, and the reason for the worker that it got.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
     time::Duration,
 };
@@ -12,10 +12,16 @@ use std::{
 use serde::{Deserialize, Serialize};
 use skep_render::{Bundle, Rich, bytes, card::Card, duration};
 
-use crate::{Event, FunctionId, Key, WorkerId, event::Reason, ids::KeyMap};
+use crate::{Event, FunctionId, Key, WorkerId, event::Reason, ids::KeyMap, message::Memory};
 
-/// The task stream shows this many tasks at most, the newest.
-const MOST_BARS: usize = 4_000;
+/// A report and a trace show this many tasks at most, the newest.
+const MOST_BARS: usize = 100_000;
+/// The task stream shows this many.
+const MOST_STREAMED: usize = 4_000;
+/// Memory is noted for each worker this often.
+const SAMPLE_EVERY_US: u64 = 1_000_000;
+/// And so many times; then every second note is dropped.
+const MOST_SAMPLES: usize = 20_000;
 
 /// A wait in the queue that is worth a word.
 const LONG_WAIT_US: u64 = 20_000;
@@ -26,8 +32,59 @@ pub struct Stories {
     tasks: KeyMap<Record>,
     names: HashMap<FunctionId, String>,
     recent: VecDeque<Bar>,
+    totals: HashMap<FunctionId, Total>,
+    workers: BTreeMap<WorkerId, Life>,
+    memory: Vec<Sample>,
+    losses: Vec<String>,
 }
 
+/// All tasks of a function together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Total {
+    pub function: String,
+    pub n_done: u64,
+    pub n_failed: u64,
+    /// Runs that were lost with a worker, or failed and were tried again.
+    pub n_repeated: u64,
+    pub total_us: u64,
+    pub longest_us: u64,
+    /// Bytes of all results together.
+    pub n_bytes: u64,
+    /// Bytes of inputs that came from other workers.
+    pub moved_bytes: u64,
+}
+
+/// When a worker was there. Times are microseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Life {
+    pub worker: String,
+    pub pid: u32,
+    pub joined_us: u64,
+    /// 0 if it is still there.
+    pub left_us: u64,
+    pub why: String,
+}
+
+/// A worker's memory at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    pub at_us: u64,
+    pub worker: WorkerId,
+    pub resident: u64,
+    pub spilled: u64,
+}
+
+/// Everything that happened on a cluster, for reports and traces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The newest tasks that ran, at most [`MOST_BARS`], oldest first.
+    pub bars: Vec<(Bar, u32)>,
+    /// Of functions; `bars` name them by their place here.
+    pub totals: Vec<Total>,
+    pub workers: Vec<Life>,
+    pub memory: Vec<Sample>,
+    pub losses: Vec<String>,
+}
 struct Record {
     function: FunctionId,
     submitted_us: u64,
@@ -64,10 +121,12 @@ pub enum End {
     Cancelled,
     /// Its worker died, or an input was lost.
     Lost,
+    /// Its worker had not begun it, and another was idle.
+    Stolen,
 }
 
 /// A bar of the task stream.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
     pub key: Key,
     pub worker: WorkerId,
@@ -95,16 +154,22 @@ impl Stories {
     /// Takes in an event that happened at `now_us`.
     pub fn apply(&mut self, event: &Event, now_us: u64) {
         match event {
-            Event::Function { id, name } => drop(self.names.insert(*id, name.clone())),
+            Event::Function { id, name } => {
+                self.names.insert(*id, name.clone());
+                self.totals.entry(*id).or_default().function.clone_from(name);
+            }
             Event::Submitted { key, function } => {
                 let earlier = self.tasks.remove(key).map(Record::into_attempts).unwrap_or_default();
                 let record = Record { function: *function, submitted_us: now_us, ready_us: now_us, freed_us: 0, last: Attempt::default(), earlier };
                 self.tasks.insert(*key, record);
             }
             Event::Ready { key } => self.with(*key, |record| record.ready_us = now_us),
-            Event::Assigned { key, worker, why, moved_bytes } => self.with(*key, |record| {
-                record.push(Attempt { assigned_us: now_us, worker: Some(*worker), why: *why, moved_bytes: *moved_bytes, ..Attempt::default() });
-            }),
+            Event::Assigned { key, worker, why, moved_bytes } => {
+                self.with(*key, |record| {
+                    record.push(Attempt { assigned_us: now_us, worker: Some(*worker), why: *why, moved_bytes: *moved_bytes, ..Attempt::default() });
+                });
+                self.total(*key, |total| total.moved_bytes += moved_bytes);
+            }
             Event::Done { key, worker, n_bytes, start_us, duration_us } => {
                 let mut function = None;
                 self.with(*key, |record| {
@@ -113,6 +178,12 @@ impl Stories {
                     (last.start_us, last.duration_us, last.n_bytes) = (*start_us, *duration_us, *n_bytes);
                     (last.ended_us, last.end) = (now_us, End::Done);
                 });
+                self.total(*key, |total| {
+                    total.n_done += 1;
+                    total.total_us += duration_us;
+                    total.longest_us = total.longest_us.max(*duration_us);
+                    total.n_bytes += n_bytes;
+                });
                 if let Some(function) = function {
                     self.recent.push_back(Bar { key: *key, worker: *worker, function, start_us: *start_us, duration_us: *duration_us });
                     if self.recent.len() > MOST_BARS {
@@ -120,12 +191,68 @@ impl Stories {
                     }
                 }
             }
-            Event::Failed { key } => self.end(*key, End::Failed, now_us),
+            Event::Failed { key } => {
+                self.end(*key, End::Failed, now_us);
+                self.total(*key, |total| total.n_failed += 1);
+            }
             Event::Cancelled { key } => self.end(*key, End::Cancelled, now_us),
-            Event::Retried { key, has_failed: true } => self.end(*key, End::Failed, now_us),
-            Event::Retried { key, .. } => self.end(*key, End::Lost, now_us),
+            Event::Retried { key, has_failed } => {
+                self.end(*key, if *has_failed { End::Failed } else { End::Lost }, now_us);
+                self.total(*key, |total| total.n_repeated += 1);
+            }
+            Event::Stolen { key, .. } => self.end(*key, End::Stolen, now_us),
             Event::Freed { key } => self.with(*key, |record| record.freed_us = now_us),
-            Event::WorkerJoined { .. } | Event::WorkerLost { .. } | Event::WorkerRetired { .. } => {}
+            Event::WorkerJoined { worker, pid } => {
+                self.workers.insert(*worker, Life { worker: worker.to_string(), pid: *pid, joined_us: now_us, ..Life::default() });
+            }
+            Event::WorkerLost { worker, cause } => {
+                self.losses.push(format!("{worker}: {cause}"));
+                self.leave(*worker, cause, now_us);
+            }
+            Event::WorkerRetired { worker } => self.leave(*worker, "fewer were wanted", now_us),
+            Event::Printed { .. } | Event::Progressed { .. } | Event::WorkerPaused { .. } | Event::WorkerResumed { .. } | Event::WorkerSilent { .. } => {}
+        }
+    }
+
+    fn leave(&mut self, worker: WorkerId, why: &str, now_us: u64) {
+        if let Some(life) = self.workers.get_mut(&worker) {
+            (life.left_us, life.why) = (now_us, why.to_string());
+        }
+    }
+
+    fn total(&mut self, key: Key, change: impl FnOnce(&mut Total)) {
+        if let Some(total) = self.tasks.get(&key).and_then(|record| self.totals.get_mut(&record.function)) {
+            change(total);
+        }
+    }
+
+    /// Takes in a heartbeat.
+    pub fn note_memory(&mut self, worker: WorkerId, memory: Memory, now_us: u64) {
+        let is_due = self.memory.iter().rev().take(64).find(|sample| sample.worker == worker).is_none_or(|last| now_us >= last.at_us + SAMPLE_EVERY_US);
+        if !is_due {
+            return;
+        }
+        self.memory.push(Sample { at_us: now_us, worker, resident: memory.resident, spilled: memory.spilled });
+        if self.memory.len() > MOST_SAMPLES {
+            let mut n = 0;
+            self.memory.retain(|_| {
+                n += 1;
+                n % 2 == 0
+            });
+        }
+    }
+
+    /// Everything that happened.
+    pub fn history(&self) -> History {
+        let mut ids: Vec<&FunctionId> = self.totals.keys().collect();
+        ids.sort_by_key(|id| std::cmp::Reverse(self.totals[id].total_us));
+        let place: HashMap<&FunctionId, u32> = ids.iter().enumerate().map(|(i, id)| (*id, i as u32)).collect();
+        History {
+            bars: self.recent.iter().filter_map(|bar| Some((bar.clone(), *place.get(&bar.function)?))).collect(),
+            totals: ids.iter().map(|id| self.totals[id].clone()).collect(),
+            workers: self.workers.values().cloned().collect(),
+            memory: self.memory.clone(),
+            losses: self.losses.clone(),
         }
     }
 
@@ -161,7 +288,8 @@ impl Stories {
 
     /// The newest tasks that ran, with their functions' names.
     pub fn stream(&self) -> Vec<(Bar, String)> {
-        self.recent.iter().map(|bar| (bar.clone(), self.names.get(&bar.function).cloned().unwrap_or_default())).collect()
+        let n_older = self.recent.len().saturating_sub(MOST_STREAMED);
+        self.recent.iter().skip(n_older).map(|bar| (bar.clone(), self.names.get(&bar.function).cloned().unwrap_or_default())).collect()
     }
 }
 
@@ -188,6 +316,8 @@ impl fmt::Display for Reason {
             Reason::OnlyOne => "no other worker had room",
             Reason::Inputs => "it holds the inputs, so that the fewest bytes move",
             Reason::LeastBusy => "it was the least busy",
+            Reason::Pinned => "it is one of those that the task may run on",
+            Reason::Resources => "it was the least busy of those that have the resources",
             Reason::Alone => "a worker died under this task before, so it got an idle one to itself",
         })
     }
@@ -226,6 +356,7 @@ impl Journey {
                 }
                 End::Failed => ["failed".to_string(), at(attempt.ended_us), format!("on {worker}")],
                 End::Cancelled => ["cancelled".to_string(), at(attempt.ended_us), "nobody waits for it, or cancel was called".to_string()],
+                End::Stolen => ["taken back".to_string(), at(attempt.ended_us), format!("{worker} had not begun it, and another worker was idle")],
                 End::Lost => ["lost".to_string(), at(attempt.ended_us), format!("{worker} died, or an input was lost with another; it runs again")],
             };
             rows.push(ended);
@@ -245,7 +376,7 @@ impl Journey {
             Some(End::Done) => "done",
             Some(End::Failed | End::Cancelled) => "failed",
             Some(End::Open) => "running",
-            Some(End::Lost) | None => "pending",
+            Some(End::Lost | End::Stolen) | None => "pending",
         }
     }
 }

@@ -3,11 +3,15 @@
 use std::{
     any::{Any, TypeId, type_name},
     collections::HashMap,
+    io::{self, Write},
     mem,
+    path::Path,
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::segment::{Bytes, Segment};
 
 /// What tasks take and return: anything that serde can turn into bytes and back, and that threads may share.
 ///
@@ -21,8 +25,9 @@ const MOST_INLINE: usize = 64;
 
 /// How a type becomes bytes, where serde's way is not the best: frames as Arrow IPC.
 pub struct Codec<T> {
-    pub encode: fn(&T) -> Result<Vec<u8>, String>,
-    pub decode: fn(&[u8]) -> Result<T, String>,
+    pub write: fn(&T, &mut dyn Write) -> Result<(), String>,
+    /// May map the file behind the bytes rather than copy them.
+    pub read: fn(&Bytes) -> Result<T, String>,
     /// Bytes in memory.
     pub size: fn(&T) -> u64,
 }
@@ -64,34 +69,44 @@ fn not_a(held: &str, wanted: &str) -> String {
 }
 
 pub(crate) fn encode<T: TaskValue>(value: &T) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
     match codec::<T>() {
-        Some(codec) => (codec.encode)(value),
-        None => postcard::to_stdvec(value).map_err(|error| cannot_encode(type_name::<T>(), &error)),
+        Some(codec) => (codec.write)(value, &mut bytes)?,
+        None => return postcard::to_stdvec(value).map_err(|error| cannot_encode(type_name::<T>(), &error)),
     }
+    Ok(bytes)
 }
 
-pub(crate) fn decode<T: TaskValue>(bytes: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: TaskValue>(bytes: &Bytes) -> Result<T, String> {
     match codec::<T>() {
-        Some(codec) => (codec.decode)(bytes),
-        None => postcard::from_bytes(bytes).map_err(|error| cannot_decode(type_name::<T>(), &error)),
+        Some(codec) => (codec.read)(bytes),
+        None => postcard::from_bytes(bytes.as_slice()).map_err(|error| cannot_decode(type_name::<T>(), &error)),
     }
 }
 
 /// A value on its worker, with its type forgotten.
 pub(crate) trait AnyValue: Any + Send + Sync {
-    fn encode(&self) -> Result<Vec<u8>, String>;
+    fn write(&self, out: &mut dyn Write) -> Result<(), String>;
     /// Bytes in memory, about.
     fn size(&self) -> u64;
-    fn is_plain(&self) -> bool;
+    /// Small values as bytes.
+    fn inline(&self) -> Option<Vec<u8>>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     fn type_name(&self) -> &'static str;
+    /// An actor stays where it is.
+    fn is_movable(&self) -> bool {
+        true
+    }
 }
 
 struct Holder<T>(T);
 
 impl<T: TaskValue> AnyValue for Holder<T> {
-    fn encode(&self) -> Result<Vec<u8>, String> {
-        encode(&self.0)
+    fn write(&self, out: &mut dyn Write) -> Result<(), String> {
+        match codec::<T>() {
+            Some(codec) => (codec.write)(&self.0, out),
+            None => postcard::to_io(&self.0, out).map(drop).map_err(|error| cannot_encode(type_name::<T>(), &error)),
+        }
     }
 
     fn size(&self) -> u64 {
@@ -105,8 +120,8 @@ impl<T: TaskValue> AnyValue for Holder<T> {
         counted.map_or(size_of::<T>(), |n| n.max(size_of::<T>())) as u64
     }
 
-    fn is_plain(&self) -> bool {
-        !mem::needs_drop::<T>() && size_of::<T>() <= MOST_INLINE
+    fn inline(&self) -> Option<Vec<u8>> {
+        if mem::needs_drop::<T>() || size_of::<T>() > MOST_INLINE { None } else { encode(&self.0).ok() }
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -122,7 +137,7 @@ impl<T: TaskValue> AnyValue for Holder<T> {
 #[derive(Clone)]
 pub(crate) enum Stored {
     Typed(Arc<dyn AnyValue>),
-    Bytes(Arc<[u8]>),
+    Bytes(Bytes),
 }
 
 impl Stored {
@@ -133,22 +148,50 @@ impl Stored {
     pub fn size(&self) -> u64 {
         match self {
             Stored::Typed(value) => value.size(),
-            Stored::Bytes(bytes) => bytes.len() as u64,
+            Stored::Bytes(bytes) => bytes.as_slice().len() as u64,
         }
     }
 
     pub fn encode(&self) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write(&self, out: &mut dyn Write) -> Result<(), String> {
         match self {
-            Stored::Typed(value) => value.encode(),
-            Stored::Bytes(bytes) => Ok(bytes.to_vec()),
+            Stored::Typed(value) => value.write(out),
+            Stored::Bytes(bytes) => out.write_all(bytes.as_slice()).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The value in memory that other processes can map.
+    pub fn share(&self, folder: &Path) -> Result<Arc<Segment>, String> {
+        if let Stored::Bytes(Bytes::Segment(segment)) = self {
+            return Ok(segment.clone());
+        }
+        Segment::in_memory(folder, |out| self.write(out).map_err(io::Error::other)).map(Arc::new).map_err(|error| error.to_string())
+    }
+
+    /// The value in a file of its own, which goes when the value does.
+    pub fn spill(&self, path: &Path) -> Result<Stored, String> {
+        let segment = Segment::on_disk(path, |out| self.write(out).map_err(io::Error::other)).map_err(|error| error.to_string())?;
+        Ok(Stored::Bytes(Bytes::Segment(Arc::new(segment))))
+    }
+
+    /// Whether it could be elsewhere, or on disk, as well.
+    pub fn is_movable(&self) -> bool {
+        match self {
+            Stored::Typed(value) => value.is_movable(),
+            Stored::Bytes(bytes) => bytes.segment().is_none_or(|segment| !segment.is_on_disk()),
         }
     }
 
     /// Small plain values as bytes.
     pub fn inline(&self) -> Option<Vec<u8>> {
         match self {
-            Stored::Typed(value) if value.is_plain() => value.encode().ok(),
-            _ => None,
+            Stored::Typed(value) => value.inline(),
+            Stored::Bytes(_) => None,
         }
     }
 
@@ -175,11 +218,13 @@ mod tests {
     fn values_are_typed_at_home_and_bytes_abroad() {
         let home = Stored::new(vec![1.5f64; 3]);
         let abroad = Stored::Bytes(home.encode().unwrap().into());
+        let shared = Stored::Bytes(Bytes::Segment(home.share(&std::env::temp_dir()).unwrap()));
+        assert_eq!(shared.take::<Vec<f64>>().unwrap(), [1.5; 3]);
         assert_eq!(home.clone().take::<Vec<f64>>().unwrap(), [1.5; 3]);
         assert_eq!(abroad.take::<Vec<f64>>().unwrap(), [1.5; 3]);
         assert!(home.clone().take::<Vec<i64>>().unwrap_err().contains("Vec<f64>"));
         assert_eq!(home.inline(), None);
         assert_eq!(home.size(), 25);
-        assert_eq!(Stored::new(7i64).inline().map(|bytes| decode::<i64>(&bytes).unwrap()), Some(7));
+        assert_eq!(Stored::new(7i64).inline().map(|bytes| decode::<i64>(&bytes.into()).unwrap()), Some(7));
     }
 }

@@ -2,44 +2,72 @@
 //!
 //! Running and fetching happen outside; this only decides. Values are whatever the runtime says they are (`V`).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     Key, WorkerId,
     ids::{KeyMap, KeySet},
+    memory::Candidate,
     message::{Assignment, Input, Task, ToScheduler},
     scheduler::HERE,
 };
+
+/// Bytes that may be on their way here at once: more would only wait in memory, at both ends.
+const MOST_INCOMING: u64 = 256 << 20;
 
 /// What a worker asks of the world.
 pub trait Comm<V> {
     fn execute(&mut self, task: Arc<Task>, inputs: HashMap<Key, V>);
     fn fetch(&mut self, address: &str, key: Key);
     fn report(&mut self, message: ToScheduler);
-    /// Drops a task from the queue if it has not begun.
+    /// Drops a task from the queue if it has not begun, and stops it if it has.
     fn forget(&mut self, key: Key);
+    /// Drops up to `most` of these tasks from the queue, and says which.
+    fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key>;
     fn decode_inline(&mut self, bytes: &[u8]) -> V;
 }
 
 pub struct Worker<V> {
-    values: KeyMap<V>,
+    values: KeyMap<Held<V>>,
     /// Copies made for a task here; dropped when no task needs them.
     copies: KeyMap<u32>,
     waiting: KeyMap<Waiting>,
     fetches: KeyMap<Fetch>,
-    running: KeyMap<Vec<Key>>,
+    /// Fetches that wait for room, the most urgent first.
+    postponed: BTreeMap<(u64, Key), String>,
+    incoming: u64,
+    running: KeyMap<Box<[Key]>>,
     cancelled: KeySet,
+    /// Bytes of the values that are in memory, and on disk.
+    managed: u64,
+    spilled: u64,
+    /// Counts looks at the memory, for the age of values.
+    look: u64,
+}
+
+struct Held<V> {
+    value: V,
+    n_bytes: u64,
+    used_at: u64,
+    is_spilled: bool,
 }
 
 struct Waiting {
     task: Arc<Task>,
-    inputs: Vec<Key>,
+    inputs: Box<[Key]>,
     missing: KeySet,
 }
 
 struct Fetch {
     from: WorkerId,
-    tasks: Vec<Key>,
+    tasks: KeySet,
+    n_bytes: u64,
+    has_begun: bool,
+    /// The value shall stay here, whoever needs it.
+    is_to_hold: bool,
 }
 
 impl<V> Default for Worker<V> {
@@ -49,8 +77,13 @@ impl<V> Default for Worker<V> {
             copies: KeyMap::default(),
             waiting: KeyMap::default(),
             fetches: KeyMap::default(),
+            postponed: BTreeMap::new(),
+            incoming: 0,
             running: KeyMap::default(),
             cancelled: KeySet::default(),
+            managed: 0,
+            spilled: 0,
+            look: 0,
         }
     }
 }
@@ -60,7 +93,7 @@ impl<V: Clone> Worker<V> {
         let Assignment { task, inputs } = assignment;
         let key = task.key;
         self.cancelled.remove(&key);
-        let needed = task.dependencies();
+        let needed: Box<[Key]> = task.dependencies().into();
         let mut missing = KeySet::default();
         for (input, source) in inputs {
             if self.values.contains_key(&input) {
@@ -69,16 +102,12 @@ impl<V: Clone> Worker<V> {
             match source {
                 Input::Inline(bytes) => {
                     let value = comm.decode_inline(&bytes);
-                    self.values.insert(input, value);
+                    self.insert(input, value, bytes.len() as u64);
                     self.copies.entry(input).or_insert(0);
                 }
-                Input::At { worker, address } => {
+                Input::At { worker, address, n_bytes } => {
                     missing.insert(input);
-                    let fetch = self.fetches.entry(input).or_insert_with(|| {
-                        comm.fetch(&address, input);
-                        Fetch { from: worker, tasks: Vec::new() }
-                    });
-                    fetch.tasks.push(key);
+                    self.fetch_of(input, worker, address, n_bytes, task.priority).tasks.insert(key);
                 }
             }
         }
@@ -89,6 +118,31 @@ impl<V: Clone> Worker<V> {
         }
         self.waiting.insert(key, Waiting { task, inputs: needed, missing });
         self.start_if_ready(key, comm);
+        self.begin_fetches(comm);
+    }
+
+    fn fetch_of(&mut self, key: Key, from: WorkerId, address: String, n_bytes: u64, priority: u64) -> &mut Fetch {
+        self.fetches.entry(key).or_insert_with(|| {
+            self.postponed.insert((priority, key), address);
+            Fetch { from, tasks: KeySet::default(), n_bytes, has_begun: false, is_to_hold: false }
+        })
+    }
+
+    /// Asks for what there is room for.
+    fn begin_fetches(&mut self, comm: &mut impl Comm<V>) {
+        while self.incoming < MOST_INCOMING
+            && let Some(((_, key), address)) = self.postponed.pop_first()
+        {
+            let Some(fetch) = self.fetches.get_mut(&key) else { continue };
+            if !fetch.is_to_hold && !fetch.tasks.iter().any(|task| self.waiting.contains_key(task)) {
+                // Everything that needed it was cancelled meanwhile.
+                self.fetches.remove(&key);
+                continue;
+            }
+            fetch.has_begun = true;
+            self.incoming += fetch.n_bytes;
+            comm.fetch(&address, key);
+        }
     }
 
     fn start_if_ready(&mut self, key: Key, comm: &mut impl Comm<V>) {
@@ -98,27 +152,35 @@ impl<V: Clone> Worker<V> {
         let Some(Waiting { task, inputs, .. }) = self.waiting.remove(&key) else { return };
         let mut values = HashMap::with_capacity(inputs.len());
         for input in &inputs {
-            let Some(value) = self.values.get(input) else {
+            let Some(held) = self.values.get_mut(input) else {
                 // The scheduler took it to be here; it is not.
                 self.release_copies(&inputs);
                 comm.report(ToScheduler::Missing { key, inputs: vec![(*input, HERE)] });
                 return;
             };
-            values.insert(*input, value.clone());
+            held.used_at = self.look;
+            values.insert(*input, held.value.clone());
         }
         self.running.insert(key, inputs);
         comm.execute(task, values);
     }
 
-    pub fn on_fetched(&mut self, key: Key, value: Option<V>, comm: &mut impl Comm<V>) {
+    pub fn on_fetched(&mut self, key: Key, value: Option<(V, u64)>, comm: &mut impl Comm<V>) {
         let Some(fetch) = self.fetches.remove(&key) else { return };
+        if fetch.has_begun {
+            self.incoming = self.incoming.saturating_sub(fetch.n_bytes);
+        }
         match value {
-            Some(value) => {
-                self.values.insert(key, value);
-                let n_users = fetch.tasks.iter().filter(|task| self.waiting.contains_key(task)).count() as u32;
-                self.copies.insert(key, n_users);
-                if n_users == 0 {
-                    self.drop_copy(key);
+            Some((value, n_bytes)) => {
+                self.insert(key, value, n_bytes);
+                if fetch.is_to_hold {
+                    comm.report(ToScheduler::Acquired { key, is_here: true });
+                } else {
+                    let n_users = fetch.tasks.iter().filter(|task| self.waiting.contains_key(task)).count() as u32;
+                    self.copies.insert(key, n_users);
+                    if n_users == 0 {
+                        self.drop_copy(key);
+                    }
                 }
                 for task in fetch.tasks {
                     if let Some(waiting) = self.waiting.get_mut(&task) {
@@ -128,6 +190,9 @@ impl<V: Clone> Worker<V> {
                 }
             }
             None => {
+                if fetch.is_to_hold {
+                    comm.report(ToScheduler::Acquired { key, is_here: false });
+                }
                 for task in fetch.tasks {
                     if let Some(waiting) = self.waiting.remove(&task) {
                         self.release_copies(&waiting.inputs);
@@ -136,20 +201,54 @@ impl<V: Clone> Worker<V> {
                 }
             }
         }
+        self.begin_fetches(comm);
     }
 
-    /// A task has ended with a value, or without one. Returns whether anybody still waits for it.
-    pub fn on_finished(&mut self, key: Key, value: Option<V>) -> bool {
+    /// Fetches a value that shall stay here.
+    pub fn acquire(&mut self, key: Key, source: Input, comm: &mut impl Comm<V>) {
+        if self.values.contains_key(&key) {
+            // A copy for tasks becomes one to keep.
+            self.copies.remove(&key);
+            return comm.report(ToScheduler::Acquired { key, is_here: true });
+        }
+        match source {
+            Input::Inline(bytes) => {
+                let value = comm.decode_inline(&bytes);
+                self.insert(key, value, bytes.len() as u64);
+                comm.report(ToScheduler::Acquired { key, is_here: true });
+            }
+            Input::At { worker, address, n_bytes } => {
+                self.fetch_of(key, worker, address, n_bytes, u64::MAX).is_to_hold = true;
+                self.begin_fetches(comm);
+            }
+        }
+    }
+
+    /// A task has ended with a value of so many bytes, or without one. Returns whether anybody still waits for it.
+    pub fn on_finished(&mut self, key: Key, value: Option<(V, u64)>) -> bool {
         if let Some(inputs) = self.running.remove(&key) {
             self.release_copies(&inputs);
         }
         if self.cancelled.remove(&key) {
             return false;
         }
-        if let Some(value) = value {
-            self.values.insert(key, value);
+        if let Some((value, n_bytes)) = value {
+            self.insert(key, value, n_bytes);
         }
         true
+    }
+
+    fn insert(&mut self, key: Key, value: V, n_bytes: u64) {
+        self.remove(key);
+        self.managed += n_bytes;
+        self.values.insert(key, Held { value, n_bytes, used_at: self.look, is_spilled: false });
+    }
+
+    fn remove(&mut self, key: Key) {
+        if let Some(held) = self.values.remove(&key) {
+            let total = if held.is_spilled { &mut self.spilled } else { &mut self.managed };
+            *total = total.saturating_sub(held.n_bytes);
+        }
     }
 
     fn release_copies(&mut self, inputs: &[Key]) {
@@ -165,13 +264,13 @@ impl<V: Clone> Worker<V> {
 
     fn drop_copy(&mut self, key: Key) {
         self.copies.remove(&key);
-        self.values.remove(&key);
+        self.remove(key);
     }
 
     pub fn free(&mut self, keys: &[Key]) {
         for key in keys {
             if !self.copies.contains_key(key) {
-                self.values.remove(key);
+                self.remove(*key);
             }
         }
     }
@@ -187,13 +286,63 @@ impl<V: Clone> Worker<V> {
         }
     }
 
+    /// Gives back up to `most` of these tasks: those that have not begun.
+    pub fn give_back(&mut self, keys: &[Key], most: usize, comm: &mut impl Comm<V>) {
+        let mut given = Vec::new();
+        let mut queued = Vec::new();
+        for key in keys {
+            if given.len() >= most {
+                break;
+            }
+            if let Some(waiting) = self.waiting.remove(key) {
+                self.release_copies(&waiting.inputs);
+                given.push(*key);
+            } else if self.running.contains_key(key) {
+                queued.push(*key);
+            }
+        }
+        for key in comm.take_back(&queued, most - given.len()) {
+            if let Some(inputs) = self.running.remove(&key) {
+                self.release_copies(&inputs);
+            }
+            given.push(key);
+        }
+        comm.report(ToScheduler::GivenBack { keys: given });
+    }
+
     /// A task that had not begun was dropped from the queue.
     pub fn on_forgotten(&mut self, key: Key) {
         self.on_finished(key, None);
     }
 
     pub fn value(&self, key: Key) -> Option<&V> {
-        self.values.get(&key)
+        self.values.get(&key).map(|held| &held.value)
+    }
+
+    /// Bytes of values in memory, and on disk.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.managed, self.spilled)
+    }
+
+    /// Time passes, as far as the age of values goes.
+    pub fn age(&mut self) {
+        self.look += 1;
+    }
+
+    /// Values of this worker's own that are in memory.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let own = self.values.iter().filter(|(key, held)| !held.is_spilled && !self.copies.contains_key(key));
+        own.map(|(key, held)| Candidate { key: *key, n_bytes: held.n_bytes, age: self.look - held.used_at }).collect()
+    }
+
+    /// A value was written to disk: `value` is what is held in its place. False if nobody wants it any more.
+    pub fn on_spilled(&mut self, key: Key, value: V) -> bool {
+        let Some(held) = self.values.get_mut(&key).filter(|held| !held.is_spilled) else { return false };
+        held.value = value;
+        held.is_spilled = true;
+        self.managed = self.managed.saturating_sub(held.n_bytes);
+        self.spilled += held.n_bytes;
+        true
     }
 }
 
@@ -222,6 +371,9 @@ mod tests {
             self.reports.push(message);
         }
         fn forget(&mut self, _: Key) {}
+        fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key> {
+            keys.iter().filter(|key| key.0 % 2 == 0).take(most).copied().collect()
+        }
         fn decode_inline(&mut self, bytes: &[u8]) -> u8 {
             bytes[0]
         }
@@ -234,7 +386,7 @@ mod tests {
     }
 
     fn remote() -> Input {
-        Input::At { worker: WorkerId(2), address: "peer".into() }
+        Input::At { worker: WorkerId(2), address: "peer".into(), n_bytes: 1 }
     }
 
     #[test]
@@ -244,11 +396,11 @@ mod tests {
         worker.compute(assignment(2, &[(9, remote())]), &mut world);
         assert_eq!(world.fetched, [("peer".to_string(), Key(9))]);
         assert!(world.executed.is_empty());
-        worker.on_fetched(Key(9), Some(5), &mut world);
+        worker.on_fetched(Key(9), Some((5, 1)), &mut world);
         assert_eq!(world.executed, [Key(1), Key(2)]);
-        assert!(worker.on_finished(Key(1), Some(1)));
+        assert!(worker.on_finished(Key(1), Some((1, 1))));
         assert_eq!(worker.value(Key(9)), Some(&5), "task 2 still uses it");
-        worker.on_finished(Key(2), Some(2));
+        worker.on_finished(Key(2), Some((2, 1)));
         assert_eq!(worker.value(Key(9)), None);
         assert_eq!(worker.value(Key(1)), Some(&1));
     }
@@ -267,7 +419,48 @@ mod tests {
         worker.compute(assignment(1, &[(9, Input::Inline(ByteBuf::from(vec![7])))]), &mut world);
         assert_eq!(world.executed, [Key(1)]);
         worker.cancel(&[Key(1)], &mut world);
-        assert!(!worker.on_finished(Key(1), Some(3)));
+        assert!(!worker.on_finished(Key(1), Some((3, 1))));
         assert_eq!(worker.value(Key(1)), None);
+    }
+
+    #[test]
+    fn fetches_wait_for_room_and_go_by_urgency() {
+        let (mut worker, mut world) = (Worker::<u8>::default(), World::default());
+        let large = |n: u64| Input::At { worker: WorkerId(2), address: "peer".into(), n_bytes: n };
+        worker.compute(assignment(1, &[(11, large(MOST_INCOMING))]), &mut world);
+        worker.compute(assignment(2, &[(12, large(9))]), &mut world);
+        worker.compute(assignment(4, &[(14, large(9))]), &mut world);
+        assert_eq!(world.fetched.len(), 1, "the rest would only wait in memory");
+        worker.cancel(&[Key(2)], &mut world);
+        worker.on_fetched(Key(11), Some((0, MOST_INCOMING)), &mut world);
+        let fetched: Vec<Key> = world.fetched.iter().map(|(_, key)| *key).collect();
+        assert_eq!(fetched, [Key(11), Key(14)], "and what nobody waits for is not fetched");
+    }
+
+    #[test]
+    fn tasks_that_have_not_begun_are_given_back() {
+        let (mut worker, mut world) = (Worker::<u8>::default(), World::default());
+        for key in 1..=4 {
+            worker.compute(assignment(key, &[]), &mut world);
+        }
+        worker.compute(assignment(5, &[(9, remote())]), &mut world);
+        worker.give_back(&[1, 2, 3, 4, 5].map(Key), 2, &mut world);
+        assert_eq!(world.reports, [ToScheduler::GivenBack { keys: vec![Key(5), Key(2)] }]);
+    }
+
+    #[test]
+    fn what_is_held_is_counted_in_memory_and_on_disk() {
+        let (mut worker, mut world) = (Worker::default(), World::default());
+        worker.compute(assignment(1, &[]), &mut world);
+        worker.on_finished(Key(1), Some((1, 100)));
+        worker.acquire(Key(9), remote(), &mut world);
+        worker.on_fetched(Key(9), Some((2, 50)), &mut world);
+        assert_eq!(world.reports, [ToScheduler::Acquired { key: Key(9), is_here: true }]);
+        assert_eq!(worker.bytes(), (150, 0));
+        assert!(worker.on_spilled(Key(1), 7));
+        assert_eq!((worker.bytes(), worker.candidates().len()), ((50, 100), 1));
+        worker.free(&[Key(1), Key(9)]);
+        assert_eq!(worker.bytes(), (0, 0));
+        assert!(!worker.on_spilled(Key(1), 7), "nobody wants it any more");
     }
 }

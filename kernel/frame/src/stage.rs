@@ -98,13 +98,18 @@ pub(crate) fn write_parquet(mut frame: DataFrame, path: String) -> PolarsResult<
 
 pub(crate) fn register() {
     register_codec(skep_cluster::Codec::<DataFrame> {
-        encode: |frame| {
-            let mut bytes = Vec::with_capacity(frame.estimated_size() + 4096);
+        write: |frame, out| {
             let mut frame = frame.clone();
-            IpcWriter::new(&mut bytes).finish(&mut frame).map_err(|error| error.to_string())?;
-            Ok(bytes)
+            IpcWriter::new(out).finish(&mut frame).map_err(|error| error.to_string())
         },
-        decode: |bytes| IpcReader::new(Cursor::new(bytes)).finish().map_err(|error| error.to_string()),
+        read: |bytes| {
+            let Some(segment) = bytes.segment() else {
+                return IpcReader::new(Cursor::new(bytes.as_slice())).finish().map_err(|error| error.to_string());
+            };
+            let file = segment.file().try_clone().map_err(|error| error.to_string())?;
+            // SAFETY: a segment is written once, before anybody else can name it. So its columns may be where they are.
+            unsafe { IpcReader::new(file).memory_mapped(None) }.finish().map_err(|error| error.to_string())
+        },
         size: |frame| frame.estimated_size() as u64,
     });
     skep_cluster::register_list::<DataFrame>();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{Bundle, count, duration, escape, plural};
 
 /// How far the tasks of one function are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Row {
     pub name: String,
     pub n_waiting: u64,
@@ -13,6 +13,8 @@ pub struct Row {
     pub n_done: u64,
     pub n_failed: u64,
     pub n_cancelled: u64,
+    /// What the running ones say that they have done, in tasks: 0.5 is half of one.
+    pub told: f64,
 }
 
 impl Row {
@@ -31,6 +33,9 @@ impl Row {
         }
         if self.n_cancelled > 0 {
             text.push_str(&format!(", {} cancelled", count(self.n_cancelled)));
+        }
+        if self.told > 0.0 && self.n_running > 0 {
+            text.push_str(&format!(", the running ones at {:.0} %", 100.0 * (self.told / self.n_running as f64).min(1.0)));
         }
         text
     }
@@ -57,6 +62,7 @@ fn shortened(rows: &[Row]) -> Vec<Row> {
         sum.n_done += row.n_done;
         sum.n_failed += row.n_failed;
         sum.n_cancelled += row.n_cancelled;
+        sum.told += row.told;
     }
     shown.iter().cloned().chain([sum]).collect()
 }

@@ -16,7 +16,7 @@ use skep_render::{
     progress::{Row, bundle},
 };
 
-use crate::{Face, Output};
+use crate::{Face, Output, flow::Flow};
 
 /// Work shorter than this shows nothing; with the time to the next look it is on the page within a quarter of a second.
 const PATIENCE: Duration = Duration::from_millis(140);
@@ -98,6 +98,8 @@ struct State {
     face: Arc<Serial>,
     progress: Progress,
     cell: Option<Running>,
+    /// What tasks print, on its way to the cells that launched them.
+    prints: Flow,
 }
 
 struct Running {
@@ -110,7 +112,7 @@ struct Running {
 
 impl Tracker {
     pub fn new(face: Arc<Serial>) -> io::Result<Tracker> {
-        let state = Arc::new(Mutex::new(State { face, progress: Progress::default(), cell: None }));
+        let state = Arc::new(Mutex::new(State { prints: Flow::new(face.clone()), face, progress: Progress::default(), cell: None }));
         let weak = Arc::downgrade(&state);
         thread::Builder::new().name("progress".into()).spawn(move || {
             while let Some(state) = weak.upgrade() {
@@ -126,6 +128,10 @@ impl Tracker {
         let mut state = lock(&self.state);
         for event in events {
             state.progress.apply(event);
+            if let Event::Printed { key, is_stderr, text, .. } = event {
+                let cell = key.and_then(|key| state.progress.origin_of(key)).unwrap_or(state.progress.origin);
+                state.prints.add(cell, *is_stderr, text);
+            }
         }
         let n_open = state.progress.n_open();
         if let Some(running) = &mut state.cell {
@@ -139,6 +145,7 @@ impl Tracker {
     pub fn begin(&self, cell: u32) {
         let mut state = lock(&self.state);
         state.progress.begin();
+        state.progress.origin = cell;
         let busy_since = (state.progress.n_open() > 0).then(Instant::now);
         state.cell = Some(Running { cell, busy_since, id: None, has_changed: true });
     }
@@ -159,6 +166,7 @@ impl Tracker {
     /// The cell has ended: what is shown becomes final.
     pub fn end(&self) {
         let mut state = lock(&self.state);
+        state.prints.flush();
         state.show(true);
         state.cell = None;
     }
@@ -170,6 +178,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 impl State {
     fn tick(&mut self) {
+        self.prints.flush();
         let is_due = self.cell.as_ref().is_some_and(|running| running.busy_since.is_some_and(|since| since.elapsed() >= PATIENCE));
         let is_open = self.progress.n_open() > 0;
         let is_shown = self.cell.as_ref().is_some_and(|running| running.id.is_some());
@@ -184,11 +193,12 @@ impl State {
         if (is_final && running.id.is_none()) || !running.has_changed {
             return;
         }
-        let rows: Vec<Row> = self.progress.rows().map(row).collect();
+        let told = self.progress.parts_done();
+        let rows: Vec<Row> = self.progress.rows().map(|shown| Row { told: told.get(&shown.name).copied().unwrap_or(0.0), ..row(shown) }).collect();
         if self.progress.n_open() == 0 {
             running.has_changed = false;
         }
-        let bundle = bundle(&rows, since.elapsed(), &self.progress.losses);
+        let bundle = bundle(&rows, since.elapsed(), &self.progress.notes());
         let output = match &running.id {
             Some(id) => Output::UpdateDisplay { id: id.clone(), bundle },
             None => {
@@ -202,5 +212,13 @@ impl State {
 }
 
 fn row(row: &skep_cluster::ProgressRow) -> Row {
-    Row { name: row.name.clone(), n_waiting: row.n_waiting, n_running: row.n_running, n_done: row.n_done, n_failed: row.n_failed, n_cancelled: row.n_cancelled }
+    Row {
+        name: row.name.clone(),
+        n_waiting: row.n_waiting,
+        n_running: row.n_running,
+        n_done: row.n_done,
+        n_failed: row.n_failed,
+        n_cancelled: row.n_cancelled,
+        told: 0.0,
+    }
 }

@@ -458,14 +458,13 @@ fn optimise(library: String, compiler: Arc<Compiler>, host: Arc<Host>) {
     });
 }
 
-/// Workers are this program again; Polars inside them uses the worker's threads, no more.
+/// Workers are this program again.
 fn worker_command(home: &Home) -> skep_cluster::host::WorkerCommand {
     let (executable, libraries) = (home.executable(), home.library_folder());
     Box::new(move |spec, socket| {
         let mut command = Command::new(&executable);
         command.arg("worker").arg(socket).env("LD_LIBRARY_PATH", &libraries);
-        command.env("SKEP_WORKER_THREADS", spec.threads.to_string()).env("SKEP_WORKER_MEMORY", spec.memory_limit.to_string());
-        command.env("POLARS_MAX_THREADS", spec.threads.to_string());
+        skep_cluster::host::set_worker_env(&mut command, spec, socket);
         command
     })
 }

@@ -43,30 +43,30 @@ pub unsafe extern "C" fn skep_read_stdin(buffer: *mut u8, n: usize) -> isize {
 pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
     // SAFETY: the caller passes a C string.
     let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_string_lossy().into_owned();
-    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    prepare_worker();
+    let code = match skep_cluster::serve::run_worker(&skep_cluster::serve::WorkerOptions::from_env(path.into())) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    };
+    // SAFETY: tasks may still run in other threads; nothing of theirs is wanted.
+    unsafe { libc::_exit(code) }
+}
+
+/// Tasks stop when they are cancelled, and may wait for tasks of their own.
+fn prepare_worker() {
     skep_frame::init();
     skep_cluster::set_hooks(skep_cluster::Hooks {
+        interrupted: Some(skep_eval::interrupted),
+        stop: Some(skep_eval::poll),
         adopt: skep_eval::adopt_flag,
         raise: |flag| skep_eval::raise_flag(flag),
         lower: |flag| skep_eval::lower_flag(flag),
         is_stop: |payload| payload.is::<skep_eval::Interrupted>(),
         ..skep_cluster::Hooks::NONE
     });
-    let options = skep_cluster::serve::WorkerOptions {
-        scheduler: path.into(),
-        threads: number("SKEP_WORKER_THREADS").unwrap_or(1) as u32,
-        memory_limit: number("SKEP_WORKER_MEMORY").unwrap_or(0),
-    };
-    let code = match skep_cluster::serve::run_worker(&options) {
-        Ok(()) => 0,
-        Err(error) => {
-            eprintln!("worker {}: {error}", std::process::id());
-            1
-        }
-    };
-    // SAFETY: tasks may still run in other threads; nothing of theirs is wanted.
-    unsafe { libc::_exit(code) }
 }
+
+skep_cluster::workers_are_this_program!(prepare_worker);
 
 /// Cells' waits end when the cell is interrupted, and their functions are built anew for speed.
 fn join_notebook() {

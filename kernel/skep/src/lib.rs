@@ -9,7 +9,7 @@
 pub use plotters;
 pub use serde;
 pub use serde_json;
-pub use skep_cluster::{Cluster, Delayed, Error, Remote};
+pub use skep_cluster::{Actor, Cluster, Delayed, Error, Remote, progress};
 pub use skep_course as course;
 pub use skep_eval::{Bundle, Rich, interrupted as cancelled};
 pub use skep_frame::{Frame, Table, polars, sql};
@@ -57,7 +57,7 @@ pub mod prelude {
 
     pub use crate::{compute, delayed};
     pub use serde::{Deserialize, Serialize};
-    pub use skep_cluster::{Cluster, Delayed, Remote};
+    pub use skep_cluster::{Actor, Cluster, Delayed, Remote, progress};
     pub use skep_course as course;
     pub use skep_eval::{Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep};
     pub use skep_frame::Frame;

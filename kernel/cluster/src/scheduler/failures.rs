@@ -12,7 +12,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Retry,
-    Timeout { attempt: u32 },
+    Timeout {
+        attempt: u32,
+    },
+    /// Look whether an idle worker could take over from a busy one; of no task.
+    Balance,
 }
 
 impl Scheduler {
@@ -48,6 +52,11 @@ impl Scheduler {
         self.now_us = now_us;
         while let Some((at, key, timer)) = self.timers.first().copied().filter(|(at, _, _)| *at <= now_us) {
             self.timers.remove(&(at, key, timer));
+            if timer == Timer::Balance {
+                self.is_balance_due = false;
+                self.dispatch(comm);
+                continue;
+            }
             let Some(record) = self.tasks.get(&key) else { continue };
             match (timer, &record.state) {
                 (Timer::Retry, State::Waiting { .. }) => {
@@ -87,7 +96,6 @@ impl Scheduler {
             }
             let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
             record.state = State::Failed(error.clone());
-            stack.extend(std::mem::take(&mut record.dependents));
             record.wanted_by.retain(|client| *client != DETACHED);
             let wanted_by = record.wanted_by.clone();
             self.n_failed += u64::from(error.kind != TaskErrorKind::Cancelled);
@@ -95,6 +103,9 @@ impl Scheduler {
             for client in wanted_by {
                 comm.to_client(client, ToClient::Finished { key, how: Finished::Failed(error.clone()) });
             }
+            let dependents = self.take_dependents(key);
+            stack.extend(&dependents);
+            self.give_back_dependents(key, dependents);
             self.settle_inputs(key, comm);
             self.let_go(key, comm);
         }

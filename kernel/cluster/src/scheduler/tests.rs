@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::*;
-use crate::message::{Arg, CodePlace, TaskOptions};
+use crate::message::{Arg, Assignment, CodePlace, Input, TaskOptions};
 
 const FUNCTION: FunctionId = FunctionId(1);
 const CODE: CodeId = CodeId(1);
@@ -38,12 +38,16 @@ fn ran(key: Key) -> Ran {
     Ran { key, n_bytes: 100, inline: None, start_us: 0, duration_us: 10 }
 }
 
+fn new_worker(id: u32) -> NewWorker {
+    NewWorker { pid: id, address: format!("w{id}"), threads: 1, ..NewWorker::default() }
+}
+
 fn started(n_workers: u32, world: &mut World) -> Scheduler {
     let mut scheduler = Scheduler::default();
     scheduler.add_function(Function { id: FUNCTION, name: "f".into(), code: CODE, place: CodePlace::Offset(0) }, world);
     scheduler.code_ready(CODE, "lib".into(), world);
     for id in 1..=n_workers {
-        scheduler.add_worker(WorkerId(id), id, format!("w{id}"), 1, 0, world);
+        scheduler.add_worker(WorkerId(id), new_worker(id), world);
     }
     scheduler
 }
@@ -176,7 +180,7 @@ fn tasks_wait_for_their_code() {
     let mut world = World::default();
     let mut scheduler = Scheduler::default();
     scheduler.add_function(Function { id: FUNCTION, name: "f".into(), code: CODE, place: CodePlace::Offset(0) }, &mut world);
-    scheduler.add_worker(WorkerId(1), 1, "w1".into(), 1, 0, &mut world);
+    scheduler.add_worker(WorkerId(1), new_worker(1), &mut world);
     scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
     assert!(assignments(&mut world, 1).is_empty());
     scheduler.code_ready(CODE, "lib".into(), &mut world);
@@ -215,7 +219,7 @@ fn a_task_that_kills_three_workers_fails_with_the_cause_and_spares_the_rest() {
             runs.iter().for_each(|key| scheduler.on_done(WorkerId(id), ran(*key), &mut world));
             scheduler.on_worker_lost(WorkerId(id), "tidy", &mut world);
         }
-        scheduler.add_worker(next, id + 1, format!("w{}", id + 1), 1, 0, &mut world);
+        scheduler.add_worker(next, new_worker(id + 1), &mut world);
     }
     let Finished::Failed(error) = &world.finished[&Key(1)] else { panic!("{:?}", world.finished) };
     assert_eq!(error.kind, TaskErrorKind::KilledWorkers);
@@ -278,7 +282,7 @@ fn chaos(seed: u64) {
             values.remove(&id);
             scheduler.on_worker_lost(id, "chaos", &mut world);
             world.to_workers.remove(&id);
-            scheduler.add_worker(WorkerId(next_worker), next_worker, String::new(), 1, 0, &mut world);
+            scheduler.add_worker(WorkerId(next_worker), new_worker(next_worker), &mut world);
             next_worker += 1;
             continue;
         }

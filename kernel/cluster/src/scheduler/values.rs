@@ -1,5 +1,7 @@
 //! Values: who holds them, when they go, and how lost ones come back.
 
+use std::sync::Arc;
+
 use super::{Comm, DETACHED, HERE, Record, Scheduler, State};
 use crate::{
     ClientId, Event, Key, WorkerId,
@@ -79,7 +81,7 @@ impl Scheduler {
                         record.n_pending = record.n_pending.saturating_sub(1);
                     }
                 }
-                stack.extend(&inputs);
+                stack.extend(inputs.iter().copied());
             }
             if self.tasks[&key].n_dependents == 0 {
                 self.tasks.remove(&key);
@@ -88,7 +90,7 @@ impl Scheduler {
                         record.n_dependents = record.n_dependents.saturating_sub(1);
                     }
                 }
-                stack.extend(inputs);
+                stack.extend(inputs.iter().copied());
             }
         }
     }
@@ -121,14 +123,34 @@ impl Scheduler {
     pub(super) fn lose_copy(&mut self, key: Key, holder: WorkerId, comm: &mut impl Comm) {
         let Some(record) = self.tasks.get_mut(&key) else { return };
         let State::Done { holders } = &mut record.state else { return };
+        let n_before = holders.len();
         holders.retain(|h| *h != holder);
-        if !holders.is_empty() || record.inline.is_some() {
+        let (is_held, n_bytes) = (!holders.is_empty(), record.n_bytes);
+        if is_held && holders.len() == n_before {
             return;
         }
-        record.state = State::Freed;
-        let is_needed = !record.wanted_by.is_empty() || record.n_pending > 0;
         let wanted_by = record.wanted_by.clone();
-        if is_needed {
+        if let Some(worker) = self.workers.get_mut(&holder)
+            && worker.values.remove(&key)
+        {
+            worker.held_bytes = worker.held_bytes.saturating_sub(n_bytes);
+            // It may have it after all, if it said otherwise long ago.
+            comm.to_worker(holder, ToWorker::Free { keys: vec![key] });
+        }
+        let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
+        if is_held || record.inline.is_some() {
+            // Programs know one address only.
+            let how = self.finished(key);
+            for client in wanted_by {
+                comm.to_client(client, ToClient::Finished { key, how: how.clone() });
+            }
+            return;
+        }
+        if record.task.options.as_ref().is_some_and(|options| options.is_actor) {
+            return self.lose_actor(key, holder, comm);
+        }
+        record.state = State::Freed;
+        if !wanted_by.is_empty() || record.n_pending > 0 {
             comm.event(Event::Retried { key, has_failed: false });
             for client in wanted_by {
                 comm.to_client(client, ToClient::Finished { key, how: Finished::Pending });
@@ -138,23 +160,27 @@ impl Scheduler {
         }
     }
 
+    /// An actor is not made again: what calls have made of it is gone.
+    fn lose_actor(&mut self, key: Key, holder: WorkerId, comm: &mut impl Comm) {
+        let cause = self.losses.last().cloned().unwrap_or_default();
+        let error = Arc::new(crate::actor::lost_with(self.name_of(key), holder, &cause));
+        // As if it had never come to an end.
+        self.set_state(key, State::Waiting { n_missing: 0 });
+        self.fail(key, error, comm);
+    }
+
     /// Dependents that counted on a value which is gone wait for it again.
     fn mend_dependents(&mut self, key: Key) {
-        let waiting: Vec<Key> = self
-            .tasks
-            .iter()
-            .filter(|(_, record)| matches!(record.state, State::Waiting { .. } | State::Ready) && record.inputs.contains(&key))
-            .map(|(key, _)| *key)
-            .collect();
-        for dependent in waiting {
-            let record = self.tasks.get_mut(&dependent).expect("invariant: listed above");
+        let dependents = self.take_dependents(key);
+        for dependent in &dependents {
+            let Some(record) = self.tasks.get_mut(dependent) else { continue };
             record.state = match record.state {
                 State::Waiting { n_missing } => State::Waiting { n_missing: n_missing + 1 },
-                _ => State::Waiting { n_missing: 1 },
+                State::Ready => State::Waiting { n_missing: 1 },
+                _ => continue,
             };
-            let lost = self.tasks.get_mut(&key).expect("invariant: the caller has it");
-            lost.dependents.push(dependent);
         }
+        self.give_back_dependents(key, dependents);
     }
 }
 
