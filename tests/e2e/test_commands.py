@@ -136,7 +136,7 @@ def test_cluster_views(kernel):
     assert "<svg" in kernel.execute(":graph d").of("execute_result")[0]["data"]["image/svg+xml"]
     assert kernel.execute(":graph frame").status == "ok"
     assert "needs a variable" in kernel.execute(":graph").error
-    assert "is a `i64`, which has no journey" in kernel.execute("let plain = 1i64;\n").reply["status"] + kernel.execute(":journey plain").error
+    assert "is a `i64`, which has nothing for `:journey`" in kernel.execute("let plain = 1i64;\n").reply["status"] + kernel.execute(":journey plain").error
     assert "there is no variable `nobody`" in kernel.execute(":graph nobody").error
     kernel.execute("cluster.kill_worker(1)?; sleep(Duration::from_millis(300));")
     assert "lost:" in kernel.execute(":workers").text and "SIGKILL" in kernel.execute(":workers").text

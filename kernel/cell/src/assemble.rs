@@ -33,7 +33,8 @@ impl Notebook {
             self.spliced.insert(file.clone(), spliced);
             includes.push_str(&format!("include!(\"{file}\"); "));
         }
-        let root = if prepared.is_broken { broken_root(prepared) } else { self.root_text(compiler, prepared, &format!("{uses} {includes}"))? };
+        let versions = crate::versions::statement(&live);
+        let root = if prepared.is_broken { broken_root(prepared) } else { self.root_text(compiler, prepared, &format!("{uses} {includes}"), &versions)? };
         fs::write(compiler.folder().join(&prepared.root), &root.text)?;
         self.spliced.insert(prepared.root.clone(), root);
         Ok(())
@@ -55,11 +56,11 @@ impl Notebook {
         fs::write(compiler.folder().join(file), text)
     }
 
-    fn root_text(&mut self, compiler: &Compiler, prepared: &mut Prepared, scope: &str) -> io::Result<Spliced> {
+    fn root_text(&mut self, compiler: &Compiler, prepared: &mut Prepared, scope: &str, versions: &str) -> io::Result<Spliced> {
         let carried = self.carried(compiler, prepared)?;
         let frame = Frame::of(prepared, &carried);
         let prologue = format!(
-            "#![allow(warnings)] #[cfg(skep_release)] macro_rules! skep_poll {{ () => {{}} }} #[cfg(not(skep_release))] macro_rules! skep_poll {{ () => {{ ::skep::cell::poll(); }} }} {} {} {scope} #[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ {}let __skep_outcome = ::skep::cell::run(|| -> ::std::result::Result<(), ::skep::cell::Error> {{ use ::skep::cell::shows::*; {}",
+            "#![allow(warnings)] #![recursion_limit = \"1024\"] #[cfg(skep_release)] macro_rules! skep_poll {{ () => {{}} }} #[cfg(not(skep_release))] macro_rules! skep_poll {{ () => {{ ::skep::cell::poll(); }} }} {} {} {scope} #[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ {versions}{}let __skep_outcome = ::skep::cell::run(|| -> ::std::result::Result<(), ::skep::cell::Error> {{ use ::skep::cell::shows::*; {}",
             self.extra_crates(compiler),
             self.prelude,
             prepared.entry(),

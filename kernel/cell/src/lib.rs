@@ -12,6 +12,7 @@ mod program;
 mod report;
 mod splice;
 mod stale;
+mod versions;
 
 pub use compile::{Cancel, Compiler, Extra, Failure, Optimise, Toolchain};
 pub use names::{KnownNames, mentions_type};

@@ -15,6 +15,7 @@ use std::{
         mpsc::{self, Sender},
     },
     thread,
+    time::Duration,
 };
 
 use mio::Waker;
@@ -202,7 +203,7 @@ impl Cluster {
         let _ = new;
         let mut graph = Graph::default();
         let args = F::args(args, &mut graph);
-        let handle = self.make_actor(function::checked::<F>(F::make as *const () as usize), args, graph)?;
+        let handle = self.make_actor(function::checked::<F>(F::make as *const () as usize, "actor"), args, graph)?;
         Ok(Actor { inner: Arc::new(Inner { handle, prepared: Mutex::default() }), state: PhantomData })
     }
 
@@ -228,7 +229,7 @@ impl<S> Actor<S> {
         let _ = method;
         let mut graph = Graph::default();
         let args = F::args(args, &mut graph);
-        let bytes = self.inner.call(function::checked::<F>(F::call as *const () as usize), args)?;
+        let bytes = self.inner.call(function::checked::<F>(F::call as *const () as usize, "method"), args)?;
         crate::value::decode(&bytes.into()).map_err(Error::Serialisation)
     }
 
@@ -283,10 +284,7 @@ impl Inner {
         };
         match held.client.call(&address, held.key, id, args) {
             // The scheduler knows how its worker ended.
-            Err(Error::Disconnected(why)) => {
-                held.client.wait(&[held.key])?;
-                Err(Error::Disconnected(why))
-            }
+            Err(Error::Disconnected(why)) => Err(held.client.why_ended(held.key, Duration::from_secs(5))?.unwrap_or(Error::Disconnected(why))),
             other => other,
         }
     }

@@ -86,6 +86,8 @@ pub(crate) struct Client {
     engine: Arc<dyn Engine>,
     shared: Arc<Shared>,
     next_priority: AtomicU64,
+    /// Held while a question waits for its answer: answers do not say whose they are.
+    asking: Mutex<()>,
 }
 
 /// What the engine tells into.
@@ -132,7 +134,7 @@ impl Client {
     pub fn with_engine(connect: Connect) -> io::Result<Arc<Client>> {
         let shared = Arc::new(Shared::default());
         let engine = connect(shared.clone())?;
-        let client = Arc::new(Client { engine, shared, next_priority: AtomicU64::new(1) });
+        let client = Arc::new(Client { engine, shared, next_priority: AtomicU64::new(1), asking: Mutex::new(()) });
         let weak = Arc::downgrade(&client);
         thread::Builder::new().name("release".into()).spawn(move || release_often(&weak))?;
         Ok(client)
@@ -186,6 +188,7 @@ impl Client {
     /// Sends the code of a method to the worker of an actor; gives that worker's address.
     pub fn prepare(&self, actor: Key, located: &Located) -> Result<String> {
         self.put_code(std::slice::from_ref(located))?;
+        let _one = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let function = located.function.id;
         self.engine.ask(Request::Prepare { actor, function })?;
         let answer = self.wait_for(|state| {
@@ -226,6 +229,7 @@ impl Client {
 
     /// Asks, and waits for the answer to come into its place.
     fn answer<T>(&self, request: Request, place: impl Fn(&mut State) -> &mut Option<T>) -> Result<T> {
+        let _one = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         *place(&mut self.lock()) = None;
         self.engine.ask(request)?;
         self.wait_for(|state| place(state).take())
@@ -347,6 +351,14 @@ impl Client {
 
     pub fn cancel(&self, keys: Vec<Key>) -> Result<()> {
         self.engine.cancel(keys)
+    }
+
+    /// Waits until a value that was there is told to be gone, and gives the reason; `None` if it is not told in time.
+    pub fn why_ended(&self, key: Key, patience: Duration) -> Result<Option<Error>> {
+        self.wait_until(Some(Instant::now() + patience), |state| match state.tasks.get(&key).map(|entry| &entry.status) {
+            Some(Status::Failed(error)) => Some(error.clone()),
+            _ => None,
+        })
     }
 
     /// Whether a handle of this value is held, and the value is there.

@@ -361,19 +361,21 @@ pub(crate) struct FnRef {
     /// Where its thunk is in this process.
     address: usize,
     type_name: &'static str,
+    /// What the thunk is for: the same function may be a task, and a method.
+    role: &'static str,
 }
 
 /// The capture check happens here, at compile time.
-pub(crate) fn checked<F: Copy>(address: usize) -> FnRef {
+pub(crate) fn checked<F: Copy>(address: usize, role: &'static str) -> FnRef {
     const {
         assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
     }
-    FnRef { address, type_name: type_name::<F>() }
+    FnRef { address, type_name: type_name::<F>(), role }
 }
 
 pub(crate) fn fn_ref<F: TaskFn<Kind, In>, Kind, In>() -> FnRef {
     let thunk: Thunk = <F as TaskFn<Kind, In>>::call;
-    checked::<F>(thunk as usize)
+    checked::<F>(thunk as usize, "task")
 }
 
 type Known = std::sync::Mutex<Option<HashMap<usize, std::sync::Arc<Located>>>>;
@@ -386,12 +388,16 @@ pub(crate) fn located(f: FnRef) -> Result<std::sync::Arc<Located>> {
     if let Some(located) = known.get(&f.address) {
         return Ok(located.clone());
     }
-    let found = std::sync::Arc::new(find(f)?);
+    let found = find(f)?;
     known.insert(f.address, found.clone());
     Ok(found)
 }
 
-fn find(f: FnRef) -> Result<Located> {
+fn find(f: FnRef) -> Result<std::sync::Arc<Located>> {
+    let stable = stable_id(f);
+    if let Some(located) = stable.and_then(|id| by_version().get(&id).cloned()) {
+        return Ok(located);
+    }
     let found = code::locate(f.address as *const c_void).map_err(Error::Start)?;
     let is_made_elsewhere = is_made_elsewhere(&found.library);
     let place = if is_made_elsewhere {
@@ -399,11 +405,59 @@ fn find(f: FnRef) -> Result<Located> {
     } else {
         CodePlace::Offset(found.offset)
     };
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&found.code.0.to_le_bytes()).update(&found.offset.to_le_bytes());
-    let id = FunctionId(u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("invariant: a hash has 32 bytes")));
+    let id = stable.unwrap_or_else(|| {
+        let mut hasher = blake3::Hasher::new();
+        function_id(hasher.update(&found.code.0.to_le_bytes()).update(&found.offset.to_le_bytes()))
+    });
     let function = Function { id, name: short_name(f.type_name), code: found.code, place };
-    Ok(Located { function, library: (!is_made_elsewhere).then(|| found.library.to_string()) })
+    let located = std::sync::Arc::new(Located { function, library: (!is_made_elsewhere).then(|| found.library.to_string()) });
+    if stable.is_some() {
+        by_version().insert(id, located.clone());
+    }
+    Ok(located)
+}
+
+fn function_id(hasher: &blake3::Hasher) -> FunctionId {
+    FunctionId(u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("invariant: a hash has 32 bytes")))
+}
+
+type ByVersion = HashMap<FunctionId, std::sync::Arc<Located>>;
+
+/// Functions that some cell has brought: another cell that calls the same one uses that one's code.
+fn by_version() -> std::sync::MutexGuard<'static, ByVersion> {
+    static KNOWN: std::sync::LazyLock<std::sync::Mutex<ByVersion>> = std::sync::LazyLock::new(std::sync::Mutex::default);
+    KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+static VERSIONS: std::sync::RwLock<Option<HashMap<&'static str, u64>>> = std::sync::RwLock::new(None);
+
+/// Tells which version of each function and type the running cell has; its generated code calls this first.
+#[doc(hidden)]
+pub fn set_versions(versions: &[(&'static str, u64)]) {
+    *VERSIONS.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(versions.iter().copied().collect());
+}
+
+/// Names a function by its text, if everything in its name has a version. Closures have no name of their own.
+fn stable_id(f: FnRef) -> Option<FunctionId> {
+    if f.type_name.contains("{closure") || f.type_name.contains("{{closure") || f.type_name.contains("skep_cell_") {
+        return None;
+    }
+    let versions = VERSIONS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let versions = versions.as_ref()?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(f.role.as_bytes()).update(f.type_name.as_bytes());
+    let mut is_named = false;
+    // The crate of every cell is called `cell`.
+    for (at, _) in f.type_name.match_indices("cell::").filter(|(at, _)| is_start_of_path(f.type_name, *at)) {
+        let name = f.type_name[at + 6..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+        hasher.update(&versions.get(name)?.to_le_bytes());
+        is_named = true;
+    }
+    is_named.then(|| function_id(&hasher))
+}
+
+fn is_start_of_path(text: &str, at: usize) -> bool {
+    text[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
 }
 
 /// Asks once for each library.

@@ -1,7 +1,7 @@
 //! The process that hosts a cluster: the scheduler's thread, and the worker processes under it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
@@ -78,6 +78,8 @@ impl Host {
             next_client: 1,
             next_worker: 1,
             children: Vec::new(),
+            pids: HashMap::new(),
+            leaving: HashSet::new(),
             spec: None,
             asked: None,
             launching: None,
@@ -186,6 +188,9 @@ struct Server {
     next_client: u32,
     next_worker: u32,
     children: Vec<Child>,
+    pids: HashMap<WorkerId, u32>,
+    /// Processes that were told to go, and may take a moment.
+    leaving: HashSet<u32>,
     spec: Option<ClusterSpec>,
     /// What was asked for last; scaling changes the other one.
     asked: Option<ClusterSpec>,
@@ -308,6 +313,7 @@ impl Server {
         if let Some(conn) = self.conns.remove(&Peer::Worker(worker)) {
             self.peers.remove(&conn);
         }
+        self.leaving.extend(self.pids.remove(&worker));
     }
 
     fn on_frame(&mut self, conn: ConnId, frame: &[u8]) {
@@ -327,6 +333,7 @@ impl Server {
                     let id = WorkerId(self.next_worker);
                     self.next_worker += 1;
                     self.introduce(conn, Peer::Worker(id));
+                    self.pids.insert(id, pid);
                     self.scheduler.add_worker(id, NewWorker { pid, address, threads, memory_limit, resources }, &mut self.outbox);
                 }
                 (Some(Peer::Client(client)), message) => self.on_client(client, message),
@@ -390,8 +397,7 @@ impl Server {
     }
 
     fn kill(&mut self, worker: WorkerId) {
-        let info = self.scheduler.info();
-        let pid = info.workers.iter().find(|info| info.id == worker).map(|info| info.pid);
+        let pid = self.pids.get(&worker).copied();
         if let Some(pid) = pid.filter(|pid| *pid != std::process::id()).and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
@@ -428,8 +434,8 @@ impl Server {
                 self.scheduler.on_client_lost(client, &mut self.outbox);
             }
             Some(Peer::Worker(worker)) => {
-                self.clear_spill_of(worker);
                 let ended = self.cause_of(worker);
+                self.clear_spill_of(worker);
                 let cause = self.causes.remove(&worker).unwrap_or(ended);
                 self.scheduler.on_worker_lost(worker, &cause, &mut self.outbox);
                 self.restart();
@@ -439,11 +445,10 @@ impl Server {
     }
 
     /// A worker that was killed could not clear up after itself.
-    fn clear_spill_of(&self, worker: WorkerId) {
-        let info = self.scheduler.info();
-        if let Some(info) = info.workers.iter().find(|info| info.id == worker) {
-            let _ = std::fs::remove_dir_all(spill_folder(&self.socket).join(format!("worker-{}", info.pid)));
-            let _ = std::fs::remove_file(self.socket.with_file_name(format!("worker-{}.sock", info.pid)));
+    fn clear_spill_of(&mut self, worker: WorkerId) {
+        if let Some(pid) = self.pids.remove(&worker) {
+            let _ = std::fs::remove_dir_all(spill_folder(&self.socket).join(format!("worker-{pid}")));
+            let _ = std::fs::remove_file(self.socket.with_file_name(format!("worker-{pid}.sock")));
         }
     }
 
@@ -461,8 +466,7 @@ impl Server {
 
     /// How the process ended. It has closed its socket, so its end is near if not here.
     fn cause_of(&mut self, worker: WorkerId) -> String {
-        let info = self.scheduler.info();
-        let Some(pid) = info.workers.iter().find(|info| info.id == worker).map(|info| info.pid) else { return "it is gone".into() };
+        let Some(pid) = self.pids.get(&worker).copied() else { return "it is gone".into() };
         let Some(at) = self.children.iter().position(|child| child.id() == pid) else { return "it is gone".into() };
         for _ in 0..50 {
             if let Ok(Some(status)) = self.children[at].try_wait() {
@@ -522,7 +526,9 @@ impl Server {
     fn n_starting(&mut self) -> usize {
         let known: Vec<u32> = self.scheduler.info().workers.iter().map(|info| info.pid).collect();
         self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
-        self.children.iter().filter(|child| !known.contains(&child.id())).count()
+        let leaving = &mut self.leaving;
+        leaving.retain(|pid| self.children.iter().any(|child| child.id() == *pid));
+        self.children.iter().filter(|child| !known.contains(&child.id()) && !leaving.contains(&child.id())).count()
     }
 
     fn spawn(&mut self, spec: &ClusterSpec) -> io::Result<()> {

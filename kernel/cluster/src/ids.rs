@@ -117,5 +117,8 @@ impl Hasher for KeyHasher {
     }
 }
 
+/// Maps by ids that are hashes themselves, such as [`FunctionId`].
+pub type IdMap<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<KeyHasher>>;
+pub type IdSet<K> = std::collections::HashSet<K, BuildHasherDefault<KeyHasher>>;
 pub type KeyMap<V> = std::collections::HashMap<Key, V, BuildHasherDefault<KeyHasher>>;
 pub type KeySet = std::collections::HashSet<Key, BuildHasherDefault<KeyHasher>>;

@@ -129,6 +129,8 @@ pub struct WorkerInfo {
     pub resources: Vec<Resource>,
     /// At the last heartbeat.
     pub memory: Memory,
+    /// It has not answered for seconds.
+    pub is_silent: bool,
     /// Tasks that it has been given and not finished.
     pub n_assigned: u64,
     /// Results that it holds.

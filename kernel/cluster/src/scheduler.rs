@@ -5,7 +5,7 @@
 //! anything that was made from them. A task that was on three dying workers is given up with the cause.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -13,7 +13,7 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     ClientId, CodeId, Event, FunctionId, Key, TaskError, TaskErrorKind, WorkerId,
-    ids::{KeyMap, KeySet},
+    ids::{IdMap, IdSet, KeyMap, KeySet},
     message::{ClusterInfo, Finished, Function, Memory, Published, Ran, Resource, Task, ToClient, ToWorker, WorkerInfo},
 };
 
@@ -56,17 +56,17 @@ pub const HERE: WorkerId = WorkerId(u32::MAX);
 pub struct Scheduler {
     tasks: KeyMap<Record>,
     workers: BTreeMap<WorkerId, Worker>,
-    functions: HashMap<FunctionId, Function>,
+    functions: IdMap<FunctionId, Function>,
     /// Where each library is; `None` while its optimised build is made.
-    code: HashMap<CodeId, Option<String>>,
-    durations: HashMap<FunctionId, u64>,
+    code: IdMap<CodeId, Option<String>>,
+    durations: IdMap<FunctionId, u64>,
     queue: Queue,
     /// Workers with room, the least busy first: guessed time of a thread's work, number of tasks.
     room: BTreeSet<(u64, usize, WorkerId)>,
     /// Workers with tasks that they have not begun, by how many.
     crowded: BTreeSet<(usize, WorkerId)>,
     /// Tasks that wait for code rather than for inputs.
-    without_code: HashMap<CodeId, Vec<Key>>,
+    without_code: IdMap<CodeId, Vec<Key>>,
     /// Methods of actors whose code is not there yet.
     without_method: Vec<(ClientId, Key, FunctionId)>,
     published: BTreeMap<String, Published>,
@@ -148,7 +148,7 @@ struct Worker {
     load_us: u64,
     values: KeySet,
     held_bytes: u64,
-    functions: HashSet<FunctionId>,
+    functions: IdSet<FunctionId>,
     /// Resources that no task uses up now.
     free: Vec<Resource>,
     /// Runs a task that was on a dying worker before; nothing else is put at risk beside it.
@@ -204,7 +204,7 @@ impl Scheduler {
             load_us: 0,
             values: KeySet::default(),
             held_bytes: 0,
-            functions: HashSet::new(),
+            functions: IdSet::default(),
             is_quarantined: false,
             seceded: KeySet::default(),
             is_being_robbed: false,
@@ -624,6 +624,7 @@ impl Scheduler {
             memory_limit: worker.new.memory_limit,
             resources: worker.new.resources.clone(),
             memory: worker.memory,
+            is_silent: worker.is_silent,
             n_assigned: worker.assigned.len() as u64,
             n_values: worker.values.len() as u64,
             held_bytes: worker.held_bytes,
@@ -632,5 +633,7 @@ impl Scheduler {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,18 @@ use std::fmt;
 
 use skep_render::{Bundle, Rich, bytes, card::Card, plural, short_type};
 
-use crate::{Cluster, Delayed, Remote, TaskValue, message::ClusterInfo};
+use crate::{
+    Actor, Cluster, Delayed, Explanation, Remote, TaskValue,
+    message::{ClusterInfo, Memory, WorkerInfo},
+};
 
 impl Rich for Cluster {
     fn bundle(&self) -> Bundle {
         match self.info() {
-            Ok(info) => card(&info).bundle(),
+            Ok(info) => {
+                let caching = if self.is_caching() { "on: the same call runs once for as long as its value is held" } else { "off: every call runs" };
+                card(&info).fact("caching", caching).bundle()
+            }
             Err(error) => Card::new("Cluster").state("failed").fact("state", error.to_string()).bundle(),
         }
     }
@@ -50,24 +56,75 @@ pub fn card(info: &ClusterInfo) -> Card {
 
 /// The workers one by one, and all that were lost.
 pub fn workers_card(info: &ClusterInfo) -> Card {
-    let limit = |n: u64| if n == 0 { "no limit".to_string() } else { bytes(n) };
     let rows = info.workers.iter().map(|worker| {
-        let used =
-            if worker.memory_limit > 0 { format!("{:.0} %", 100.0 * worker.memory.resident as f64 / worker.memory_limit as f64) } else { "–".to_string() };
+        let memory = worker.memory;
+        let used = match worker.memory_limit {
+            0 => bytes(memory.resident),
+            limit => format!("{} of {}, {:.0} %", bytes(memory.resident), bytes(limit), 100.0 * memory.resident as f64 / limit as f64),
+        };
         [
             worker.id.to_string(),
             worker.pid.to_string(),
-            worker.threads.to_string(),
-            format!("{} of {}", bytes(worker.memory.resident), limit(worker.memory_limit)),
+            state_of(worker).to_string(),
             used,
+            if memory.spilled == 0 { "–".to_string() } else { bytes(memory.spilled) },
             worker.n_assigned.to_string(),
             worker.n_values.to_string(),
             bytes(worker.held_bytes),
+            resources(worker),
         ]
     });
-    let card =
-        Card::new(format!("Workers: {}", info.workers.len())).table(["worker", "pid", "threads", "resident", "used", "tasks", "values", "values' size"], rows);
-    if info.losses.is_empty() { card } else { card.note(format!("lost:\n{}", info.losses.join("\n"))) }
+    let head = ["worker", "pid", "state", "memory", "on disk", "tasks", "values", "values' size", "resources"];
+    let card = Card::new(format!("Workers: {}", info.workers.len())).table(head, rows);
+    let failures: u64 = info.workers.iter().map(|worker| worker.memory.n_spill_failures).sum();
+    let mut notes = Vec::new();
+    if failures > 0 {
+        notes.push(format!("values could not be written to disk {}: is it full?", plural(failures as usize, "time")));
+    }
+    if !info.losses.is_empty() {
+        notes.push(format!("lost:\n{}", info.losses.join("\n")));
+    }
+    if notes.is_empty() { card } else { card.note(notes.join("\n")) }
+}
+
+fn state_of(worker: &WorkerInfo) -> &'static str {
+    match worker {
+        WorkerInfo { is_silent: true, .. } => "silent",
+        WorkerInfo { memory: Memory { is_paused: true, .. }, .. } => "paused",
+        WorkerInfo { n_assigned: 0, .. } => "idle",
+        _ => "busy",
+    }
+}
+
+fn resources(worker: &WorkerInfo) -> String {
+    let each: Vec<String> = worker.resources.iter().map(|resource| format!("{} = {}", resource.name, resource.amount)).collect();
+    if each.is_empty() { "–".to_string() } else { each.join(", ") }
+}
+
+impl Rich for Explanation {
+    fn bundle(&self) -> Bundle {
+        let title = format!("{} ({}): {}", self.function, self.key, self.state);
+        let state = match self.state.as_str() {
+            "done" => "done",
+            "failed" => "failed",
+            "assigned" => "running",
+            _ => "pending",
+        };
+        let card = Card::new(title).state(state);
+        let reasons = self.reasons.iter().enumerate().map(|(i, reason)| (if i == 0 { "why" } else { "and" }, reason));
+        reasons.fold(card, |card, (name, reason)| card.fact(name, reason.clone())).bundle()
+    }
+}
+
+impl<S> Rich for Actor<S> {
+    fn bundle(&self) -> Bundle {
+        let card = Card::new(format!("Actor {}", short_type(std::any::type_name::<S>())));
+        match self.worker() {
+            Ok(worker) => card.state("done").fact("worker", worker).note(".call(Type::method, arguments)? calls it where it is"),
+            Err(error) => card.state("failed").fact("why", error.to_string()),
+        }
+        .bundle()
+    }
 }
 
 impl<T> Remote<T> {

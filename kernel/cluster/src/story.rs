@@ -12,7 +12,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use skep_render::{Bundle, Rich, bytes, card::Card, duration};
 
-use crate::{Event, FunctionId, Key, WorkerId, event::Reason, ids::KeyMap, message::Memory};
+use crate::{
+    Event, FunctionId, Key, WorkerId,
+    event::Reason,
+    ids::{IdMap, KeyMap},
+    message::Memory,
+};
 
 /// A report and a trace show this many tasks at most, the newest.
 const MOST_BARS: usize = 100_000;
@@ -30,9 +35,9 @@ const LONG_WAIT_US: u64 = 20_000;
 #[derive(Default)]
 pub struct Stories {
     tasks: KeyMap<Record>,
-    names: HashMap<FunctionId, String>,
+    names: IdMap<FunctionId, String>,
     recent: VecDeque<Bar>,
-    totals: HashMap<FunctionId, Total>,
+    totals: IdMap<FunctionId, Total>,
     workers: BTreeMap<WorkerId, Life>,
     memory: Vec<Sample>,
     losses: Vec<String>,
@@ -163,22 +168,20 @@ impl Stories {
                 let record = Record { function: *function, submitted_us: now_us, ready_us: now_us, freed_us: 0, last: Attempt::default(), earlier };
                 self.tasks.insert(*key, record);
             }
-            Event::Ready { key } => self.with(*key, |record| record.ready_us = now_us),
+            Event::Ready { key } => drop(self.with(*key, |record| record.ready_us = now_us)),
             Event::Assigned { key, worker, why, moved_bytes } => {
-                self.with(*key, |record| {
+                let function = self.with(*key, |record| {
                     record.push(Attempt { assigned_us: now_us, worker: Some(*worker), why: *why, moved_bytes: *moved_bytes, ..Attempt::default() });
                 });
-                self.total(*key, |total| total.moved_bytes += moved_bytes);
+                self.total(function, |total| total.moved_bytes += moved_bytes);
             }
             Event::Done { key, worker, n_bytes, start_us, duration_us } => {
-                let mut function = None;
-                self.with(*key, |record| {
-                    function = Some(record.function);
+                let function = self.with(*key, |record| {
                     let last = &mut record.last;
                     (last.start_us, last.duration_us, last.n_bytes) = (*start_us, *duration_us, *n_bytes);
                     (last.ended_us, last.end) = (now_us, End::Done);
                 });
-                self.total(*key, |total| {
+                self.total(function, |total| {
                     total.n_done += 1;
                     total.total_us += duration_us;
                     total.longest_us = total.longest_us.max(*duration_us);
@@ -192,16 +195,16 @@ impl Stories {
                 }
             }
             Event::Failed { key } => {
-                self.end(*key, End::Failed, now_us);
-                self.total(*key, |total| total.n_failed += 1);
+                let function = self.end(*key, End::Failed, now_us);
+                self.total(function, |total| total.n_failed += 1);
             }
-            Event::Cancelled { key } => self.end(*key, End::Cancelled, now_us),
+            Event::Cancelled { key } => drop(self.end(*key, End::Cancelled, now_us)),
             Event::Retried { key, has_failed } => {
-                self.end(*key, if *has_failed { End::Failed } else { End::Lost }, now_us);
-                self.total(*key, |total| total.n_repeated += 1);
+                let function = self.end(*key, if *has_failed { End::Failed } else { End::Lost }, now_us);
+                self.total(function, |total| total.n_repeated += 1);
             }
-            Event::Stolen { key, .. } => self.end(*key, End::Stolen, now_us),
-            Event::Freed { key } => self.with(*key, |record| record.freed_us = now_us),
+            Event::Stolen { key, .. } => drop(self.end(*key, End::Stolen, now_us)),
+            Event::Freed { key } => drop(self.with(*key, |record| record.freed_us = now_us)),
             Event::WorkerJoined { worker, pid } => {
                 self.workers.insert(*worker, Life { worker: worker.to_string(), pid: *pid, joined_us: now_us, ..Life::default() });
             }
@@ -220,8 +223,8 @@ impl Stories {
         }
     }
 
-    fn total(&mut self, key: Key, change: impl FnOnce(&mut Total)) {
-        if let Some(total) = self.tasks.get(&key).and_then(|record| self.totals.get_mut(&record.function)) {
+    fn total(&mut self, function: Option<FunctionId>, change: impl FnOnce(&mut Total)) {
+        if let Some(total) = function.and_then(|function| self.totals.get_mut(&function)) {
             change(total);
         }
     }
@@ -256,18 +259,19 @@ impl Stories {
         }
     }
 
-    fn with(&mut self, key: Key, change: impl FnOnce(&mut Record)) {
-        if let Some(record) = self.tasks.get_mut(&key) {
-            change(record);
-        }
+    /// Changes the record of a task, and says which function it is of.
+    fn with(&mut self, key: Key, change: impl FnOnce(&mut Record)) -> Option<FunctionId> {
+        let record = self.tasks.get_mut(&key)?;
+        change(record);
+        Some(record.function)
     }
 
-    fn end(&mut self, key: Key, end: End, now_us: u64) {
+    fn end(&mut self, key: Key, end: End, now_us: u64) -> Option<FunctionId> {
         self.with(key, |record| {
             if record.last.end == End::Open || end == End::Lost {
                 (record.last.ended_us, record.last.end) = (now_us, end);
             }
-        });
+        })
     }
 
     /// What happened to a task; `None` for one that was never submitted here.

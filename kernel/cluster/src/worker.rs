@@ -319,6 +319,11 @@ impl<V: Clone> Worker<V> {
         self.values.get(&key).map(|held| &held.value)
     }
 
+    /// Values that are here, copies among them.
+    pub fn n_values(&self) -> usize {
+        self.values.len()
+    }
+
     /// Bytes of values in memory, and on disk.
     pub fn bytes(&self) -> (u64, u64) {
         (self.managed, self.spilled)

@@ -25,6 +25,8 @@ pub mod cell {
         wire::Outcome,
     };
 
+    pub use skep_cluster::set_versions;
+
     /// The ways to show a tail expression, richest first by the number of references they take.
     pub mod shows {
         pub use skep_eval::show::{ShowDebug as _, ShowNothing as _, ShowRich as _};
@@ -32,12 +34,67 @@ pub mod cell {
     }
 }
 
-/// `delayed!(f(a, b))`: the call as a node of a graph. Arguments are values, handles, or delayed calls.
+/// `delayed!(add(inc(1), inc(x) * 2))`: an expression as a graph that has not run. Each function call and each operator
+/// between delayed values is a task; arguments are plain values, handles, or delayed values.
+///
+/// ```no_run
+/// use skep::prelude::*;
+/// fn inc(x: i64) -> i64 { x + 1 }
+/// fn add(a: i64, b: i64) -> i64 { a + b }
+/// let shared = delayed!(inc(1));
+/// let total = delayed!(add(inc(2), &shared) + shared * 10);
+/// assert_eq!(total.n_tasks(), 5);
+/// ```
+///
+/// Method calls and macros are made at once, as part of plain arguments.
 #[macro_export]
 macro_rules! delayed {
-    ($f:ident ( $($arg:expr),* $(,)? )) => { $crate::Delayed::call($f, ($($arg),*)) };
-    ($f:path => $($arg:expr),*) => { $crate::Delayed::call($f, ($($arg),*)) };
-    ($($path:ident)::+ ( $($arg:expr),* $(,)? )) => { $crate::Delayed::call($($path)::+, ($($arg),*)) };
+    ($($expression:tt)+) => { $crate::__delayed!([] $($expression)+) };
+}
+
+/// Takes an expression token by token: `[what is done] what is to do`. Of a path followed by arguments it makes a call.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __delayed {
+    ([$($out:tt)*]) => { $($out)* };
+    // A method call belongs to the plain value before it.
+    ([$($out:tt)*] . $name:ident $args:tt $($rest:tt)*) => { $crate::__delayed!([$($out)* . $name $args] $($rest)*) };
+    ([$($out:tt)*] $name:ident $($rest:tt)*) => { $crate::__delayed!(@path [$($out)*] [$name] $($rest)*) };
+    ([$($out:tt)*] () $($rest:tt)*) => { $crate::__delayed!([$($out)* ()] $($rest)*) };
+    ([$($out:tt)*] ( $($inner:tt)* ) $($rest:tt)*) => { $crate::__delayed!(@args [$($out)*] [] [] [] [$($inner)*] $($rest)*) };
+    ([$($out:tt)*] $token:tt $($rest:tt)*) => { $crate::__delayed!([$($out)* $token] $($rest)*) };
+
+    (@path [$($out:tt)*] [$($path:tt)+] :: $name:ident $($rest:tt)*) => { $crate::__delayed!(@path [$($out)*] [$($path)+ :: $name] $($rest)*) };
+    (@path [$($out:tt)*] [$($path:tt)+] :: < $($type:ty),+ > $($rest:tt)*) => {
+        $crate::__delayed!(@path [$($out)*] [$($path)+ :: < $($type),+ >] $($rest)*)
+    };
+    (@path [$($out:tt)*] [$($path:tt)+] ! $args:tt $($rest:tt)*) => { $crate::__delayed!([$($out)* $($path)+ ! $args] $($rest)*) };
+    (@path [$($out:tt)*] [$($path:tt)+] ( $($args:tt)* ) $($rest:tt)*) => {
+        $crate::__delayed!(@args [$($out)*] [$($path)+] [] [] [$($args)*] $($rest)*)
+    };
+    (@path [$($out:tt)*] [$($path:tt)+] $($rest:tt)*) => { $crate::__delayed!([$($out)* $($path)+] $($rest)*) };
+
+    // Arguments: of what, those that are done, the tokens of the next, the rest.
+    (@args [$($out:tt)*] [] [$($done:tt)*] [$($next:tt)*] [] $($rest:tt)*) => {
+        $crate::__delayed!([$($out)* ($($done)* $crate::__delayed!([] $($next)*))] $($rest)*)
+    };
+    (@args [$($out:tt)*] [$($path:tt)+] [$($done:tt)*] [] [] $($rest:tt)*) => {
+        $crate::__delayed!([$($out)* $crate::Delayed::call($($path)+, ($($done)*))] $($rest)*)
+    };
+    (@args [$($out:tt)*] [$($path:tt)+] [] [$($next:tt)+] [] $($rest:tt)*) => {
+        $crate::__delayed!([$($out)* $crate::Delayed::call($($path)+, $crate::__delayed!([] $($next)+))] $($rest)*)
+    };
+    (@args [$($out:tt)*] [$($path:tt)+] [$($done:tt)+] [$($next:tt)+] [] $($rest:tt)*) => {
+        $crate::__delayed!([$($out)* $crate::Delayed::call($($path)+, ($($done)+ $crate::__delayed!([] $($next)+)))] $($rest)*)
+    };
+    // A comma at the end, after one argument: no tuple of one.
+    (@args $out:tt $path:tt [] [$($next:tt)+] [,] $($rest:tt)*) => { $crate::__delayed!(@args $out $path [] [$($next)+] [] $($rest)*) };
+    (@args $out:tt $path:tt [$($done:tt)*] [$($next:tt)+] [, $($more:tt)*] $($rest:tt)*) => {
+        $crate::__delayed!(@args $out $path [$($done)* $crate::__delayed!([] $($next)+),] [] [$($more)*] $($rest)*)
+    };
+    (@args $out:tt $path:tt $done:tt [$($next:tt)*] [$token:tt $($more:tt)*] $($rest:tt)*) => {
+        $crate::__delayed!(@args $out $path $done [$($next)* $token] [$($more)*] $($rest)*)
+    };
 }
 
 /// `compute!(a, b)?`: several delayed results at once, with the work that they share done once. Gives a tuple.

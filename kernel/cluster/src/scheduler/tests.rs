@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use super::*;
 use crate::message::{Arg, Assignment, CodePlace, Input, TaskOptions};
 
-const FUNCTION: FunctionId = FunctionId(1);
-const CODE: CodeId = CodeId(1);
-const CLIENT: ClientId = ClientId(1);
+pub(super) const FUNCTION: FunctionId = FunctionId(1);
+pub(super) const CODE: CodeId = CodeId(1);
+pub(super) const CLIENT: ClientId = ClientId(1);
 
 #[derive(Default)]
-struct World {
-    to_workers: BTreeMap<WorkerId, VecDeque<ToWorker>>,
-    finished: HashMap<Key, Finished>,
-    events: Vec<Event>,
+pub(super) struct World {
+    pub to_workers: BTreeMap<WorkerId, VecDeque<ToWorker>>,
+    pub finished: HashMap<Key, Finished>,
+    pub events: Vec<Event>,
 }
 
 impl Comm for World {
@@ -30,19 +30,19 @@ impl Comm for World {
     }
 }
 
-fn task(key: u128, inputs: &[u128]) -> Task {
+pub(super) fn task(key: u128, inputs: &[u128]) -> Task {
     Task { key: Key(key), function: FUNCTION, args: inputs.iter().map(|key| Arg::Task(Key(*key))).collect(), priority: key as u64, options: None }
 }
 
-fn ran(key: Key) -> Ran {
+pub(super) fn ran(key: Key) -> Ran {
     Ran { key, n_bytes: 100, inline: None, start_us: 0, duration_us: 10 }
 }
 
-fn new_worker(id: u32) -> NewWorker {
+pub(super) fn new_worker(id: u32) -> NewWorker {
     NewWorker { pid: id, address: format!("w{id}"), threads: 1, ..NewWorker::default() }
 }
 
-fn started(n_workers: u32, world: &mut World) -> Scheduler {
+pub(super) fn started(n_workers: u32, world: &mut World) -> Scheduler {
     let mut scheduler = Scheduler::default();
     scheduler.add_function(Function { id: FUNCTION, name: "f".into(), code: CODE, place: CodePlace::Offset(0) }, world);
     scheduler.code_ready(CODE, "lib".into(), world);

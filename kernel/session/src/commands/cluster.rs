@@ -1,4 +1,4 @@
-//! `:cluster`, `:workers`, `:tasks`, `:journey`, `:graph`.
+//! `:cluster`, `:workers`, `:tasks`, `:journey`, `:explain`, `:graph`.
 
 use skep_cell::{CellError, Purpose};
 use skep_cluster::message::ClusterInfo;
@@ -32,6 +32,10 @@ pub(super) fn journey(session: &mut Session, call: &Call<'_>) -> Result<Option<B
     of_variable(session, call, "journey", "()?", &["skep_cluster::cluster::Remote<"])
 }
 
+pub(super) fn explain(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
+    of_variable(session, call, "explain", "()?", &["skep_cluster::cluster::Remote<", "skep_frame::frame::Frame"])
+}
+
 pub(super) fn graph(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     let is_frame = session.handle().scope().variables.iter().any(|view| view.name == call.args && view.type_name == "skep_frame::frame::Frame");
     of_variable(session, call, "graph", if is_frame { "()?" } else { "()" }, &["skep_cluster::delayed::Delayed<", "skep_frame::frame::Frame"])
@@ -48,8 +52,12 @@ fn of_variable(session: &mut Session, call: &Call<'_>, method: &str, tail: &str,
         None if is_name => return Err(failed(&format!("there is no variable `{}`\nhint: `:vars` lists them", call.args))),
         Some(view) if !kinds.iter().any(|kind| view.type_name.starts_with(kind)) => {
             let held = skep_render::short_type(&view.type_name);
-            let hint = if method == "journey" { "handles that `submit` and `map` return have a journey" } else { "`delayed!` calls and frames have a graph" };
-            return Err(failed(&format!("`{}` is a `{held}`, which has no {method}\nhint: {hint}", call.args)));
+            let hint = match method {
+                "journey" => "handles that `submit` and `map` return have a journey",
+                "explain" => "handles that `submit` and `map` return say what they wait for; a frame says how it would run",
+                _ => "`delayed!` calls and frames have a graph",
+            };
+            return Err(failed(&format!("`{}` is a `{held}`, which has nothing for `:{method}`\nhint: {hint}", call.args)));
         }
         _ => {}
     }

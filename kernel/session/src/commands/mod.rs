@@ -184,6 +184,13 @@ pub const COMMANDS: &[Command] = &[
         run: Run::InTurn(cluster::journey),
     },
     Command {
+        name: "explain",
+        usage: ":explain VARIABLE",
+        help: "why a task has not run yet, or how a frame would run",
+        more: "For a `Remote`: the inputs it waits for, the workers that are busy or paused, the code that is being compiled. For a `Frame`: its stages. The same as `.explain()?`.",
+        run: Run::InTurn(cluster::explain),
+    },
+    Command {
         name: "graph",
         usage: ":graph VARIABLE",
         help: "the task graph of a delayed value or a frame",
