@@ -474,15 +474,25 @@ fn short_name(name: &str) -> String {
         let outer = name[..at].rsplit("::").next().unwrap_or(name);
         return outer.strip_prefix("skep_cell_").map_or_else(|| format!("closure in {outer}"), |cell| format!("closure in cell {cell}"));
     }
-    let base = name.split('<').next().unwrap_or(name);
-    base.rsplit("::").next().unwrap_or(base).to_string()
+    // `core::num::<impl i64>::pow`, `<A as T>::f`, `scan::<String>`: what is in brackets is not the name.
+    let mut depth = 0;
+    let outside = |c: &char| {
+        depth += i32::from(*c == '<') - i32::from(*c == '>');
+        depth == 0 && *c != '>'
+    };
+    let base: String = name.chars().filter(outside).collect();
+    base.rsplit("::").find(|part| !part.is_empty()).unwrap_or(name).to_string()
 }
 
 #[test]
 fn names_are_short() {
-    for (name, expect) in
-        [("cell::inc", "inc"), ("cell::skep_cell_3::{{closure}}::{{closure}}", "closure in cell 3"), ("skep_frame::stage::scan<alloc::string::String>", "scan")]
-    {
+    for (name, expect) in [
+        ("cell::inc", "inc"),
+        ("cell::skep_cell_3::{{closure}}::{{closure}}", "closure in cell 3"),
+        ("skep_frame::stage::scan<alloc::string::String>", "scan"),
+        ("core::num::<impl i64>::pow", "pow"),
+        ("<cell::A as cell::T<x::Y>>::f", "f"),
+    ] {
         assert_eq!(short_name(name), expect);
     }
 }

@@ -31,6 +31,7 @@ pub mod scheduler;
 mod segment;
 pub mod serve;
 mod show;
+mod size;
 mod spread;
 mod story;
 mod task;

@@ -12,6 +12,10 @@ const PAUSE: f64 = 0.8;
 const RESUME: f64 = 0.75;
 /// and here the worker ends itself, before the system chooses a victim.
 const TERMINATE: f64 = 0.95;
+/// What running tasks may add is kept free: below this part of the limit.
+const KEPT_FREE: f64 = 0.9;
+/// While values are on their way to disk, a worker may be over the limit by so much.
+const GRACE: f64 = 1.1;
 /// A value smaller than this stays in memory.
 const LEAST_SPILLED: u64 = 16 << 10;
 /// A paused worker on which nothing runs and nothing more can be spilled may begin a task after so many looks: it would
@@ -45,6 +49,19 @@ pub struct Policy {
     pub spill_limit: u64,
     is_paused: bool,
     n_idle_looks: u32,
+    /// Values at the last look.
+    managed: u64,
+}
+
+/// What a decision depends on beside the memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Tasks that run now.
+    pub n_running: usize,
+    /// What those will add, by past results.
+    pub expected: u64,
+    /// Bytes on their way to disk; they are counted as managed still.
+    pub spilling: u64,
 }
 
 impl Policy {
@@ -53,24 +70,24 @@ impl Policy {
         Policy { limit, spill_limit, ..Policy::default() }
     }
 
-    /// Whether values alone are over the target: worth a look without waiting for the next.
+    /// Whether values changed so much that it is worth a look without waiting for the next.
     pub fn is_due(&self, managed: u64) -> bool {
-        self.limit > 0 && managed as f64 > TARGET * self.limit as f64
+        self.limit > 0 && managed > self.managed && managed - self.managed > self.limit / 20
     }
 
-    /// `n_running` tasks run now.
-    pub fn decide(&mut self, memory: &Memory, candidates: impl FnOnce() -> Vec<Candidate>, n_running: usize) -> Decision {
+    pub fn decide(&mut self, memory: &Memory, candidates: impl FnOnce() -> Vec<Candidate>, work: Work) -> Decision {
         if self.limit == 0 {
             return Decision::default();
         }
-        let part = |bytes: u64| bytes as f64 / self.limit as f64;
-        let resident = part(memory.resident);
-        let over_target = memory.managed.saturating_sub((TARGET * self.limit as f64) as u64);
-        let over_spill = if resident > SPILL { memory.resident - (SPILL * self.limit as f64) as u64 } else { 0 };
-        let mut to_free = over_target.max(over_spill.min(memory.managed));
+        self.managed = memory.managed;
+        let of_limit = |part: f64| (part * self.limit as f64) as u64;
+        let in_memory = memory.managed.saturating_sub(work.spilling);
+        let over_target = in_memory.saturating_sub(of_limit(TARGET));
+        let over_spill = memory.resident.saturating_sub(work.spilling).saturating_sub(of_limit(SPILL));
+        let mut to_free = over_target.max(over_spill.min(in_memory));
         let mut spill = Vec::new();
         if to_free > 0 {
-            let mut room = if self.spill_limit == 0 { u64::MAX } else { self.spill_limit.saturating_sub(memory.spilled) };
+            let mut room = if self.spill_limit == 0 { u64::MAX } else { self.spill_limit.saturating_sub(memory.spilled + work.spilling) };
             let mut candidates = candidates();
             candidates.retain(|candidate| candidate.n_bytes >= LEAST_SPILLED);
             // Large and old first.
@@ -86,10 +103,14 @@ impl Policy {
                 }
             }
         }
-        self.is_paused = if self.is_paused { resident > RESUME } else { resident > PAUSE };
-        self.n_idle_looks = if self.is_paused && n_running == 0 && spill.is_empty() { self.n_idle_looks + 1 } else { 0 };
+        let is_spilling = work.spilling > 0 || !spill.is_empty();
+        // What is written to disk now makes room soon: until then nothing more is begun than fits.
+        let is_tight = is_spilling && memory.resident + work.expected > of_limit(KEPT_FREE);
+        self.is_paused = is_tight || memory.resident > of_limit(if self.is_paused { RESUME } else { PAUSE });
+        self.n_idle_looks = if self.is_paused && work.n_running == 0 && !is_spilling { self.n_idle_looks + 1 } else { 0 };
         let is_stuck = self.n_idle_looks > MOST_IDLE_LOOKS;
-        Decision { spill, is_paused: self.is_paused && !is_stuck, is_over: resident > TERMINATE }
+        let most = if is_spilling { GRACE } else { TERMINATE };
+        Decision { spill, is_paused: self.is_paused && !is_stuck, is_over: memory.resident > of_limit(most) }
     }
 }
 
@@ -104,7 +125,7 @@ mod tests {
                 .map(|(key, n, age)| Candidate { key: Key(key), n_bytes: n * mib + 1_000 * u64::from(n == 0), age })
                 .to_vec()
         };
-        policy.decide(&Memory { resident: resident * mib, managed: managed * mib, ..Memory::default() }, candidates, n_running)
+        policy.decide(&Memory { resident: resident * mib, managed: managed * mib, ..Memory::default() }, candidates, Work { n_running, ..Work::default() })
     }
 
     #[test]
@@ -115,7 +136,8 @@ mod tests {
             (500, 310, &[][..], false, false, "below all"),
             (650, 620, &[3][..], false, false, "values over the target: the one of most bytes times age"),
             (760, 310, &[3][..], false, false, "the process over 70 %"),
-            (990, 310, &[3, 2, 1][..], true, true, "as much as it takes, and the small one stays"),
+            (990, 310, &[3, 2, 1][..], true, false, "as much as it takes, and the small one stays; a grace while they are written"),
+            (990, 0, &[], true, true, "nothing to write: over"),
             (780, 100, &[3][..], true, false, "paused until 75 %"),
             (740, 100, &[3][..], false, false, "goes on"),
         ] {

@@ -46,6 +46,9 @@ const UNKNOWN_DURATION_US: u64 = 100_000;
 /// A task is given up when this many workers died under it.
 const MOST_DEATHS: u32 = 3;
 
+/// And when its value was lost so often: the workers have not room for what they are asked to hold.
+const MOST_LOSSES: u32 = 20;
+
 /// Holds tasks that run for their effect, until they have ended.
 const DETACHED: ClientId = ClientId(u32::MAX);
 
@@ -98,6 +101,8 @@ struct Record {
     duration_us: u64,
     deaths: u32,
     last_death: Option<Box<str>>,
+    /// Times that its value was lost with a worker.
+    n_losses: u32,
     /// Times that it failed and is to run again.
     n_failures: u32,
     /// Times that it was given to a worker.
@@ -337,6 +342,7 @@ impl Scheduler {
             duration_us: 0,
             deaths: 0,
             last_death: None,
+            n_losses: 0,
             n_failures: 0,
             n_attempts: 0,
             is_stolen: false,

@@ -20,7 +20,7 @@ use crate::{
     Key, Token,
     actor::Actors,
     hub::{ConnId, Hub, HubEvent, decode},
-    memory::Policy,
+    memory::{Policy, Work},
     message::{Carried, FromPeer, Memory, Ran, Resource, Task, ToPeer, ToScheduler, ToWorker},
     pool::{Ended, Pool},
     prints::Prints,
@@ -126,7 +126,9 @@ fn serve(options: &WorkerOptions, prints: Prints) -> io::Result<()> {
         actors,
         segments: HashMap::new(),
         admitted: HashSet::new(),
-        spilling: HashSet::new(),
+        spilling: HashMap::new(),
+        largest: 0,
+        n_threads: u64::from(options.threads.max(1)),
         policy,
         n_spill_failures: 0,
         is_paused: false,
@@ -147,7 +149,11 @@ struct Server {
     segments: HashMap<Key, Lent>,
     /// Connections that showed the token.
     admitted: HashSet<ConnId>,
-    spilling: HashSet<Key>,
+    /// Values on their way to disk, by size.
+    spilling: HashMap<Key, u64>,
+    /// The largest result lately: what a running task may add.
+    largest: u64,
+    n_threads: u64,
     policy: Policy,
     n_spill_failures: u64,
     is_paused: bool,
@@ -175,8 +181,17 @@ struct Runtime {
 
 /// Work for the thread that turns values into bytes: large ones take long, and the worker must hear its scheduler meanwhile.
 enum Job {
-    Send { to: ConnId, key: Key, value: Stored },
-    Spill { key: Key, value: Stored },
+    Send {
+        to: ConnId,
+        key: Key,
+        value: Stored,
+    },
+    Spill {
+        key: Key,
+        value: Stored,
+    },
+    /// Values were let go: the system shall have their memory.
+    Trim,
 }
 
 enum Written {
@@ -320,6 +335,7 @@ impl Server {
             match result {
                 Ok((value, n_bytes)) => {
                     let inline = value.inline().map(ByteBuf::from);
+                    self.largest = self.largest.max(n_bytes);
                     if self.worker.on_finished(key, Some((value, n_bytes))) {
                         self.runtime.reports.push(ToScheduler::Done(Ran { key, n_bytes, inline, start_us, duration_us }));
                     }
@@ -342,7 +358,7 @@ impl Server {
         for (conn, reply) in self.actors.take_replies() {
             self.runtime.hub.send(conn, &reply);
         }
-        if self.policy.is_due(self.worker.bytes().0) && self.spilling.is_empty() {
+        if self.policy.is_due(self.worker.bytes().0) {
             self.look_at_memory();
         }
     }
@@ -361,9 +377,13 @@ impl Server {
             Written::Spilled { key, value } => {
                 self.spilling.remove(&key);
                 match value {
-                    Ok(value) => drop(self.worker.on_spilled(key, value)),
+                    Ok(value) => {
+                        self.worker.on_spilled(key, value);
+                        let _ = self.writer.send(Job::Trim);
+                    }
                     Err(_) => self.n_spill_failures += 1,
                 }
+                self.look_at_memory();
             }
         }
     }
@@ -371,6 +391,7 @@ impl Server {
     fn beat(&mut self) {
         self.runtime.pool.replace_stuck();
         self.worker.age();
+        self.largest -= self.largest / 16;
         self.segments.retain(|_, lent| !lent.readers.is_empty() || lent.since.elapsed() < KEEP_SEGMENT);
         let worker = &self.worker;
         self.actors.retain(|key| worker.value(key).is_some());
@@ -384,16 +405,17 @@ impl Server {
         let (worker, spilling) = (&self.worker, &self.spilling);
         let candidates = || {
             let mut candidates = worker.candidates();
-            candidates.retain(|candidate| !spilling.contains(&candidate.key) && worker.value(candidate.key).is_some_and(Stored::is_movable));
+            candidates.retain(|candidate| !spilling.contains_key(&candidate.key) && worker.value(candidate.key).is_some_and(Stored::is_movable));
             candidates
         };
-        let decision = self.policy.decide(&memory, candidates, self.runtime.pool.n_running());
+        let work = Work { n_running: self.runtime.pool.n_running(), expected: self.largest * self.n_threads, spilling: spilling.values().sum() };
+        let decision = self.policy.decide(&memory, candidates, work);
         if decision.is_over {
             self.end_over_limit(memory);
         }
         for key in decision.spill {
             if let Some(value) = self.worker.value(key).cloned() {
-                self.spilling.insert(key);
+                self.spilling.insert(key, self.worker.n_bytes_of(key));
                 let _ = self.writer.send(Job::Spill { key, value });
             }
         }
@@ -496,6 +518,10 @@ fn start_writer(options: &WorkerOptions, written: Arc<Mutex<Vec<Written>>>, wake
         for write in wanted {
             let done = match write {
                 Job::Send { to, key, value } => send(to, key, &value, &folder),
+                Job::Trim => {
+                    give_memory_back();
+                    continue;
+                }
                 Job::Spill { key, value } => {
                     n_spilled += 1;
                     let spilled = fs::create_dir_all(&spill_folder)
@@ -506,12 +532,8 @@ fn start_writer(options: &WorkerOptions, written: Arc<Mutex<Vec<Written>>>, wake
                     Written::Spilled { key, value: spilled }
                 }
             };
-            let is_spill = matches!(done, Written::Spilled { .. });
             written.lock().unwrap_or_else(PoisonError::into_inner).push(done);
             let _ = waker.wake();
-            if is_spill {
-                give_memory_back();
-            }
         }
     })?;
     Ok(sender)

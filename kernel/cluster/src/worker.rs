@@ -329,6 +329,10 @@ impl<V: Clone> Worker<V> {
         (self.managed, self.spilled)
     }
 
+    pub fn n_bytes_of(&self, key: Key) -> u64 {
+        self.values.get(&key).map_or(0, |held| held.n_bytes)
+    }
+
     /// Time passes, as far as the age of values goes.
     pub fn age(&mut self) {
         self.look += 1;

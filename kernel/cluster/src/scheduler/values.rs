@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Comm, DETACHED, HERE, Record, Scheduler, State};
+use super::{Comm, DETACHED, HERE, MOST_LOSSES, Record, Scheduler, State};
 use crate::{
-    ClientId, Event, Key, WorkerId,
+    ClientId, Event, Key, TaskError, TaskErrorKind, WorkerId,
     ids::KeyMap,
     message::{Finished, ToClient, ToWorker},
 };
@@ -149,6 +149,17 @@ impl Scheduler {
         if record.task.options.as_ref().is_some_and(|options| options.is_actor) {
             return self.lose_actor(key, holder, comm);
         }
+        if !wanted_by.is_empty() || record.n_pending > 0 {
+            record.n_losses += 1;
+            if record.n_losses >= MOST_LOSSES {
+                let cause = self.losses.last().cloned().unwrap_or_default();
+                let message =
+                    format!("its value was lost with {MOST_LOSSES} workers, the last one: {cause}\nhint: give the workers more memory, or smaller values");
+                let error = TaskError { kind: TaskErrorKind::KilledWorkers, message, function: self.name_of(key), at: None, worker: Some(holder.to_string()) };
+                return self.fail_done(key, error, comm);
+            }
+        }
+        let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
         record.state = State::Freed;
         if !wanted_by.is_empty() || record.n_pending > 0 {
             comm.event(Event::Retried { key, has_failed: false });
@@ -163,10 +174,16 @@ impl Scheduler {
     /// An actor is not made again: what calls have made of it is gone.
     fn lose_actor(&mut self, key: Key, holder: WorkerId, comm: &mut impl Comm) {
         let cause = self.losses.last().cloned().unwrap_or_default();
-        let error = Arc::new(crate::actor::lost_with(self.name_of(key), holder, &cause));
-        // As if it had never come to an end.
-        self.set_state(key, State::Waiting { n_missing: 0 });
-        self.fail(key, error, comm);
+        let error = crate::actor::lost_with(self.name_of(key), holder, &cause);
+        self.fail_done(key, error, comm);
+    }
+
+    /// Fails a task that had come to an end: as if it were to run again, which is what its inputs and dependents know of.
+    fn fail_done(&mut self, key: Key, error: TaskError, comm: &mut impl Comm) {
+        self.set_state(key, State::Freed);
+        self.mend_dependents(key);
+        self.revive(key, comm);
+        self.fail(key, Arc::new(error), comm);
     }
 
     /// Dependents that counted on a value which is gone wait for it again.
