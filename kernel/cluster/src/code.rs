@@ -100,6 +100,10 @@ fn load(library: &str) -> Result<u64, String> {
     if let Some(base) = loaded.get(library) {
         return Ok(*base);
     }
+    if let Some(base) = own_base(library) {
+        loaded.insert(library.to_string(), base);
+        return Ok(base);
+    }
     let path = CString::new(library).map_err(|error| error.to_string())?;
     // SAFETY: the library was compiled by this build's compiler against the dylib that is loaded here.
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
@@ -114,6 +118,17 @@ fn load(library: &str) -> Result<u64, String> {
     let base = unsafe { load_address(handle) };
     loaded.insert(library.to_string(), base);
     Ok(base)
+}
+
+/// Where this program itself is, if `library` is this program: it cannot be loaded a second time.
+fn own_base(library: &str) -> Option<u64> {
+    if std::env::current_exe().ok()?.as_path() != std::path::Path::new(library) {
+        return None;
+    }
+    // SAFETY: as in `locate`; the address is one of this function's own program, or of the library it was linked into.
+    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
+    let here = own_base as *const c_void;
+    (unsafe { libc::dladdr(here, &mut info) } != 0).then_some(info.dli_fbase as u64)
 }
 
 #[cfg(target_os = "linux")]

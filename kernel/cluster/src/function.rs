@@ -109,21 +109,28 @@ fn stored_of(arg: &Arg, values: &HashMap<Key, Stored>) -> std::result::Result<St
     }
 }
 
-type Maker = fn(Vec<Stored>) -> std::result::Result<Box<dyn Any>, String>;
-type Makers = std::sync::RwLock<HashMap<std::any::TypeId, Maker>>;
+pub(crate) type Maker = fn(Vec<Stored>) -> std::result::Result<Box<dyn Any>, String>;
+pub(crate) type Makers = std::sync::RwLock<HashMap<std::any::TypeId, Maker>>;
 
 fn makers() -> &'static Makers {
     static MAKERS: OnceLock<Makers> = OnceLock::new();
-    MAKERS.get_or_init(Makers::default)
+    static NUMBERS: std::sync::Once = std::sync::Once::new();
+    let makers = MAKERS.get_or_init(Makers::default);
+    // Not within the line above: registering asks for the makers itself.
+    NUMBERS.call_once(|| crate::value::add_number_lists(makers));
+    makers
 }
 
 /// Lets `Vec<T>` be gathered from results of type `T` without turning those into bytes.
 pub fn register_list<T: TaskValue + Clone>() {
-    let make: Maker = |stored| {
+    makers().write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(std::any::TypeId::of::<Vec<T>>(), maker::<T>());
+}
+
+pub(crate) fn maker<T: TaskValue + Clone>() -> Maker {
+    |stored| {
         let items: std::result::Result<Vec<T>, String> = stored.into_iter().map(Stored::take).collect();
         Ok(Box::new(items?))
-    };
-    makers().write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(std::any::TypeId::of::<Vec<T>>(), make);
+    }
 }
 
 /// A value, or the handle of one, where a function takes an `A`.

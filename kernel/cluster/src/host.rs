@@ -79,6 +79,7 @@ impl Host {
             next_worker: 1,
             children: Vec::new(),
             pids: HashMap::new(),
+            ended: HashMap::new(),
             leaving: HashSet::new(),
             spec: None,
             asked: None,
@@ -189,6 +190,8 @@ struct Server {
     next_worker: u32,
     children: Vec<Child>,
     pids: HashMap<WorkerId, u32>,
+    /// How processes ended whose connection was not yet seen to close.
+    ended: HashMap<u32, ExitStatus>,
     /// Processes that were told to go, and may take a moment.
     leaving: HashSet<u32>,
     spec: Option<ClusterSpec>,
@@ -467,6 +470,9 @@ impl Server {
     /// How the process ended. It has closed its socket, so its end is near if not here.
     fn cause_of(&mut self, worker: WorkerId) -> String {
         let Some(pid) = self.pids.get(&worker).copied() else { return "it is gone".into() };
+        if let Some(status) = self.ended.remove(&pid) {
+            return describe(status);
+        }
         let Some(at) = self.children.iter().position(|child| child.id() == pid) else { return "it is gone".into() };
         for _ in 0..50 {
             if let Ok(Some(status)) = self.children[at].try_wait() {
@@ -525,7 +531,14 @@ impl Server {
 
     fn n_starting(&mut self) -> usize {
         let known: Vec<u32> = self.scheduler.info().workers.iter().map(|info| info.pid).collect();
-        self.children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        let ended = &mut self.ended;
+        self.children.retain_mut(|child| match child.try_wait() {
+            Ok(Some(status)) => {
+                ended.insert(child.id(), status);
+                false
+            }
+            _ => true,
+        });
         let leaving = &mut self.leaving;
         leaving.retain(|pid| self.children.iter().any(|child| child.id() == *pid));
         self.children.iter().filter(|child| !known.contains(&child.id()) && !leaving.contains(&child.id())).count()

@@ -9,6 +9,7 @@ mod builder;
 mod client;
 mod cluster;
 mod code;
+pub mod conformance;
 mod delayed;
 pub mod engine;
 mod error;
