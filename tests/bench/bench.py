@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -161,27 +162,111 @@ def memory(kernel):
     return total
 
 
+def peers(name):
+    """The figures of Dask or Ray for the same work; None where it is not installed."""
+    python = pathlib.Path(os.environ["SKEP_CACHE"]) / "python-bench" / "bin" / "python"
+    if subprocess.run([python, "-c", f"import {name}"], capture_output=True).returncode != 0:
+        return None
+    print(f"  … {name} does the same work", file=sys.stderr, flush=True)
+    done = subprocess.run([python, pathlib.Path(__file__).with_name("peers.py"), name], capture_output=True, text=True, cwd=tempfile.mkdtemp(), timeout=900)
+    if done.returncode != 0:
+        sys.exit(f"error: {name} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def resident_mb(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1e3
+
+
+SETUP = """fn noop(x: i64) -> i64 { x }
+fn add(a: i64, b: i64) -> i64 { a + b }
+fn ones(n: usize) -> Vec<f64> { vec![1.0; n] }
+fn length(v: &Vec<f64>) -> usize { v.len() }
+fn frame(n: usize) -> DataFrame { df!("a" => vec![1.0f64; n]).unwrap() }
+fn height(frame: &DataFrame) -> usize { frame.height() }
+fn split(i: u64) -> Vec<Vec<u8>> { vec![vec![i as u8; 65536]; 64] }
+fn piece(all: &Vec<Vec<u8>>, j: usize) -> Vec<u8> { all[j].clone() }
+fn join(pieces: &Vec<Vec<u8>>) -> usize { pieces.iter().map(|piece| piece.len()).sum() }
+fn tree(n: i64, salt: i64) -> Delayed<i64> { let mut level: Vec<Delayed<i64>> = (0..n).map(|i| delayed!(noop(i + salt))).collect(); while level.len() > 1 { level = level.chunks(2).map(|pair| if pair.len() == 2 { delayed!(add(&pair[0], &pair[1])) } else { pair[0].clone() }).collect(); } level.remove(0) }
+"""
+
+
 def bench_cluster():
     kernel = Kernel(tempfile.mkdtemp())
+    run = lambda code, timeout=120: kernel.execute(code, timeout=timeout)
+    numbers = lambda code: json.loads(run(f'println!("{{:?}}", {{ {code} }});').stream())
+    ours = {}
     starts = []
-    kernel.execute("0")
+    run("0")
     for i in range(5):
-        code = "let t = std::time::Instant::now(); let cluster = Cluster::local().workers(2).start()?; t.elapsed().as_secs_f64()"
-        starts.append(float(kernel.execute(code).text))
-        kernel.execute("cluster.shutdown()?; sleep(Duration::from_millis(300));")
-    line("cluster of two workers up", statistics.median(starts), "s", target="<= 0.15 s")
-    kernel.execute("let cluster = Cluster::local().workers(2).start()?; fn noop(x: i64) -> i64 { x }")
-    rates = kernel.execute("let mut rates = vec![]; for round in 1..8i64 { let t = std::time::Instant::now(); let r = cluster.map(noop, (0..10_000).map(|x| x + round * 1_000_000)); cluster.gather(&r)?; rates.push((10_000.0 / t.elapsed().as_secs_f64()) as i64); } rates")
-    line("no-op tasks, flat map of 10,000", statistics.median(json.loads(rates.text)[1:]), "tasks/s", target=">= 50,000")
-    trips = kernel.execute("let mut trips = vec![]; for i in 0..2000i64 { let t = std::time::Instant::now(); cluster.submit(noop, -i - 1).gather()?; trips.push(t.elapsed().as_nanos() as u64); } trips.sort_unstable(); vec![trips[1000], trips[1980]]")
-    median, p99 = json.loads(trips.text)
-    line("submit to result, median", median / 1e6, "ms", target="<= 0.3 ms")
-    line("submit to result, p99", p99 / 1e6, "ms")
+        starts.append(numbers("let t = std::time::Instant::now(); let cluster = Cluster::local().workers(2).threads(1).start()?; t.elapsed().as_secs_f64()"))
+        run("Cluster::current()?.shutdown()?; sleep(Duration::from_millis(300));")
+    ours["start_s"] = statistics.median(starts)
+    run(f"let cluster = Cluster::local().workers(2).threads(1).start()?; {SETUP}")
+    time.sleep(2)
+    ours["idle_mb"] = statistics.median(resident_mb(pid) for pid in numbers("cluster.info()?.workers.iter().map(|w| w.pid).collect::<Vec<_>>()"))
+    rates = numbers("let mut rates = vec![]; for round in 1..12i64 { let t = std::time::Instant::now(); let r = cluster.map(noop, (0..10_000).map(|x| x + round * 1_000_000)); cluster.gather(&r)?; rates.push((10_000.0 / t.elapsed().as_secs_f64()) as i64); } rates")
+    ours["flat_per_s"] = statistics.median(rates[2:])
+    rates = numbers("let mut rates = vec![]; for round in 1..12i64 { let t = std::time::Instant::now(); tree(5_000, round << 32).compute()?; rates.push((9_999.0 / t.elapsed().as_secs_f64()) as i64); } rates")
+    ours["tree_per_s"] = statistics.median(rates[2:])
+    trips = numbers("let mut trips = vec![]; for i in 0..2000i64 { let t = std::time::Instant::now(); cluster.submit(noop, -i - 1).gather()?; trips.push(t.elapsed().as_nanos() as u64); } trips.sort_unstable(); vec![trips[1000], trips[1980]]")
+    ours["trip_median_ms"], ours["trip_p99_ms"] = trips[0] / 1e6, trips[1] / 1e6
+    run("struct Counter { n: i64 } impl Counter { fn new() -> Counter { Counter { n: 0 } } fn add(&mut self, by: i64) -> i64 { self.n += by; self.n } }")
+    actor = numbers("let counter = cluster.actor(Counter::new, ())?; counter.call(Counter::add, 1)?; let mut trips = vec![]; for i in 0..2000i64 { let t = std::time::Instant::now(); counter.call(Counter::add, i)?; trips.push(t.elapsed().as_nanos() as u64); } trips.sort_unstable(); vec![trips[1000], trips[1980]]")
+    run("let ids: Vec<u32> = cluster.info()?.workers.iter().map(|w| w.id.0).collect(); let (one, two) = (cluster.on_workers([ids[0]]).impure(), cluster.on_workers([ids[1]]).impure()); two.submit(length, &one.submit(ones, 8)).gather()?; two.submit(height, &one.submit(frame, 8)).gather()?;")
+    move = lambda make, use, n: statistics.median(numbers(f"let mut took = vec![]; for _ in 0..6 {{ let made = one.submit({make}, {n}usize); made.wait()?; let t = std::time::Instant::now(); two.submit({use}, &made).gather()?; took.push(t.elapsed().as_secs_f64()); drop(made); sleep(Duration::from_millis(300)); }} took")[1:])
+    ours["move_100mb_s"], ours["move_1gb_s"] = move("ones", "length", 12_500_000), move("ones", "length", 125_000_000)
+    frame_100mb, frame_1gb = move("frame", "height", 12_500_000), move("frame", "height", 125_000_000)
+    memcpy = statistics.median(numbers("let from = vec![1u8; 1_000_000_000]; let mut took = vec![]; for _ in 0..3 { let t = std::time::Instant::now(); let to = std::hint::black_box(from.clone()); took.push(t.elapsed().as_secs_f64()); drop(to); } took"))
+    # The very graph of the others: 64 tasks that make, 4,096 that pick, 64 that join.
+    shuffle = numbers("let mut took = vec![]; for round in 0..4u64 { let t = std::time::Instant::now(); let parts: Vec<_> = (0..64).map(|i| delayed!(split(i + 64 * round))).collect(); let joined: Vec<_> = (0..64usize).map(|j| { let pieces: Vec<_> = parts.iter().map(|part| delayed!(piece(part, j))).collect(); Delayed::chord(&pieces, join) }).collect(); assert_eq!(Delayed::group(&joined).compute()?.iter().sum::<usize>(), 64 * 64 * 65536); took.push(t.elapsed().as_secs_f64()); } took")
+    ours["shuffle_s"] = statistics.median(shuffle[1:])
+    others = {name: peers(name) for name in ("dask", "ray")}
+
+    def beside(key, what, unit, target=""):
+        texts = [f"{what}: {ours[key]:.4g} {unit}"]
+        for name, theirs in others.items():
+            texts.append(f"{name} {theirs[key]:.4g}, ratio {ours[key] / theirs[key]:.3g}" if theirs else f"{name} is not installed")
+        print("; ".join(texts) + (f" (target {target})" if target else ""), flush=True)
+
+    beside("start_s", "cluster of two workers up", "s", "<= 0.15 s")
+    beside("idle_mb", "idle memory of a worker", "MB", "<= 30 MB")
+    beside("flat_per_s", "no-op tasks, flat map of 10,000", "tasks/s", ">= 100,000")
+    beside("tree_per_s", "no-op tasks, binary tree of 10,000", "tasks/s", ">= 100,000")
+    beside("trip_median_ms", "submit to result, median", "ms", "<= 0.2 ms")
+    beside("trip_p99_ms", "submit to result, p99", "ms")
+    line("method of an actor, median", actor[0] / 1e6, "ms", target="<= 0.2 ms")
+    line("method of an actor, p99", actor[1] / 1e6, "ms")
+    beside("move_100mb_s", "100 MB of numbers from worker to worker", "s")
+    beside("move_1gb_s", "1 GB of numbers from worker to worker", "s")
+    line("100 MB frame from worker to worker", frame_100mb, "s")
+    line("1 GB frame from worker to worker", frame_1gb, "s", memcpy, "memcpy to new memory", "<= 2")
+    beside("shuffle_s", "64 x 64 all-to-all of 256 MB as 4,224 tasks", "s")
     work = "fn collatz(limit: u64) -> u64 { let mut best = 0; for start in 1..limit { let (mut n, mut steps) = (start, 0u64); while n != 1 { n = if n % 2 == 0 { n / 2 } else { 3 * n + 1 }; steps += 1; } best = best.max(steps); } best }"
-    kernel.execute(work)
-    ours = kernel.execute("cluster.impure().submit(collatz, 10).gather()?; let mut times = vec![]; for _ in 0..5 { let t = std::time::Instant::now(); cluster.impure().submit(collatz, 2_000_000).gather()?; times.push(t.elapsed().as_secs_f64()); } times")
-    line("a cell's function on a worker", statistics.median(json.loads(ours.text)), "s", release_program(work), "cargo run --release", "<= 1.2")
+    run(work)
+    took = numbers("cluster.impure().submit(collatz, 10).gather()?; let mut times = vec![]; for _ in 0..5 { let t = std::time::Instant::now(); cluster.impure().submit(collatz, 2_000_000).gather()?; times.push(t.elapsed().as_secs_f64()); } times")
+    line("a cell's function on a worker", statistics.median(took), "s", release_program(work), "cargo run --release", "<= 1.2")
+    n_cores = os.cpu_count()
+    alone = None
+    for n in (1, 2, 4, 8):
+        took = numbers(f"let cluster = Cluster::local().workers({n}).threads(1).start()?; cluster.gather(&cluster.impure().map(collatz, vec![1000u64; {n}]))?; let mut times = vec![]; for _ in 0..3 {{ let t = std::time::Instant::now(); cluster.gather(&cluster.impure().map(collatz, vec![300_000u64; 64]))?; times.push(t.elapsed().as_secs_f64()); }} times")
+        took = statistics.median(took)
+        alone = alone or took
+        print(f"64 CPU-bound tasks on {n} workers: {took:.3g} s; speed-up {alone / took:.2f}, {100 * alone / took / min(n, n_cores):.0f} % of the {min(n, n_cores)} cores it can use", flush=True)
     kernel.close()
+    bench_scheduler()
+
+
+def bench_scheduler():
+    checkout = pathlib.Path(__file__).resolve().parents[2]
+    done = subprocess.run(["cargo", "bench", "--quiet", "--locked", "-p", "skep-cluster", "--bench", "scheduler"], cwd=checkout, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"error: the scheduler's benchmark failed:\n{done.stderr}")
+    for text in done.stdout.splitlines():
+        found = json.loads(text)
+        with_stories = ", with each task's story" if found["stories"] else ""
+        print(f"scheduler alone, {found['shape']}, {found['tasks']:,} tasks, {found['workers']:,} workers{with_stories}: {found['us_per_task']:.2f} µs, {found['bytes_per_task']} bytes a task (target <= 5 µs, <= 1024)", flush=True)
 
 
 def release_program(work):
@@ -219,7 +304,7 @@ println!("{{ours:?}}\\n{{theirs:?}}");"""
 
 
 if __name__ == "__main__":
-    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "frame": bench_frame}
+    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame}
     chosen = sys.argv[1:] or list(benches)
     unknown = [name for name in chosen if name not in benches]
     if unknown:

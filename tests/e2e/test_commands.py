@@ -131,7 +131,7 @@ def test_cluster_views(kernel):
     assert journey == kernel.execute("c.journey()?").text
     tasks = kernel.execute(":tasks")
     assert re.search(r"inc: \d+ ×", tasks.text) and "<svg" in tasks.of("execute_result")[0]["data"]["image/svg+xml"]
-    assert "resident" in kernel.execute(":workers").text
+    assert "on disk" in kernel.execute(":workers").text
     kernel.execute("let d = delayed!(add(delayed!(inc(1)), 2)); let frame = Frame::from_dataframe(df!(\"a\" => [1, 2])?, 2);")
     assert "<svg" in kernel.execute(":graph d").of("execute_result")[0]["data"]["image/svg+xml"]
     assert kernel.execute(":graph frame").status == "ok"

@@ -90,7 +90,7 @@ fn run(n_tasks: usize, shape: &str, has_stories: bool) {
     let mut most = HELD.load(Ordering::Relaxed);
     let mut n_run = 0usize;
     while let Some((worker, key)) = world.to_do.pop_front() {
-        scheduler.on_done(worker, Ran { key, n_bytes: 100, inline: None, start_us: 0, duration_us: 100 }, &mut world);
+        scheduler.on_done(worker, Ran { key, attempt: 1, n_bytes: 100, inline: None, start_us: 0, duration_us: 100 }, &mut world);
         n_run += 1;
         if n_run.is_multiple_of(1_000) {
             most = most.max(HELD.load(Ordering::Relaxed));

@@ -91,7 +91,8 @@ fn ones(n: usize) -> Vec<u8> {
     vec![1; n]
 }
 
-fn length(bytes: Vec<u8>) -> usize {
+#[expect(clippy::ptr_arg, reason = "a task's argument is the value itself")]
+fn length(bytes: &Vec<u8>) -> usize {
     assert!(bytes.iter().all(|byte| *byte == 1), "the bytes have changed on the way");
     bytes.len()
 }
@@ -131,6 +132,11 @@ fn values(cluster: &Cluster, _: &dyn Control) {
     cluster.submit(nothing, ()).gather().unwrap();
     assert_eq!(cluster.submit(same::<Option<f64>>, Some(-0.5)).gather().unwrap(), Some(-0.5));
     assert_eq!(cluster.submit(same::<Vec<(u8, String)>>, vec![(1, "a".to_string())]).gather().unwrap(), [(1, "a".to_string())]);
+    fn both(a: &String, b: &i64) -> String {
+        format!("{a}{b}")
+    }
+    let a = cluster.submit(same::<String>, "n = ");
+    assert_eq!(cluster.submit(both, (&a, 7)).gather().unwrap(), "n = 7", "arguments by reference");
     let empty: Vec<i64> = Vec::new();
     assert_eq!(cluster.submit(sum, empty).gather().unwrap(), 0);
 }

@@ -16,7 +16,7 @@ use crate::{
     code,
     delayed::{Delayed, Graph},
     message::{Arg, CodePlace, Function},
-    value::{Stored, decode, encode},
+    value::{Shared, Stored, decode, encode},
 };
 
 /// What a worker calls.
@@ -38,6 +38,17 @@ impl<'t> Inputs<'t> {
             Some(arg) => A::from_arg(arg, &mut self.values).map_err(unreadable),
             None => Err(unreadable("an argument is missing".into())),
         }
+    }
+
+    /// An argument that is only looked at: where it is already, or made of its bytes.
+    pub fn next_shared<A: TaskValue + Clone>(&mut self) -> std::result::Result<Shared<A>, TaskError> {
+        let Some(arg) = self.args.next() else { return Err(unreadable("an argument is missing".into())) };
+        if let Arg::Task(key) = arg
+            && let Some(stored) = self.values.get(key)
+        {
+            return stored.clone().share_typed().map_err(unreadable);
+        }
+        A::from_arg(arg, &mut self.values).map(Shared::Own).map_err(unreadable)
     }
 }
 
@@ -210,11 +221,26 @@ pub trait TaskFn<Kind, In>: Copy {
 /// Marks functions whose `Err` fails the task.
 pub struct Fallible<Kind, Error>(std::marker::PhantomData<(Kind, Error)>);
 
+/// Marks arguments that a function takes by reference: they are not copied, however many tasks use them.
+pub struct ByRef<A>(std::marker::PhantomData<A>);
+
+/// How one argument is written: its type, its mark in `Kind`, how it is got, how it is passed on.
+macro_rules! argument {
+    (type own $a:ident) => { $a };
+    (type by_ref $a:ident) => { &$a };
+    (mark own $a:ident) => { $a };
+    (mark by_ref $a:ident) => { ByRef<$a> };
+    (get own $a:ident $inputs:ident) => { $inputs.next::<$a>()? };
+    (get by_ref $a:ident $inputs:ident) => { $inputs.next_shared::<$a>()? };
+    (pass own $v:ident) => { $v };
+    (pass by_ref $v:ident) => { &*$v };
+}
+
 macro_rules! task_fn {
-    ($input:ty; $($a:ident $x:ident $v:ident),*) => {
+    ($input:ty; $($mode:ident $a:ident $x:ident $v:ident),*) => {
         #[allow(unused_parens)]
-        impl<F, R, $($a, $x),*> TaskFn<($($a,)*), $input> for F
-        where F: Fn($($a),*) -> R + Copy, R: TaskValue, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
+        impl<F, R, $($a, $x),*> TaskFn<($(argument!(mark $mode $a),)*), $input> for F
+        where F: Fn($(argument!(type $mode $a)),*) -> R + Copy, R: TaskValue, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
         {
             type Output = R;
             #[allow(private_interfaces, unused_variables)]
@@ -227,14 +253,14 @@ macro_rules! task_fn {
             #[inline(never)]
             fn call(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError> {
                 let f = conjure::<F>();
-                $(let $v = inputs.next::<$a>()?;)*
-                run::<F, _>(move || f($($v),*)).map(Stored::new)
+                $(let $v = argument!(get $mode $a inputs);)*
+                run::<F, _>(move || f($(argument!(pass $mode $v)),*)).map(Stored::new)
             }
         }
 
         #[allow(unused_parens)]
-        impl<F, R, E, K, $($a, $x),*> TaskFn<Fallible<($($a,)*), K>, $input> for F
-        where F: Fn($($a),*) -> std::result::Result<R, E> + Copy, R: TaskValue, E: Fails<K>, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
+        impl<F, R, E, K, $($a, $x),*> TaskFn<Fallible<($(argument!(mark $mode $a),)*), K>, $input> for F
+        where F: Fn($(argument!(type $mode $a)),*) -> std::result::Result<R, E> + Copy, R: TaskValue, E: Fails<K>, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
         {
             type Output = R;
             #[allow(private_interfaces, unused_variables)]
@@ -247,8 +273,8 @@ macro_rules! task_fn {
             #[inline(never)]
             fn call(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError> {
                 let f = conjure::<F>();
-                $(let $v = inputs.next::<$a>()?;)*
-                match run::<F, _>(move || f($($v),*))? {
+                $(let $v = argument!(get $mode $a inputs);)*
+                match run::<F, _>(move || f($(argument!(pass $mode $v)),*))? {
                     Ok(value) => Ok(Stored::new(value)),
                     Err(error) => Err(failed(error.text())),
                 }
@@ -257,11 +283,18 @@ macro_rules! task_fn {
     };
 }
 task_fn!((););
-task_fn!(X1; A1 X1 a1);
-task_fn!((X1, X2); A1 X1 a1, A2 X2 a2);
-task_fn!((X1, X2, X3); A1 X1 a1, A2 X2 a2, A3 X3 a3);
-task_fn!((X1, X2, X3, X4); A1 X1 a1, A2 X2 a2, A3 X3 a3, A4 X4 a4);
-task_fn!((X1, X2, X3, X4, X5); A1 X1 a1, A2 X2 a2, A3 X3 a3, A4 X4 a4, A5 X5 a5);
+task_fn!(X1; own A1 X1 a1);
+task_fn!(X1; by_ref A1 X1 a1);
+task_fn!((X1, X2); own A1 X1 a1, own A2 X2 a2);
+task_fn!((X1, X2); by_ref A1 X1 a1, own A2 X2 a2);
+task_fn!((X1, X2); own A1 X1 a1, by_ref A2 X2 a2);
+task_fn!((X1, X2); by_ref A1 X1 a1, by_ref A2 X2 a2);
+task_fn!((X1, X2, X3); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3);
+task_fn!((X1, X2, X3); by_ref A1 X1 a1, own A2 X2 a2, own A3 X3 a3);
+task_fn!((X1, X2, X3); by_ref A1 X1 a1, by_ref A2 X2 a2, own A3 X3 a3);
+task_fn!((X1, X2, X3); by_ref A1 X1 a1, by_ref A2 X2 a2, by_ref A3 X3 a3);
+task_fn!((X1, X2, X3, X4); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4);
+task_fn!((X1, X2, X3, X4, X5); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5);
 
 /// Error types whose `Err` fails the task: those that could not be a value of their own. A `Result<T, String>` is a value,
 /// since both of its sides can travel.

@@ -291,6 +291,8 @@ pub struct Published {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ran {
     pub key: Key,
+    /// Which [`Assignment`] this is the end of: what comes late is not taken for the end of the next.
+    pub attempt: u32,
     /// Size of the value in memory.
     pub n_bytes: u64,
     /// The value itself, where it is small and plain.
@@ -303,6 +305,8 @@ pub struct Ran {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
     pub task: Arc<Task>,
+    /// Counts the times that the task was given to a worker.
+    pub attempt: u32,
     /// For each input that is elsewhere: who has it.
     pub inputs: Vec<(Key, Input)>,
 }

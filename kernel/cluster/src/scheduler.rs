@@ -293,9 +293,8 @@ impl Scheduler {
     }
 
     pub fn submit(&mut self, client: ClientId, tasks: Vec<Task>, wanted: &[Key], comm: &mut impl Comm) {
-        for task in tasks {
-            self.add_task(task, comm);
-        }
+        let new: Vec<Key> = tasks.into_iter().filter_map(|task| self.add_task(task, comm)).collect();
+        // Before anything of it is set going: some may fail at once, since an input has, and the client is to hear of it.
         for key in wanted {
             let Some(record) = self.tasks.get_mut(key) else { continue };
             record.wanted_by.push(client);
@@ -308,10 +307,14 @@ impl Scheduler {
                 _ => {}
             }
         }
+        for key in new {
+            self.revive(key, comm);
+        }
         self.dispatch(comm);
     }
 
-    fn add_task(&mut self, task: Task, comm: &mut impl Comm) {
+    /// Takes in a task; gives its key if it is to be set going.
+    fn add_task(&mut self, task: Task, comm: &mut impl Comm) -> Option<Key> {
         let key = task.key;
         if let Some(record) = self.tasks.get_mut(&key) {
             // Known work is free, and what failed is tried again.
@@ -320,9 +323,9 @@ impl Scheduler {
                 (record.deaths, record.n_failures) = (0, 0);
                 record.task = Arc::new(Task { args: record.task.args.clone(), ..task.clone() });
                 comm.event(Event::Submitted { key, function: task.function });
-                self.revive(key, comm);
+                return Some(key);
             }
-            return;
+            return None;
         }
         comm.event(Event::Submitted { key, function: task.function });
         let inputs = task.dependencies();
@@ -348,7 +351,7 @@ impl Scheduler {
             is_stolen: false,
         };
         self.tasks.insert(key, record);
-        self.revive(key, comm);
+        Some(key)
     }
 
     /// Makes a task run (again), and with it those of its inputs whose values are gone.
@@ -450,13 +453,13 @@ impl Scheduler {
     }
 
     pub fn on_done(&mut self, worker: WorkerId, ran: Ran, comm: &mut impl Comm) {
-        let Ran { key, n_bytes, inline, start_us, duration_us } = ran;
-        self.unassign(worker, key);
+        let Ran { key, attempt, n_bytes, inline, start_us, duration_us } = ran;
         self.heard_from(worker);
-        match self.tasks.get(&key).map(|record| &record.state) {
-            Some(State::Assigned(assigned)) if *assigned == worker => {}
-            // Said twice.
-            Some(State::Done { holders }) if holders.contains(&worker) => return,
+        match self.tasks.get(&key).map(|record| (&record.state, record.n_attempts)) {
+            Some((State::Assigned(assigned), current)) if *assigned == worker && current == attempt => self.unassign(worker, key),
+            // Late news of an earlier attempt, while this worker has the next; or said twice.
+            Some((State::Assigned(assigned), _)) if *assigned == worker => return,
+            Some((State::Done { holders }, _)) if holders.contains(&worker) => return,
             // Cancelled, or finished elsewhere meanwhile.
             _ => {
                 comm.to_worker(worker, ToWorker::Free { keys: vec![key] });

@@ -336,13 +336,13 @@ impl Server {
                 Ok((value, n_bytes)) => {
                     let inline = value.inline().map(ByteBuf::from);
                     self.largest = self.largest.max(n_bytes);
-                    if self.worker.on_finished(key, Some((value, n_bytes))) {
-                        self.runtime.reports.push(ToScheduler::Done(Ran { key, n_bytes, inline, start_us, duration_us }));
+                    if let Some(attempt) = self.worker.on_finished(key, Some((value, n_bytes))) {
+                        self.runtime.reports.push(ToScheduler::Done(Ran { key, attempt, n_bytes, inline, start_us, duration_us }));
                     }
                 }
                 Err(mut error) => {
                     error.worker = Some(self.name.clone());
-                    if self.worker.on_finished(key, None) {
+                    if self.worker.on_finished(key, None).is_some() {
                         self.runtime.reports.push(ToScheduler::Failed { key, error });
                     }
                 }
@@ -412,6 +412,9 @@ impl Server {
         let decision = self.policy.decide(&memory, candidates, work);
         if decision.is_over {
             self.end_over_limit(memory);
+        }
+        if !decision.spill.is_empty() || decision.is_paused {
+            self.worker.drop_spare();
         }
         for key in decision.spill {
             if let Some(value) = self.worker.value(key).cloned() {

@@ -53,8 +53,10 @@ macro_rules! numbers {
             let codec: Codec<Vec<$number>> = Codec {
                 write: |values, out| {
                     const SIZE: usize = size_of::<$number>();
-                    let mut buffer = vec![0; 8_192 * SIZE];
-                    for some in values.chunks(8_192) {
+                    // As large as the writer's own buffer, which then stays out of the way.
+                    const AT_ONCE: usize = (1 << 20) / SIZE;
+                    let mut buffer = vec![0; values.len().min(AT_ONCE) * SIZE];
+                    for some in values.chunks(AT_ONCE) {
                         let bytes = &mut buffer[..some.len() * SIZE];
                         bytes.chunks_exact_mut(SIZE).zip(some).for_each(|(bytes, value)| bytes.copy_from_slice(&value.to_le_bytes()));
                         out.write_all(bytes).map_err(|error| error.to_string())?;
@@ -144,7 +146,24 @@ pub(crate) trait AnyValue: Any + Send + Sync {
     }
 }
 
-struct Holder<T>(T);
+pub(crate) struct Holder<T>(T);
+
+/// A value that a task looks at.
+pub(crate) enum Shared<T> {
+    Own(T),
+    Held(Arc<Holder<T>>),
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Shared::Own(value) => value,
+            Shared::Held(holder) => &holder.0,
+        }
+    }
+}
 
 impl<T: TaskValue> AnyValue for Holder<T> {
     fn write(&self, out: &mut dyn Write) -> Result<(), String> {
@@ -237,6 +256,16 @@ impl Stored {
             Stored::Typed(value) => value.inline(),
             Stored::Bytes(_) => None,
         }
+    }
+
+    /// The value to look at: the one that is held here, not a copy.
+    pub fn share_typed<T: TaskValue + Clone>(self) -> Result<Shared<T>, String> {
+        let value = match self {
+            Stored::Bytes(bytes) => return decode(&bytes).map(Shared::Own),
+            Stored::Typed(value) => value,
+        };
+        let held = value.type_name();
+        value.into_any().downcast::<Holder<T>>().map(Shared::Held).map_err(|_| not_a(held, type_name::<T>()))
     }
 
     /// The value itself: moved out if this is the last holder, else cloned.

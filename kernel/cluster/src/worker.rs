@@ -3,7 +3,7 @@
 //! Running and fetching happen outside; this only decides. Values are whatever the runtime says they are (`V`).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -17,6 +17,12 @@ use crate::{
 
 /// Bytes that may be on their way here at once: more would only wait in memory, at both ends.
 const MOST_INCOMING: u64 = 256 << 20;
+
+/// Of copies that no task needs any more, so much is kept for the next one that does: a table that a thousand tasks look into
+/// is fetched once, not each time that none of them happens to be here.
+const MOST_SPARE: u64 = 64 << 20;
+/// And so many: they are looked for one by one.
+const MOST_SPARE_VALUES: usize = 64;
 
 /// What a worker asks of the world.
 pub trait Comm<V> {
@@ -34,12 +40,15 @@ pub struct Worker<V> {
     values: KeyMap<Held<V>>,
     /// Copies made for a task here; dropped when no task needs them.
     copies: KeyMap<u32>,
+    /// Copies that no task needs now, oldest first, and their bytes.
+    spare: VecDeque<Key>,
+    spare_bytes: u64,
     waiting: KeyMap<Waiting>,
     fetches: KeyMap<Fetch>,
     /// Fetches that wait for room, the most urgent first.
     postponed: BTreeMap<(u64, Key), String>,
     incoming: u64,
-    running: KeyMap<Box<[Key]>>,
+    running: KeyMap<Running>,
     cancelled: KeySet,
     /// Bytes of the values that are in memory, and on disk.
     managed: u64,
@@ -55,8 +64,14 @@ struct Held<V> {
     is_spilled: bool,
 }
 
+struct Running {
+    inputs: Box<[Key]>,
+    attempt: u32,
+}
+
 struct Waiting {
     task: Arc<Task>,
+    attempt: u32,
     inputs: Box<[Key]>,
     missing: KeySet,
 }
@@ -75,6 +90,8 @@ impl<V> Default for Worker<V> {
         Worker {
             values: KeyMap::default(),
             copies: KeyMap::default(),
+            spare: VecDeque::new(),
+            spare_bytes: 0,
             waiting: KeyMap::default(),
             fetches: KeyMap::default(),
             postponed: BTreeMap::new(),
@@ -90,13 +107,16 @@ impl<V> Default for Worker<V> {
 
 impl<V: Clone> Worker<V> {
     pub fn compute(&mut self, assignment: Assignment, comm: &mut impl Comm<V>) {
-        let Assignment { task, inputs } = assignment;
+        let Assignment { task, attempt, inputs } = assignment;
         let key = task.key;
         self.cancelled.remove(&key);
         let needed: Box<[Key]> = task.dependencies().into();
         let mut missing = KeySet::default();
         for (input, source) in inputs {
             if self.values.contains_key(&input) {
+                if self.take_spare(input) {
+                    self.copies.insert(input, 0);
+                }
                 continue;
             }
             match source {
@@ -116,7 +136,7 @@ impl<V: Clone> Worker<V> {
                 *n_users += 1;
             }
         }
-        self.waiting.insert(key, Waiting { task, inputs: needed, missing });
+        self.waiting.insert(key, Waiting { task, attempt, inputs: needed, missing });
         self.start_if_ready(key, comm);
         self.begin_fetches(comm);
     }
@@ -149,7 +169,7 @@ impl<V: Clone> Worker<V> {
         if !self.waiting.get(&key).is_some_and(|waiting| waiting.missing.is_empty()) {
             return;
         }
-        let Some(Waiting { task, inputs, .. }) = self.waiting.remove(&key) else { return };
+        let Some(Waiting { task, attempt, inputs, .. }) = self.waiting.remove(&key) else { return };
         let mut values = HashMap::with_capacity(inputs.len());
         for input in &inputs {
             let Some(held) = self.values.get_mut(input) else {
@@ -161,7 +181,7 @@ impl<V: Clone> Worker<V> {
             held.used_at = self.look;
             values.insert(*input, held.value.clone());
         }
-        self.running.insert(key, inputs);
+        self.running.insert(key, Running { inputs, attempt });
         comm.execute(task, values);
     }
 
@@ -171,6 +191,13 @@ impl<V: Clone> Worker<V> {
             self.incoming = self.incoming.saturating_sub(fetch.n_bytes);
         }
         match value {
+            // It was made here meanwhile: then it is this worker's own, and stays.
+            Some(_) if self.values.contains_key(&key) && !self.copies.contains_key(&key) && !fetch.is_to_hold => {
+                if self.take_spare(key) {
+                    self.copies.insert(key, fetch.tasks.iter().filter(|task| self.waiting.contains_key(task)).count() as u32);
+                }
+                self.start_waiting_for(key, fetch.tasks, comm);
+            }
             Some((value, n_bytes)) => {
                 self.insert(key, value, n_bytes);
                 if fetch.is_to_hold {
@@ -182,12 +209,7 @@ impl<V: Clone> Worker<V> {
                         self.drop_copy(key);
                     }
                 }
-                for task in fetch.tasks {
-                    if let Some(waiting) = self.waiting.get_mut(&task) {
-                        waiting.missing.remove(&key);
-                        self.start_if_ready(task, comm);
-                    }
-                }
+                self.start_waiting_for(key, fetch.tasks, comm);
             }
             None => {
                 if fetch.is_to_hold {
@@ -204,11 +226,21 @@ impl<V: Clone> Worker<V> {
         self.begin_fetches(comm);
     }
 
+    fn start_waiting_for(&mut self, key: Key, tasks: KeySet, comm: &mut impl Comm<V>) {
+        for task in tasks {
+            if let Some(waiting) = self.waiting.get_mut(&task) {
+                waiting.missing.remove(&key);
+                self.start_if_ready(task, comm);
+            }
+        }
+    }
+
     /// Fetches a value that shall stay here.
     pub fn acquire(&mut self, key: Key, source: Input, comm: &mut impl Comm<V>) {
         if self.values.contains_key(&key) {
             // A copy for tasks becomes one to keep.
             self.copies.remove(&key);
+            self.take_spare(key);
             return comm.report(ToScheduler::Acquired { key, is_here: true });
         }
         match source {
@@ -224,18 +256,20 @@ impl<V: Clone> Worker<V> {
         }
     }
 
-    /// A task has ended with a value of so many bytes, or without one. Returns whether anybody still waits for it.
-    pub fn on_finished(&mut self, key: Key, value: Option<(V, u64)>) -> bool {
-        if let Some(inputs) = self.running.remove(&key) {
-            self.release_copies(&inputs);
-        }
+    /// A task has ended with a value of so many bytes, or without one. Returns which attempt it was, if anybody still waits
+    /// for it.
+    pub fn on_finished(&mut self, key: Key, value: Option<(V, u64)>) -> Option<u32> {
+        let running = self.running.remove(&key)?;
+        self.release_copies(&running.inputs);
         if self.cancelled.remove(&key) {
-            return false;
+            return None;
         }
         if let Some((value, n_bytes)) = value {
+            // Where there was a copy, there is now the value itself, which stays when tasks are done with it.
+            self.copies.remove(&key);
             self.insert(key, value, n_bytes);
         }
-        true
+        Some(running.attempt)
     }
 
     fn insert(&mut self, key: Key, value: V, n_bytes: u64) {
@@ -245,6 +279,7 @@ impl<V: Clone> Worker<V> {
     }
 
     fn remove(&mut self, key: Key) {
+        self.take_spare(key);
         if let Some(held) = self.values.remove(&key) {
             let total = if held.is_spilled { &mut self.spilled } else { &mut self.managed };
             *total = total.saturating_sub(held.n_bytes);
@@ -264,7 +299,36 @@ impl<V: Clone> Worker<V> {
 
     fn drop_copy(&mut self, key: Key) {
         self.copies.remove(&key);
-        self.remove(key);
+        let n_bytes = self.n_bytes_of(key);
+        if n_bytes > MOST_SPARE / 2 {
+            return self.remove(key);
+        }
+        self.spare.push_back(key);
+        self.spare_bytes += n_bytes;
+        self.shrink_spare(MOST_SPARE);
+    }
+
+    /// Whether it was a spare copy; it is none from here on.
+    fn take_spare(&mut self, key: Key) -> bool {
+        let Some(at) = self.spare.iter().position(|spare| *spare == key) else { return false };
+        self.spare.remove(at);
+        self.spare_bytes = self.spare_bytes.saturating_sub(self.n_bytes_of(key));
+        true
+    }
+
+    fn shrink_spare(&mut self, most: u64) {
+        while self.spare_bytes > most || self.spare.len() > MOST_SPARE_VALUES {
+            let Some(oldest) = self.spare.front().copied() else { break };
+            self.remove(oldest);
+        }
+    }
+
+    /// Memory is short: spare copies go first.
+    pub fn drop_spare(&mut self) {
+        self.shrink_spare(0);
+        while let Some(oldest) = self.spare.front().copied() {
+            self.remove(oldest);
+        }
     }
 
     pub fn free(&mut self, keys: &[Key]) {
@@ -302,8 +366,8 @@ impl<V: Clone> Worker<V> {
             }
         }
         for key in comm.take_back(&queued, most - given.len()) {
-            if let Some(inputs) = self.running.remove(&key) {
-                self.release_copies(&inputs);
+            if let Some(running) = self.running.remove(&key) {
+                self.release_copies(&running.inputs);
             }
             given.push(key);
         }
@@ -340,7 +404,7 @@ impl<V: Clone> Worker<V> {
 
     /// Values of this worker's own that are in memory.
     pub fn candidates(&self) -> Vec<Candidate> {
-        let own = self.values.iter().filter(|(key, held)| !held.is_spilled && !self.copies.contains_key(key));
+        let own = self.values.iter().filter(|(key, held)| !held.is_spilled && !self.copies.contains_key(key) && !self.spare.contains(key));
         own.map(|(key, held)| Candidate { key: *key, n_bytes: held.n_bytes, age: self.look - held.used_at }).collect()
     }
 
@@ -391,7 +455,7 @@ mod tests {
     fn assignment(key: u128, inputs: &[(u128, Input)]) -> Assignment {
         let args = inputs.iter().map(|(key, _)| Arg::Task(Key(*key))).collect();
         let task = Task { key: Key(key), function: FunctionId(1), args, priority: 0, options: None };
-        Assignment { task: Arc::new(task), inputs: inputs.iter().map(|(key, input)| (Key(*key), input.clone())).collect() }
+        Assignment { task: Arc::new(task), attempt: 1, inputs: inputs.iter().map(|(key, input)| (Key(*key), input.clone())).collect() }
     }
 
     fn remote() -> Input {
@@ -399,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_is_fetched_once_for_all_its_tasks_and_dropped_after_the_last() {
+    fn an_input_is_fetched_once_for_all_its_tasks_and_kept_a_while() {
         let (mut worker, mut world) = (Worker::default(), World::default());
         worker.compute(assignment(1, &[(9, remote())]), &mut world);
         worker.compute(assignment(2, &[(9, remote())]), &mut world);
@@ -407,11 +471,15 @@ mod tests {
         assert!(world.executed.is_empty());
         worker.on_fetched(Key(9), Some((5, 1)), &mut world);
         assert_eq!(world.executed, [Key(1), Key(2)]);
-        assert!(worker.on_finished(Key(1), Some((1, 1))));
+        assert_eq!(worker.on_finished(Key(1), Some((1, 1))), Some(1));
         assert_eq!(worker.value(Key(9)), Some(&5), "task 2 still uses it");
         worker.on_finished(Key(2), Some((2, 1)));
-        assert_eq!(worker.value(Key(9)), None);
         assert_eq!(worker.value(Key(1)), Some(&1));
+        worker.compute(assignment(3, &[(9, remote())]), &mut world);
+        assert_eq!(world.fetched.len(), 1, "small copies are kept for the next task");
+        worker.on_finished(Key(3), None);
+        worker.drop_spare();
+        assert_eq!((worker.value(Key(9)), worker.bytes().0), (None, 2), "but not for ever");
     }
 
     #[test]
@@ -428,7 +496,7 @@ mod tests {
         worker.compute(assignment(1, &[(9, Input::Inline(ByteBuf::from(vec![7])))]), &mut world);
         assert_eq!(world.executed, [Key(1)]);
         worker.cancel(&[Key(1)], &mut world);
-        assert!(!worker.on_finished(Key(1), Some((3, 1))));
+        assert_eq!(worker.on_finished(Key(1), Some((3, 1))), None);
         assert_eq!(worker.value(Key(1)), None);
     }
 

@@ -49,7 +49,8 @@ impl Scheduler {
         let Some((excess, victim)) = self.crowded.last().copied().filter(|(_, victim)| *victim != thief) else { return };
         let worker = &self.workers[&victim];
         let guess_us = worker.load_us / worker.assigned.len().max(1) as u64 * excess as u64;
-        let is_silent = self.now_us.saturating_sub(worker.last_heard_us) >= SILENCE_US;
+        let silence_us = self.now_us.saturating_sub(worker.last_heard_us);
+        let is_silent = silence_us >= SILENCE_US;
         if guess_us < WORTH_STEALING_US && !is_silent && !worker.memory.is_paused {
             if !self.is_balance_due {
                 self.is_balance_due = true;
@@ -59,7 +60,13 @@ impl Scheduler {
         }
         let n_wanted = if worker.memory.is_paused { excess } else { excess.div_ceil(2) };
         // The least urgent ones are those it would begin last.
-        let is_free = |key: &&Key| self.tasks.get(*key).is_some_and(|record| record.task.options.as_ref().is_none_or(|options| options.workers.is_empty()));
+        let wait_us = worker.load_us + silence_us;
+        let is_free = |key: &&Key| {
+            let Some(record) = self.tasks.get(*key) else { return false };
+            let is_pinned = record.task.options.as_ref().is_some_and(|options| !options.workers.is_empty());
+            // Bringing its inputs must not take longer than waiting does; what has been silent for long may be so for longer.
+            !is_pinned && self.to_move(record, thief) < wait_us / 2
+        };
         let mut keys: Vec<Key> = worker.assigned.keys().filter(is_free).copied().collect();
         keys.sort_by_key(|key| std::cmp::Reverse(self.tasks[key].task.priority));
         // Some of the least urgent may have begun all the same.
@@ -85,9 +92,9 @@ impl Scheduler {
             comm.event(Event::Stolen { key: *key, from: id });
             if let Some(record) = self.tasks.get_mut(key) {
                 record.is_stolen = true;
-                record.state = State::Waiting { n_missing: 0 };
             }
-            self.enqueue(*key);
+            // Not straight into the queue: an input may have been lost since it was assigned.
+            self.rerun(*key, comm);
         }
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.is_being_robbed = false;

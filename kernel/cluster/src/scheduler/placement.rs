@@ -181,7 +181,7 @@ impl Scheduler {
     }
 
     /// What it takes to bring a task's inputs to a worker, in microseconds.
-    fn to_move(&self, record: &Record, id: WorkerId) -> u64 {
+    pub(super) fn to_move(&self, record: &Record, id: WorkerId) -> u64 {
         let cost = |input: &Key| {
             let input = self.tasks.get(input)?;
             let is_elsewhere = input.inline.is_none() && !matches!(&input.state, State::Done { holders } if holders.contains(&id));
@@ -270,15 +270,17 @@ impl Scheduler {
         }
         self.touch(id);
         let timeout_us = task.options.as_ref().map_or(0, |options| options.timeout_us);
+        let mut attempt = 0;
         if let Some(record) = self.tasks.get_mut(&key) {
             record.state = State::Assigned(id);
             record.n_attempts += 1;
+            attempt = record.n_attempts;
             if timeout_us > 0 {
                 self.timers.insert((self.now_us + timeout_us, key, Timer::Timeout { attempt: record.n_attempts }));
             }
         }
         comm.event(Event::Assigned { key, worker: id, why, moved_bytes });
-        comm.to_worker(id, ToWorker::Compute(Assignment { task, inputs }));
+        comm.to_worker(id, ToWorker::Compute(Assignment { task, attempt, inputs }));
     }
 
     /// Where a worker gets an input from, and how many bytes have to move; `None` if it has it.

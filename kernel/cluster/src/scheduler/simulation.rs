@@ -203,8 +203,8 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
                     worker.running = None;
                     outcome.n_runs += 1;
                     let before = worker.machine.n_values();
-                    if worker.machine.on_finished(key, Some(((), 100))) {
-                        worker.reports.push(ToScheduler::Done(Ran { duration_us, ..ran(key) }));
+                    if let Some(attempt) = worker.machine.on_finished(key, Some(((), 100))) {
+                        worker.reports.push(ToScheduler::Done(Ran { attempt, duration_us, ..ran(key) }));
                     }
                     n_values = (n_values + worker.machine.n_values()).saturating_sub(before);
                     outcome.most_values = outcome.most_values.max(n_values);
@@ -341,7 +341,7 @@ fn deliver(worker: &mut Simulated, message: ToWorker, setup: Setup) {
 fn check_assignment(assignment: &Assignment, machine: &worker::Worker<()>, setup: Setup) {
     for input in assignment.task.dependencies() {
         let is_named = assignment.inputs.iter().any(|(key, source)| *key == input && matches!(source, Input::At { .. }));
-        assert!(is_named || machine.value(input).is_some(), "{setup:?}: {:?} came without {input:?}", assignment.task.key);
+        assert!(is_named || machine.value(input).is_some(), "{setup:?}: {:x} came without {:x}", assignment.task.key.0, input.0);
     }
 }
 

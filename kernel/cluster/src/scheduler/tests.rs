@@ -35,7 +35,7 @@ pub(super) fn task(key: u128, inputs: &[u128]) -> Task {
 }
 
 pub(super) fn ran(key: Key) -> Ran {
-    Ran { key, n_bytes: 100, inline: None, start_us: 0, duration_us: 10 }
+    Ran { key, attempt: 1, n_bytes: 100, inline: None, start_us: 0, duration_us: 10 }
 }
 
 pub(super) fn new_worker(id: u32) -> NewWorker {
@@ -202,6 +202,8 @@ fn a_lost_value_is_made_again_with_what_it_needs() {
     let again: Vec<Key> = assignments(&mut world, other).iter().map(|a| a.task.key).collect();
     assert_eq!(again, [Key(1)], "its input was freed, so that runs first");
     scheduler.on_done(WorkerId(other), ran(Key(1)), &mut world);
+    assert!(assignments(&mut world, other).is_empty(), "late news of the first attempt");
+    scheduler.on_done(WorkerId(other), Ran { attempt: 2, ..ran(Key(1)) }, &mut world);
     assert_eq!(assignments(&mut world, other)[0].task.key, Key(2));
 }
 
@@ -211,12 +213,12 @@ fn a_task_that_kills_three_workers_fails_with_the_cause_and_spares_the_rest() {
     let mut scheduler = started(1, &mut world);
     scheduler.submit(CLIENT, vec![task(1, &[]), task(2, &[])], &[Key(1), Key(2)], &mut world);
     for id in 1..=20 {
-        let runs: Vec<Key> = assignments(&mut world, id).iter().map(|a| a.task.key).collect();
+        let runs: Vec<(Key, u32)> = assignments(&mut world, id).iter().map(|a| (a.task.key, a.attempt)).collect();
         let next = WorkerId(id + 1);
-        if runs.first() == Some(&Key(1)) {
+        if runs.first().is_some_and(|(key, _)| *key == Key(1)) {
             scheduler.on_worker_lost(WorkerId(id), "SIGABRT", &mut world);
         } else {
-            runs.iter().for_each(|key| scheduler.on_done(WorkerId(id), ran(*key), &mut world));
+            runs.iter().for_each(|(key, attempt)| scheduler.on_done(WorkerId(id), Ran { attempt: *attempt, ..ran(*key) }, &mut world));
             scheduler.on_worker_lost(WorkerId(id), "tidy", &mut world);
         }
         scheduler.add_worker(next, new_worker(id + 1), &mut world);
@@ -235,6 +237,16 @@ fn an_error_reaches_everything_that_needed_the_value() {
     let error = TaskError { kind: TaskErrorKind::Panicked, message: "boom".into(), function: "f".into(), at: None, worker: None };
     scheduler.on_failed(WorkerId(1), Key(1), error.clone(), &mut world);
     assert_eq!(world.finished[&Key(3)], Finished::Failed(Arc::new(error)));
+}
+
+#[test]
+fn a_task_whose_input_has_failed_already_is_told_of() {
+    let mut world = World::default();
+    let mut scheduler = started(1, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
+    scheduler.on_failed(WorkerId(1), Key(1), failure(), &mut world);
+    scheduler.submit(CLIENT, vec![task(2, &[1])], &[Key(2)], &mut world);
+    assert_eq!(world.finished.get(&Key(2)), Some(&Finished::Failed(Arc::new(failure()))));
 }
 
 /// Workers that may hold, fetch, finish, die; and the invariants that hold at every step.
@@ -302,7 +314,7 @@ fn chaos(seed: u64) {
         }
         if missing.is_empty() {
             values.entry(id).or_default().insert(key);
-            scheduler.on_done(id, ran(key), &mut world);
+            scheduler.on_done(id, Ran { attempt: assignment.attempt, ..ran(key) }, &mut world);
         } else {
             scheduler.on_missing(id, key, &missing, &mut world);
         }
