@@ -59,7 +59,7 @@ def test_the_readme_runs(fresh):
     blocks = re.findall(r"```rust\n(.*?)```", text, re.S)
     assert len(blocks) == 3
     assert "5" in ok(fresh, blocks[0]).text
-    assert ok(fresh, blocks[1]).text.startswith("3 tasks")
+    assert ok(fresh, blocks[1]).text.startswith("4 tasks")
     assert "shape: (3, 2)" in ok(fresh, blocks[2]).text
     query = re.search(r"```\n(%%sql.*?)```", text, re.S)[1]
     assert "shape: (3, 2)" in ok(fresh, query).text
