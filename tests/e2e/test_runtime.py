@@ -155,6 +155,18 @@ def test_workers_that_are_idle_end_and_come_back(fresh):
     ok(fresh, "cluster.submit(inc, 41).gather()?", "42")
 
 
+def test_the_evaluation_process_killed_in_the_middle_of_a_graph(fresh):
+    ok(fresh, "let cluster = Cluster::local().workers(2).start()?; fn slow(x: i64) -> i64 { sleep(Duration::from_millis(50)); x + 1 }")
+    ok(fresh, 'let kept = cluster.submit(slow, 1); cluster.publish("kept", &kept)?;')
+    ok(fresh, "let many = cluster.map(slow, 0..200);")
+    fails(fresh, "std::process::abort()", "the evaluation process ended", "the cluster are still there")
+    # What nobody waits for any more is let go, and the workers are free for the next.
+    started = time.monotonic()
+    ok(fresh, 'let cluster = Cluster::current()?; (cluster.lookup::<i64>("kept")?.gather()?, cluster.submit(slow, 41).gather()?)', "(2, 42)")
+    assert time.monotonic() - started < 6
+    ok(fresh, "cluster.info()?.workers.iter().map(|w| w.n_assigned).sum::<u64>()", "0")
+
+
 def test_values_go_to_disk_and_come_back(fresh, tmp_path):
     ok(fresh, 'let cluster = Cluster::local().workers(1).memory_limit("400 MB").start()?; fn block(i: u64) -> Vec<u64> { vec![i; 4_000_000] }\nfn head(v: Vec<u64>) -> u64 { v[7] }')
     # 960 MB of values under a limit of 400.

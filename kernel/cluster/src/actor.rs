@@ -10,6 +10,7 @@ use std::{
     io,
     marker::PhantomData,
     mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
@@ -337,7 +338,11 @@ impl Actors {
         thread::Builder::new().name("actor".into()).stack_size(16 << 20).spawn(move || {
             for Call { from, id, function, args, state } in calls {
                 let (name, thunk) = pool.method(function);
-                let result = thunk.and_then(|thunk| thunk(&mut Inputs::new(&args, HashMap::new()), state));
+                let call = |thunk: MethodThunk| {
+                    let called = catch_unwind(AssertUnwindSafe(|| thunk(&mut Inputs::new(&args, HashMap::new()), state)));
+                    called.unwrap_or_else(|payload| Err(function::panicked(payload)))
+                };
+                let result = thunk.and_then(call);
                 let result = result.map(Into::into).map_err(|error| TaskError { function: name, ..error });
                 pool.drain_prints(None);
                 replies.lock().unwrap_or_else(PoisonError::into_inner).push((from, FromPeer::Returned { id, result }));

@@ -110,7 +110,7 @@ struct State {
     explained: Option<(Key, Option<Explanation>)>,
     history: Option<History>,
     published: Option<Vec<Published>>,
-    prepared: Vec<(FunctionId, std::result::Result<String, String>)>,
+    prepared: Vec<((Key, FunctionId), std::result::Result<String, String>)>,
     transferred: Option<(u64, u64)>,
     events: VecDeque<Event>,
     /// When values were fetched, for their journeys.
@@ -162,13 +162,13 @@ impl Client {
     }
 
     pub fn journey(&self, key: Key) -> Result<Option<Journey>> {
-        let journey = self.answer(Request::Journey { key }, |state| &mut state.journey)?.1;
+        let journey = self.answer_if(Request::Journey { key }, |state| &mut state.journey, |(of, _)| *of == key)?.1;
         let gathered_us = self.lock().gathered.get(&key).copied().unwrap_or(0);
         Ok(journey.map(|journey| Journey { gathered_us, ..journey }))
     }
 
     pub fn explain(&self, key: Key) -> Result<Option<Explanation>> {
-        Ok(self.answer(Request::Explain { key }, |state| &mut state.explained)?.1)
+        Ok(self.answer_if(Request::Explain { key }, |state| &mut state.explained, |(of, _)| *of == key)?.1)
     }
 
     pub fn history(&self) -> Result<History> {
@@ -190,9 +190,11 @@ impl Client {
         self.put_code(std::slice::from_ref(located))?;
         let _one = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         let function = located.function.id;
+        // An answer to a question that was given up is nobody's.
+        self.lock().prepared.clear();
         self.engine.ask(Request::Prepare { actor, function })?;
         let answer = self.wait_for(|state| {
-            let at = state.prepared.iter().position(|(prepared, _)| *prepared == function)?;
+            let at = state.prepared.iter().position(|(prepared, _)| *prepared == (actor, function))?;
             Some(state.prepared.swap_remove(at).1)
         })?;
         answer.map_err(|why| Error::Task(Arc::new(crate::actor::lost(&why))))
@@ -229,10 +231,15 @@ impl Client {
 
     /// Asks, and waits for the answer to come into its place.
     fn answer<T>(&self, request: Request, place: impl Fn(&mut State) -> &mut Option<T>) -> Result<T> {
+        self.answer_if(request, place, |_| true)
+    }
+
+    /// As [`Client::answer`], of answers that say what they are about: one to a question that was given up may come late.
+    fn answer_if<T>(&self, request: Request, place: impl Fn(&mut State) -> &mut Option<T>, is_it: impl Fn(&T) -> bool) -> Result<T> {
         let _one = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         *place(&mut self.lock()) = None;
         self.engine.ask(request)?;
-        self.wait_for(|state| place(state).take())
+        self.wait_for(|state| place(state).take_if(|answer| is_it(answer)))
     }
 
     /// Waits until `found` finds what it looks for, the cluster is gone, or the cell is interrupted.
@@ -450,7 +457,7 @@ impl State {
             ToClient::Explained { key, explanation } => self.explained = Some((key, explanation)),
             ToClient::History(history) => self.history = Some(history),
             ToClient::Transferred { n_values, n_bytes } => self.transferred = Some((n_values, n_bytes)),
-            ToClient::Prepared { function, worker } => self.prepared.push((function, worker)),
+            ToClient::Prepared { actor, function, worker } => self.prepared.push(((actor, function), worker)),
             ToClient::Events(events) => {
                 self.events.extend(events);
                 let n_extra = self.events.len().saturating_sub(MOST_EVENTS);

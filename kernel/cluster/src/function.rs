@@ -373,7 +373,7 @@ fn end() {
 }
 
 #[inline(never)]
-fn panicked(payload: Box<dyn Any + Send>) -> TaskError {
+pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> TaskError {
     if (hooks().is_stop)(&*payload) {
         return TaskError { kind: TaskErrorKind::Cancelled, message: String::new(), function: String::new(), at: None, worker: None };
     }

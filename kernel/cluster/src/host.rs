@@ -332,6 +332,8 @@ impl Server {
                     self.introduce(conn, Peer::Client(id));
                     self.outbox.to_client(id, ToClient::Welcome { id });
                 }
+                // It was told to go before it had come.
+                (None, ToScheduler::Register { pid, .. }) if self.leaving.contains(&pid) => return self.hub.close(conn),
                 (None, ToScheduler::Register { token, pid, address, threads, memory_limit, resources }) if token.admits(self.token) => {
                     let id = WorkerId(self.next_worker);
                     self.next_worker += 1;
@@ -597,6 +599,13 @@ impl Server {
             self.scheduler.on_worker_lost(worker, "the cluster was shut down", &mut self.outbox);
         }
         self.hub.flush();
+        // Those that have not said yet who they are belong to the cluster that ends.
+        let known: Vec<u32> = self.pids.values().copied().collect();
+        for child in self.children.iter_mut().filter(|child| !known.contains(&child.id())) {
+            if self.leaving.insert(child.id()) {
+                let _ = child.kill();
+            }
+        }
     }
 
     fn stop_workers(mut self) {

@@ -383,6 +383,7 @@ pub enum ToClient {
     History(History),
     /// The worker of the actor has the function's code, or will not get it.
     Prepared {
+        actor: Key,
         function: FunctionId,
         worker: Result<String, String>,
     },

@@ -3,6 +3,7 @@
 use std::{
     collections::{BinaryHeap, HashMap},
     io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -14,7 +15,7 @@ use crate::{
     FunctionId, Key, TaskError, TaskErrorKind,
     actor::MethodThunk,
     client, code,
-    function::{Inputs, Thunk},
+    function::{self, Inputs, Thunk},
     message::{Function, Task, ToScheduler},
     prints::Prints,
     task,
@@ -44,6 +45,7 @@ pub(crate) struct Out {
 /// A task that ran.
 pub(crate) struct Ended {
     pub key: Key,
+    pub attempt: u32,
     pub result: Result<(Stored, u64), TaskError>,
     pub start_us: u64,
     pub duration_us: u64,
@@ -52,8 +54,8 @@ pub(crate) struct Ended {
 #[derive(Default)]
 struct Queue {
     jobs: BinaryHeap<Job>,
-    forgotten: Vec<Key>,
-    running: HashMap<Key, Running>,
+    /// By task and attempt: a cancelled one may still be here when it comes again.
+    running: HashMap<(Key, u32), Running>,
     /// Memory is short: nothing is begun.
     is_paused: bool,
 }
@@ -76,6 +78,7 @@ struct Loaded {
 
 struct Job {
     task: Arc<Task>,
+    attempt: u32,
     inputs: HashMap<Key, Stored>,
 }
 
@@ -107,18 +110,19 @@ impl Pool {
         Pool { queue: Mutex::default(), ready: Condvar::new(), functions: Mutex::default(), out: Mutex::default(), waker, prints }
     }
 
-    pub fn push(&self, task: Arc<Task>, inputs: HashMap<Key, Stored>) {
-        lock(&self.queue).jobs.push(Job { task, inputs });
+    pub fn push(&self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, Stored>) {
+        lock(&self.queue).jobs.push(Job { task, attempt, inputs });
         self.ready.notify_one();
     }
 
-    pub fn forget(&self, key: Key) {
+    /// Drops an attempt that has not begun; tells one that has to stop.
+    pub fn forget(&self, key: Key, attempt: u32) {
         let mut queue = lock(&self.queue);
         let before = queue.jobs.len();
-        queue.jobs.retain(|job| job.task.key != key);
-        if queue.jobs.len() < before {
-            queue.forgotten.push(key);
-        } else if let Some(running) = queue.running.get_mut(&key) {
+        queue.jobs.retain(|job| (job.task.key, job.attempt) != (key, attempt));
+        if queue.jobs.len() == before
+            && let Some(running) = queue.running.get_mut(&(key, attempt))
+        {
             running.cancelled_at = Some(Instant::now());
             (client::hooks().raise)(running.stop);
             drop(queue);
@@ -158,7 +162,8 @@ impl Pool {
     /// The task on this thread is about to wait for others: another thread takes its place.
     pub fn secede(self: &Arc<Pool>, key: Key) {
         let mut queue = lock(&self.queue);
-        if let Some(running) = queue.running.get_mut(&key)
+        let running = queue.running.iter_mut().find(|((running, _), _)| *running == key);
+        if let Some((_, running)) = running
             && !running.is_replaced
         {
             running.is_replaced = self.clone().start("task-instead".into()).is_ok();
@@ -170,10 +175,6 @@ impl Pool {
     /// Starts a thread that runs tasks.
     pub fn start(self: Arc<Pool>, name: String) -> io::Result<()> {
         thread::Builder::new().name(name).stack_size(16 << 20).spawn(move || self.work()).map(drop)
-    }
-
-    pub fn take_forgotten(&self) -> Vec<Key> {
-        mem::take(&mut lock(&self.queue).forgotten)
     }
 
     pub fn take_out(&self) -> Out {
@@ -191,13 +192,14 @@ impl Pool {
         self.prints.drain(key, self);
     }
 
+    /// Tasks that are at work: not those that wait for others.
     pub fn n_running(&self) -> usize {
-        lock(&self.queue).running.len()
+        lock(&self.queue).running.values().filter(|running| !running.is_replaced).count()
     }
 
     /// The tasks that run now, and the names of their functions.
     pub fn running(&self) -> Vec<(Key, String)> {
-        let running: Vec<(Key, FunctionId)> = lock(&self.queue).running.iter().map(|(key, running)| (*key, running.function)).collect();
+        let running: Vec<(Key, FunctionId)> = lock(&self.queue).running.iter().map(|((key, _), running)| (*key, running.function)).collect();
         let functions = lock(&self.functions);
         running.into_iter().filter_map(|(key, id)| Some((key, functions.get(&id)?.function.name.clone()))).collect()
     }
@@ -238,8 +240,8 @@ impl Pool {
                 queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let key = job.task.key;
-            queue.running.insert(key, Running { function: job.task.function, stop, cancelled_at: None, is_replaced: false });
+            let (key, attempt) = (job.task.key, job.attempt);
+            queue.running.insert((key, attempt), Running { function: job.task.function, stop, cancelled_at: None, is_replaced: false });
             drop(queue);
             task::enter(&self, key);
             let ended = self.run(job);
@@ -256,7 +258,7 @@ impl Pool {
             }
             queue = lock(&self.queue);
             (client::hooks().lower)(stop);
-            if queue.running.remove(&key).is_some_and(|running| running.is_replaced) {
+            if queue.running.remove(&(key, attempt)).is_some_and(|running| running.is_replaced) {
                 return;
             }
         }
@@ -266,15 +268,25 @@ impl Pool {
         let start_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         let start = Instant::now();
         let (name, thunk) = self.thunk(job.task.function);
-        let result = thunk.and_then(|thunk| thunk(&mut Inputs::new(&job.task.args, job.inputs)));
-        let duration_us = start.elapsed().as_micros() as u64;
-        // The size is told here, since for some types it takes a look at every item.
-        let result = result.map(|value| {
-            let n_bytes = value.size();
-            (value, n_bytes)
+        // Arguments are read and sizes told by the types' own code, which may panic as a function may.
+        let guarded = |run: &mut dyn FnMut() -> Result<(Stored, u64), TaskError>| {
+            catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(function::panicked(payload)))
+        };
+        let mut inputs = Some(job.inputs);
+        let mut duration_us = 0;
+        let result = thunk.and_then(|thunk| {
+            guarded(&mut || {
+                let value = thunk(&mut Inputs::new(&job.task.args, inputs.take().unwrap_or_default()));
+                duration_us = start.elapsed().as_micros() as u64;
+                // The size is told here, since for some types it takes a look at every item.
+                value.map(|value| {
+                    let n_bytes = value.size();
+                    (value, n_bytes)
+                })
+            })
         });
         let result = result.map_err(|error| TaskError { function: name, ..error });
-        Ended { key: job.task.key, result, start_us, duration_us }
+        Ended { key: job.task.key, attempt: job.attempt, result, start_us, duration_us }
     }
 }
 

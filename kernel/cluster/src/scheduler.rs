@@ -178,8 +178,13 @@ impl Worker {
         self.new.threads as usize + self.seceded.len()
     }
 
+    /// What it has waits for other tasks, and those may need it.
+    fn has_only_seceded(&self) -> bool {
+        self.assigned.len() == self.seceded.len()
+    }
+
     fn may_begin(&self) -> bool {
-        !self.is_quarantined && !self.memory.is_paused && !self.is_silent
+        (!self.is_quarantined || self.has_only_seceded()) && !self.memory.is_paused && !self.is_silent
     }
 
     fn has_room(&self) -> bool {
@@ -268,7 +273,7 @@ impl Scheduler {
         };
         let (Some(id), Some(known)) = (holder, self.functions.get(&function).cloned()) else {
             let worker = Err("the actor is gone".to_string());
-            return comm.to_client(client, ToClient::Prepared { function, worker });
+            return comm.to_client(client, ToClient::Prepared { actor, function, worker });
         };
         let Some(Some(library)) = self.code.get(&known.code).cloned() else {
             return self.without_method.push((client, actor, function));
@@ -277,7 +282,7 @@ impl Scheduler {
         if worker.functions.insert(function) {
             comm.to_worker(id, ToWorker::Function { function: known, library });
         }
-        comm.to_client(client, ToClient::Prepared { function, worker: Ok(worker.new.address.clone()) });
+        comm.to_client(client, ToClient::Prepared { actor, function, worker: Ok(worker.new.address.clone()) });
     }
 
     /// The library is at `path`; tasks that waited for it may run.

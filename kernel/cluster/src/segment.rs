@@ -73,7 +73,9 @@ impl Segment {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a segment of {n_bytes} bytes has {}", map.len())));
         }
         let is_on_disk = !path.starts_with("/proc");
-        Ok(Segment { map, file, path: path.to_path_buf(), is_owner: false, is_on_disk })
+        // Passed on under a name of our own: its writer may be gone by then, and its descriptor be another file.
+        let path = own_name(&file, path);
+        Ok(Segment { map, file, path, is_owner: false, is_on_disk })
     }
 
     pub fn path(&self) -> &Path {
@@ -103,12 +105,23 @@ impl Drop for Segment {
     }
 }
 
+/// How others open a file that is open here.
 #[cfg(target_os = "linux")]
-fn memory_file(_: &Path) -> io::Result<(File, PathBuf, bool)> {
+fn own_name(file: &File, _: &Path) -> PathBuf {
     use std::os::fd::AsRawFd;
 
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn own_name(_: &File, path: &Path) -> PathBuf {
+    path.to_path_buf()
+}
+
+#[cfg(target_os = "linux")]
+fn memory_file(_: &Path) -> io::Result<(File, PathBuf, bool)> {
     let file = File::from(rustix::fs::memfd_create("skep-value", rustix::fs::MemfdFlags::CLOEXEC)?);
-    let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+    let path = own_name(&file, Path::new(""));
     Ok((file, path, false))
 }
 
@@ -166,6 +179,8 @@ mod tests {
         assert!(Segment::open(here.path(), 5).is_err(), "another length than was told");
         drop(here);
         assert_eq!(there.bytes(), [7; 100_000], "a reader keeps it");
+        let third = Segment::open(there.path(), 100_000).unwrap();
+        assert_eq!(third.bytes(), there.bytes(), "and can pass it on when its writer is gone");
         let path = folder.join("value");
         let spilled = Segment::on_disk(&path, write).unwrap();
         assert!(spilled.is_on_disk() && !there.is_on_disk());

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs, io,
     io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -32,6 +33,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_millis(200);
 /// A segment that was written for one worker is kept this long for the next, since values are often asked for by many.
 const KEEP_SEGMENT: Duration = Duration::from_secs(1);
+/// A value that could not be written to disk is tried again after this.
+const TRY_DISK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How a worker process is started.
 #[derive(Clone, Debug, Default)]
@@ -127,6 +130,7 @@ fn serve(options: &WorkerOptions, prints: Prints) -> io::Result<()> {
         segments: HashMap::new(),
         admitted: HashSet::new(),
         spilling: HashMap::new(),
+        unspillable: HashMap::new(),
         largest: 0,
         n_threads: u64::from(options.threads.max(1)),
         policy,
@@ -151,6 +155,8 @@ struct Server {
     admitted: HashSet<ConnId>,
     /// Values on their way to disk, by size.
     spilling: HashMap<Key, u64>,
+    /// Values that could not be written to disk, and when; they are not tried again at once.
+    unspillable: HashMap<Key, Instant>,
     /// The largest result lately: what a running task may add.
     largest: u64,
     n_threads: u64,
@@ -243,10 +249,6 @@ impl Server {
             ToWorker::Acquire { key, source } => self.worker.acquire(key, source, &mut self.runtime),
             ToWorker::Exit => return false,
         }
-        let unreachable: Vec<Key> = self.runtime.unreachable.drain(..).collect();
-        for key in unreachable {
-            self.worker.on_fetched(key, None, &mut self.runtime);
-        }
         true
     }
 
@@ -306,7 +308,9 @@ impl Server {
                 self.runtime.hub.send(conn, &ToPeer::Opened { key });
                 opened.ok().map(|segment| Bytes::Segment(Arc::new(segment)))
             }
-            Some(Err(_)) | None => None,
+            // It is there, and has no bytes: asking again would not help.
+            Some(Err(why)) => return self.worker.on_unfetchable(key, &why, &mut self.runtime),
+            None => None,
         };
         let value = bytes.map(|bytes| {
             let n_bytes = bytes.as_slice().len() as u64;
@@ -331,25 +335,26 @@ impl Server {
     fn collect(&mut self) {
         let out = self.runtime.pool.take_out();
         self.runtime.reports.extend(out.said);
-        for Ended { key, result, start_us, duration_us } in out.ended {
+        for Ended { key, attempt, result, start_us, duration_us } in out.ended {
             match result {
                 Ok((value, n_bytes)) => {
                     let inline = value.inline().map(ByteBuf::from);
                     self.largest = self.largest.max(n_bytes);
-                    if let Some(attempt) = self.worker.on_finished(key, Some((value, n_bytes))) {
+                    if self.worker.on_finished(key, attempt, Some((value, n_bytes))) {
                         self.runtime.reports.push(ToScheduler::Done(Ran { key, attempt, n_bytes, inline, start_us, duration_us }));
                     }
                 }
                 Err(mut error) => {
                     error.worker = Some(self.name.clone());
-                    if self.worker.on_finished(key, None).is_some() {
+                    if self.worker.on_finished(key, attempt, None) {
                         self.runtime.reports.push(ToScheduler::Failed { key, error });
                     }
                 }
             }
         }
-        for key in self.runtime.pool.take_forgotten() {
-            self.worker.on_forgotten(key);
+        // Giving one up may begin the next, which may be out of reach too.
+        while let Some(key) = self.runtime.unreachable.pop() {
+            self.worker.on_fetched(key, None, &mut self.runtime);
         }
         let written = std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner));
         for written in written {
@@ -369,9 +374,12 @@ impl Server {
                 let value = Some(bytes.map(|bytes| Carried::Bytes(bytes.into())));
                 self.runtime.hub.send(to, &FromPeer::Value { key, value });
             }
+            // Its reader has gone.
+            Written::Segment { to, .. } if !self.admitted.contains(&to) => {}
             Written::Segment { to, key, segment } => {
-                self.runtime.hub.send(to, &carried(key, &segment));
+                // Two may have asked at once: the one that is kept is the one that is told.
                 let lent = self.segments.entry(key).or_insert_with(|| Lent { segment, readers: Vec::new(), since: Instant::now() });
+                self.runtime.hub.send(to, &carried(key, &lent.segment));
                 lent.readers.push(to);
             }
             Written::Spilled { key, value } => {
@@ -381,7 +389,10 @@ impl Server {
                         self.worker.on_spilled(key, value);
                         let _ = self.writer.send(Job::Trim);
                     }
-                    Err(_) => self.n_spill_failures += 1,
+                    Err(_) => {
+                        self.n_spill_failures += 1;
+                        self.unspillable.insert(key, Instant::now());
+                    }
                 }
                 self.look_at_memory();
             }
@@ -402,10 +413,15 @@ impl Server {
     fn look_at_memory(&mut self) {
         let (managed, spilled) = self.worker.bytes();
         let mut memory = Memory { resident: resident_bytes(), managed, spilled, is_paused: self.is_paused, n_spill_failures: self.n_spill_failures };
-        let (worker, spilling) = (&self.worker, &self.spilling);
+        self.unspillable.retain(|_, since| since.elapsed() < TRY_DISK_AGAIN);
+        let (worker, spilling, unspillable) = (&self.worker, &self.spilling, &self.unspillable);
         let candidates = || {
             let mut candidates = worker.candidates();
-            candidates.retain(|candidate| !spilling.contains_key(&candidate.key) && worker.value(candidate.key).is_some_and(Stored::is_movable));
+            candidates.retain(|candidate| {
+                !spilling.contains_key(&candidate.key)
+                    && !unspillable.contains_key(&candidate.key)
+                    && worker.value(candidate.key).is_some_and(Stored::is_movable)
+            });
             candidates
         };
         let work = Work { n_running: self.runtime.pool.n_running(), expected: self.largest * self.n_threads, spilling: spilling.values().sum() };
@@ -481,8 +497,8 @@ impl Runtime {
 }
 
 impl Comm<Stored> for Runtime {
-    fn execute(&mut self, task: Arc<Task>, inputs: HashMap<Key, Stored>) {
-        self.pool.push(task, inputs);
+    fn execute(&mut self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, Stored>) {
+        self.pool.push(task, attempt, inputs);
     }
 
     fn fetch(&mut self, address: &str, key: Key) {
@@ -499,8 +515,8 @@ impl Comm<Stored> for Runtime {
         self.reports.push(message);
     }
 
-    fn forget(&mut self, key: Key) {
-        self.pool.forget(key);
+    fn forget(&mut self, key: Key, attempt: u32) {
+        self.pool.forget(key, attempt);
     }
 
     fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key> {
@@ -520,16 +536,21 @@ fn start_writer(options: &WorkerOptions, written: Arc<Mutex<Vec<Written>>>, wake
         let mut n_spilled = 0u64;
         for write in wanted {
             let done = match write {
-                Job::Send { to, key, value } => send(to, key, &value, &folder),
+                Job::Send { to, key, value } => {
+                    // A type's own `Serialize` may panic, and others still want their values.
+                    let sent = catch_unwind(AssertUnwindSafe(|| send(to, key, &value, &folder)));
+                    sent.unwrap_or_else(|_| Written::Bytes { to, key, bytes: Err("turning it into bytes panicked".into()) })
+                }
                 Job::Trim => {
                     give_memory_back();
                     continue;
                 }
                 Job::Spill { key, value } => {
                     n_spilled += 1;
-                    let spilled = fs::create_dir_all(&spill_folder)
-                        .map_err(|error| error.to_string())
-                        .and_then(|()| value.spill(&spill_folder.join(format!("{:032x}-{n_spilled}", key.0))));
+                    let spilled = fs::create_dir_all(&spill_folder).map_err(|error| error.to_string()).and_then(|()| {
+                        let path = spill_folder.join(format!("{:032x}-{n_spilled}", key.0));
+                        catch_unwind(AssertUnwindSafe(|| value.spill(&path))).unwrap_or_else(|_| Err("turning it into bytes panicked".into()))
+                    });
                     // Here rather than at the end of the scope: the memory is to go before the next look.
                     drop(value);
                     Written::Spilled { key, value: spilled }

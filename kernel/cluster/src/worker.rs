@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Key, WorkerId,
+    Key, TaskError, TaskErrorKind, WorkerId,
     ids::{KeyMap, KeySet},
     memory::Candidate,
     message::{Assignment, Input, Task, ToScheduler},
@@ -26,11 +26,11 @@ const MOST_SPARE_VALUES: usize = 64;
 
 /// What a worker asks of the world.
 pub trait Comm<V> {
-    fn execute(&mut self, task: Arc<Task>, inputs: HashMap<Key, V>);
+    fn execute(&mut self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, V>);
     fn fetch(&mut self, address: &str, key: Key);
     fn report(&mut self, message: ToScheduler);
     /// Drops a task from the queue if it has not begun, and stops it if it has.
-    fn forget(&mut self, key: Key);
+    fn forget(&mut self, key: Key, attempt: u32);
     /// Drops up to `most` of these tasks from the queue, and says which.
     fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key>;
     fn decode_inline(&mut self, bytes: &[u8]) -> V;
@@ -49,7 +49,6 @@ pub struct Worker<V> {
     postponed: BTreeMap<(u64, Key), String>,
     incoming: u64,
     running: KeyMap<Running>,
-    cancelled: KeySet,
     /// Bytes of the values that are in memory, and on disk.
     managed: u64,
     spilled: u64,
@@ -97,7 +96,6 @@ impl<V> Default for Worker<V> {
             postponed: BTreeMap::new(),
             incoming: 0,
             running: KeyMap::default(),
-            cancelled: KeySet::default(),
             managed: 0,
             spilled: 0,
             look: 0,
@@ -109,7 +107,6 @@ impl<V: Clone> Worker<V> {
     pub fn compute(&mut self, assignment: Assignment, comm: &mut impl Comm<V>) {
         let Assignment { task, attempt, inputs } = assignment;
         let key = task.key;
-        self.cancelled.remove(&key);
         let needed: Box<[Key]> = task.dependencies().into();
         let mut missing = KeySet::default();
         for (input, source) in inputs {
@@ -182,7 +179,7 @@ impl<V: Clone> Worker<V> {
             values.insert(*input, held.value.clone());
         }
         self.running.insert(key, Running { inputs, attempt });
-        comm.execute(task, values);
+        comm.execute(task, attempt, values);
     }
 
     pub fn on_fetched(&mut self, key: Key, value: Option<(V, u64)>, comm: &mut impl Comm<V>) {
@@ -226,6 +223,24 @@ impl<V: Clone> Worker<V> {
         self.begin_fetches(comm);
     }
 
+    /// A value is where it should be, and cannot be sent: what needs it here fails with the reason.
+    pub fn on_unfetchable(&mut self, key: Key, why: &str, comm: &mut impl Comm<V>) {
+        let Some(fetch) = self.fetches.remove(&key) else { return };
+        self.incoming = self.incoming.saturating_sub(if fetch.has_begun { fetch.n_bytes } else { 0 });
+        if fetch.is_to_hold {
+            comm.report(ToScheduler::Acquired { key, is_here: false });
+        }
+        for task in fetch.tasks {
+            if let Some(waiting) = self.waiting.remove(&task) {
+                self.release_copies(&waiting.inputs);
+                let message = format!("its input {key} could not be sent to it: {why}");
+                let error = TaskError { kind: TaskErrorKind::Serialisation, message, function: String::new(), at: None, worker: None };
+                comm.report(ToScheduler::Failed { key: task, error });
+            }
+        }
+        self.begin_fetches(comm);
+    }
+
     fn start_waiting_for(&mut self, key: Key, tasks: KeySet, comm: &mut impl Comm<V>) {
         for task in tasks {
             if let Some(waiting) = self.waiting.get_mut(&task) {
@@ -256,20 +271,21 @@ impl<V: Clone> Worker<V> {
         }
     }
 
-    /// A task has ended with a value of so many bytes, or without one. Returns which attempt it was, if anybody still waits
-    /// for it.
-    pub fn on_finished(&mut self, key: Key, value: Option<(V, u64)>) -> Option<u32> {
-        let running = self.running.remove(&key)?;
-        self.release_copies(&running.inputs);
-        if self.cancelled.remove(&key) {
-            return None;
+    /// A task has ended with a value of so many bytes, or without one. Returns whether anybody still waits for it: not for one
+    /// that was cancelled, also if the same task is here again by now.
+    pub fn on_finished(&mut self, key: Key, attempt: u32, value: Option<(V, u64)>) -> bool {
+        if self.running.get(&key).is_none_or(|running| running.attempt != attempt) {
+            return false;
+        }
+        if let Some(running) = self.running.remove(&key) {
+            self.release_copies(&running.inputs);
         }
         if let Some((value, n_bytes)) = value {
             // Where there was a copy, there is now the value itself, which stays when tasks are done with it.
             self.copies.remove(&key);
             self.insert(key, value, n_bytes);
         }
-        Some(running.attempt)
+        true
     }
 
     fn insert(&mut self, key: Key, value: V, n_bytes: u64) {
@@ -343,9 +359,10 @@ impl<V: Clone> Worker<V> {
         for key in keys {
             if let Some(waiting) = self.waiting.remove(key) {
                 self.release_copies(&waiting.inputs);
-            } else if self.running.contains_key(key) {
-                self.cancelled.insert(*key);
-                comm.forget(*key);
+            } else if let Some(running) = self.running.remove(key) {
+                // If it has begun it goes on for a while, with inputs of its own, and its end is nobody's.
+                self.release_copies(&running.inputs);
+                comm.forget(*key, running.attempt);
             }
         }
     }
@@ -372,11 +389,6 @@ impl<V: Clone> Worker<V> {
             given.push(key);
         }
         comm.report(ToScheduler::GivenBack { keys: given });
-    }
-
-    /// A task that had not begun was dropped from the queue.
-    pub fn on_forgotten(&mut self, key: Key) {
-        self.on_finished(key, None);
     }
 
     pub fn value(&self, key: Key) -> Option<&V> {
@@ -434,7 +446,7 @@ mod tests {
     }
 
     impl Comm<u8> for World {
-        fn execute(&mut self, task: Arc<Task>, _: HashMap<Key, u8>) {
+        fn execute(&mut self, task: Arc<Task>, _: u32, _: HashMap<Key, u8>) {
             self.executed.push(task.key);
         }
         fn fetch(&mut self, address: &str, key: Key) {
@@ -443,7 +455,7 @@ mod tests {
         fn report(&mut self, message: ToScheduler) {
             self.reports.push(message);
         }
-        fn forget(&mut self, _: Key) {}
+        fn forget(&mut self, _: Key, _: u32) {}
         fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key> {
             keys.iter().filter(|key| key.0 % 2 == 0).take(most).copied().collect()
         }
@@ -471,13 +483,13 @@ mod tests {
         assert!(world.executed.is_empty());
         worker.on_fetched(Key(9), Some((5, 1)), &mut world);
         assert_eq!(world.executed, [Key(1), Key(2)]);
-        assert_eq!(worker.on_finished(Key(1), Some((1, 1))), Some(1));
+        assert!(worker.on_finished(Key(1), 1, Some((1, 1))));
         assert_eq!(worker.value(Key(9)), Some(&5), "task 2 still uses it");
-        worker.on_finished(Key(2), Some((2, 1)));
+        worker.on_finished(Key(2), 1, Some((2, 1)));
         assert_eq!(worker.value(Key(1)), Some(&1));
         worker.compute(assignment(3, &[(9, remote())]), &mut world);
         assert_eq!(world.fetched.len(), 1, "small copies are kept for the next task");
-        worker.on_finished(Key(3), None);
+        worker.on_finished(Key(3), 1, None);
         worker.drop_spare();
         assert_eq!((worker.value(Key(9)), worker.bytes().0), (None, 2), "but not for ever");
     }
@@ -496,8 +508,19 @@ mod tests {
         worker.compute(assignment(1, &[(9, Input::Inline(ByteBuf::from(vec![7])))]), &mut world);
         assert_eq!(world.executed, [Key(1)]);
         worker.cancel(&[Key(1)], &mut world);
-        assert_eq!(worker.on_finished(Key(1), Some((3, 1))), None);
+        assert!(!worker.on_finished(Key(1), 1, Some((3, 1))));
         assert_eq!(worker.value(Key(1)), None);
+    }
+
+    #[test]
+    fn a_cancelled_task_that_comes_again_is_another_one() {
+        let (mut worker, mut world) = (Worker::<u8>::default(), World::default());
+        worker.compute(assignment(1, &[]), &mut world);
+        worker.cancel(&[Key(1)], &mut world);
+        worker.compute(Assignment { attempt: 2, ..assignment(1, &[]) }, &mut world);
+        assert!(!worker.on_finished(Key(1), 1, None), "the end of the first is nobody's");
+        assert!(worker.on_finished(Key(1), 2, Some((4, 1))));
+        assert_eq!(worker.value(Key(1)), Some(&4));
     }
 
     #[test]
@@ -529,7 +552,7 @@ mod tests {
     fn what_is_held_is_counted_in_memory_and_on_disk() {
         let (mut worker, mut world) = (Worker::default(), World::default());
         worker.compute(assignment(1, &[]), &mut world);
-        worker.on_finished(Key(1), Some((1, 100)));
+        worker.on_finished(Key(1), 1, Some((1, 100)));
         worker.acquire(Key(9), remote(), &mut world);
         worker.on_fetched(Key(9), Some((2, 50)), &mut world);
         assert_eq!(world.reports, [ToScheduler::Acquired { key: Key(9), is_here: true }]);

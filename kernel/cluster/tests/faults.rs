@@ -120,6 +120,76 @@ fn a_stopped_worker_is_told_of_and_comes_back() {
 }
 
 #[test]
+fn a_copy_is_passed_on_when_its_writer_is_gone() {
+    let cluster = start(3);
+    let made = cluster.submit(block, 9u64);
+    assert_eq!(cluster.broadcast(&made).unwrap(), 2);
+    let first = made.state().1;
+    // The writer lets its segment go after a second.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let writer = cluster.info().unwrap().workers.into_iter().find(|worker| first.contains(&worker.id.to_string())).expect("it says where it is");
+    signal(&writer, rustix::process::Signal::KILL);
+    until("the loss is seen", || cluster.info().unwrap().losses.len() == 1);
+    let started = Instant::now();
+    assert_eq!(made.gather().unwrap()[7], 9);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(cluster.info().unwrap().n_done, 1, "it was not made again");
+}
+
+#[test]
+fn a_task_that_waits_for_its_own_survives_the_death_of_its_only_worker() {
+    fn outer(x: i64) -> i64 {
+        let cluster = Cluster::current().unwrap();
+        let slow = cluster.impure().submit(nap, 300u64);
+        slow.gather().unwrap() as i64 + cluster.submit(inc, x).gather().unwrap()
+    }
+    let cluster = start(1);
+    let waits = cluster.submit(outer, 1);
+    std::thread::sleep(Duration::from_millis(150));
+    signal(&cluster.info().unwrap().workers[0], rustix::process::Signal::KILL);
+    until("it is done", || !matches!(waits.state().0, "pending"));
+    assert_eq!(waits.gather().unwrap(), 302);
+}
+
+/// Its own code panics wherever it is touched.
+#[derive(Clone)]
+struct Rude(bool);
+
+impl serde::Serialize for Rude {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        assert!(!self.0, "I will not be looked at");
+        serde::Serialize::serialize(&String::from("rude"), to)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Rude {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Rude, D::Error> {
+        panic!("nor be made")
+    }
+}
+
+impl Drop for Rude {
+    fn drop(&mut self) {}
+}
+
+#[test]
+fn a_type_whose_own_code_panics_fails_its_task_and_nothing_else() {
+    fn make(is_rude: bool) -> Rude {
+        Rude(is_rude)
+    }
+    fn take(_: Rude) -> i64 {
+        1
+    }
+    let cluster = start(1);
+    let Err(Error::Task(error)) = cluster.submit(make, true).wait() else { panic!("its size cannot be told") };
+    assert!(error.message.contains("I will not be looked at"), "{error}");
+    let Err(Error::Task(error)) = cluster.submit(take, Rude(false)).wait() else { panic!("it cannot be read") };
+    assert!(error.message.contains("nor be made"), "{error}");
+    assert_eq!(cluster.submit(inc, 1).gather().unwrap(), 2, "the worker is as it was");
+    assert!(cluster.info().unwrap().losses.is_empty());
+}
+
+#[test]
 fn a_poisoned_task_is_given_up_after_three_workers_and_spares_the_rest() {
     fn poison(x: i64) -> i64 {
         if x == 7 {
@@ -166,6 +236,30 @@ fn a_disk_that_takes_nothing_loses_nothing() {
     assert_eq!(cluster.gather(&cluster.map(head, &blocks)).unwrap(), (0..9).collect::<Vec<u64>>());
     assert!(cluster.info().unwrap().losses.is_empty(), "{:?}", cluster.info().unwrap().losses);
     std::fs::remove_file(&blocked).unwrap();
+}
+
+/// A real disk that is full: a few megabytes of memory as one, where this may be mounted.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_loses_nothing_and_goes_on_when_there_is_room() {
+    let disk = std::env::temp_dir().join(format!("skep-disk-{}", std::process::id()));
+    std::fs::create_dir_all(&disk).unwrap();
+    let mount = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=20m", "skep-disk"]).arg(&disk).output().unwrap();
+    if !mount.status.success() {
+        eprintln!("skipped: only root may mount a small disk; the test above covers a disk that takes nothing");
+        return std::fs::remove_dir(&disk).unwrap();
+    }
+    // SAFETY: nextest runs each test in a process of its own, and nothing else runs in it yet.
+    unsafe { std::env::set_var("SKEP_SPILL", &disk) };
+    let cluster = Cluster::local().workers(1).threads(1).memory_limit("100 MB").start().unwrap();
+    let blocks = cluster.map(block, 0..10u64);
+    cluster.wait(&blocks).unwrap();
+    until("it says that the disk is full", || cluster.info().unwrap().workers[0].memory.n_spill_failures > 0);
+    assert_eq!(cluster.gather(&cluster.map(head, &blocks)).unwrap(), (0..10).collect::<Vec<u64>>());
+    assert!(cluster.info().unwrap().losses.is_empty(), "{:?}", cluster.info().unwrap().losses);
+    cluster.shutdown().unwrap();
+    until("the disk is let go", || std::process::Command::new("umount").arg(&disk).output().unwrap().status.success());
+    std::fs::remove_dir(&disk).unwrap();
 }
 
 /// What a stranger might send: nothing, noise, lengths without a body, pieces of real messages.

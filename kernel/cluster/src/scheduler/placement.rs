@@ -225,7 +225,7 @@ impl Scheduler {
 
     fn choose_for(&self, record: &Record, demand: &Demand) -> Option<(WorkerId, Reason)> {
         let fits = |id: &WorkerId, worker: &Worker| {
-            let has_room = if demand.is_alone { worker.assigned.is_empty() && !worker.memory.is_paused } else { worker.has_room() };
+            let has_room = if demand.is_alone { worker.has_only_seceded() && worker.may_begin() } else { worker.has_room() };
             let has_all = demand.resources.iter().all(|wanted| amount(&worker.free, &wanted.name) >= wanted.amount);
             has_room && has_all && (demand.workers.is_empty() || demand.workers.contains(id))
         };

@@ -35,7 +35,7 @@ pub(super) enum Shape {
 enum Happening {
     ToWorker(WorkerId, ToWorker),
     ToScheduler(WorkerId, ToScheduler),
-    Ran(WorkerId, Key, u64),
+    Ran(WorkerId, Key, u32, u64),
     Fetched(WorkerId, Key, WorkerId),
     Death,
     Look,
@@ -44,19 +44,19 @@ enum Happening {
 struct Simulated {
     machine: worker::Worker<()>,
     queue: BinaryHeap<Reverse<(u64, Key)>>,
-    waiting: KeyMap<Arc<Task>>,
-    running: Option<Key>,
+    waiting: KeyMap<u32>,
+    running: Option<(Key, u32)>,
     fetches: Vec<(String, Key)>,
     reports: Vec<ToScheduler>,
 }
 
 impl worker::Comm<()> for Hands<'_> {
-    fn execute(&mut self, task: Arc<Task>, inputs: HashMap<Key, ()>) {
+    fn execute(&mut self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, ()>) {
         for input in task.dependencies() {
             assert!(inputs.contains_key(&input), "{:?} begins without {input:?}", task.key);
         }
         self.queue.push(Reverse((task.priority, task.key)));
-        self.waiting.insert(task.key, task);
+        self.waiting.insert(task.key, attempt);
     }
 
     fn fetch(&mut self, address: &str, key: Key) {
@@ -67,8 +67,10 @@ impl worker::Comm<()> for Hands<'_> {
         self.reports.push(message);
     }
 
-    fn forget(&mut self, key: Key) {
-        self.waiting.remove(&key);
+    fn forget(&mut self, key: Key, attempt: u32) {
+        if self.waiting.get(&key) == Some(&attempt) {
+            self.waiting.remove(&key);
+        }
     }
 
     fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key> {
@@ -87,7 +89,7 @@ impl worker::Comm<()> for Hands<'_> {
 /// The parts of a simulated worker that its machine may touch.
 struct Hands<'w> {
     queue: &'w mut BinaryHeap<Reverse<(u64, Key)>>,
-    waiting: &'w mut KeyMap<Arc<Task>>,
+    waiting: &'w mut KeyMap<u32>,
     fetches: &'w mut Vec<(String, Key)>,
     reports: &'w mut Vec<ToScheduler>,
 }
@@ -197,13 +199,13 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
                 hear(&mut scheduler, id, message, &mut world);
                 continue;
             }
-            Happening::Ran(id, key, duration_us) => {
+            Happening::Ran(id, key, attempt, duration_us) => {
                 let Some(worker) = workers.get_mut(&id) else { continue };
-                if worker.running == Some(key) {
+                if worker.running == Some((key, attempt)) {
                     worker.running = None;
                     outcome.n_runs += 1;
                     let before = worker.machine.n_values();
-                    if let Some(attempt) = worker.machine.on_finished(key, Some(((), 100))) {
+                    if worker.machine.on_finished(key, attempt, Some(((), 100))) {
                         worker.reports.push(ToScheduler::Done(Ran { attempt, duration_us, ..ran(key) }));
                     }
                     n_values = (n_values + worker.machine.n_values()).saturating_sub(before);
@@ -257,10 +259,10 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
         while worker.running.is_none()
             && let Some(Reverse((_, key))) = worker.queue.pop()
         {
-            if worker.waiting.remove(&key).is_some() {
-                worker.running = Some(key);
+            if let Some(attempt) = worker.waiting.remove(&key) {
+                worker.running = Some((key, attempt));
                 let takes = if net.rng.u32(0..500) == 0 { 50_000 } else { net.rng.u64(20..400) };
-                net.at(time + takes, Happening::Ran(touched, key, takes));
+                net.at(time + takes, Happening::Ran(touched, key, attempt, takes));
             }
         }
     }
@@ -322,15 +324,7 @@ fn deliver(worker: &mut Simulated, message: ToWorker, setup: Setup) {
             worker.with(|machine, hands| machine.compute(assignment, hands));
         }
         ToWorker::Free { keys } => worker.machine.free(&keys),
-        ToWorker::Cancel { keys } => {
-            worker.with(|machine, hands| machine.cancel(&keys, hands));
-            for key in keys {
-                // A queued one is dropped at once; the running one ends without a report.
-                if worker.running != Some(key) {
-                    worker.machine.on_forgotten(key);
-                }
-            }
-        }
+        ToWorker::Cancel { keys } => worker.with(|machine, hands| machine.cancel(&keys, hands)),
         ToWorker::GiveBack { keys, most } => worker.with(|machine, hands| machine.give_back(&keys, most as usize, hands)),
         ToWorker::Acquire { key, source } => worker.with(|machine, hands| machine.acquire(key, source, hands)),
         ToWorker::Welcome { .. } | ToWorker::Function { .. } | ToWorker::Exit => {}

@@ -249,6 +249,37 @@ fn a_task_whose_input_has_failed_already_is_told_of() {
     assert_eq!(world.finished.get(&Key(2)), Some(&Finished::Failed(Arc::new(failure()))));
 }
 
+#[test]
+fn silence_is_noticed_and_a_sleeping_laptop_is_not_silence() {
+    const SECOND: u64 = 1_000_000;
+    let mut world = World::default();
+    let mut scheduler = started(2, &mut world);
+    let beat = |scheduler: &mut Scheduler, id: u32, world: &mut World| scheduler.on_heartbeat(WorkerId(id), Memory::default(), world);
+    let silent = |scheduler: &Scheduler| scheduler.info().workers.iter().filter(|worker| worker.is_silent).map(|worker| worker.id.0).collect::<Vec<_>>();
+    for second in 1..=5 {
+        scheduler.set_now(second * SECOND, &mut world);
+        beat(&mut scheduler, 1, &mut world);
+        assert!(scheduler.check_silence(&mut world).is_empty());
+    }
+    assert_eq!(silent(&scheduler), [2], "the other has not been heard of since it came");
+    scheduler.submit(CLIENT, (1..=4).map(|key| task(key, &[])).collect(), &[], &mut world);
+    assert!(assignments(&mut world, 2).is_empty(), "it gets nothing");
+    beat(&mut scheduler, 2, &mut world);
+    assert!(silent(&scheduler).is_empty() && !assignments(&mut world, 2).is_empty(), "it is back, and gets its part");
+    // An hour during which nothing ran here either.
+    scheduler.set_now(3_605 * SECOND, &mut world);
+    assert!(scheduler.check_silence(&mut world).is_empty() && silent(&scheduler).is_empty(), "no false death");
+    // Two minutes of looks, every second, without a word.
+    let mut given_up = Vec::new();
+    for second in 1..=121 {
+        scheduler.set_now((3_605 + second) * SECOND, &mut world);
+        beat(&mut scheduler, 1, &mut world);
+        given_up.extend(scheduler.check_silence(&mut world));
+    }
+    assert_eq!(given_up.first(), Some(&WorkerId(2)));
+    assert!(!given_up.contains(&WorkerId(1)));
+}
+
 /// Workers that may hold, fetch, finish, die; and the invariants that hold at every step.
 fn chaos(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
