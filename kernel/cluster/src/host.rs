@@ -633,7 +633,8 @@ pub fn set_worker_env(command: &mut Command, spec: &ClusterSpec, socket: &Path) 
         .env("SKEP_WORKER_RESOURCES", resources.join("\u{1f}"))
         .env("SKEP_WORKER_SPILL", spill_folder(socket))
         .env("SKEP_WORKER_SPILL_LIMIT", spec.spill_limit.to_string())
-        // Large values in large pages: new memory is three times as fast. Other allocators do not know this variable.
+        // Large values in large pages: a gigabyte of new memory is filled in 0.15 s rather than 0.41. Other allocators do not know
+        // this variable.
         .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
         // Polars inside a worker uses the worker's threads, no more.
         .env("POLARS_MAX_THREADS", spec.threads.to_string());

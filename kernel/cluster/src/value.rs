@@ -46,7 +46,7 @@ fn codecs() -> &'static Codecs {
     })
 }
 
-/// Vectors of numbers go as they are in memory: item by item, serde does 1 GB/s, and this what the memory does.
+/// Vectors of numbers go as they are in memory, rather than item by item.
 macro_rules! numbers {
     ($($number:ty)*) => {
         fn add_numbers(codecs: &mut HashMap<TypeId, &'static (dyn Any + Send + Sync)>) { $(

@@ -102,8 +102,8 @@ const BATCH_BYTES: usize = 32 << 20;
 pub(crate) fn register() {
     register_codec(skep_cluster::Codec::<DataFrame> {
         write: |frame, out| {
-            // Polars copies a batch before it writes it. In one piece a gigabyte of new memory is filled for that alone: 2.4 s
-            // from worker to worker; in pieces it is the same memory again.
+            // Polars copies a batch before it writes it. In one piece that is as much new memory as the frame has; in pieces it
+            // is the same memory again.
             let n_batches = frame.estimated_size().div_ceil(BATCH_BYTES).max(1);
             let n_rows = frame.height().div_ceil(n_batches).max(1);
             let mut pieces = frame.slice(0, n_rows);
