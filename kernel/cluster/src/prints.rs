@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -16,11 +16,8 @@ use crate::{Key, message::ToScheduler, pool::Pool};
 /// Of what one task prints, this much is passed on.
 const MOST_PRINTED: usize = 1 << 20;
 
-/// The ends of the pipes to read from; none if the process keeps its standard output.
-#[derive(Default)]
-pub(crate) struct Prints {
-    pipes: Option<Mutex<Pipes>>,
-}
+/// The ends of the pipes to read from.
+pub(crate) struct Prints(Mutex<Pipes>);
 
 struct Pipes {
     ends: [End; 2],
@@ -50,25 +47,31 @@ impl Prints {
         }
         let end = |fd: OwnedFd, is_stderr| End { file: fd.into(), is_stderr, partial: Vec::new() };
         let pipes = Pipes { ends: [end(out, false), end(err, true)], of: None, n_passed: 0 };
-        Ok((Prints { pipes: Some(Mutex::new(pipes)) }, before))
+        Ok((Prints(Mutex::new(pipes)), before))
     }
 
     /// Passes on what there is, as text of a task.
     pub fn drain(&self, key: Option<Key>, pool: &Pool) {
-        let Some(pipes) = &self.pipes else { return };
         // What is printed without a newline is still with the standard library.
         let _ = io::stdout().flush();
-        let mut pipes = pipes.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_readable(&pipes, Timespec { tv_sec: 0, tv_nsec: 0 }) {
+        self.read(key, pool);
+    }
+
+    fn read(&self, key: Option<Key>, pool: &Pool) {
+        let mut pipes = self.lock();
+        if is_readable(&pipes.ends) {
             pipes.read(key, pool);
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Pipes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Passes on what tasks print while they run, until the process ends.
     pub fn watch(self: &Arc<Prints>, pool: Arc<Pool>) -> io::Result<()> {
-        let Some(pipes) = &self.pipes else { return Ok(()) };
         let fds = {
-            let pipes = pipes.lock().unwrap_or_else(PoisonError::into_inner);
+            let pipes = self.lock();
             [pipes.ends[0].file.try_clone()?, pipes.ends[1].file.try_clone()?]
         };
         let prints = self.clone();
@@ -80,12 +83,7 @@ impl Prints {
                 }
                 // With several threads it is not known whose text it is; any of them was launched by some cell.
                 let key = pool.running().first().map(|(key, _)| *key);
-                if let Some(pipes) = &prints.pipes {
-                    let mut pipes = pipes.lock().unwrap_or_else(PoisonError::into_inner);
-                    if is_readable(&pipes, Timespec { tv_sec: 0, tv_nsec: 0 }) {
-                        pipes.read(key, &pool);
-                    }
-                }
+                prints.read(key, &pool);
             }
         })?;
         Ok(())
@@ -96,9 +94,10 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
-fn is_readable(pipes: &Pipes, wait: Timespec) -> bool {
-    let mut fds = [PollFd::new(&pipes.ends[0].file, PollFlags::IN), PollFd::new(&pipes.ends[1].file, PollFlags::IN)];
-    poll(&mut fds, Some(&wait)).is_ok_and(|n| n > 0)
+/// Whether any of these has something, without waiting for it.
+fn is_readable(ends: &[End]) -> bool {
+    let mut fds: Vec<PollFd<'_>> = ends.iter().map(|end| PollFd::new(&end.file, PollFlags::IN)).collect();
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|n| n > 0)
 }
 
 impl Pipes {
@@ -107,12 +106,10 @@ impl Pipes {
         if key.is_some() && self.of != key {
             (self.of, self.n_passed) = (key, 0);
         }
-        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
         for end in &mut self.ends {
             let mut text = Vec::new();
             loop {
-                let mut fds = [PollFd::new(&end.file, PollFlags::IN)];
-                if text.len() >= 64 << 10 || !poll(&mut fds, Some(&none)).is_ok_and(|n| n > 0) {
+                if text.len() >= 64 << 10 || !is_readable(std::slice::from_ref(end)) {
                     break;
                 }
                 let mut buffer = [0; 16 << 10];
