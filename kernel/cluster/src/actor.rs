@@ -26,7 +26,7 @@ use crate::{
     client::Status,
     cluster::Handle,
     delayed::Graph,
-    function::{self, FnRef, Inputs},
+    function::{self, FnRef, Inputs, takes},
     hub::ConnId,
     message::{Arg, FromPeer},
     pool::Pool,
@@ -105,12 +105,7 @@ macro_rules! actor_fn {
         where F: Fn($($a),*) -> S + Copy, S: Send + 'static, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
         {
             type State = S;
-            #[allow(private_interfaces, unused_variables)]
-            fn args(input: $input, graph: &mut Graph) -> Result<Vec<Arg>> {
-                #[allow(unused_parens)]
-                let ($($v),*) = input;
-                Ok(vec![$($v.into_arg(graph)?),*])
-            }
+            takes!($input; $($v),*);
             #[allow(private_interfaces, unused_variables)]
             #[inline(never)]
             fn make(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError> {
@@ -128,12 +123,7 @@ macro_rules! actor_fn {
         where F: Fn($state, $($a),*) -> R + Copy, S: Send + 'static, R: TaskValue, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
         {
             type Output = R;
-            #[allow(private_interfaces, unused_variables)]
-            fn args(input: $input, graph: &mut Graph) -> Result<Vec<Arg>> {
-                #[allow(unused_parens)]
-                let ($($v),*) = input;
-                Ok(vec![$($v.into_arg(graph)?),*])
-            }
+            takes!($input; $($v),*);
             #[allow(private_interfaces, unused_variables)]
             #[inline(never)]
             fn call(inputs: &mut Inputs, state: Arc<dyn Any + Send + Sync>) -> std::result::Result<Vec<u8>, TaskError> {

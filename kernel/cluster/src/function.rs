@@ -236,6 +236,19 @@ macro_rules! argument {
     (pass by_ref $v:ident) => { &*$v };
 }
 
+/// How a call's arguments are taken apart: a tuple, or one that stands alone.
+macro_rules! takes {
+    ($input:ty; $($v:ident),*) => {
+        #[allow(private_interfaces, unused_variables)]
+        fn args(input: $input, graph: &mut Graph) -> Result<Vec<Arg>> {
+            #[allow(unused_parens)]
+            let ($($v),*) = input;
+            Ok(vec![$($v.into_arg(graph)?),*])
+        }
+    };
+}
+pub(crate) use takes;
+
 macro_rules! task_fn {
     ($input:ty; $($mode:ident $a:ident $x:ident $v:ident),*) => {
         #[allow(unused_parens)]
@@ -243,12 +256,7 @@ macro_rules! task_fn {
         where F: Fn($(argument!(type $mode $a)),*) -> R + Copy, R: TaskValue, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
         {
             type Output = R;
-            #[allow(private_interfaces, unused_variables)]
-            fn args(input: $input, graph: &mut Graph) -> Result<Vec<Arg>> {
-                #[allow(unused_parens)]
-                let ($($v),*) = input;
-                Ok(vec![$($v.into_arg(graph)?),*])
-            }
+            takes!($input; $($v),*);
             #[allow(private_interfaces, unused_variables)]
             #[inline(never)]
             fn call(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError> {
@@ -263,12 +271,7 @@ macro_rules! task_fn {
         where F: Fn($(argument!(type $mode $a)),*) -> std::result::Result<R, E> + Copy, R: TaskValue, E: Fails<K>, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
         {
             type Output = R;
-            #[allow(private_interfaces, unused_variables)]
-            fn args(input: $input, graph: &mut Graph) -> Result<Vec<Arg>> {
-                #[allow(unused_parens)]
-                let ($($v),*) = input;
-                Ok(vec![$($v.into_arg(graph)?),*])
-            }
+            takes!($input; $($v),*);
             #[allow(private_interfaces, unused_variables)]
             #[inline(never)]
             fn call(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError> {
