@@ -3,9 +3,8 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
-    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -20,19 +19,15 @@ use crate::{
     scheduler::{Comm, NewWorker, Scheduler},
 };
 
+mod processes;
+
+pub use processes::set_worker_env;
+
 /// Called in the scheduler's thread with every batch of events.
 pub type Subscriber = Box<dyn FnMut(&[Event]) + Send>;
 
 /// Makes the command that starts a worker process.
 pub type WorkerCommand = Box<dyn Fn(&ClusterSpec, &Path) -> Command + Send>;
-
-/// How long new workers may take to report.
-const LAUNCH_TIME: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// With `adapt`, workers that have had nothing to do for this long go.
-const ADAPT_AFTER: Duration = Duration::from_secs(2);
-/// A worker that dies is replaced, but not more often than this in a minute.
-const MOST_RESTARTS: usize = 60;
 
 /// A hosted cluster. Dropping it ends the workers.
 pub struct Host {
@@ -383,7 +378,7 @@ impl Server {
             Request::Rebalance => self.scheduler.rebalance(client, out),
             Request::Prepare { actor, function } => self.scheduler.prepare(client, actor, function, out),
             Request::Scale { least, most } => {
-                self.elastic = Some(Elastic { least, most, patience: ADAPT_AFTER, is_gentle: false, idle_since: None });
+                self.elastic = Some(Elastic { least, most, patience: processes::ADAPT_AFTER, is_gentle: false, idle_since: None });
             }
             Request::Journey { key } => {
                 let journey = self.stories.journey(key);
@@ -449,208 +444,13 @@ impl Server {
         }
     }
 
-    /// A worker that was killed could not clear up after itself.
-    fn clear_spill_of(&mut self, worker: WorkerId) {
-        if let Some(pid) = self.pids.remove(&worker) {
-            let _ = std::fs::remove_dir_all(spill_folder(&self.socket).join(format!("worker-{pid}")));
-            let _ = std::fs::remove_file(self.socket.with_file_name(format!("worker-{pid}.sock")));
-        }
-    }
-
-    /// Workers that are stopped, or hang, are told of; and given up when they have been silent for very long.
-    fn look_for_silence(&mut self) {
-        if self.looked_at.elapsed() < LOOK_EVERY {
-            return;
-        }
-        self.looked_at = Instant::now();
-        for worker in self.scheduler.check_silence(&mut self.outbox) {
-            self.causes.insert(worker, "it did not answer for two minutes".into());
-            self.kill(worker);
-        }
-    }
-
-    /// How the process ended. It has closed its socket, so its end is near if not here.
-    fn cause_of(&mut self, worker: WorkerId) -> String {
-        let Some(pid) = self.pids.get(&worker).copied() else { return "it is gone".into() };
-        if let Some(status) = self.ended.remove(&pid) {
-            return describe(status);
-        }
-        let Some(at) = self.children.iter().position(|child| child.id() == pid) else { return "it is gone".into() };
-        for _ in 0..50 {
-            if let Ok(Some(status)) = self.children[at].try_wait() {
-                let _ = self.children.swap_remove(at).wait();
-                return describe(status);
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        // It no longer listens, so it is of no use: the cluster gets another.
-        let mut child = self.children.swap_remove(at);
-        let _ = child.kill();
-        let _ = child.wait();
-        "it closed its connection and did not end".into()
-    }
-
     /// The scheduler's clock: it goes on while the wall clock jumps.
     fn clock(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }
-
-    /// More workers while tasks wait, fewer when they have been idle for a while.
-    fn fit(&mut self) {
-        let (Some(elastic), Some(spec)) = (&mut self.elastic, &mut self.spec) else { return };
-        let n = self.scheduler.n_workers() as u32;
-        let idle = self.scheduler.idle_workers();
-        let is_idle = idle.len() as u32 == n && self.scheduler.n_queued() == 0;
-        elastic.idle_since = if is_idle { elastic.idle_since.or(Some(Instant::now())) } else { None };
-        let has_been_idle = elastic.idle_since.is_some_and(|since| since.elapsed() >= elastic.patience);
-        spec.workers = match () {
-            () if self.scheduler.n_queued() > 0 => elastic.most,
-            () if has_been_idle => elastic.least,
-            () => spec.workers,
-        }
-        .clamp(elastic.least, elastic.most);
-        let n_extra = n.saturating_sub(spec.workers) as usize;
-        let is_gentle = elastic.is_gentle;
-        let spared: Vec<WorkerId> = if is_gentle { self.scheduler.holders() } else { Vec::new() };
-        for worker in idle.into_iter().filter(|worker| !spared.contains(worker)).take(n_extra) {
-            self.scheduler.retire(worker, &mut self.outbox);
-            self.dismiss(worker);
-        }
-    }
-
-    /// A cluster of four stays one of four.
-    fn restart(&mut self) {
-        let Some(spec) = self.spec.clone().filter(|spec| self.launching.is_none() && self.scheduler.n_workers() < spec.workers as usize) else { return };
-        self.restarts.retain(|at| at.elapsed() < Duration::from_secs(60));
-        let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
-        for _ in 0..n_missing {
-            if self.restarts.len() < MOST_RESTARTS {
-                self.restarts.push(Instant::now());
-                let _ = self.spawn(&spec);
-            }
-        }
-    }
-
-    fn n_starting(&mut self) -> usize {
-        let known: Vec<u32> = self.scheduler.info().workers.iter().map(|info| info.pid).collect();
-        let ended = &mut self.ended;
-        self.children.retain_mut(|child| match child.try_wait() {
-            Ok(Some(status)) => {
-                ended.insert(child.id(), status);
-                false
-            }
-            _ => true,
-        });
-        let leaving = &mut self.leaving;
-        leaving.retain(|pid| self.children.iter().any(|child| child.id() == *pid));
-        self.children.iter().filter(|child| !known.contains(&child.id()) && !leaving.contains(&child.id())).count()
-    }
-
-    fn spawn(&mut self, spec: &ClusterSpec) -> io::Result<()> {
-        let mut command = (self.command)(spec, &self.socket);
-        self.children.push(command.stdin(Stdio::null()).process_group(0).spawn()?);
-        Ok(())
-    }
-
-    /// The same request again finds the cluster as it is; another one replaces it.
-    fn launch(&mut self, client: ClientId, spec: ClusterSpec) {
-        if self.asked.as_ref() != Some(&spec) || self.spec.is_none() {
-            self.exit_workers();
-            self.elastic = (spec.idle_timeout_us > 0).then(|| Elastic {
-                least: 0,
-                most: spec.workers,
-                patience: Duration::from_micros(spec.idle_timeout_us),
-                is_gentle: true,
-                idle_since: None,
-            });
-            self.spec = Some(spec.clone());
-            self.asked = Some(spec.clone());
-        }
-        let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
-        for _ in 0..n_missing {
-            if let Err(error) = self.spawn(&spec) {
-                return self.outbox.to_client(client, ToClient::Launched(Err(format!("a worker process could not be started: {error}"))));
-            }
-        }
-        let launch = self.launching.get_or_insert_with(|| Launch { clients: Vec::new(), until: Instant::now() + LAUNCH_TIME });
-        launch.clients.push(client);
-    }
-
-    fn check_launch(&mut self) {
-        let (Some(launch), Some(spec)) = (&self.launching, &self.spec) else { return };
-        let (is_late, n_wanted) = (Instant::now() > launch.until, spec.workers as usize);
-        let n_workers = self.scheduler.n_workers();
-        let result = if n_workers >= n_wanted {
-            Ok(self.scheduler.info())
-        } else if is_late || self.n_starting() == 0 {
-            Err(format!("{n_workers} of {n_wanted} workers came up\nhint: their messages are on the kernel's standard error; is there memory left?"))
-        } else {
-            return;
-        };
-        for client in self.launching.take().map(|launch| launch.clients).unwrap_or_default() {
-            self.outbox.to_client(client, ToClient::Launched(result.clone()));
-        }
-    }
-
-    fn exit_workers(&mut self) {
-        for worker in self.scheduler.worker_ids() {
-            self.outbox.to_worker(worker, ToWorker::Exit);
-            self.dismiss(worker);
-            self.scheduler.on_worker_lost(worker, "the cluster was shut down", &mut self.outbox);
-        }
-        self.hub.flush();
-        // Those that have not said yet who they are belong to the cluster that ends.
-        let known: Vec<u32> = self.pids.values().copied().collect();
-        for child in self.children.iter_mut().filter(|child| !known.contains(&child.id())) {
-            if self.leaving.insert(child.id()) {
-                let _ = child.kill();
-            }
-        }
-    }
-
-    fn stop_workers(mut self) {
-        self.spec = None;
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = std::fs::remove_file(&self.socket);
-    }
-}
-
-/// Where workers write what memory has no room for: `SKEP_SPILL`, else beside the socket.
-fn spill_folder(socket: &Path) -> PathBuf {
-    std::env::var_os("SKEP_SPILL").filter(|folder| !folder.is_empty()).map_or_else(|| socket.with_file_name("spill"), PathBuf::from)
-}
-
-/// Tells a worker process, by its environment, what it shall be.
-pub fn set_worker_env(command: &mut Command, spec: &ClusterSpec, socket: &Path) {
-    let resources: Vec<String> = spec.resources.iter().map(|resource| format!("{}={}", resource.name, resource.amount)).collect();
-    command
-        .env("SKEP_RUN", socket.parent().unwrap_or(Path::new("/")))
-        .env("SKEP_WORKER_THREADS", spec.threads.to_string())
-        .env("SKEP_WORKER_MEMORY", spec.memory_limit.to_string())
-        .env("SKEP_WORKER_RESOURCES", resources.join("\u{1f}"))
-        .env("SKEP_WORKER_SPILL", spill_folder(socket))
-        .env("SKEP_WORKER_SPILL_LIMIT", spec.spill_limit.to_string())
-        // Large values in large pages: a gigabyte of new memory is filled in 0.15 s rather than 0.41. Other allocators do not know
-        // this variable.
-        .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-        // Polars inside a worker uses the worker's threads, no more.
-        .env("POLARS_MAX_THREADS", spec.threads.to_string());
 }
 
 /// Microseconds since 1970, as workers stamp their tasks.
 fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(9), _) => "killed by SIGKILL (by hand, or by the system when memory ran out)".into(),
-        (Some(11), _) => "it crashed (SIGSEGV)".into(),
-        (Some(6), _) => "it aborted (SIGABRT)".into(),
-        (Some(signal), _) => format!("ended by signal {signal}"),
-        (None, code) => format!("it exited with code {}", code.unwrap_or(-1)),
-    }
 }
