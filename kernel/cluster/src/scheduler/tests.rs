@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::*;
-use crate::message::{Arg, Assignment, CodePlace, Input, TaskOptions};
+use crate::{
+    ids::KeySet,
+    message::{Arg, Assignment, CodePlace, Input, Memory, TaskOptions},
+};
 
 pub(super) const FUNCTION: FunctionId = FunctionId(1);
 pub(super) const CODE: CodeId = CodeId(1);
