@@ -5,7 +5,69 @@ export SKEP_CACHE
 export CARGO_TARGET_DIR=$SKEP_CACHE/target
 SKEP_HOME=$SKEP_CACHE/home
 
-fail() { printf 'error: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }
+fail() {
+  is_told=yes
+  printf 'error: %s\nhint: %s\n' "$1" "$2" >&2
+  exit 1
+}
+
+# A full disk explains most failures of a compiler, and the compiler rarely says so in its last line.
+space_hint() {
+  kb=$(df -Pk "$SKEP_CACHE" 2>/dev/null | awk 'NR == 2 { print $4 }') || kb=
+  if [ -n "$kb" ] && [ "$kb" -lt 262144 ]; then
+    printf 'only %s MB are free at %s: free some space, or set SKEP_CACHE to a folder on another disk' "$((kb / 1024))" "$SKEP_CACHE"
+  else
+    printf '%s' "$1"
+  fi
+}
+
+# A background command of a script ignores Ctrl-C by itself, and cargo does not pass a signal on to the compilers that it
+# started: what runs has a process group of its own, which ends with the script.
+group=
+end_group() {
+  [ -n "$group" ] || return 0
+  kill -TERM -- "-$group" 2>/dev/null || true
+  sleep 0.3
+  kill -KILL -- "-$group" 2>/dev/null || true
+  wait "$group" 2>/dev/null || true
+  group=
+}
+
+# Whatever ends a script, it says what that was.
+is_told=
+on_exit() {
+  status=$?
+  end_group
+  if [ "$status" -ne 0 ] && [ -z "$is_told" ]; then
+    printf 'error: `%s` failed with status %s\nhint: %s\n' "$1" "$status" "$(space_hint "run it again; it goes on from where it stopped")" >&2
+  fi
+}
+on_signal() {
+  trap - EXIT "$1"
+  end_group
+  printf '\nstopped; run it again and it goes on from here\n' >&2
+  kill -s "$1" $$
+}
+trap 'on_exit "$BASH_COMMAND"' EXIT
+for signal in INT TERM HUP; do
+  # shellcheck disable=SC2064
+  trap "on_signal $signal" "$signal"
+done
+
+# Runs a command in a process group of its own, with a line of progress while it runs, and gives its status back.
+supervised() {
+  progress=$1
+  shift
+  set -m
+  "$@" &
+  group=$!
+  set +m
+  if [ "$progress" = with-progress ]; then report_progress "$group"; fi
+  ended=0
+  wait "$group" || ended=$?
+  group=
+  return "$ended"
+}
 
 check_tools() {
   command -v cargo >/dev/null 2>&1 || fail "cargo is not there" "install Rust with rustup: https://rustup.rs"
@@ -29,17 +91,31 @@ own_cache() {
   fi
 }
 
+# Runs a command for as long as process $1 is there: what goes on behind JupyterLab ends with it.
+while_alive() {
+  parent=$1
+  shift
+  set -m
+  "$@" &
+  group=$!
+  set +m
+  while kill -0 "$group" 2>/dev/null && kill -0 "$parent" 2>/dev/null; do sleep 1; done
+  end_group
+}
+
 # The library that cells see, the skep binary, and the home folder made of both.
 build() {
   own_cache
   messages=$SKEP_CACHE/libskep.json
   # Only this last crate is linked dynamically; its dependencies are compiled as ever, once.
-  cargo rustc --quiet --locked --release -p skep --lib --crate-type dylib --message-format=json-render-diagnostics -- -C prefer-dynamic >"$messages" &
-  builder=$!
-  if [ -n "${1:-}" ]; then report_progress "$builder"; fi
-  wait "$builder" || fail "libskep.so could not be built" "the compiler's message is above"
-  cargo build --quiet --locked --release -p skep-kernel || fail "the skep binary could not be built" "the compiler's message is above"
-  "$CARGO_TARGET_DIR/release/skep" assemble --messages "$messages" --checkout "$PWD" --home "$SKEP_HOME"
+  supervised "${1:-quiet}" build_library || fail "libskep.so could not be built" "$(space_hint "the compiler's message is above")"
+  supervised quiet cargo build --quiet --locked --release -p skep-kernel || fail "the skep binary could not be built" "$(space_hint "the compiler's message is above")"
+  "$CARGO_TARGET_DIR/release/skep" assemble --messages "$messages" --checkout "$PWD" --home "$SKEP_HOME" ||
+    fail "what was built could not be put into $SKEP_HOME" "$(space_hint "the message is above")"
+}
+
+build_library() {
+  cargo rustc --quiet --locked --release -p skep --lib --crate-type dylib --message-format=json-render-diagnostics -- -C prefer-dynamic >"$messages"
 }
 
 # Completion and docs by rust-analyzer: apart from all else, since nothing needs it and it takes five minutes, once.
@@ -64,15 +140,19 @@ rust_sources() {
   return 1
 }
 
-# A line every few seconds while the dependencies compile: how many of about how many.
+# A line every few seconds while the dependencies compile: how many of about how many. Cargo makes its folders when it comes to
+# them, so there may be none yet.
 report_progress() {
   total=$(cargo tree --quiet --locked -p skep -e normal,build --prefix none 2>/dev/null | sed 's| (.*||' | sort -u | wc -l) || total=350
+  began=$(date +%s)
   last=-1
   while kill -0 "$1" 2>/dev/null; do
-    done=$(ls "$CARGO_TARGET_DIR/release/.fingerprint" 2>/dev/null | wc -l)
-    [ "$done" -gt "$total" ] && done=$total
+    crates=("$CARGO_TARGET_DIR"/release/.fingerprint/*)
+    done=${#crates[@]}
+    [ -e "${crates[0]}" ] || done=0
+    [ "$done" -le "$total" ] || done=$total
     if [ "$done" -ne "$last" ]; then
-      printf 'Compiling: %s of about %s crates\n' "$done" "$total"
+      printf 'Compiling: %s of about %s crates, %s s so far\n' "$done" "$total" "$(($(date +%s) - began))"
       last=$done
     fi
     n=0

@@ -1,26 +1,67 @@
-"""What `./install/start` says when something is missing, and on the second run."""
+"""What `./install/start` says when something is missing, on the second run, and when it is stopped."""
 
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
-NEEDED = ["bash", "dirname", "sed", "mkdir", "git", "cksum", "cat", "awk", "df", "cc", "cargo", "python3", "rustc"]
+NEEDED = ["bash", "dirname", "sed", "mkdir", "git", "cksum", "cat", "awk", "df", "cc", "cargo", "python3", "rustc", "rm", "sort", "wc", "date", "sleep", "find", "sh", "cp", "mv", "nice", "env", "touch", "id"]
+
+# Makes its folders only when it comes to them, as cargo does, and a `skep` that says how it was called.
+STAND_IN = """#!/bin/sh
+case "$1" in
+  tree) printf 'a v1 (x)\\nb v1\\nc v1\\n' ;;
+  rustc)
+    sleep 1.2
+    for crate in a b c; do mkdir -p "$CARGO_TARGET_DIR/release/.fingerprint/$crate-1"; sleep 0.2; done
+    echo '{}' ;;
+  build)
+    printf '#!/bin/sh\\necho "skep $*"\\n[ "$1" != assemble ] || { mkdir -p "$7/bin"; cp "$0" "$7/bin/skep"; }\\n' >"$CARGO_TARGET_DIR/release/skep"
+    chmod +x "$CARGO_TARGET_DIR/release/skep" ;;
+esac
+"""
 
 
-def start(tmp_path, without=(), **env):
-    """Runs it with only the tools it needs in the path, less some."""
+def environment(tmp_path, without=(), stand_ins=None, **env):
+    """Only the tools it needs are in the path, less some."""
     tools = tmp_path / "tools"
     tools.mkdir(exist_ok=True)
-    for name in NEEDED:
+    for name in [*NEEDED, "chmod"]:
         if name not in without and not (tools / name).exists():
             # Not a version manager's proxy, which needs tools of its own.
             (tools / name).symlink_to(os.path.realpath(sys.executable) if name == "python3" else shutil.which(name))
-    return subprocess.run(["bash", str(CHECKOUT / "install/start"), "--check"], capture_output=True, text=True, timeout=60, env={"HOME": os.environ["HOME"], "PATH": str(tools), **env})
+    for name, text in (stand_ins or {}).items():
+        (tools / name).unlink(missing_ok=True)
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    return {"HOME": os.environ["HOME"], "PATH": str(tools), **env}
+
+
+def start(tmp_path, without=(), stand_ins=None, **env):
+    env = environment(tmp_path, without, stand_ins, **env)
+    return subprocess.run(["bash", str(CHECKOUT / "install/start"), "--check"], capture_output=True, text=True, timeout=60, env=env)
+
+
+def working_on(cache):
+    """Command lines of processes that have this cache in their environment or arguments."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes()
+            # A process that has ended and waits to be reaped has none.
+            if line and (str(cache).encode() in (entry / "environ").read_bytes() + line):
+                found.append(line.replace(b"\0", b" ").decode()[:120])
+        except OSError:
+            pass
+    return found
 
 
 @pytest.mark.parametrize("tool,words", [("cargo", "cargo is not there"), ("cc", "a C compiler is not there"), ("python3", "python3 is not there")])
@@ -35,6 +76,74 @@ def test_a_cache_that_cannot_be_written(tmp_path):
     blocked.write_text("")
     done = start(tmp_path, SKEP_CACHE=str(blocked / "cache"))
     assert done.returncode == 1 and "cannot be written" in done.stderr and "SKEP_CACHE" in done.stderr
+
+
+def test_a_full_disk(tmp_path):
+    full = "#!/bin/sh\nprintf 'Filesystem 1024-blocks Used Available Capacity Mounted on\\n/dev/x 9 9 %s 9 /\\n'\n"
+    before = start(tmp_path, stand_ins={"df": full % 2097152}, SKEP_CACHE=str(tmp_path / "cache"))
+    assert before.returncode == 1 and "only 2 GB are free" in before.stderr and "SKEP_CACHE" in before.stderr
+    (tmp_path / "cache/target/release").mkdir(parents=True)
+    fails = "#!/bin/sh\n[ \"$1\" = tree ] || { echo 'No space left on device' >&2; exit 101; }\n"
+    during = start(tmp_path, stand_ins={"df": full % 1024, "cargo": fails}, SKEP_CACHE=str(tmp_path / "cache"))
+    assert during.returncode == 1 and "libskep.so could not be built" in during.stderr and "only 1 MB are free" in during.stderr
+
+
+def test_folders_that_come_late_are_waited_for(tmp_path):
+    """Once the count of a folder that was not there yet ended the script without a word, in every second first start."""
+    done = start(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done
+    assert "Compiling: 0 of about 3 crates" in done.stdout
+    assert "built after" in done.stdout and "skep lab --check" in done.stdout
+    again = start(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE=str(tmp_path / "cache"))
+    assert again.returncode == 0 and "Compiling" not in again.stdout and "skep lab --check" in again.stdout
+
+
+@pytest.mark.parametrize("command,words", [("tree", None), ("rustc", "libskep.so could not be built"), ("build", "the skep binary could not be built")])
+def test_a_failure_says_what_failed(tmp_path, command, words):
+    broken = STAND_IN.replace(f"  {command})", f"  {command}) exit 7 ;;\n  not-{command})")
+    done = start(tmp_path, stand_ins={"cargo": broken}, SKEP_CACHE=str(tmp_path / "cache"))
+    if words is None:
+        assert done.returncode == 0, "only the count of crates is missing"
+    else:
+        assert done.returncode == 1 and f"error: {words}" in done.stderr and "hint:" in done.stderr
+
+
+def test_an_unforeseen_failure_is_named(tmp_path):
+    done = start(tmp_path, stand_ins={"cargo": STAND_IN, "date": "#!/bin/sh\nexit 3\n"}, SKEP_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 3 and "failed with status 3" in done.stderr and "hint:" in done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_stopped_it_leaves_no_compiler_and_goes_on_later(tmp_path, how):
+    """Real cargo, an empty cache, until the first crates are counted; Ctrl-C once left the compiler running."""
+    cache = tmp_path / "cache"
+    env = {**os.environ, "SKEP_CACHE": str(cache)}
+
+    def run_until_counted():
+        # A terminal's Ctrl-C reaches the foreground group; a service manager's signal the script alone. This is the harder one.
+        script = subprocess.Popen(["bash", str(CHECKOUT / "install/start"), "--check"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True)
+        counts = []
+        for line in script.stdout:
+            if line.startswith("Compiling: "):
+                counts.append(int(line.split()[1]))
+            if counts and counts[-1] > 3:
+                break
+        script.send_signal(how)
+        err = script.communicate(timeout=20)[1]
+        assert script.returncode == -how, err
+        assert "goes on from here" in err
+        deadline = time.monotonic() + 10
+        while working_on(cache) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not working_on(cache)
+        return counts
+
+    first = run_until_counted()
+    made = {path for path in (cache / "target/release/deps").glob("*.rlib")}
+    stamps = {path: path.stat().st_mtime_ns for path in made}
+    second = run_until_counted()
+    assert second[0] >= first[-1], "what was compiled is there"
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items()), "nothing was compiled again"
 
 
 def test_help():
