@@ -3,38 +3,44 @@
 //! Of the root's first line the user sees nothing: it brings in scope, items and variables. Their statements follow on
 //! their own lines, and below them what keeps the variables.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use crate::{
     compile::Compiler,
-    parse::{Binding, Definition},
-    program::{Kept, Notebook, Origin, Prepared, Purpose},
+    definition::{Definition, Kind},
+    parse::Binding,
+    program::{From, Kept, Notebook, Origin, Prepared, Purpose},
+    reach::{Reach, versions_statement},
     splice::{Spliced, splice},
+    statics,
 };
 
 impl Notebook {
     pub(crate) fn write(&mut self, compiler: &Compiler, prepared: &mut Prepared) -> io::Result<()> {
-        let live: Vec<(u32, Definition)> = self.items_with(prepared).collect();
+        let included: Vec<(u32, Arc<Definition>)> =
+            prepared.included.iter().map(|at| &prepared.candidates[*at]).map(|c| (c.cell, c.definition.clone())).collect();
+        let live = prepared.candidates.iter().enumerate().filter(|(at, c)| {
+            let is_out = prepared.dropped.contains(at) || prepared.yielded.contains(at);
+            !is_out && (c.from != From::Aside || prepared.included.contains(at))
+        });
+        let reach = Reach::new(live.map(|(_, c)| &*c.definition));
         let mut by_cell: BTreeMap<u32, Vec<&Definition>> = BTreeMap::new();
-        let mut uses = String::new();
-        for (cell, definition) in &live {
-            // The `use` lines of earlier cells compiled there; only their names matter now.
-            if *cell != prepared.cell && !definition.leaves.is_empty() {
-                uses.push_str(&definition.leaves.join(" "));
-            } else {
-                by_cell.entry(*cell).or_default().push(definition);
-            }
+        for (cell, definition) in
+            included.iter().filter(|(cell, definition)| definition.kind != Kind::Macro && (definition.leaf.is_none() || *cell == prepared.cell))
+        {
+            by_cell.entry(*cell).or_default().push(definition);
         }
-        // A macro is visible below its definition only, so cells come in the order of their numbers.
         let mut includes = String::new();
         for (cell, definitions) in by_cell {
-            let spliced = items_text(&self.texts[&cell], cell, &definitions);
+            let spliced = items_text(&self.texts[&cell], cell, &definitions, &reach);
             let file = self.put_items(compiler, cell, &spliced.text)?;
             self.spliced.insert(file.clone(), spliced);
-            includes.push_str(&format!("include!(\"{file}\"); "));
+            includes.push_str(&format!("::core::include!(\"{file}\"); "));
         }
-        let versions = crate::versions::statement(&live);
-        let root = if prepared.is_broken { broken_root(prepared) } else { self.root_text(compiler, prepared, &format!("{uses} {includes}"), &versions)? };
+        let definitions: Vec<&Definition> = included.iter().map(|(_, definition)| &**definition).collect();
+        let versions = versions_statement(&reach, &definitions);
+        drop(reach);
+        let root = if prepared.is_broken { broken_root(prepared) } else { self.root_text(compiler, prepared, &includes, &versions)? };
         fs::write(compiler.folder().join(&prepared.root), &root.text)?;
         self.spliced.insert(prepared.root.clone(), root);
         Ok(())
@@ -46,8 +52,8 @@ impl Notebook {
         let version = versions.iter().position(|known| known == text).unwrap_or(versions.len());
         let file = if version == 0 { format!("cell-{cell}.items.rs") } else { format!("cell-{cell}.items-{version}.rs") };
         if version == versions.len() {
-            versions.push(text.to_string());
             fs::write(compiler.folder().join(&file), text)?;
+            versions.push(text.to_string());
         }
         Ok(file)
     }
@@ -56,28 +62,59 @@ impl Notebook {
         fs::write(compiler.folder().join(file), text)
     }
 
-    fn root_text(&mut self, compiler: &Compiler, prepared: &mut Prepared, scope: &str, versions: &str) -> io::Result<Spliced> {
+    fn root_text(&mut self, compiler: &Compiler, prepared: &mut Prepared, includes: &str, versions: &str) -> io::Result<Spliced> {
         let carried = self.carried(compiler, prepared)?;
         let frame = Frame::of(prepared, &carried);
-        let prologue = format!(
-            "#![allow(warnings)] #![recursion_limit = \"1024\"] #[cfg(skep_release)] macro_rules! skep_poll {{ () => {{}} }} #[cfg(not(skep_release))] macro_rules! skep_poll {{ () => {{ ::skep::cell::poll(); }} }} {} {} {scope} #[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ {versions}{}let __skep_outcome = ::skep::cell::run(|| -> ::std::result::Result<(), ::skep::cell::Error> {{ use ::skep::cell::shows::*; {}",
-            self.extra_crates(compiler),
-            self.prelude,
+        let mut prologue = String::from(
+            "#![allow(warnings)] #![recursion_limit = \"1024\"] #[cfg(skep_release)] macro_rules! __skep_poll { () => {} } #[cfg(not(skep_release))] macro_rules! __skep_poll { () => { ::skep::cell::poll(); } } ",
+        );
+        prologue.push_str(&self.extra_crates(compiler));
+        prologue.push_str(&self.prelude);
+        prologue.push(' ');
+        // Macros stand here, not in included files: there they would count as made by a macro, and no name of the standard library's
+        // could be theirs. And the `use` lines of earlier cells compiled there; only their names matter now.
+        let mut pieces = Vec::new();
+        for at in &prepared.included {
+            let candidate = &prepared.candidates[*at];
+            let text = match &candidate.definition.leaf {
+                Some(leaf) if candidate.from != From::Own => leaf.clone(),
+                None if candidate.definition.kind == Kind::Macro => candidate.definition.tokens.clone(),
+                _ => continue,
+            };
+            let start = prologue.rsplit('\n').next().unwrap_or_default().chars().count();
+            prologue.push_str(&text);
+            pieces.push((start..start + text.chars().count(), *at));
+            prologue.push(' ');
+        }
+        let error = if prepared.takes_debug_errors { "DebugError" } else { "Error" };
+        prologue.push_str(&format!(
+            "{includes} #[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ {versions}{}let __skep_outcome = ::skep::cell::run(|| -> ::core::result::Result<(), ::skep::cell::{error}> {{ use ::skep::cell::shows::*; {}",
             prepared.entry(),
             frame.before_body,
             frame.open,
-        );
+        ));
         let parsed = &prepared.parsed;
         let mut inserts: Vec<(usize, &str)> = vec![(0, &prologue)];
-        inserts.extend(parsed.polls.iter().map(|at| (*at, " skep_poll!();")));
-        if let (Some(tail), Purpose::Run) = (&parsed.tail, prepared.purpose) {
-            inserts.push((tail.start, "(&&&&::skep::cell::Show(&("));
-            inserts.push((tail.end, "))).show();"));
+        inserts.extend(parsed.polls.iter().map(|at| (*at, " __skep_poll!();")));
+        inserts.extend(parsed.returns.iter().map(|at| (*at, " ::core::result::Result::Ok(())")));
+        match (&parsed.tail, prepared.purpose) {
+            (Some(tail), Purpose::Run) => {
+                inserts.push((tail.start, "(&&&&&&&::skep::cell::Show(&("));
+                inserts.push((tail.end, "))).__skep_show();"));
+            }
+            (Some(tail), Purpose::Type) => {
+                inserts.push((tail.start, "__skep_slot.is(&("));
+                inserts.push((tail.end, "));"));
+            }
+            _ => {}
         }
         inserts.sort_by_key(|(at, _)| *at);
         let mut root = splice(&parsed.source, &parsed.statements, &inserts);
         root.text.push_str(if prepared.purpose == Purpose::Run { "\n;" } else { "\n" });
-        let mut line = parsed.source.split('\n').count() + 1;
+        if let (Some(is_async), Purpose::Run) = (parsed.main, prepared.purpose) {
+            root.text.push_str(if is_async { " ::skep::cell::of_main(main().await)?;" } else { " ::skep::cell::of_main(main())?;" });
+        }
+        let mut line = root.lines_before + parsed.source.split('\n').count() + 1;
         let mut put_lines = BTreeMap::new();
         let mut add = |text: &mut String, name: &str, is_restore: bool, statement: String| {
             text.push('\n');
@@ -87,7 +124,7 @@ impl Notebook {
         };
         if prepared.purpose == Purpose::Run {
             for Binding { name, .. } in parsed.bindings.iter().filter(|binding| is_kept(prepared, binding)) {
-                add(&mut root.text, name, false, format!("::skep::cell::put(\"{name}\", {name});"));
+                add(&mut root.text, name, false, format!("::skep::cell::put(\"{name}\", (&::skep::cell::Probe(&{name})).is_send(), {name});"));
             }
         }
         root.text.push_str(&frame.close);
@@ -99,6 +136,7 @@ impl Notebook {
         }
         root.text.push_str("\n__skep_outcome }\n");
         prepared.put_lines = put_lines;
+        prepared.pieces = pieces;
         Ok(root)
     }
 
@@ -131,7 +169,7 @@ impl Notebook {
         self.put_file(compiler, &before, &block)?;
         let names = inferred.iter().map(|name| (name.clone(), self.variables[name].is_mutable)).collect();
         let takes: Vec<String> = inferred.iter().map(|name| format!("::skep::cell::take(\"{name}\")")).collect();
-        let value = format!("::skep::cell::infer(|| async {{ Ok(include!(\"{before}\")) }}, || ({},))", takes.join(", "));
+        let value = format!("::skep::cell::infer(|| async {{ ::core::result::Result::Ok(::core::include!(\"{before}\")) }}, || ({},))", takes.join(", "));
         // Inferred ones first: if one is refused, no other has been taken yet.
         carried.insert(0, Carried { names, is_tuple: true, value });
         Ok(carried)
@@ -186,14 +224,6 @@ impl Carried {
     fn binding(&self) -> String {
         format!("let {} = {}; ", self.pattern(|(name, is_mutable)| mutable(*is_mutable, name)), self.value)
     }
-
-    fn declaration(&self) -> String {
-        self.names.iter().map(|(name, _)| format!("let mut {name}; ")).collect()
-    }
-
-    fn assignment(&self) -> String {
-        format!("{} = {}; ", self.pattern(|(name, _)| name.clone()), self.value)
-    }
 }
 
 /// What stands around the user's statements, by what the cell is for.
@@ -207,58 +237,61 @@ struct Frame {
 impl Frame {
     fn of(prepared: &Prepared, carried: &[Carried]) -> Frame {
         let each = |text: fn(&Carried) -> String| carried.iter().map(text).collect::<String>();
-        let (block_on, end) = if prepared.parsed.has_await { ("::skep::cell::block_on(async { ", " Ok(()) }) });") } else { ("", " Ok(()) });") };
+        let parsed = &prepared.parsed;
+        const OK: &str = " ::core::result::Result::Ok(())";
+        let (block_on, end) = if parsed.has_await || parsed.main == Some(true) {
+            ("::skep::cell::block_on(async { ", format!("{OK} }}) }});"))
+        } else if parsed.needs_runtime {
+            ("let __skep_runtime = ::skep::cell::enter_runtime(); ", format!("{OK} }});"))
+        } else {
+            ("", format!("{OK} }});"))
+        };
         match prepared.purpose {
-            Purpose::Run => Frame { before_body: each(Carried::binding), open: block_on.to_string(), close: end.to_string() },
-            // The branch is only type-checked, so nothing is taken and nothing is moved. What the value borrows from is
-            // declared outside, where its type is shown.
+            Purpose::Run => Frame { before_body: each(Carried::binding), open: block_on.to_string(), close: end },
+            // The branch is only type-checked, so nothing is taken and nothing is moved. The type is shown before it, so that it may
+            // borrow from what only lives in there.
             Purpose::Type => Frame {
                 before_body: String::new(),
                 open: format!(
-                    "{block_on}{}let __skep_slot = ::skep::cell::TypeSlot::new(); if ::skep::cell::never() {{ {}let __skep_value = {{ ",
-                    each(Carried::declaration),
-                    each(Carried::assignment)
+                    "{block_on}let __skep_slot = ::skep::cell::TypeSlot::new(); __skep_slot.show(); if ::skep::cell::never() {{ {}",
+                    each(Carried::binding)
                 ),
-                close: format!(" }}; __skep_slot.is(&__skep_value); }} __skep_slot.show();{end}"),
+                close: format!(" }}{end}"),
             },
             Purpose::Bench => Frame {
                 before_body: each(Carried::binding),
-                open: "::skep::cell::bench(|| -> ::std::result::Result<_, ::skep::cell::Error> { Ok({ ".to_string(),
-                close: " }) })?; Ok(()) });".to_string(),
+                open: "::skep::cell::bench(|| -> ::core::result::Result<_, ::skep::cell::Error> { ::core::result::Result::Ok({ ".to_string(),
+                close: format!(" }}) }})?;{OK} }});"),
             },
         }
     }
 }
 
 pub(crate) fn is_kept(prepared: &Prepared, binding: &Binding) -> bool {
-    !binding.is_closure && !prepared.unkept.contains(&binding.name)
+    !binding.is_closure && !prepared.unkept.contains_key(&binding.name)
 }
 
 fn mutable(is_mutable: bool, name: &str) -> String {
     if is_mutable { format!("mut {name}") } else { name.to_string() }
 }
 
-/// A cell's items on their own lines. A static is defined by the library of its own cell, and later ones refer to that one.
-fn items_text(source: &str, cell: u32, definitions: &[&Definition]) -> Spliced {
+/// A cell's items on their own lines.
+fn items_text(source: &str, cell: u32, definitions: &[&Definition], reach: &Reach<'_>) -> Spliced {
     let mut keep = Vec::new();
     let mut inserts: Vec<(usize, String)> = Vec::new();
     for definition in definitions {
         keep.push(definition.range.clone());
-        inserts.extend(definition.polls.iter().map(|at| (*at, " skep_poll!();".to_string())));
-        if let Some((name, ty, is_mutable)) = &definition.global {
-            let symbol = format!("skep_static_{cell}_{name}");
-            let own = format!("any(skep_release, skep_cell = \"{cell}\")");
-            inserts.push((definition.range.start, format!("#[cfg({own})] #[cfg_attr(not(skep_release), unsafe(export_name = \"{symbol}\"))] ")));
-            let (safety, mutability) = if *is_mutable { ("unsafe", "mut ") } else { ("safe", "") };
-            inserts.push((
-                definition.range.end,
-                format!(" #[cfg(not({own}))] unsafe extern \"Rust\" {{ #[link_name = \"{symbol}\"] {safety} static {mutability}{name}: {ty}; }}"),
-            ));
+        inserts.extend(definition.polls.iter().map(|at| (*at, " __skep_poll!();".to_string())));
+        for found in &definition.statics {
+            let layout = reach.layout(found.mentions.iter().map(String::as_str));
+            inserts.extend(found.inserts(&statics::symbol(cell, found.range.start, layout)));
         }
     }
     inserts.sort_by_key(|(at, _)| *at);
     let inserts: Vec<(usize, &str)> = inserts.iter().map(|(at, text)| (*at, text.as_str())).collect();
     keep.sort_by_key(|range| range.start);
+    // The leaves of one `use` stand in one place.
+    keep.dedup();
     splice(source, &keep, &inserts)
 }
 

@@ -1,6 +1,7 @@
 //! Running `rustc` directly on a cell, against the prebuilt dylib. No cargo.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{self, Read},
     os::unix::process::CommandExt,
@@ -64,6 +65,8 @@ pub struct Compiler {
     running: Arc<Mutex<Vec<(Child, bool)>>>,
     is_cancelled: Arc<AtomicBool>,
     extra: Mutex<Extra>,
+    /// The epoch that each root file was compiled in.
+    epochs: Mutex<HashMap<String, u32>>,
 }
 
 /// Ends the compilation of the current cell from another thread.
@@ -86,7 +89,7 @@ impl Cancel {
 impl Compiler {
     pub fn new(toolchain: Toolchain, folder: PathBuf) -> io::Result<Compiler> {
         fs::create_dir_all(&folder)?;
-        Ok(Compiler { toolchain, folder, running: Arc::default(), is_cancelled: Arc::default(), extra: Mutex::default() })
+        Ok(Compiler { toolchain, folder, running: Arc::default(), is_cancelled: Arc::default(), extra: Mutex::default(), epochs: Mutex::default() })
     }
 
     pub fn folder(&self) -> &Path {
@@ -124,14 +127,23 @@ impl Compiler {
         self.is_cancelled.load(Ordering::SeqCst)
     }
 
-    /// Compiles `root` (a file of the build folder) to a shared library.
-    pub fn compile(&self, root: &str, cell: u32, optimise: Optimise) -> Result<PathBuf, Failure> {
+    /// Compiles the library of a cell again, as workers want it. Both have the same symbols.
+    pub fn compile_for_workers(&self, library: &Path) -> Result<PathBuf, Failure> {
+        let stem = library.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.strip_prefix("lib")).unwrap_or_default();
+        let root = format!("{stem}.rs");
+        let epoch = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(&root).copied().unwrap_or(0);
+        self.compile(&root, epoch, Optimise::Release)
+    }
+
+    /// Compiles `root` (a file of the build folder) to a shared library. Types of cells are the same ones within an epoch.
+    pub fn compile(&self, root: &str, epoch: u32, optimise: Optimise) -> Result<PathBuf, Failure> {
         let stem = root.trim_end_matches(".rs");
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).insert(root.to_string(), epoch);
         let library = self.folder.join(match optimise {
             Optimise::Cell(_) => format!("lib{stem}.so"),
             Optimise::Release => format!("lib{stem}.release.so"),
         });
-        let mut command = self.command(root, cell, optimise, &library);
+        let mut command = self.command(root, epoch, optimise, &library);
         let mut child = command.spawn().map_err(|error| {
             Failure::Toolchain(format!("`{}` could not be started: {error}\nhint: run ./install/start again", self.toolchain.rustc.display()))
         })?;
@@ -163,13 +175,14 @@ impl Compiler {
         Err(Failure::Errors(errors))
     }
 
-    fn command(&self, root: &str, cell: u32, optimise: Optimise, library: &Path) -> Command {
+    fn command(&self, root: &str, epoch: u32, optimise: Optimise, library: &Path) -> Command {
         let t = &self.toolchain;
         let mut command = Command::new(&t.rustc);
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         command.args([root, "--edition=2024", "--crate-name=cell", "--crate-type=cdylib", "--error-format=json", "--cap-lints=allow"]);
-        command.args(["-Cprefer-dynamic", "-Cdebuginfo=0", "-Csymbol-mangling-version=v0", "-Cmetadata=skep-cell"]);
-        command.args(["--cfg", &format!("skep_cell=\"{cell}\"")]);
+        command.args(["-Cprefer-dynamic", "-Cdebuginfo=0", "-Csymbol-mangling-version=v0"]);
+        // It is part of every `TypeId`: a type that was defined anew is another one, also behind a `dyn Any`.
+        command.arg(format!("-Cmetadata=skep-cell-{epoch}"));
         match optimise {
             Optimise::Cell(level) => command.args([&format!("-Copt-level={}", level.min(3)), "-Ccodegen-units=2"]),
             Optimise::Release => command.args(["-Copt-level=3", "--cfg", "skep_release"]),

@@ -5,17 +5,25 @@
 //! process. This crate knows neither Jupyter nor clusters nor Polars: what is in scope comes from [`Toolchain`].
 
 mod assemble;
+mod commit;
 mod compile;
+mod completeness;
+mod definition;
+mod mentions;
 mod names;
 mod parse;
 mod program;
+mod reach;
+mod recover;
 mod report;
 mod splice;
 mod stale;
-mod versions;
+mod statics;
+mod words;
 
+pub use commit::Commit;
 pub use compile::{Cancel, Compiler, Extra, Failure, Optimise, Toolchain};
+pub use completeness::{Completeness, completeness};
 pub use names::{KnownNames, mentions_type};
-pub use parse::{Completeness, completeness};
 pub use program::{Compiled, Notebook, Prepared, Purpose, Request, Variable};
 pub use report::{CellError, Place};

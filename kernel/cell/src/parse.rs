@@ -4,61 +4,29 @@ use std::{collections::BTreeSet, ops::Range};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::{
-    Block, Expr, ForeignItem, Item, Local, Stmt, UseTree,
+    Block, Expr, Item, Local, Stmt,
     parse::Parser,
     spanned::Spanned,
     visit::{self, Visit},
 };
 
-/// What a definition replaces when it comes again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// Functions, constants and statics share a namespace.
-    Value(String),
-    /// Structs, enums, unions, traits, aliases and modules share another.
-    Type(String),
-    Macro(String),
-    Use(String),
-    /// An `impl`, by its header and the names it defines.
-    Impl(String, BTreeSet<String>),
-    /// Anything else, by its text.
-    Other(String),
-}
-
-impl Key {
-    pub fn is_replaced_by(&self, new: &Key) -> bool {
-        match (self, new) {
-            (Key::Impl(a, old), Key::Impl(b, new)) => a == b && (old.is_empty() || !old.is_disjoint(new)),
-            _ => self == new,
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct Definition {
-    /// One for most items, one a leaf for `use`.
-    pub keys: Vec<Key>,
-    pub range: Range<usize>,
-    /// Normalised tokens: equal text means nothing changed.
-    pub tokens: String,
-    pub mentions: BTreeSet<String>,
-    pub is_type: bool,
-    /// For `static`: `(name, type, is mutable)`.
-    pub global: Option<(String, String, bool)>,
-    /// For `use`: one line a leaf, in the order of `keys`.
-    pub leaves: Vec<String>,
-    pub polls: Vec<usize>,
-}
+use crate::{
+    definition::{Definition, begins_item, definitions, definitions_of_macro, makes_items},
+    mentions::{is_symbol, mentions},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub name: String,
     pub is_mutable: bool,
     pub is_closure: bool,
+    /// Whether the pattern is nothing but this name.
+    pub is_whole: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Parsed {
+    /// What is compiled: the cell without what only a file may have on top.
     pub source: String,
     pub items: Vec<Definition>,
     pub statements: Vec<Range<usize>>,
@@ -67,22 +35,64 @@ pub struct Parsed {
     /// Every identifier of the statements, also those inside macros and format strings.
     pub mentions: BTreeSet<String>,
     pub has_await: bool,
+    /// Whether the statements may spawn tasks of a runtime without awaiting them.
+    pub needs_runtime: bool,
     /// Where to look for an interrupt: after the brace of each loop.
     pub polls: Vec<usize>,
+    /// Behind each `return` that has no value and leaves the cell.
+    pub returns: Vec<usize>,
+    /// Macro calls that were taken for items, though only expanding them could tell.
+    pub guessed: Vec<Range<usize>>,
+    /// Whether there is a `fn main` and nothing that runs; and whether that is `async`.
+    pub main: Option<bool>,
 }
 
 /// Parses a cell. An `Err` means that `syn` found it broken; rustc then has the better words for it.
 pub fn parse(source: &str) -> Result<Parsed, syn::Error> {
+    parse_with(source, &Guess::default())
+}
+
+/// What is known of macros: names of the notebook's that make items, and calls that turned out to be statements.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Guess {
+    pub make_items: BTreeSet<String>,
+    pub are_statements: Vec<Range<usize>>,
+}
+
+pub(crate) fn parse_with(source: &str, guess: &Guess) -> Result<Parsed, syn::Error> {
+    let source = &blank_file_header(source);
     let statements = Block::parse_within.parse_str(source)?;
+    let mut make_items = guess.make_items.clone();
+    for statement in &statements {
+        if let Stmt::Item(Item::Macro(item)) = statement
+            && let Some(name) = &item.ident
+        {
+            if makes_items(item) {
+                make_items.insert(name.to_string())
+            } else {
+                make_items.remove(&name.to_string())
+            };
+        }
+    }
     let mut parsed = Parsed { source: source.to_string(), ..Parsed::default() };
     let n_statements = statements.len();
     for (i, statement) in statements.into_iter().enumerate() {
         let range = range_of(source, statement.span());
         match statement {
-            Stmt::Item(item) => parsed.items.push(definition(source, &item, range)),
-            Stmt::Macro(m) if is_item_macro(&m.mac.path) => {
-                let item = Item::Macro(syn::ItemMacro { attrs: m.attrs, ident: None, mac: m.mac, semi_token: m.semi_token });
-                parsed.items.push(definition(source, &item, range));
+            Stmt::Item(item) => {
+                if let Item::Fn(f) = &item
+                    && f.sig.ident == "main"
+                    && f.sig.inputs.is_empty()
+                {
+                    parsed.main = Some(f.sig.asyncness.is_some() && !f.attrs.iter().any(|attr| is_symbol(attr.path(), "main")));
+                }
+                parsed.items.extend(definitions(source, &item, range));
+            }
+            Stmt::Macro(m) if is_item_macro(&m.mac, &make_items) && !guess.are_statements.contains(&range) => {
+                if !m.mac.path.is_ident("thread_local") {
+                    parsed.guessed.push(range);
+                }
+                parsed.items.extend(definitions_of_macro(source, &m));
             }
             statement => {
                 let is_last = i + 1 == n_statements;
@@ -90,12 +100,59 @@ pub fn parse(source: &str) -> Result<Parsed, syn::Error> {
             }
         }
     }
+    if !parsed.statements.is_empty() {
+        parsed.main = None;
+    }
     Ok(parsed)
 }
 
-/// Macros that define statics for the whole program rather than run.
-fn is_item_macro(path: &syn::Path) -> bool {
-    path.segments.last().is_some_and(|segment| segment.ident == "thread_local" || segment.ident == "lazy_static")
+/// Blanks what a whole file may begin with: `#!/usr/bin/env …`, `#![allow(…)]`, `//! …`. Every offset stays.
+fn blank_file_header(source: &str) -> String {
+    let mut end = 0;
+    if source.starts_with("#!") && !source[2..].trim_start().starts_with('[') {
+        end = source.find('\n').unwrap_or(source.len());
+    }
+    loop {
+        let rest = &source[end..];
+        let at = end + rest.len() - rest.trim_start().len();
+        let rest = &source[at..];
+        if rest.starts_with("//!") {
+            end = at + rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("/*!") {
+            let Some(close) = rest.find("*/") else { break };
+            end = at + close + 2;
+        } else if rest.starts_with("#!") && rest[2..].trim_start().starts_with('[') {
+            let Some(close) = end_of_brackets(&rest[2..]) else { break };
+            end = at + 2 + close;
+        } else {
+            break;
+        }
+    }
+    let blank = |c: char| if c == '\n' { "\n".to_string() } else { " ".repeat(c.len_utf8()) };
+    source[..end].chars().map(blank).collect::<String>() + &source[end..]
+}
+
+/// Behind the bracket that closes the first one.
+fn end_of_brackets(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    for (at, c) in text.char_indices() {
+        match c {
+            '[' => depth += 1,
+            ']' => depth -= 1,
+            _ => continue,
+        }
+        if depth == 0 {
+            return Some(at + 1);
+        }
+    }
+    None
+}
+
+/// Whether a macro call that stands among statements is an item: by the notebook's own macro, or by what it begins with.
+fn is_item_macro(mac: &syn::Macro, make_items: &BTreeSet<String>) -> bool {
+    let Some(last) = mac.path.segments.last() else { return false };
+    let is_own = mac.path.segments.len() == 1 && make_items.contains(&last.ident.to_string());
+    is_own || ["thread_local", "lazy_static"].iter().any(|name| last.ident == name) || (last.ident != "quote" && begins_item(mac.tokens.clone()))
 }
 
 impl Parsed {
@@ -103,8 +160,10 @@ impl Parsed {
         let mut body = Body::new(&self.source);
         body.visit_stmt(statement);
         self.polls.append(&mut body.polls);
+        self.returns.append(&mut body.returns);
         self.has_await |= body.has_await;
-        mentions(quote_tokens(statement), &mut self.mentions);
+        mentions(quote::ToTokens::to_token_stream(statement), &mut self.mentions);
+        self.needs_runtime |= ["tokio", "spawn", "spawn_blocking"].iter().any(|name| self.mentions.contains(*name));
         match statement {
             Stmt::Local(local) => self.add_bindings(local),
             Stmt::Expr(_, None) if is_last => self.tail = Some(range.clone()),
@@ -115,16 +174,19 @@ impl Parsed {
     }
 
     fn add_bindings(&mut self, local: &Local) {
-        let is_closure = local.init.as_ref().is_some_and(|init| matches!(strip_parens(&init.expr), Expr::Closure(_)));
-        let mut names = Names::default();
+        let is_typed = matches!(local.pat, syn::Pat::Type(_));
+        let is_closure = !is_typed && local.init.as_ref().is_some_and(|init| matches!(strip_parens(&init.expr), Expr::Closure(_)));
+        let can_fail = local.init.as_ref().is_some_and(|init| init.diverge.is_some());
+        let pattern = if let syn::Pat::Type(typed) = &local.pat { &*typed.pat } else { &local.pat };
+        let is_whole = matches!(pattern, syn::Pat::Ident(_));
+        let mut names = Names { found: Vec::new(), can_fail };
         names.visit_pat(&local.pat);
-        for (name, is_mutable) in names.0 {
+        for (name, is_mutable) in names.found {
             self.bindings.retain(|binding| binding.name != name);
-            self.bindings.push(Binding { name, is_mutable, is_closure });
+            self.bindings.push(Binding { name, is_mutable, is_closure, is_whole });
         }
     }
 
-    /// Positions of all polls, of statements and items, in order.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && self.statements.is_empty()
     }
@@ -137,15 +199,20 @@ fn strip_parens(expr: &Expr) -> &Expr {
     }
 }
 
-/// The names a pattern binds. `None` and other constants look like bindings; those start in upper case.
-#[derive(Default)]
-struct Names(Vec<(String, bool)>);
+/// The names a pattern binds.
+struct Names {
+    found: Vec<(String, bool)>,
+    /// Behind `let … else`, where a name in camel case is most likely a variant.
+    can_fail: bool,
+}
 
 impl<'ast> Visit<'ast> for Names {
     fn visit_pat_ident(&mut self, ident: &'ast syn::PatIdent) {
         let name = ident.ident.to_string();
-        if !name.starts_with(char::is_uppercase) {
-            self.0.push((name, ident.mutability.is_some()));
+        let is_sure = ident.by_ref.is_some() || ident.mutability.is_some() || ident.subpat.is_some() || !name.starts_with(char::is_uppercase);
+        let looks_like_variant = name.len() > 1 && !name.contains('_');
+        if name != "None" && (is_sure || !(self.can_fail && looks_like_variant)) {
+            self.found.push((name, ident.mutability.is_some()));
         }
         visit::visit_pat_ident(self, ident);
     }
@@ -153,17 +220,18 @@ impl<'ast> Visit<'ast> for Names {
     fn visit_expr(&mut self, _: &'ast Expr) {}
 }
 
-/// Finds loops to interrupt and awaits to drive; does not look into nested items, closures' awaits or constants.
-struct Body<'s> {
+/// Finds loops to interrupt, awaits to drive and bare returns; those of nested items, closures and `async` blocks are their own.
+pub(crate) struct Body<'s> {
     source: &'s str,
-    polls: Vec<usize>,
+    pub polls: Vec<usize>,
+    pub returns: Vec<usize>,
     has_await: bool,
     in_async: usize,
 }
 
 impl<'s> Body<'s> {
-    fn new(source: &'s str) -> Self {
-        Body { source, polls: Vec::new(), has_await: false, in_async: 0 }
+    pub fn new(source: &'s str) -> Self {
+        Body { source, polls: Vec::new(), returns: Vec::new(), has_await: false, in_async: 0 }
     }
 
     fn poll_in(&mut self, block: &Block) {
@@ -185,6 +253,20 @@ impl<'ast> Visit<'ast> for Body<'_> {
     fn visit_expr_for_loop(&mut self, e: &'ast syn::ExprForLoop) {
         self.poll_in(&e.body);
         visit::visit_expr_for_loop(self, e);
+    }
+
+    fn visit_expr_return(&mut self, e: &'ast syn::ExprReturn) {
+        if e.expr.is_none() && self.in_async == 0 {
+            self.returns.push(range_of(self.source, e.return_token.span).end);
+        }
+        visit::visit_expr_return(self, e);
+    }
+
+    /// `tokio::join!(a, b)` awaits, though no one can see it.
+    fn visit_macro(&mut self, mac: &'ast syn::Macro) {
+        let awaits = ["join", "try_join", "select"].iter().any(|name| is_symbol(&mac.path, name)) || has_ident(mac.tokens.clone(), "await");
+        self.has_await |= awaits && self.in_async == 0;
+        visit::visit_macro(self, mac);
     }
 
     fn visit_expr_await(&mut self, e: &'ast syn::ExprAwait) {
@@ -214,8 +296,16 @@ impl<'ast> Visit<'ast> for Body<'_> {
 
     fn visit_impl_item_fn(&mut self, f: &'ast syn::ImplItemFn) {
         if f.sig.constness.is_none() {
+            self.in_async += 1;
             visit::visit_impl_item_fn(self, f);
+            self.in_async -= 1;
         }
+    }
+
+    fn visit_trait_item_fn(&mut self, f: &'ast syn::TraitItemFn) {
+        self.in_async += 1;
+        visit::visit_trait_item_fn(self, f);
+        self.in_async -= 1;
     }
 
     // Constant expressions cannot call a function that is not `const`.
@@ -225,247 +315,19 @@ impl<'ast> Visit<'ast> for Body<'_> {
     fn visit_impl_item_const(&mut self, _: &'ast syn::ImplItemConst) {}
 }
 
-fn definition(source: &str, item: &Item, range: Range<usize>) -> Definition {
-    let tokens = quote_tokens(item);
-    let text = tokens.to_string();
-    let mut body = Body::new(source);
-    body.visit_item(item);
-    let mut found = BTreeSet::new();
-    mentions(tokens, &mut found);
-    let mut leaves = Vec::new();
-    let name = |ident: &syn::Ident| ident.to_string();
-    let mut global = None;
-    let keys = match item {
-        Item::Fn(f) => vec![Key::Value(name(&f.sig.ident))],
-        Item::Const(c) if c.ident == "_" => vec![Key::Other(text.clone())],
-        Item::Const(c) => vec![Key::Value(name(&c.ident))],
-        Item::Static(s) => {
-            global = Some((name(&s.ident), quote_tokens(&*s.ty).to_string(), matches!(s.mutability, syn::StaticMutability::Mut(_))));
-            vec![Key::Value(name(&s.ident))]
-        }
-        Item::Struct(s) => vec![Key::Type(name(&s.ident))],
-        Item::Enum(e) => vec![Key::Type(name(&e.ident))],
-        Item::Union(u) => vec![Key::Type(name(&u.ident))],
-        Item::Trait(t) => vec![Key::Type(name(&t.ident))],
-        Item::Type(t) => vec![Key::Type(name(&t.ident))],
-        Item::Mod(m) => vec![Key::Type(name(&m.ident))],
-        Item::ExternCrate(c) => vec![Key::Type(c.rename.as_ref().map_or_else(|| name(&c.ident), |(_, new)| name(new)))],
-        Item::Macro(m) => vec![m.ident.as_ref().map_or_else(|| Key::Other(text.clone()), |ident| Key::Macro(name(ident)))],
-        Item::Use(u) => {
-            let mut prefix = if u.leading_colon.is_some() { "::".to_string() } else { String::new() };
-            flatten(&u.tree, &mut prefix, &mut leaves);
-            leaves.iter().map(|(key, _)| Key::Use(key.clone())).collect()
-        }
-        Item::Impl(i) => vec![impl_key(i)],
-        Item::ForeignMod(f) => f.items.iter().map(|item| foreign_key(item, &text)).collect(),
-        _ => vec![Key::Other(text.clone())],
-    };
-    let is_type = matches!(item, Item::Struct(_) | Item::Enum(_) | Item::Union(_) | Item::Type(_) | Item::Const(_) | Item::Trait(_) | Item::Mod(_));
-    let leaves = leaves.into_iter().map(|(_, line)| line).collect();
-    Definition { keys, range, tokens: text, mentions: found, is_type, global, leaves, polls: body.polls }
+fn has_ident(tokens: TokenStream, name: &str) -> bool {
+    tokens.into_iter().any(|tree| match tree {
+        TokenTree::Ident(ident) => ident == name,
+        TokenTree::Group(group) => has_ident(group.stream(), name),
+        _ => false,
+    })
 }
 
-fn foreign_key(item: &ForeignItem, text: &str) -> Key {
-    match item {
-        ForeignItem::Fn(f) => Key::Value(f.sig.ident.to_string()),
-        ForeignItem::Static(s) => Key::Value(s.ident.to_string()),
-        _ => Key::Other(text.to_string()),
-    }
-}
-
-fn impl_key(item: &syn::ItemImpl) -> Key {
-    let mut header = item.clone();
-    header.items.clear();
-    header.attrs.clear();
-    let is_inherent = item.trait_.is_none();
-    let defines = item.items.iter().filter(|_| is_inherent).filter_map(|item| match item {
-        syn::ImplItem::Fn(f) => Some(f.sig.ident.to_string()),
-        syn::ImplItem::Const(c) => Some(c.ident.to_string()),
-        _ => None,
-    });
-    Key::Impl(quote_tokens(&header).to_string(), defines.collect())
-}
-
-/// One `use` line for each leaf, with the name it binds.
-fn flatten(tree: &UseTree, prefix: &mut String, leaves: &mut Vec<(String, String)>) {
-    let before = prefix.len();
-    match tree {
-        UseTree::Path(path) => {
-            prefix.push_str(&format!("{}::", path.ident));
-            flatten(&path.tree, prefix, leaves);
-        }
-        UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, prefix, leaves)),
-        UseTree::Glob(_) => leaves.push((format!("{prefix}*"), format!("use {prefix}*;"))),
-        UseTree::Rename(rename) => {
-            let bound = if rename.rename == "_" { format!("{prefix}{} as _", rename.ident) } else { rename.rename.to_string() };
-            leaves.push((bound, format!("use {prefix}{} as {};", rename.ident, rename.rename)));
-        }
-        UseTree::Name(leaf) if leaf.ident == "self" => {
-            let path = prefix.trim_end_matches("::").to_string();
-            let bound = path.rsplit("::").next().unwrap_or_default().to_string();
-            leaves.push((bound, format!("use {path};")));
-        }
-        UseTree::Name(leaf) => leaves.push((leaf.ident.to_string(), format!("use {prefix}{};", leaf.ident))),
-    }
-    prefix.truncate(before);
-}
-
-fn quote_tokens(node: &impl quote::ToTokens) -> TokenStream {
-    node.to_token_stream()
-}
-
-/// Every identifier, also the captured ones of format strings: `"{name}"` uses `name`.
-fn mentions(tokens: TokenStream, found: &mut BTreeSet<String>) {
-    for token in tokens {
-        match token {
-            TokenTree::Ident(ident) => drop(found.insert(ident.to_string())),
-            TokenTree::Group(group) => mentions(group.stream(), found),
-            TokenTree::Literal(literal) => {
-                let text = literal.to_string();
-                if !text.ends_with('"') && !text.ends_with('#') {
-                    continue;
-                }
-                for part in text.split('{').skip(1) {
-                    let name: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                    if !name.is_empty() {
-                        found.insert(name);
-                    }
-                    // `{value:width$}` names an argument as well.
-                    for name in part.split('}').next().unwrap_or_default().split(|c: char| !(c.is_alphanumeric() || c == '_')) {
-                        found.insert(name.to_string());
-                    }
-                }
-            }
-            TokenTree::Punct(_) => {}
-        }
-    }
-}
-
-/// `byte_range` counts characters' bytes of the parsed text; syn strips a byte-order mark and a shebang is not expected.
-fn range_of(source: &str, span: Span) -> Range<usize> {
+/// Byte offsets of a span; its own count characters of the parsed text.
+pub(crate) fn range_of(source: &str, span: Span) -> Range<usize> {
     let (start, end) = (span.start(), span.end());
     let at = |place: proc_macro2::LineColumn| crate::splice::offset_of(source, place.line, place.column);
     at(start)..at(end)
-}
-
-/// Whether a text can be run as it stands, for `is_complete` and the terminal's Enter key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Completeness {
-    Complete,
-    /// More lines are needed; the next one is indented by this.
-    Incomplete {
-        indent: String,
-    },
-    Invalid,
-}
-
-/// Judges by real parsing: text is incomplete when what is wrong with it is that it ends.
-pub fn completeness(source: &str) -> Completeness {
-    let incomplete = |depth: usize| Completeness::Incomplete { indent: " ".repeat(4 * depth) };
-    match open_delimiters(source) {
-        Delimiters::Open(depth) => return incomplete(depth),
-        Delimiters::InLiteral => return incomplete(0),
-        Delimiters::Unbalanced => return Completeness::Invalid,
-        Delimiters::Closed => {}
-    }
-    if source.trim().is_empty() {
-        return Completeness::Complete;
-    }
-    match parse(source) {
-        Ok(_) => Completeness::Complete,
-        Err(error) => {
-            let needs_more = error.to_string().contains("unexpected end of input") || parse(&format!("{source};")).is_ok();
-            if needs_more { incomplete(usize::from(source.trim_end().ends_with(['=', '+', '.', ',', '|', '&']))) } else { Completeness::Invalid }
-        }
-    }
-}
-
-enum Delimiters {
-    Closed,
-    Open(usize),
-    InLiteral,
-    Unbalanced,
-}
-
-/// rustc's own lexer would be the better judge of literals, but proc-macro2 gives up on an open one without saying where.
-fn open_delimiters(source: &str) -> Delimiters {
-    let bytes = source.as_bytes();
-    let mut stack = Vec::new();
-    let mut i = 0;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'/' if bytes.get(i + 1) == Some(&b'/') => i += source[i..].find('\n').unwrap_or(source.len() - i),
-            b'/' if bytes.get(i + 1) == Some(&b'*') => {
-                let Some(end) = end_of_comment(bytes, i) else { return Delimiters::InLiteral };
-                i = end;
-                continue;
-            }
-            b'"' => {
-                let Some(end) = end_of_string(bytes, i) else { return Delimiters::InLiteral };
-                i = end;
-                continue;
-            }
-            b'\'' => {
-                i = end_of_char_or_lifetime(source, i);
-                continue;
-            }
-            c @ (b'(' | b'[' | b'{') => stack.push(c),
-            c @ (b')' | b']' | b'}') => {
-                let open = match c {
-                    b')' => b'(',
-                    b']' => b'[',
-                    _ => b'{',
-                };
-                if stack.pop() != Some(open) {
-                    return Delimiters::Unbalanced;
-                }
-            }
-            _ => {}
-        }
-        i += 1;
-    }
-    if stack.is_empty() { Delimiters::Closed } else { Delimiters::Open(stack.len()) }
-}
-
-fn end_of_comment(bytes: &[u8], start: usize) -> Option<usize> {
-    let mut depth = 0;
-    let mut i = start;
-    while i + 1 < bytes.len() {
-        match &bytes[i..i + 2] {
-            b"/*" => (depth, i) = (depth + 1, i + 2),
-            b"*/" => (depth, i) = (depth - 1, i + 2),
-            _ => i += 1,
-        }
-        if depth == 0 {
-            return Some(i);
-        }
-    }
-    None
-}
-
-fn end_of_string(bytes: &[u8], quote: usize) -> Option<usize> {
-    let n_hashes = bytes[..quote].iter().rev().take_while(|b| **b == b'#').count();
-    let is_raw = quote > n_hashes && bytes[quote - n_hashes - 1] == b'r';
-    let mut i = quote + 1;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'\\' if !is_raw => i += 1,
-            b'"' if !is_raw => return Some(i + 1),
-            b'"' if bytes[i + 1..].iter().take(n_hashes).filter(|b| **b == b'#').count() == n_hashes => return Some(i + 1 + n_hashes),
-            _ => {}
-        }
-        i += 1;
-    }
-    None
-}
-
-fn end_of_char_or_lifetime(source: &str, quote: usize) -> usize {
-    let mut rest = source[quote + 1..].char_indices();
-    match rest.next() {
-        Some((_, '\\')) => source[quote + 2..].char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(source.len(), |(at, _)| quote + 3 + at),
-        Some((_, c)) if matches!(rest.next(), Some((_, '\''))) => quote + 2 + c.len_utf8(),
-        _ => quote + 1,
-    }
 }
 
 #[cfg(test)]
@@ -487,10 +349,15 @@ mod tests {
             ("let [first, .., last] = a;", vec!["first", "last"]),
             ("let x = 1; let x = 2;", vec!["x"]),
             ("{ let inner = 1; }", vec![]),
+            ("let X = 1; let N = 2; let X_train = 3;", vec!["X", "N", "X_train"]),
+            ("let Some(N) = o else { panic!() };", vec!["N"]),
+            ("let Color::Red = c else { panic!() };", vec![]),
+            ("let Red = c else { panic!() };", vec![]),
         ] {
             assert_eq!(names(source), expect, "{source}");
         }
         assert!(parse("let f = |x: i32| x;").unwrap().bindings[0].is_closure);
+        assert!(!parse("let f: fn(i32) -> i32 = |x| x;").unwrap().bindings[0].is_closure);
     }
 
     #[test]
@@ -512,43 +379,59 @@ mod tests {
     }
 
     #[test]
-    fn a_use_is_flattened_to_its_leaves() {
-        let parsed = parse("use std::{collections::{HashMap, BTreeMap as Tree}, fmt::{self, *}, io::Read as _};").unwrap();
-        assert_eq!(
-            parsed.items[0].leaves,
-            ["use std::collections::HashMap;", "use std::collections::BTreeMap as Tree;", "use std::fmt;", "use std::fmt::*;", "use std::io::Read as _;"]
-        );
-    }
-
-    #[test]
-    fn completeness_is_judged_by_parsing() {
-        use Completeness::*;
-        let indent = |n| Incomplete { indent: " ".repeat(n) };
-        for (source, expect) in [
-            ("", Complete),
-            ("1 + 1", Complete),
-            ("fn f() {", indent(4)),
-            ("foo(bar(", indent(8)),
-            ("let x =", indent(4)),
-            ("let s = \"abc", indent(0)),
-            ("/* open", indent(0)),
-            ("let c = '{'; c", Complete),
-            ("fn f<'a>(x: &'a str) {}", Complete),
-            ("r#\"quote \" inside\"#", Complete),
-            ("let x = 1", indent(0)),
-            ("x + ", indent(4)),
-            (")", Invalid),
-            ("let 1x = ;", Invalid),
-        ] {
-            assert_eq!(completeness(source), expect, "{source}");
-        }
-    }
-
-    #[test]
     fn loops_are_polled_and_constants_are_not() {
         let source = "loop { break } const N: usize = { let mut i = 0; while i < 3 { i += 1; } i }; fn f() { for _ in 0..2 {} }";
         let parsed = parse(source).unwrap();
         let polls: usize = parsed.polls.len() + parsed.items.iter().map(|item| item.polls.len()).sum::<usize>();
         assert_eq!(polls, 2);
+    }
+
+    #[test]
+    fn what_only_a_file_may_begin_with_is_blanked() {
+        for source in ["#![allow(unused)]\n1", "#!/usr/bin/env skep\n//! doc\n#![cfg_attr(all(), allow(x))]\n\n1", "/*! doc\n*/ 1", "//! only"] {
+            let parsed = parse(source).unwrap();
+            assert_eq!(parsed.source.len(), source.len());
+            assert_eq!(parsed.source.trim(), if source.ends_with('1') { "1" } else { "" }, "{source}");
+        }
+        assert_eq!(parse("#[derive(Debug)] struct A;").unwrap().items.len(), 1);
+    }
+
+    #[test]
+    fn bare_returns_of_the_cell_itself_are_found() {
+        for (source, n) in
+            [("if a { return; }", 1), ("let f = || { return; };", 0), ("fn f() { return; }", 0), ("let Some(x) = y else { return };", 1), ("return Ok(());", 0)]
+        {
+            assert_eq!(parse(source).unwrap().returns.len(), n, "{source}");
+        }
+    }
+
+    #[test]
+    fn awaits_are_seen_in_macros_too() {
+        for (source, expect) in
+            [("tokio::join!(a, b)", true), ("println!(\"{}\", f().await)", true), ("async { f().await };", false), ("thread::spawn(f);", false)]
+        {
+            assert_eq!(parse(source).unwrap().has_await, expect, "{source}");
+        }
+    }
+
+    #[test]
+    fn macro_calls_that_make_items_are_items() {
+        for (source, n_items) in [
+            ("macro_rules! make { ($n:ident) => { struct $n; } } make!(A); make! { B }", 3),
+            ("macro_rules! sq { ($n:expr) => { $n * $n } } sq!(3)", 1),
+            ("bitflags! { pub struct Flags: u32 { const A = 1; } }", 1),
+            ("thread_local! { static A: i32 = 1; }", 1),
+            ("vec![1]", 0),
+            ("println!(\"struct\");", 0),
+        ] {
+            assert_eq!(parse(source).unwrap().items.len(), n_items, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_program_pasted_is_seen() {
+        for (source, expect) in [("fn main() {}", Some(false)), ("async fn main() {}", Some(true)), ("fn main() {} 1", None), ("fn main(x: i32) {}", None)] {
+            assert_eq!(parse(source).unwrap().main, expect, "{source}");
+        }
     }
 }

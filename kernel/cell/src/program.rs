@@ -1,21 +1,26 @@
 //! The notebook as one growing program.
 //!
-//! A generated root file holds one line of prologue (what is in scope, the items of earlier cells by `include!`, the
-//! variables this cell uses), then the user's statements on their own lines, then what keeps the variables.
+//! A cell is compiled together with those items of earlier cells that it reaches. A generated root file holds one line of
+//! prologue (what is in scope, the items by `include!`, the variables this cell uses), then the user's statements on their own
+//! lines, then what keeps the variables.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
+    ops::Range,
     path::PathBuf,
+    sync::Arc,
 };
 
 use crate::{
     compile::{Compiler, Failure, Optimise},
-    names::{KnownNames, mentions_type},
-    parse::{self, Definition, Key, Parsed},
-    report::{CellError, Diagnostic, Drawn, Place, Sources},
+    definition::{Definition, Key, Kind},
+    names::KnownNames,
+    parse::{self, Guess, Parsed},
+    reach::Reach,
+    report::{CellError, Place, Sources},
     splice::Spliced,
-    stale::{Runs, Staleness},
+    stale::Runs,
 };
 
 /// A variable that later cells can use.
@@ -29,14 +34,16 @@ pub struct Variable {
     pub path: Option<String>,
 }
 
+#[derive(Clone)]
 pub(crate) struct LiveItem {
     pub cell: u32,
-    pub definition: Definition,
+    pub definition: Arc<Definition>,
 }
 
 /// The statements of a cell, kept to infer its variables' types again.
 pub(crate) struct Body {
     pub text: String,
+    pub mentions: BTreeSet<String>,
     pub uses: Vec<(String, Origin)>,
 }
 
@@ -53,6 +60,8 @@ pub struct Notebook {
     /// `use` lines of what every cell has in scope.
     pub(crate) prelude: String,
     pub(crate) items: Vec<LiveItem>,
+    /// Items that no longer compile with newer definitions; they come back when they do.
+    pub(crate) aside: Vec<LiveItem>,
     pub(crate) variables: BTreeMap<String, Variable>,
     pub(crate) bodies: BTreeMap<u32, Body>,
     pub(crate) texts: BTreeMap<u32, String>,
@@ -61,11 +70,13 @@ pub struct Notebook {
     pub(crate) spliced: BTreeMap<String, Spliced>,
     /// Variables that a cell which was given up still uses.
     pub(crate) lent: BTreeMap<String, Variable>,
-    /// Why a variable is no longer here.
+    /// Why a name is no longer here, or never was.
     pub(crate) gone: BTreeMap<String, String>,
     pub(crate) runs: Runs,
     /// Texts of each cell's items, by version.
     pub(crate) items_versions: HashMap<u32, Vec<String>>,
+    /// How often the layout of a type has changed.
+    pub(crate) epoch: u32,
 }
 
 /// What a cell is compiled for.
@@ -98,19 +109,59 @@ pub struct Prepared {
     pub cell: u32,
     pub(crate) cell_id: Option<String>,
     pub(crate) purpose: Purpose,
-    level: u8,
+    pub(crate) level: u8,
     pub(crate) parsed: Parsed,
+    pub(crate) guess: Guess,
     pub(crate) root: String,
     pub(crate) uses: Vec<String>,
+    /// All items that could be part of this cell's program.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Of those, the ones that are, and the ones it cannot do without.
+    pub(crate) included: BTreeSet<usize>,
+    pub(crate) core: BTreeSet<usize>,
+    /// Items that do not compile with this cell's.
+    pub(crate) dropped: BTreeSet<usize>,
+    /// Items that a newer one of the same name has replaced.
+    pub(crate) yielded: BTreeSet<usize>,
+    /// Whether reaching by name found too little, so that all items are taken.
+    pub(crate) takes_all: bool,
+    /// Whether `?` takes errors that have `Debug` alone.
+    pub(crate) takes_debug_errors: bool,
     /// Variables this cell moves.
     pub(crate) moved: BTreeSet<String>,
-    /// Bindings it moved away again before its end.
-    pub(crate) unkept: BTreeSet<String>,
-    /// Items of earlier cells that no longer compile.
-    pub(crate) set_aside: Vec<(u32, Vec<Key>)>,
+    /// Bindings that cannot be kept, and why.
+    pub(crate) unkept: BTreeMap<String, Unkept>,
+    /// Variables that a newer item of the same name has replaced.
+    pub(crate) hidden: BTreeSet<String>,
     /// Line of the root file → the variable that is kept there.
     pub(crate) put_lines: BTreeMap<usize, Kept>,
+    /// Columns of the first line → the item that stands there.
+    pub(crate) pieces: Vec<(Range<usize>, usize)>,
     pub(crate) is_broken: bool,
+    /// The epoch that begins with this cell, if it changes a layout.
+    pub(crate) epoch: u32,
+    /// What is said if nothing helps.
+    pub(crate) first_error: Option<CellError>,
+}
+
+/// An item, and which of the notebook's lists it is from.
+pub(crate) struct Candidate {
+    pub cell: u32,
+    pub definition: Arc<Definition>,
+    pub from: From,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Own,
+    Live,
+    Aside,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unkept {
+    Moved,
+    Borrows,
 }
 
 #[derive(Clone)]
@@ -124,6 +175,8 @@ pub struct Compiled {
     pub prepared: Prepared,
     pub library: PathBuf,
     pub entry: String,
+    /// Counts changes of layouts: types of cells are the same types within an epoch.
+    pub epoch: u32,
 }
 
 impl Prepared {
@@ -149,6 +202,7 @@ impl Notebook {
             known,
             prelude: prelude.to_string(),
             items: Vec::new(),
+            aside: Vec::new(),
             variables: BTreeMap::new(),
             bodies: BTreeMap::new(),
             texts: BTreeMap::new(),
@@ -158,6 +212,7 @@ impl Notebook {
             gone: BTreeMap::new(),
             items_versions: HashMap::new(),
             runs: Runs::default(),
+            epoch: 0,
         }
     }
 
@@ -167,31 +222,28 @@ impl Notebook {
 
     /// Names of items in scope, for completion.
     pub fn item_names(&self) -> impl Iterator<Item = &str> {
-        self.items.iter().flat_map(|item| &item.definition.keys).filter_map(|key| match key {
-            Key::Value(name) | Key::Type(name) | Key::Macro(name) => Some(name.as_str()),
-            Key::Use(name) => (!name.contains(['*', ' '])).then_some(name.as_str()),
-            _ => None,
-        })
+        self.items.iter().flat_map(|item| &item.definition.keys).filter_map(Key::name)
     }
 
     /// Compiles a cell: once, unless it moves variables or redefines what earlier items need.
     pub fn compile(&mut self, compiler: &Compiler, request: Request<'_>) -> Result<Compiled, CellError> {
+        const MOST_TRIES: usize = 16;
         let cell = request.cell;
         self.texts.insert(cell, request.source.to_string());
         if let Some(title) = request.title {
             self.titles.insert(cell, title.to_string());
         }
         let mut prepared = self.prepare(request)?;
-        for _ in 0..8 {
+        for _ in 0..MOST_TRIES {
             self.write(compiler, &mut prepared).map_err(|error| cannot_write(&error, compiler))?;
-            match compiler.compile(&prepared.root, cell, Optimise::Cell(prepared.level)) {
-                Ok(library) if !prepared.is_broken => return Ok(Compiled { entry: prepared.entry(), prepared, library }),
+            match compiler.compile(&prepared.root, prepared.epoch, Optimise::Cell(prepared.level)) {
+                Ok(library) if !prepared.is_broken => return Ok(Compiled { entry: prepared.entry(), epoch: prepared.epoch, prepared, library }),
                 Ok(_) => return Err(plain_error("SyntaxError", "this cell could not be parsed", "write it with syntax that stable Rust has")),
                 Err(Failure::Cancelled) => return Err(plain_error("Interrupted", "interrupted while compiling", "nothing was run; variables are as before")),
                 Err(Failure::Toolchain(message)) => return Err(toolchain_error(&message)),
                 Err(Failure::Errors(errors)) => {
-                    if !self.adapt(&mut prepared, &errors) {
-                        return Err(self.report(&prepared, &errors));
+                    if !self.recover(&mut prepared, &errors)? {
+                        return Err(prepared.first_error.take().unwrap_or_else(|| self.report(&prepared, &errors)));
                     }
                 }
             }
@@ -200,245 +252,152 @@ impl Notebook {
     }
 
     fn prepare(&self, Request { cell, cell_id, source, purpose, level, .. }: Request<'_>) -> Result<Prepared, CellError> {
-        let parsed = parse_deeply(source)?;
+        let make_items = self.items.iter().filter(|item| item.definition.kind == Kind::Macro && item.definition.makes_items);
+        let make_items = make_items.flat_map(|item| &item.definition.keys).filter_map(Key::name).map(str::to_string).collect();
+        let guess = Guess { make_items, are_statements: Vec::new() };
+        let parsed = parse_deeply(source, &guess)?;
         if purpose != Purpose::Run && parsed.as_ref().is_some_and(|parsed| parsed.tail.is_none()) {
             let what = if purpose == Purpose::Type { "type" } else { "time to measure" };
             return Err(plain_error("Command", &format!("without a last expression there is no {what}"), "end with an expression, without a semicolon"));
         }
+        if let Some((what, hint)) = parsed.iter().flat_map(|parsed| &parsed.items).find_map(|item| item.refusal.as_ref()) {
+            return Err(plain_error("Refused", what, hint));
+        }
         let is_broken = parsed.is_none();
         let parsed = parsed.unwrap_or_else(|| Parsed { source: source.to_string(), ..Parsed::default() });
-        let uses = self.variables.keys().filter(|name| parsed.mentions.contains(*name)).cloned().collect();
-        Ok(Prepared {
+        let mut prepared = Prepared {
             cell,
             cell_id: cell_id.map(str::to_string),
             purpose,
             level,
             parsed,
+            guess,
             root: format!("cell-{cell}.rs"),
-            uses,
+            uses: Vec::new(),
+            candidates: Vec::new(),
+            included: BTreeSet::new(),
+            core: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            yielded: BTreeSet::new(),
+            takes_all: false,
+            takes_debug_errors: false,
             moved: BTreeSet::new(),
-            unkept: BTreeSet::new(),
-            set_aside: Vec::new(),
+            unkept: BTreeMap::new(),
+            hidden: BTreeSet::new(),
             put_lines: BTreeMap::new(),
+            pieces: Vec::new(),
             is_broken,
-        })
-    }
-
-    /// Learns from errors what the cell moves, or which old items it made stale. False if they are the user's.
-    fn adapt(&self, prepared: &mut Prepared, errors: &[Diagnostic]) -> bool {
-        let mut has_learnt = false;
-        for error in errors.iter().filter(|error| matches!(error.code(), Some("E0382" | "E0381" | "E0505" | "E0507"))) {
-            for span in error.spans.iter().filter(|span| span.is_primary && span.file_name == prepared.root) {
-                let Some(kept) = prepared.put_lines.get(&span.line_start) else { continue };
-                let learnt = if kept.is_restore { &mut prepared.moved } else { &mut prepared.unkept };
-                has_learnt |= learnt.insert(kept.name.clone());
-            }
-        }
-        if has_learnt || prepared.is_broken {
-            return has_learnt;
-        }
-        let cell_of_error = |error: &Diagnostic| error.all_spans().find(|span| span.is_primary).and_then(|span| crate::report::cell_of(&span.file_name));
-        if prepared.parsed.items.is_empty() || errors.iter().any(|error| cell_of_error(error).is_none_or(|cell| cell == prepared.cell)) {
-            return false;
-        }
-        for error in errors {
-            for span in error.all_spans().filter(|span| span.is_primary) {
-                let Some(cell) = crate::report::cell_of(&span.file_name) else { continue };
-                let text = &self.texts[&cell];
-                let at = crate::splice::offset_of(text, span.line_start, span.column_start - 1);
-                let stale = self.items.iter().find(|item| item.cell == cell && item.definition.range.contains(&at));
-                if let Some(stale) = stale {
-                    let entry = (cell, stale.definition.keys.clone());
-                    if !prepared.set_aside.contains(&entry) {
-                        prepared.set_aside.push(entry);
-                        has_learnt = true;
-                    }
-                }
-            }
-        }
-        has_learnt
-    }
-
-    fn report(&self, prepared: &Prepared, errors: &[Diagnostic]) -> CellError {
-        let sources = self.sources();
-        let mut drawn: Vec<Drawn> = errors.iter().map(|error| self.in_users_words(prepared, error, sources.draw(error))).collect();
-        let mut seen = BTreeSet::new();
-        drawn.retain(|error| seen.insert((error.message.clone(), error.marks.first().map(|mark| mark.range.start))));
-        sources.render(&drawn)
-    }
-
-    /// Where rustc speaks of generated lines, or of a variable that is no longer here, says it in the notebook's terms.
-    fn in_users_words(&self, prepared: &Prepared, error: &Diagnostic, mut drawn: Drawn) -> Drawn {
-        const BORROWS: [&str; 8] = ["E0310", "E0373", "E0499", "E0502", "E0505", "E0515", "E0597", "E0716"];
-        let is_borrow = error.code().is_some_and(|code| BORROWS.contains(&code) || code == "E0521" || code == "E0700" || code == "E0712");
-        let kept = error.all_spans().filter(|span| span.file_name == prepared.root).find_map(|span| prepared.put_lines.get(&span.line_start));
-        if let (true, Some(Kept { name, .. })) = (is_borrow, kept) {
-            drawn.message = format!("a borrow cannot outlive its cell: `{name}` is kept for later cells, and it is borrowed or borrows");
-            drawn.notes = vec!["hint: keep an owned value (`.clone()`, `.to_owned()`, `.to_vec()`), or put the statements into a block `{ … }`".to_string()];
-        }
-        if error.code() == Some("E0425")
-            && let Some(name) = error.message.split('`').nth(1)
-            && let Some(reason) = self.gone.get(name)
-        {
-            drawn.notes.insert(0, reason.clone());
-        }
-        const NO_CRATE: &str = "you might be missing a crate named `";
-        for note in &mut drawn.notes {
-            if let Some(name) = note.split(NO_CRATE).nth(1).and_then(|rest| rest.split('`').next()) {
-                *note = format!("hint: `:dep {name}` in a line above adds the crate");
-            }
-        }
-        if error.code() == Some("E0596") && drawn.marks.iter().all(|mark| mark.cell == prepared.cell) {
-            let outer = error.message.split('`').nth(1).filter(|name| self.variables.contains_key(*name));
-            if let Some(name) = outer {
-                let cell = self.variables[name].cell;
-                drawn.notes =
-                    vec![format!("hint: make it mutable where it is defined (cell {cell}): `let mut {name} = …`, or here: `let mut {name} = {name};`")];
-            }
-        }
-        drawn
-    }
-
-    /// Live items if this cell's definitions replace the old ones.
-    pub(crate) fn items_with<'a>(&'a self, prepared: &'a Prepared) -> impl Iterator<Item = (u32, Definition)> + 'a {
-        let new = &prepared.parsed.items;
-        let is_replaced = |key: &Key| new.iter().flat_map(|item| &item.keys).any(|n| key.is_replaced_by(n));
-        let old = self.items.iter().filter_map(move |item| {
-            if prepared.set_aside.iter().any(|(cell, keys)| *cell == item.cell && *keys == item.definition.keys) {
-                return None;
-            }
-            keep_unreplaced(&item.definition, &is_replaced).map(|definition| (item.cell, definition))
-        });
-        old.chain(new.iter().map(|definition| (prepared.cell, definition.clone())))
-    }
-
-    /// Takes in a cell that ran. `held` is what the evaluation process now has; returns notices for the user.
-    pub fn commit(&mut self, prepared: Prepared, is_done: bool, held: &[(String, String, u64)]) -> Commit {
-        let mut commit = Commit::default();
-        let changed = self.changed_types(&prepared);
-        for (cell, keys) in &prepared.set_aside {
-            let what: Vec<String> = keys.iter().map(describe).collect();
-            commit.notices.push(format!(
-                "{} of cell {cell} no longer compiles with the new definitions and was set aside\nhint: run cell {cell} again, adapted",
-                what.join(", ")
-            ));
-        }
-        if let Some(staleness) = self.runs.on_run(&prepared, is_done, &self.items, &self.variables) {
-            commit.notices.push(in_words(&staleness));
-        }
-        let live: Vec<LiveItem> = self.items_with(&prepared).map(|(cell, definition)| LiveItem { cell, definition }).collect();
-        self.items = live;
-        // A layout that changed meanwhile must never be read again.
-        self.lent.retain(|_, variable| !changed.iter().any(|changed| mentions_type(&variable.type_name, changed)));
-        let cell = prepared.cell;
-        let uses = prepared.uses.iter().map(|name| (name.clone(), self.origin(name))).collect();
-        for name in &prepared.moved {
-            if !prepared.parsed.bindings.iter().any(|binding| binding.name == *name) {
-                self.gone.insert(
-                    name.clone(),
-                    format!("`{name}` was moved in cell {cell}\nhint: use `{name}.clone()` there, or run the cell that defines it again"),
-                );
-            }
-        }
-        if is_done {
-            let body: String = prepared
-                .parsed
-                .statements
-                .iter()
-                .filter(|range| prepared.parsed.tail.as_ref() != Some(*range))
-                .map(|range| &prepared.parsed.source[range.clone()])
-                .collect::<Vec<_>>()
-                .join("\n");
-            self.bodies.insert(cell, Body { text: body, uses });
-        }
-        let mut variables = BTreeMap::new();
-        for (name, type_name, size) in held {
-            if changed.iter().any(|changed| mentions_type(type_name, changed)) && !(is_done && prepared.parsed.bindings.iter().any(|b| b.name == *name)) {
-                commit.forget.push(name.clone());
-                self.gone
-                    .insert(name.clone(), format!("`{name}` was dropped when its type was redefined in cell {cell}\nhint: run the cell that defines it again"));
-                commit.notices.push(format!("`{name}` was dropped: its type was redefined in this cell\nhint: run the cell that defines it again"));
-                continue;
-            }
-            let new = prepared.parsed.bindings.iter().find(|binding| binding.name == *name && is_done);
-            // What came back too late, from a cell that had been given up, and that nobody waits for any more.
-            if new.is_none() && !self.variables.contains_key(name) {
-                if !self.lent.contains_key(name) {
-                    commit.forget.push(name.clone());
-                }
-                continue;
-            }
-            let variable = match (new, self.variables.remove(name)) {
-                (None, Some(old)) => old,
-                (new, _) => Variable {
-                    type_name: type_name.clone(),
-                    size: *size,
-                    cell,
-                    is_mutable: new.is_some_and(|binding| binding.is_mutable),
-                    path: self.known.nameable(type_name),
-                },
-            };
-            self.gone.remove(name);
-            variables.insert(name.clone(), variable);
-        }
-        for name in prepared.uses.iter().filter(|name| !variables.contains_key(*name)) {
-            if let Some(variable) = self.variables.remove(name).filter(|_| !prepared.moved.contains(name)) {
-                self.lent.insert(name.clone(), variable);
-            }
-            self.gone.entry(name.clone()).or_insert_with(|| {
-                format!("`{name}` is still in use by cell {cell}, which goes on in the background after its interrupt\nhint: it comes back when that is done; or run the cell that defines it again")
-            });
-        }
-        self.variables = variables;
-        for binding in prepared.parsed.bindings.iter().filter(|binding| is_done && binding.is_closure) {
-            commit.notices.push(format!(
-                "`{0}` was not kept: a closure has no name that a later cell could write\nhint: make it a function: `fn {0}(…) {{ … }}`",
-                binding.name
-            ));
-        }
-        commit
-    }
-
-    /// A cell that had been given up is done, and what it used is held again.
-    pub fn take_back<'h>(&mut self, held: impl Iterator<Item = &'h str>) {
-        for name in held {
-            if let Some(variable) = self.lent.remove(name)
-                && !self.variables.contains_key(name)
-            {
-                self.gone.remove(name);
-                self.variables.insert(name.to_string(), variable);
-            }
-        }
-    }
-
-    /// Types whose layout this cell may change: those it defines anew with other tokens, and all that contain them.
-    fn changed_types(&self, prepared: &Prepared) -> BTreeSet<String> {
-        let type_name = |definition: &Definition| match definition.keys.as_slice() {
-            [Key::Type(name) | Key::Value(name)] if definition.is_type => Some(name.clone()),
-            _ => None,
+            epoch: self.epoch,
+            first_error: None,
         };
-        let old = |name: &str| self.items.iter().find(|item| type_name(&item.definition).as_deref() == Some(name));
-        let mut changed: BTreeSet<String> = BTreeSet::new();
-        for definition in &prepared.parsed.items {
-            if let Some(name) = type_name(definition)
-                && old(&name).is_some_and(|old| old.definition.tokens != definition.tokens)
-            {
-                changed.insert(name);
+        self.gather(&mut prepared);
+        Ok(prepared)
+    }
+
+    /// Parses the cell again, after some of its macro calls turned out to be statements.
+    pub(crate) fn prepare_again(&self, prepared: &mut Prepared) -> Result<(), CellError> {
+        let source = self.texts[&prepared.cell].clone();
+        if let Some(parsed) = parse_deeply(&source, &prepared.guess)? {
+            prepared.parsed = parsed;
+            prepared.dropped.clear();
+            prepared.yielded.clear();
+            self.gather(prepared);
+        }
+        Ok(())
+    }
+
+    /// Finds the items and variables that the cell could need.
+    fn gather(&self, prepared: &mut Prepared) {
+        let own: Vec<Arc<Definition>> = prepared.parsed.items.iter().cloned().map(Arc::new).collect();
+        let is_replaced = |item: &&LiveItem| !item.definition.keys.iter().any(|key| own.iter().flat_map(|own| &own.keys).any(|new| key.is_replaced_by(new)));
+        let candidate = |from| move |item: &LiveItem| Candidate { cell: item.cell, definition: item.definition.clone(), from };
+        let live = self.items.iter().filter(is_replaced).map(candidate(From::Live));
+        let aside = self.aside.iter().filter(is_replaced).map(candidate(From::Aside));
+        let new = own.iter().map(|definition| Candidate { cell: prepared.cell, definition: definition.clone(), from: From::Own });
+        prepared.candidates = live.chain(aside).chain(new).collect();
+        let defines = |name: &str| own.iter().any(|own| own.keys.iter().any(|key| key.name() == Some(name) && !is_only_type(own, key)));
+        prepared.hidden = self.variables.keys().filter(|name| defines(name)).cloned().collect();
+        let is_used = |name: &&String| prepared.parsed.mentions.contains(*name) && !prepared.hidden.contains(*name);
+        prepared.uses = self.variables.keys().filter(is_used).cloned().collect();
+        // A pattern of a constant's name compares; it binds only where nothing else is in it, and then the newer name wins.
+        let candidates = &prepared.candidates;
+        let is_constant =
+            |name: &str, from: fn(From) -> bool| candidates.iter().any(|c| from(c.from) && c.definition.is_constant && c.definition.provides.contains(name));
+        prepared.parsed.bindings.retain(|binding| {
+            !is_constant(&binding.name, |from| from == From::Own) && (binding.is_whole || !is_constant(&binding.name, |from| from == From::Live))
+        });
+        self.select(prepared);
+        prepared.epoch = self.epoch + u32::from(!self.changed_types(prepared).is_empty());
+    }
+
+    /// Chooses the items of the program: what the cell reaches, and what its new definitions could break.
+    pub(crate) fn select(&self, prepared: &mut Prepared) {
+        let usable: Vec<usize> = (0..prepared.candidates.len()).filter(|at| !prepared.dropped.contains(at) && !prepared.yielded.contains(at)).collect();
+        let reach = Reach::new(usable.iter().map(|at| &*prepared.candidates[*at].definition));
+        let own: Vec<usize> = usable.iter().copied().filter(|at| prepared.candidates[*at].from == From::Own).collect();
+        let own_definitions = || own.iter().map(|at| &prepared.candidates[*at].definition);
+        // In statements a variable of a constant's name is the variable.
+        let is_hidden = |name: &str| {
+            let is_variable = prepared.uses.iter().any(|used| used == name) || prepared.parsed.bindings.iter().any(|binding| binding.name == name);
+            is_variable
+                && usable.iter().any(|at| {
+                    prepared.candidates[*at].from != From::Own
+                        && prepared.candidates[*at].definition.is_constant
+                        && prepared.candidates[*at].definition.provides.contains(name)
+                })
+        };
+        let mut seeds: BTreeSet<&str> = prepared.parsed.mentions.iter().map(String::as_str).filter(|name| !is_hidden(name)).collect();
+        seeds.extend(own_definitions().flat_map(|own| &own.mentions).map(String::as_str));
+        let of_types = self.mentions_of_variables(&prepared.uses);
+        seeds.extend(of_types.iter().map(String::as_str));
+        let to_candidates = |found: BTreeSet<usize>| found.into_iter().map(|at| usable[at]);
+        let mut core: BTreeSet<usize> = to_candidates(reach.from(seeds.iter().copied(), |_| true)).collect();
+        core.extend(&own);
+        let mut included = core.clone();
+        if prepared.takes_all {
+            included.extend(usable.iter().copied().filter(|at| prepared.candidates[*at].from != From::Aside));
+        }
+        // What has one of its names, in whatever namespace, and what stands on a name that now means something else.
+        let names: BTreeSet<&str> =
+            own_definitions().filter(|own| !matches!(own.kind, Kind::Impl { .. })).flat_map(|own| own.provides.iter().map(String::as_str)).collect();
+        let is_namesake = |at: &usize| {
+            let candidate = &prepared.candidates[*at];
+            candidate.definition.keys.iter().any(|key| key.name().is_some_and(|name| names.contains(name)))
+                || candidate.definition.kind == Kind::Expansion && candidate.definition.provides.iter().any(|name| names.contains(name.as_str()))
+        };
+        included.extend(usable.iter().copied().filter(|at| prepared.candidates[*at].from == From::Live).filter(is_namesake));
+        let is_changed = |name: &&&str| {
+            let old = self.items.iter().chain(&self.aside).find(|item| item.definition.keys.iter().any(|key| key.name() == Some(**name)));
+            old.is_none_or(|old| !own_definitions().any(|own| own.tokens == old.definition.tokens))
+        };
+        let changed: BTreeSet<&str> = names.iter().filter(is_changed).copied().collect();
+        if !changed.is_empty() {
+            let dependents: BTreeSet<usize> = to_candidates(reach.dependents(&changed)).collect();
+            let mut needs: BTreeSet<&str> = BTreeSet::new();
+            for at in dependents.iter().filter(|at| !core.contains(at)) {
+                needs.extend(prepared.candidates[*at].definition.mentions.iter().map(String::as_str));
+            }
+            included.extend(dependents);
+            included.extend(to_candidates(reach.from(needs, |_| true)));
+        }
+        prepared.core = core;
+        prepared.included = included;
+    }
+
+    /// What the types of variables mention, and the statements that their types are inferred from.
+    fn mentions_of_variables(&self, names: &[String]) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut open: Vec<(String, Origin)> = names.iter().map(|name| (name.clone(), self.origin(name))).collect();
+        let mut seen: BTreeSet<u32> = BTreeSet::new();
+        while let Some((_, origin)) = open.pop() {
+            if let Some(path) = &origin.path {
+                found.extend(path.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|part| !part.is_empty()).map(str::to_string));
+            } else if let Some(body) = self.bodies.get(&origin.cell).filter(|_| seen.insert(origin.cell)) {
+                found.extend(body.mentions.iter().cloned());
+                open.extend(body.uses.iter().cloned());
             }
         }
-        loop {
-            let before = changed.len();
-            for item in &self.items {
-                if let Some(name) = type_name(&item.definition)
-                    && item.definition.mentions.iter().any(|mention| changed.contains(mention))
-                {
-                    changed.insert(name);
-                }
-            }
-            if changed.len() == before {
-                return changed;
-            }
-        }
+        found
     }
 
     /// All variables are gone: the evaluation process died. Returns their names.
@@ -454,19 +413,16 @@ impl Notebook {
     pub fn reset(&mut self) {
         let (texts, titles) = (std::mem::take(&mut self.texts), std::mem::take(&mut self.titles));
         let fresh = Notebook::new(&self.prelude, self.known.clone());
-        *self = Notebook { texts, titles, ..fresh };
+        *self = Notebook { texts, titles, epoch: self.epoch + 1, ..fresh };
     }
 
     /// The program so far, as an editor would see it: the items of all cells, one text a cell.
     pub fn items_text(&self) -> Vec<String> {
-        self.items
-            .iter()
-            .map(
-                |LiveItem { cell, definition }| {
-                    if definition.leaves.is_empty() { self.texts[cell][definition.range.clone()].to_string() } else { definition.leaves.join(" ") }
-                },
-            )
-            .collect()
+        let text = |LiveItem { cell, definition }: &LiveItem| match &definition.leaf {
+            Some(leaf) => leaf.clone(),
+            None => self.texts[cell][definition.range.clone()].to_string(),
+        };
+        self.items.iter().map(text).collect()
     }
 
     /// The statements that made a variable whose type has no name.
@@ -474,7 +430,7 @@ impl Notebook {
         self.bodies.get(&variable.cell).map(|body| body.text.as_str())
     }
 
-    fn sources(&self) -> Sources<'_> {
+    pub(crate) fn sources(&self) -> Sources<'_> {
         Sources { texts: &self.texts, spliced: &self.spliced, titles: &self.titles }
     }
 
@@ -491,6 +447,11 @@ impl Notebook {
     /// How people call a cell.
     pub fn title(&self, cell: u32) -> String {
         self.titles.get(&cell).cloned().unwrap_or_else(|| format!("cell {cell}"))
+    }
+
+    /// Names of cells that have one of their own.
+    pub fn titles(&self) -> &BTreeMap<u32, String> {
+        &self.titles
     }
 
     /// Forgets some variables. Returns those that were there.
@@ -513,46 +474,13 @@ impl Notebook {
     }
 }
 
-/// What follows from a cell that ran.
-#[derive(Debug, Default)]
-pub struct Commit {
-    pub notices: Vec<String>,
-    /// Variables that the evaluation process must drop.
-    pub forget: Vec<String>,
-}
-
-fn in_words(Staleness { changed, cells }: &Staleness) -> String {
-    let list = |words: Vec<String>| match words.as_slice() {
-        [head @ .., last] if !head.is_empty() => format!("{} and {last}", head.join(", ")),
-        words => words.join(""),
-    };
-    let what = list(changed.iter().map(|name| format!("`{name}`")).collect());
-    let cells: Vec<String> = cells.iter().map(u32::to_string).collect();
-    let (cell, old, them) = if cells.len() == 1 { ("cell", "the old", "it") } else { ("cells", "the old", "them") };
-    format!("{what} changed: {cell} {} used {old} one\nhint: run {them} again to bring the results up to date", list(cells))
-}
-
-fn describe(key: &Key) -> String {
-    match key {
-        Key::Value(name) | Key::Type(name) | Key::Macro(name) | Key::Use(name) => format!("`{name}`"),
-        Key::Impl(header, _) => format!("`{}`", header.trim_end_matches([' ', '{', '}'])),
-        Key::Other(_) => "an item".to_string(),
-    }
-}
-
-/// What is left of a definition after some of its names were defined anew.
-fn keep_unreplaced(definition: &Definition, is_replaced: &impl Fn(&Key) -> bool) -> Option<Definition> {
-    if definition.leaves.is_empty() {
-        return (!definition.keys.iter().any(is_replaced)).then(|| definition.clone());
-    }
-    let mut kept = definition.clone();
-    let pairs = kept.keys.into_iter().zip(kept.leaves).filter(|(key, _)| !is_replaced(key));
-    (kept.keys, kept.leaves) = pairs.unzip();
-    (!kept.keys.is_empty()).then_some(kept)
+/// Whether a name of an item stands for a type alone, so that a variable of the same name is no rival.
+fn is_only_type(definition: &Definition, key: &Key) -> bool {
+    matches!(key, Key::Type(_)) && !definition.is_constant
 }
 
 /// `syn` recurses, and so do the visitors: nesting is limited, and long cells get a deep stack of their own.
-fn parse_deeply(source: &str) -> Result<Option<Parsed>, CellError> {
+fn parse_deeply(source: &str, guess: &Guess) -> Result<Option<Parsed>, CellError> {
     const DEEPEST: usize = 200;
     let mut depth = 0usize;
     let deepest = source.bytes().fold(0, |most, b| {
@@ -567,10 +495,10 @@ fn parse_deeply(source: &str) -> Result<Option<Parsed>, CellError> {
         return Err(plain_error("SyntaxError", &format!("this cell nests {deepest} brackets deep"), "split it into functions or smaller cells"));
     }
     if source.len() < 1 << 14 && deepest <= DEEPEST {
-        return Ok(parse::parse(source).ok());
+        return Ok(parse::parse_with(source, guess).ok());
     }
-    let text = source.to_string();
-    let thread = std::thread::Builder::new().name("parse".into()).stack_size(1 << 30).spawn(move || parse::parse(&text).ok().map(Sendable));
+    let (text, guess) = (source.to_string(), guess.clone());
+    let thread = std::thread::Builder::new().name("parse".into()).stack_size(1 << 30).spawn(move || parse::parse_with(&text, &guess).ok().map(Sendable));
     let joined = thread.map_err(|error| toolchain_error(&error.to_string()))?.join();
     joined.map(|parsed| parsed.map(|parsed| parsed.0)).map_err(|_| plain_error("SyntaxError", "this cell could not be parsed", "split it into smaller cells"))
 }

@@ -59,6 +59,15 @@ pub(crate) struct Span {
     pub label: Option<String>,
     pub suggested_replacement: Option<String>,
     pub expansion: Option<Box<Expansion>>,
+    #[serde(default)]
+    pub text: Vec<SpanText>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct SpanText {
+    pub text: String,
+    pub highlight_start: usize,
+    pub highlight_end: usize,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -82,7 +91,13 @@ impl Diagnostic {
 }
 
 impl Span {
-    fn outermost(&self) -> &Span {
+    /// What the span covers, if that is one line.
+    pub fn highlighted(&self) -> Option<String> {
+        let [line] = self.text.as_slice() else { return None };
+        Some(line.text.chars().skip(line.highlight_start - 1).take(line.highlight_end.saturating_sub(line.highlight_start)).collect())
+    }
+
+    pub fn outermost(&self) -> &Span {
         let mut span = self;
         while let Some(expansion) = &span.expansion {
             span = &expansion.span;
@@ -142,6 +157,7 @@ impl Sources<'_> {
     pub fn place(&self, file: &str, line: usize, column: usize) -> Option<Place> {
         let cell = cell_of(file)?;
         let text = self.texts.get(&cell)?;
+        let line = self.spliced.get(file).map_or(line, |spliced| spliced.user_line(line));
         if line > text.split('\n').count() {
             return None;
         }

@@ -11,6 +11,8 @@ pub struct Spliced {
     pub text: String,
     /// Insertions in order: 1-based line, 0-based column in the generated line, width; in characters.
     inserts: Vec<Insert>,
+    /// Lines in front of the user's first one: a macro's string may have line breaks.
+    pub lines_before: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,7 @@ pub fn splice(source: &str, keep: &[Range<usize>], inserts: &[(usize, &str)]) ->
             let width = text.chars().count();
             out.inserts.push(Insert { line, column: *column, width });
             out.text.push_str(text);
+            out.lines_before += text.matches('\n').count();
             *column += width;
         }
     };
@@ -51,6 +54,16 @@ pub fn splice(source: &str, keep: &[Range<usize>], inserts: &[(usize, &str)]) ->
 }
 
 impl Spliced {
+    /// How many characters stand in front of the user's text.
+    pub fn prologue_width(&self) -> usize {
+        self.inserts.first().filter(|insert| insert.line == 1 && insert.column == 0).map_or(0, |insert| insert.width)
+    }
+
+    /// The user's line for a 1-based one of the generated text.
+    pub fn user_line(&self, line: usize) -> usize {
+        line.saturating_sub(self.lines_before).max(1)
+    }
+
     /// The 0-based column in the user's line for a 0-based column in the generated one.
     pub fn user_column(&self, line: usize, column: usize) -> usize {
         let mut shift = 0;

@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::sync::Arc;
+
 use crate::{
-    parse::{Definition, Key},
-    program::{LiveItem, Prepared, Variable},
+    definition::{Definition, Key},
+    program::{Prepared, Variable},
 };
 
 #[derive(Default)]
@@ -33,7 +35,7 @@ pub(crate) struct Staleness {
 
 impl Runs {
     /// Takes in a cell that ran. `items` and `variables` are as they were before it.
-    pub fn on_run(&mut self, prepared: &Prepared, is_done: bool, items: &[LiveItem], variables: &BTreeMap<String, Variable>) -> Option<Staleness> {
+    pub fn on_run(&mut self, prepared: &Prepared, is_done: bool, items: &[Arc<Definition>], variables: &BTreeMap<String, Variable>) -> Option<Staleness> {
         let bindings: BTreeSet<String> = prepared.parsed.bindings.iter().filter(|_| is_done).map(|binding| binding.name.clone()).collect();
         let before = self.previous(prepared);
         let is_same = before.is_some_and(|run| run.text == prepared.parsed.source && !run.is_stale);
@@ -99,18 +101,18 @@ fn names(definition: &Definition) -> impl Iterator<Item = &str> {
     })
 }
 
-fn changed_items(new: &[Definition], old: &[LiveItem]) -> BTreeSet<String> {
-    let is_changed = |definition: &&Definition| old.iter().any(|item| item.definition.keys == definition.keys && item.definition.tokens != definition.tokens);
+fn changed_items(new: &[Definition], old: &[Arc<Definition>]) -> BTreeSet<String> {
+    let is_changed = |definition: &&Definition| old.iter().any(|item| item.keys == definition.keys && item.tokens != definition.tokens);
     new.iter().filter(is_changed).flat_map(names).map(str::to_string).collect()
 }
 
 /// Functions that call a changed one have changed too.
-fn spread(changed: &mut BTreeSet<String>, items: &[LiveItem]) {
+fn spread(changed: &mut BTreeSet<String>, items: &[Arc<Definition>]) {
     loop {
         let before = changed.len();
         for item in items {
-            if item.definition.mentions.iter().any(|name| changed.contains(name)) {
-                changed.extend(names(&item.definition).map(str::to_string));
+            if item.mentions.iter().any(|name| changed.contains(name)) {
+                changed.extend(names(item).map(str::to_string));
             }
         }
         if changed.len() == before || changed.is_empty() {

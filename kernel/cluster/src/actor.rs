@@ -34,10 +34,26 @@ use crate::{
 };
 
 /// What a worker calls for a method: the state is behind the mutex.
-pub(crate) type MethodThunk = fn(&mut Inputs, Arc<dyn Any + Send + Sync>) -> std::result::Result<Vec<u8>, TaskError>;
+pub(crate) type MethodThunk = fn(&mut Inputs, Arc<dyn AnyValue>) -> std::result::Result<Vec<u8>, TaskError>;
 
 /// The state of an actor on its worker.
 struct State<S>(Mutex<S>);
+
+impl<S: Send + 'static> State<S> {
+    /// The state behind a value. A method of a later cell may know the type under another `TypeId`, by the same name.
+    fn of(state: Arc<dyn AnyValue>) -> std::result::Result<Arc<State<S>>, TaskError> {
+        let wanted = std::any::type_name::<S>();
+        if (&*state as &dyn Any).is::<State<S>>() {
+            return state.into_any().downcast().map_err(|_| another_type(wanted));
+        }
+        if state.type_name() != wanted || !wanted.contains("cell::") {
+            return Err(another_type(wanted));
+        }
+        // SAFETY: it is the state of an actor, which nothing but `State` is, of a type of this name. A handle of an actor goes with its
+        // variable when the notebook defines the type anew, so whoever calls has the layout that the actor was made with.
+        Ok(unsafe { Arc::from_raw(Arc::into_raw(state).cast::<State<S>>()) })
+    }
+}
 
 impl<S: Send + 'static> AnyValue for State<S> {
     fn write(&self, _: &mut dyn io::Write) -> std::result::Result<(), String> {
@@ -92,7 +108,7 @@ pub trait Method<S, Kind, In>: Copy {
     fn args(input: In, graph: &mut Graph) -> Result<Vec<Arg>>;
     #[doc(hidden)]
     #[allow(private_interfaces)]
-    fn call(inputs: &mut Inputs, state: Arc<dyn Any + Send + Sync>) -> std::result::Result<Vec<u8>, TaskError>;
+    fn call(inputs: &mut Inputs, state: Arc<dyn AnyValue>) -> std::result::Result<Vec<u8>, TaskError>;
 }
 
 /// Marks methods that take `&S`.
@@ -126,10 +142,10 @@ macro_rules! actor_fn {
             takes!($input; $($v),*);
             #[allow(private_interfaces, unused_variables)]
             #[inline(never)]
-            fn call(inputs: &mut Inputs, state: Arc<dyn Any + Send + Sync>) -> std::result::Result<Vec<u8>, TaskError> {
+            fn call(inputs: &mut Inputs, state: Arc<dyn AnyValue>) -> std::result::Result<Vec<u8>, TaskError> {
                 let f = function::conjure::<F>();
                 $(let $v = inputs.next::<$a>()?;)*
-                let state = state.downcast::<State<S>>().map_err(|_| another_type(std::any::type_name::<S>()))?;
+                let state = State::<S>::of(state)?;
                 // A method that panicked may have left anything behind; the next call sees it, as in any other program.
                 let result = function::run::<F, _>(move || f(&mut *state.0.lock().unwrap_or_else(PoisonError::into_inner), $($v),*))?;
                 crate::value::encode(&result).map_err(function::unreadable)
@@ -294,7 +310,7 @@ struct Call {
     id: u64,
     function: FunctionId,
     args: Vec<Arg>,
-    state: Arc<dyn Any + Send + Sync>,
+    state: Arc<dyn AnyValue>,
 }
 
 impl Actors {
@@ -306,7 +322,7 @@ impl Actors {
     pub fn call(&mut self, from: ConnId, actor: Key, value: Option<Stored>, id: u64, function: FunctionId, args: Vec<Arg>) {
         let refused = |message: &str| FromPeer::Returned { id, result: Err(lost(message)) };
         let state = match value {
-            Some(Stored::Typed(value)) => value.into_any(),
+            Some(Stored::Typed(value)) => value,
             _ => return self.reply(from, refused("it is not here")),
         };
         let thread = match self.threads.get(&actor) {

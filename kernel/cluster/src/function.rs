@@ -472,12 +472,29 @@ fn by_version() -> std::sync::MutexGuard<'static, ByVersion> {
     KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-static VERSIONS: std::sync::RwLock<Option<HashMap<&'static str, u64>>> = std::sync::RwLock::new(None);
+/// Of each item: what its text and all that it stands on hash to, and what its layout stands on.
+type Versions = HashMap<&'static str, (u64, u64)>;
 
-/// Tells which version of each function and type the running cell has; its generated code calls this first.
+static VERSIONS: std::sync::RwLock<Option<Versions>> = std::sync::RwLock::new(None);
+
+/// Tells which version, and which layout, each function and type of the running cell has; its generated code calls this first.
 #[doc(hidden)]
-pub fn set_versions(versions: &[(&'static str, u64)]) {
-    *VERSIONS.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(versions.iter().copied().collect());
+pub fn set_versions(versions: &[(&'static str, u64, u64)]) {
+    let versions = versions.iter().map(|(name, version, layout)| (*name, (*version, *layout))).collect();
+    *VERSIONS.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(versions);
+}
+
+/// What the layout of a type of cells stands on; 0 for types that are no cell's, and outside notebooks.
+pub(crate) fn layout_of(type_name: &str) -> u64 {
+    let versions = VERSIONS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(versions) = versions.as_ref() else { return 0 };
+    names_of_cells(type_name).filter_map(|name| versions.get(name)).fold(0, |hash, (_, layout)| hash.rotate_left(7) ^ layout)
+}
+
+/// The crate of every cell is called `cell`: the names of items of its in a type's name.
+fn names_of_cells(type_name: &str) -> impl Iterator<Item = &str> {
+    let starts = type_name.match_indices("cell::").filter(|(at, _)| is_start_of_path(type_name, *at));
+    starts.map(|(at, _)| type_name[at + 6..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
 }
 
 /// Names a function by its text, if everything in its name has a version. Closures have no name of their own.
@@ -490,10 +507,8 @@ fn stable_id(f: FnRef) -> Option<FunctionId> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(f.role.as_bytes()).update(f.type_name.as_bytes());
     let mut is_named = false;
-    // The crate of every cell is called `cell`.
-    for (at, _) in f.type_name.match_indices("cell::").filter(|(at, _)| is_start_of_path(f.type_name, *at)) {
-        let name = f.type_name[at + 6..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-        hasher.update(&versions.get(name)?.to_le_bytes());
+    for name in names_of_cells(f.type_name) {
+        hasher.update(&versions.get(name)?.0.to_le_bytes());
         is_named = true;
     }
     is_named.then(|| function_id(&hasher))

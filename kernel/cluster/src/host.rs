@@ -370,7 +370,7 @@ impl Server {
                 let info = self.scheduler.info();
                 out.to_client(client, ToClient::Info(info));
             }
-            Request::Publish { name, keys, type_name } => self.scheduler.publish(client, name, keys, type_name, out),
+            Request::Publish { name, keys, type_name, layout } => self.scheduler.publish(client, name, keys, type_name, layout, out),
             Request::Unpublish { name } => self.scheduler.unpublish(client, &name, out),
             Request::Lookup => self.scheduler.tell_published(client, out),
             Request::Detach { key } => self.scheduler.detach(key),

@@ -173,6 +173,8 @@ pub enum Request {
         name: String,
         keys: Vec<Key>,
         type_name: String,
+        /// What the layout of a cell's type stands on; it changes when the type is defined anew.
+        layout: u64,
     },
     Unpublish {
         name: String,
@@ -283,6 +285,7 @@ pub struct Published {
     /// One for a value, several for the partitions of a frame.
     pub keys: Vec<Key>,
     pub type_name: String,
+    pub layout: u64,
     /// The function that made the first one.
     pub task: String,
 }

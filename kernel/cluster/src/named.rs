@@ -39,7 +39,7 @@ impl Cluster {
 
     #[inline(never)]
     fn publish_keys(&self, name: &str, keys: Vec<Key>, type_name: &str) -> Result<()> {
-        let request = Request::Publish { name: name.to_string(), keys, type_name: type_name.to_string() };
+        let request = Request::Publish { name: name.to_string(), keys, type_name: type_name.to_string(), layout: crate::function::layout_of(type_name) };
         let is_there = self.client.published(request)?.iter().any(|published| published.name == name);
         if is_there { Ok(()) } else { Err(Error::Name(format!("`{name}` was not published: its value is not on the cluster any more\nhint: submit it again"))) }
     }
@@ -79,6 +79,10 @@ impl Cluster {
         if found.type_name != type_name {
             let (is, wanted) = (skep_render::short_type(&found.type_name), skep_render::short_type(type_name));
             return Err(Error::Name(format!("`{name}` is a `{is}`, not a `{wanted}`\nhint: `cluster.lookup::<{is}>(\"{name}\")`")));
+        }
+        if found.layout != crate::function::layout_of(type_name) {
+            let is = skep_render::short_type(type_name);
+            return Err(Error::Name(format!("`{name}` is a `{is}` as it was before `{is}` was defined anew\nhint: submit and publish it again")));
         }
         self.client.submit(Vec::new(), &found.keys, &[])?;
         let task: Arc<str> = found.task.as_str().into();

@@ -146,6 +146,24 @@ pub(crate) trait AnyValue: Any + Send + Sync {
     }
 }
 
+impl dyn AnyValue {
+    /// `None` if it is a `T` as it is. If it is one by name, of a cell that was compiled before some other type was defined anew, it
+    /// goes by way of its bytes.
+    fn as_it_is<T: TaskValue + Clone>(&self) -> Result<Option<T>, String> {
+        if (self as &dyn Any).is::<Holder<T>>() { Ok(None) } else { decode(&self.bytes_for(type_name::<T>())?.into()).map(Some) }
+    }
+
+    #[inline(never)]
+    fn bytes_for(&self, wanted: &str) -> Result<Vec<u8>, String> {
+        if self.type_name() != wanted || !wanted.contains("cell::") {
+            return Err(not_a(self.type_name(), wanted));
+        }
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
 pub(crate) struct Holder<T>(T);
 
 /// A value that a task looks at.
@@ -264,8 +282,10 @@ impl Stored {
             Stored::Bytes(bytes) => return decode(&bytes).map(Shared::Own),
             Stored::Typed(value) => value,
         };
-        let held = value.type_name();
-        value.into_any().downcast::<Holder<T>>().map(Shared::Held).map_err(|_| not_a(held, type_name::<T>()))
+        match value.as_it_is::<T>()? {
+            Some(again) => Ok(Shared::Own(again)),
+            None => value.into_any().downcast::<Holder<T>>().map(Shared::Held).map_err(|_| not_a("value", type_name::<T>())),
+        }
     }
 
     /// The value itself: moved out if this is the last holder, else cloned.
@@ -277,8 +297,10 @@ impl Stored {
             Stored::Bytes(bytes) => return decode(&bytes),
             Stored::Typed(value) => value,
         };
-        let held = value.type_name();
-        let value = value.into_any().downcast::<Holder<T>>().map_err(|_| not_a(held, type_name::<T>()))?;
+        if let Some(again) = value.as_it_is::<T>()? {
+            return Ok(again);
+        }
+        let value = value.into_any().downcast::<Holder<T>>().map_err(|_| not_a("value", type_name::<T>()))?;
         Ok(Arc::try_unwrap(value).map_or_else(|shared| shared.0.clone(), |holder| holder.0))
     }
 }

@@ -31,7 +31,7 @@ fn real_messages() -> Vec<Vec<u8>> {
         ToScheduler::Failed { key, error: error.clone() },
         ToScheduler::Heartbeat(Memory { resident: 1 << 30, ..Memory::default() }),
         ToScheduler::Printed { key: None, is_stderr: true, text: "🐝\n".into() },
-        ToScheduler::Ask(Request::Publish { name: "x".into(), keys: vec![key; 3], type_name: "i64".into() }),
+        ToScheduler::Ask(Request::Publish { name: "x".into(), keys: vec![key; 3], type_name: "i64".into(), layout: 0 }),
     ];
     let to_worker = vec![
         ToWorker::Compute(Assignment { task: task.into(), attempt: 2, inputs }),

@@ -13,10 +13,7 @@ use crate::{
     process, store,
     wire::{Location, Outcome},
 };
-pub use crate::{
-    interrupt::poll,
-    show::{Show, ShowDebug, ShowNothing, ShowRich},
-};
+pub use crate::{interrupt::poll, local::Local, show::Show};
 
 /// The error type of a cell's body: whatever `?` meets, with the place of the `?`.
 pub struct Error {
@@ -41,6 +38,36 @@ impl<E: Into<Box<dyn std::error::Error>>> From<E> for Error {
     }
 }
 
+/// The same for errors that `Error` does not take: those that borrow, and those that have `Debug` alone.
+pub struct DebugError {
+    message: String,
+    at: Location,
+}
+
+impl<E: std::fmt::Debug> From<E> for DebugError {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        DebugError { message: format!("{error:?}"), at: Caller::caller().into() }
+    }
+}
+
+/// What a cell's body fails with.
+pub trait Failure {
+    fn into_parts(self) -> (String, Location);
+}
+
+impl Failure for Error {
+    fn into_parts(self) -> (String, Location) {
+        (self.message, self.at)
+    }
+}
+
+impl Failure for DebugError {
+    fn into_parts(self) -> (String, Location) {
+        (self.message, self.at)
+    }
+}
+
 impl From<&Caller<'_>> for Location {
     fn from(at: &Caller<'_>) -> Self {
         Location { file: at.file().to_string(), line: at.line(), column: at.column() }
@@ -52,7 +79,7 @@ pub type Entry = fn() -> Outcome;
 
 /// Gives the carried variables the types that `_bodies` infers for them. The bodies are only type-checked: nothing calls
 /// the closure, so no code is generated for it.
-pub fn infer<T, B: Future<Output = Result<T, Error>>>(_bodies: impl FnOnce() -> B, taken: impl FnOnce() -> T) -> T {
+pub fn infer<T, B: Future<Output = Result<T, DebugError>>>(_bodies: impl FnOnce() -> B, taken: impl FnOnce() -> T) -> T {
     taken()
 }
 
@@ -98,41 +125,98 @@ fn refuse(message: String) -> ! {
     std::panic::resume_unwind(Box::new(Refusal(message)))
 }
 
+/// Finds out whether a value may cross threads: `(&Probe(&x)).is_send()`.
+pub struct Probe<'a, T>(pub &'a T);
+
+pub trait IsSend {
+    fn is_send(&self) -> bool {
+        true
+    }
+}
+
+impl<T: Send> IsSend for Probe<'_, T> {}
+
+pub trait IsNotSend {
+    fn is_send(&self) -> bool {
+        false
+    }
+}
+
+impl<T> IsNotSend for &Probe<'_, T> {}
+
 /// Keeps a variable that this cell defined.
-pub fn put<T: 'static>(name: &str, value: T) {
+pub fn put<T: 'static>(name: &str, is_send: bool, value: T) {
     // A cell that was given up comes too late: the name may stand for something newer.
     if process::is_abandoned() {
         return;
     }
-    if !store::put(name, value) {
-        say_not_kept(name);
+    match store::put(name, is_send, value) {
+        store::Put::Kept => {}
+        store::Put::Unnameable => say_not_kept(name),
+        store::Put::DropPanicked(message) => say_drop_panicked(name, &message),
     }
 }
 
 #[inline(never)]
 fn say_not_kept(name: &str) {
     process::notice(format!(
-        "`{name}` was not kept: its type holds a closure, which no later cell could name\nhint: collect the iterator, or make the closure a `fn`"
+        "`{name}` was not kept: its type holds a closure, which no later cell could name; collect the iterator, or make the closure a `fn`"
     ));
+}
+
+#[inline(never)]
+fn say_drop_panicked(name: &str, message: &str) {
+    process::notice(format!("the old value of `{name}` panicked while it was dropped: {message}; the new one is there"));
 }
 
 /// Puts a carried variable back.
 pub fn restore<T: 'static>(name: &str, value: T) {
-    if process::is_abandoned() && store::has(name) {
+    // The store belongs to another thread by now; what may not go there ends here, on its own.
+    if process::is_abandoned() && (store::has(name) || !store::is_send(std::any::type_name::<T>())) {
         return;
     }
-    store::put(name, value);
+    store::restore(name, value);
 }
 
 struct Refusal(String);
 
 /// Runs the body of a cell. Variables it borrows live in the caller's frame, so that they outlast a panic.
-pub fn run(body: impl FnOnce() -> Result<(), Error>) -> Outcome {
+pub fn run<E: Failure>(body: impl FnOnce() -> Result<(), E>) -> Outcome {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => Outcome::Done,
-        Ok(Err(error)) => Outcome::Failed { message: error.message, at: Some(error.at) },
+        Ok(Err(error)) => {
+            let (message, at) = error.into_parts();
+            Outcome::Failed { message, at: Some(at) }
+        }
         Err(payload) => outcome_of_panic(payload),
     }
+}
+
+/// How a `fn main` that was pasted into a cell ended.
+pub trait MainEnd {
+    fn end(self) -> Result<(), String>;
+}
+
+impl MainEnd for () {
+    fn end(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<T: MainEnd, E: std::fmt::Debug> MainEnd for Result<T, E> {
+    fn end(self) -> Result<(), String> {
+        self.map_err(|error| format!("{error:?}")).and_then(MainEnd::end)
+    }
+}
+
+impl MainEnd for std::process::ExitCode {
+    fn end(self) -> Result<(), String> {
+        if self == std::process::ExitCode::SUCCESS { Ok(()) } else { Err(format!("`main` returned {self:?}")) }
+    }
+}
+
+pub fn of_main(end: impl MainEnd) -> Result<(), String> {
+    end.end()
 }
 
 /// Whether a variable that the body shadowed goes back to the store: only when the new one did not get there.
@@ -185,22 +269,37 @@ pub fn quiet_panics() {
     });
 }
 
-/// Drives a cell that awaits. The runtime is started by the first such cell and serves all later ones.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// The runtime is started by the first cell that needs it and serves all later ones.
+fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| {
+    RUNTIME.get_or_init(|| {
         let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().thread_name("cell-await").build();
         built.expect("invariant: a runtime of two threads can be started")
-    });
-    runtime.block_on(async {
-        tokio::pin!(future);
+    })
+}
+
+/// For cells that spawn without awaiting: `tokio::spawn` finds the runtime while the guard lives.
+pub fn enter_runtime() -> tokio::runtime::EnterGuard<'static> {
+    runtime().enter()
+}
+
+/// Drives a cell that awaits.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut value = None;
+    drive(std::pin::pin!(async { value = Some(future.await) }));
+    value.expect("invariant: `drive` returns when the future is done")
+}
+
+#[inline(never)]
+fn drive(mut future: std::pin::Pin<&mut dyn Future<Output = ()>>) {
+    runtime().block_on(async {
         let mut tick = tokio::time::interval(std::time::Duration::from_millis(50));
         loop {
             tokio::select! {
                 biased;
-                value = &mut future => return value,
+                () = &mut future => return,
                 _ = tick.tick() => poll(),
             }
         }
-    })
+    });
 }

@@ -6,6 +6,7 @@
 
 pub mod cell;
 mod interrupt;
+mod local;
 mod measure;
 mod process;
 pub mod show;

@@ -60,10 +60,17 @@ struct Job {
     cell: u32,
     library: String,
     entry: String,
+    epoch: u32,
+}
+
+/// What the evaluation thread does, in order.
+enum Work {
+    Run(Job),
+    Forget(Vec<String>),
 }
 
 struct Evaluator {
-    jobs: Sender<Job>,
+    jobs: Sender<Work>,
     stop: Flag,
 }
 
@@ -81,10 +88,10 @@ pub fn serve(fd: i32) -> ! {
     send(&FromEval::Ready { pid: std::process::id(), build: wire::build_fingerprint() });
     loop {
         match wire::read_frame(&mut from_host) {
-            Ok(ToEval::Run { cell, library, entry }) => {
+            Ok(ToEval::Run { cell, library, entry, epoch }) => {
                 interrupt::lower_flag(&evaluator.stop);
                 link_ref().running.store(cell, Ordering::SeqCst);
-                let _ = evaluator.jobs.send(Job { cell, library, entry });
+                let _ = evaluator.jobs.send(Work::Run(Job { cell, library, entry, epoch }));
             }
             Ok(ToEval::Interrupt { cell }) if is_running(cell) => {
                 interrupt::raise(&evaluator.stop);
@@ -98,11 +105,12 @@ pub fn serve(fd: i32) -> ! {
                 if link_ref().asking.swap(0, Ordering::SeqCst) == 1 {
                     let _ = answer.send(None);
                 }
+                let lost = store::leak_what_cannot_move();
                 evaluator = Evaluator::start();
-                send(&FromEval::Ended { cell, outcome: Outcome::Abandoned, variables: store::variables() });
+                send(&FromEval::Ended { cell, outcome: Outcome::Abandoned, variables: store::variables(), lost });
             }
             Ok(ToEval::Interrupt { .. } | ToEval::Abandon { .. }) => {}
-            Ok(ToEval::Forget { names }) => store::forget(&names),
+            Ok(ToEval::Forget { names }) => drop(evaluator.jobs.send(Work::Forget(names))),
             Ok(ToEval::Input { value }) => {
                 if link_ref().asking.swap(0, Ordering::SeqCst) == 1 {
                     let _ = answer.send(value);
@@ -120,18 +128,30 @@ pub fn serve(fd: i32) -> ! {
 
 impl Evaluator {
     fn start() -> Evaluator {
-        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (jobs, inbox) = mpsc::channel::<Work>();
         let stop = Flag::default();
         let flag = stop.clone();
         let body = move || {
             interrupt::adopt(&flag);
             cell::quiet_panics();
-            for job in inbox {
+            for work in inbox {
+                let job = match work {
+                    Work::Run(job) => job,
+                    Work::Forget(names) => {
+                        store::forget(&names);
+                        continue;
+                    }
+                };
+                // It was given up while this thread was still busy dropping variables.
+                if !is_running(job.cell) {
+                    continue;
+                }
                 CELL.set(Some(job.cell));
+                store::begin_epoch(job.epoch);
                 let outcome = load_and_run(&job);
                 flush();
                 if claim_end(job.cell) {
-                    send(&FromEval::Ended { cell: job.cell, outcome, variables: store::variables() });
+                    send(&FromEval::Ended { cell: job.cell, outcome, variables: store::variables(), lost: Vec::new() });
                 } else {
                     send(&FromEval::Returned { variables: store::variables() });
                 }

@@ -1,40 +1,74 @@
 //! Showing the tail expression of a cell by the richest renderer that its type has.
 //!
-//! A cell ends with `(&&&&Show(&(tail))).show()`. Method lookup tries the impls in order of references: one that another
-//! crate adds for types that are not its own (`&&&Show`), [`Rich`], `Debug`, nothing. One compilation serves all three, and the tail is borrowed, not moved.
+//! A cell ends with `(&&&&&&&Show(&(tail))).__skep_show()`. Method lookup tries the impls in order of references: one that another
+//! crate adds for types that are not its own (`&&&&&&Show`), [`Rich`], lists, `Debug`, `Display`, nothing. One compilation serves
+//! all, and the tail is borrowed, not moved.
 
-use std::fmt::Debug;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    fmt::{self, Debug, Display, Write},
+    future::Future,
+};
 
 use skep_render::{Bundle, Rich};
 
 pub struct Show<'a, T: ?Sized>(pub &'a T);
 
 pub trait ShowRich {
-    fn show(&self);
+    fn __skep_show(&self);
 }
-impl<T: Rich + ?Sized> ShowRich for &&Show<'_, T> {
-    fn show(&self) {
+impl<T: Rich + ?Sized> ShowRich for &&&&&Show<'_, T> {
+    fn __skep_show(&self) {
         crate::process::result(self.0.bundle());
     }
 }
 
-pub trait ShowDebug {
-    fn show(&self);
+pub trait ShowList {
+    fn __skep_show(&self);
 }
-impl<T: Debug> ShowDebug for &Show<'_, T> {
-    fn show(&self) {
+impl<T: Listed> ShowList for &&&&Show<'_, T> {
+    fn __skep_show(&self) {
+        self.0.with_entries(&mut |len, brackets, entries| show_list(self.0, len, brackets, entries));
+    }
+}
+
+pub trait ShowDebug {
+    fn __skep_show(&self);
+}
+impl<T: Debug> ShowDebug for &&&Show<'_, T> {
+    fn __skep_show(&self) {
         show_debug(self.0);
     }
 }
 
+pub trait ShowDisplay {
+    fn __skep_show(&self);
+}
+impl<T: Display> ShowDisplay for &&Show<'_, T> {
+    fn __skep_show(&self) {
+        show_display(self.0);
+    }
+}
+
+pub trait ShowFuture {
+    fn __skep_show(&self);
+}
+impl<T: Future> ShowFuture for &Show<'_, T> {
+    fn __skep_show(&self) {
+        show_future();
+    }
+}
+
 pub trait ShowNothing {
-    fn show(&self);
+    fn __skep_show(&self);
 }
 impl<T: ?Sized> ShowNothing for Show<'_, T> {
-    fn show(&self) {
+    fn __skep_show(&self) {
         show_name(std::any::type_name::<T>());
     }
 }
+
+// Not generic, as nothing should be that need not: what is generic is compiled again in every cell.
 
 #[inline(never)]
 fn show_name(type_name: &str) {
@@ -42,12 +76,26 @@ fn show_name(type_name: &str) {
     crate::process::result(Bundle::text(format!("a value of type `{name}`, which has no text form\nhint: `#[derive(Debug)]` gives a type of yours one")));
 }
 
-// Not generic, as nothing should be that need not: what is generic is compiled again in every cell.
+#[inline(never)]
+fn show_future() {
+    crate::process::result(Bundle::text("a future, which does nothing until it is awaited\nhint: add `.await`"));
+}
+
+#[inline(never)]
+fn show_display(value: &dyn Display) {
+    crate::process::result(Bundle::text(value.to_string()));
+}
+
 #[inline(never)]
 fn show_debug(value: &dyn Debug) {
     if let Some(bundle) = debug_bundle(value) {
         crate::process::result(bundle);
     }
+}
+
+#[inline(never)]
+fn show_list(whole: &dyn Debug, len: usize, brackets: Brackets, entries: &mut dyn Iterator<Item = Entry<'_>>) {
+    crate::process::result(if len <= MOST_ENTRIES { debug_bundle(whole).unwrap_or_default() } else { Bundle::text(cut_list(len, brackets, entries)) });
 }
 
 /// One line while it fits 80 columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is silent.
@@ -63,7 +111,87 @@ fn debug_bundle(value: &dyn Debug) -> Option<Bundle> {
 
 /// Sequences of numbers read better wrapped than one to a line; their pretty form is as long as they are.
 fn is_flat(value: &dyn Debug) -> bool {
-    format!("{value:#?}").lines().take(1001).count() > 1000
+    /// Counts lines, and stops at a thousand.
+    struct Lines(usize);
+    impl Write for Lines {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0 += text.matches('\n').count();
+            if self.0 > 1000 { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    write!(Lines(0), "{value:#?}").is_err()
+}
+
+/// A list that is longer shows its two ends and its length.
+const MOST_ENTRIES: usize = 200;
+const SHOWN_AT_EACH_END: usize = 20;
+/// A single entry may be long as well, in characters.
+const MOST_OF_ENTRY: usize = 200;
+
+pub type Brackets = (&'static str, &'static str);
+
+/// An element, or a key and its value.
+pub enum Entry<'a> {
+    Item(&'a dyn Debug),
+    Pair(&'a dyn Debug, &'a dyn Debug),
+}
+
+/// Takes the length, the brackets and the entries of a list.
+pub type WithEntries<'f> = dyn FnMut(usize, Brackets, &mut dyn Iterator<Item = Entry<'_>>) + 'f;
+
+/// Lists, which are shortened where they are long.
+pub trait Listed: Debug {
+    fn with_entries(&self, f: &mut WithEntries<'_>);
+}
+
+macro_rules! listed {
+    ($($t:ty, [$($p:ident),*], $brackets:expr;)*) => { $(impl<T: Debug $(, $p)*> Listed for $t {
+        fn with_entries(&self, f: &mut WithEntries<'_>) {
+            f(self.len(), $brackets, &mut self.iter().map(|item| Entry::Item(item)));
+        }
+    })* };
+}
+listed! {
+    Vec<T>, [], ("[", "]");
+    &[T], [], ("[", "]");
+    VecDeque<T>, [], ("[", "]");
+    BTreeSet<T>, [], ("{", "}");
+    HashSet<T, S>, [S], ("{", "}");
+}
+
+impl<T: Debug, const N: usize> Listed for [T; N] {
+    fn with_entries(&self, f: &mut WithEntries<'_>) {
+        f(N, ("[", "]"), &mut self.iter().map(|item| Entry::Item(item)));
+    }
+}
+
+impl<K: Debug, V: Debug> Listed for BTreeMap<K, V> {
+    fn with_entries(&self, f: &mut WithEntries<'_>) {
+        f(self.len(), ("{", "}"), &mut self.iter().map(|(key, value)| Entry::Pair(key, value)));
+    }
+}
+
+impl<K: Debug, V: Debug, S> Listed for HashMap<K, V, S> {
+    fn with_entries(&self, f: &mut WithEntries<'_>) {
+        f(self.len(), ("{", "}"), &mut self.iter().map(|(key, value)| Entry::Pair(key, value)));
+    }
+}
+
+fn cut_list(len: usize, (open, close): Brackets, entries: &mut dyn Iterator<Item = Entry<'_>>) -> String {
+    let short = |entry: Entry<'_>| {
+        let text = match entry {
+            Entry::Item(item) => format!("{item:?}"),
+            Entry::Pair(key, value) => format!("{key:?}: {value:?}"),
+        };
+        if text.chars().count() <= MOST_OF_ENTRY { text } else { text.chars().take(MOST_OF_ENTRY).collect::<String>() + "…" }
+    };
+    let is_shown = |at: &usize| *at < SHOWN_AT_EACH_END || *at >= len - SHOWN_AT_EACH_END;
+    let shown: Vec<String> = entries.enumerate().filter(|(at, _)| is_shown(at)).map(|(_, entry)| short(entry)).collect();
+    let (head, tail) = shown.split_at(SHOWN_AT_EACH_END.min(shown.len()));
+    let line = format!("{open}{}, …, {}{close}", head.join(", "), tail.join(", "));
+    let line =
+        if line.chars().count() <= 400 { line } else { format!("{open}\n    {},\n    …,\n    {},\n{close}", head.join(",\n    "), tail.join(",\n    ")) };
+    format!("{line}\n{} in all", skep_render::plural(len, "element"))
 }
 
 /// What [`crate::display`] accepts: rich values, text, numbers, and lists of anything that has `Debug`.
@@ -102,3 +230,25 @@ macro_rules! shown_as_text {
     })* };
 }
 shown_as_text!(&str String bool char f32 f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(list: &dyn Fn(&mut WithEntries<'_>)) -> String {
+        let mut text = String::new();
+        list(&mut |len, brackets, entries| text = cut_list(len, brackets, entries));
+        text
+    }
+
+    #[test]
+    fn a_long_list_shows_its_ends_and_its_length() {
+        let numbers: Vec<i32> = (0..1000).collect();
+        let text = shown(&|f| numbers.with_entries(f));
+        assert!(text.starts_with("[0, 1, 2,") && text.contains("19, …, 980") && text.ends_with("999]\n1000 elements in all"), "{text}");
+        let map: BTreeMap<i32, String> = (0..500).map(|n| (n, "x".repeat(n as usize))).collect();
+        let text = shown(&|f| map.with_entries(f));
+        assert!(text.contains("3: \"xxx\",\n") && text.contains("…,\n    480: ") && text.ends_with("}\n500 elements in all"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() < 220));
+    }
+}

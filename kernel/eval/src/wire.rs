@@ -57,6 +57,8 @@ pub enum ToEval {
         cell: u32,
         library: String,
         entry: String,
+        /// Counts changes of layouts; types of cells have the same `TypeId` within one.
+        epoch: u32,
     },
     /// End the running cell at its next safe point.
     Interrupt {
@@ -114,6 +116,8 @@ pub enum FromEval {
         cell: u32,
         outcome: Outcome,
         variables: Vec<Variable>,
+        /// Variables that could not leave the thread of a cell that was given up.
+        lost: Vec<String>,
     },
     /// A cell that was given up is done after all: these are the variables now.
     Returned {
@@ -123,7 +127,7 @@ pub enum FromEval {
 
 /// The version and build both ends must share.
 pub fn build_fingerprint() -> String {
-    concat!(env!("CARGO_PKG_VERSION"), "-wire1").to_string()
+    concat!(env!("CARGO_PKG_VERSION"), "-wire2").to_string()
 }
 
 pub fn write_frame(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {

@@ -17,11 +17,11 @@ use crate::{
 
 /// Shows a DataFrame that ends a cell, before the ways of [`skep_eval::show`].
 pub trait ShowFrame {
-    fn show(&self);
+    fn __skep_show(&self);
 }
 
-impl ShowFrame for &&&Show<'_, DataFrame> {
-    fn show(&self) {
+impl ShowFrame for &&&&&&Show<'_, DataFrame> {
+    fn __skep_show(&self) {
         skep_eval::result(table(self.0));
     }
 }

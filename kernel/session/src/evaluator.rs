@@ -28,7 +28,7 @@ use crate::{Face, Home, Output, flow::Flow};
 
 /// What the evaluation process reports besides output.
 pub enum Report {
-    Ended { cell: u32, outcome: Outcome, variables: Vec<Variable> },
+    Ended { cell: u32, outcome: Outcome, variables: Vec<Variable>, lost: Vec<String> },
     Died(String),
 }
 
@@ -95,9 +95,9 @@ impl Evaluator {
     }
 
     /// Runs a compiled cell and waits for its end.
-    pub fn run(&self, cell: u32, library: &Path, entry: &str) -> Report {
+    pub fn run(&self, cell: u32, library: &Path, entry: &str, epoch: u32) -> Report {
         self.current.store(cell, Ordering::SeqCst);
-        let message = ToEval::Run { cell, library: library.to_string_lossy().into_owned(), entry: entry.to_string() };
+        let message = ToEval::Run { cell, library: library.to_string_lossy().into_owned(), entry: entry.to_string(), epoch };
         let sent = self.send(&message);
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -265,7 +265,7 @@ impl Pump {
             FromEval::Notice { text } => self.face.output(cell, Output::Text { is_stderr: true, text: format!("note: {text}\n") }),
             FromEval::CodeNeeded { library } => (self.code_needed)(library),
             FromEval::Input { prompt, password } => self.ask(cell, prompt, password),
-            FromEval::Ended { cell, outcome, variables } => drop(self.report.send(Report::Ended { cell, outcome, variables })),
+            FromEval::Ended { cell, outcome, variables, lost } => drop(self.report.send(Report::Ended { cell, outcome, variables, lost })),
         }
     }
 

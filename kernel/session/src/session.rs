@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook, Optimise, Purpose, Request};
+use skep_cell::{Cancel, CellError, Compiled, Compiler, Notebook, Purpose, Request};
 use skep_cluster::host::Host;
 use skep_eval::wire::{Location, Outcome, ToEval};
 use skep_render::Bundle;
@@ -318,7 +318,7 @@ impl Session {
         }
         self.progress.begin(cell);
         let started = Instant::now();
-        let report = evaluator.run(cell, &compiled.library, &compiled.entry);
+        let report = evaluator.run(cell, &compiled.library, &compiled.entry, compiled.epoch);
         timing.run = Some(started.elapsed());
         if matches!(&report, Report::Ended { outcome: Outcome::Interrupted, .. }) {
             self.progress.settle();
@@ -326,7 +326,8 @@ impl Session {
         self.progress.end();
         match report {
             Report::Died(reason) => Err(self.on_death(&reason)),
-            Report::Ended { outcome, variables, .. } => {
+            Report::Ended { outcome, variables, lost, .. } => {
+                self.notebook.lose(&lost);
                 let held: Vec<_> = variables.into_iter().map(|v| (v.name, v.type_name, v.size)).collect();
                 if purpose == Purpose::Run {
                     self.commit(&evaluator, compiled, &outcome, &held);
@@ -444,14 +445,8 @@ impl Session {
 /// Builds a cell's library again as workers want it: at release speed. Its cell runs meanwhile, and its tasks wait.
 fn optimise(library: String, compiler: Arc<Compiler>, host: Arc<Host>) {
     thread::spawn(move || {
-        let path = PathBuf::from(&library);
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.strip_prefix("lib")).unwrap_or_default().to_string();
-        let cell = stem.strip_prefix("cell-").and_then(|n| n.parse().ok()).unwrap_or(0);
-        let built = match compiler.compile(&format!("{stem}.rs"), cell, Optimise::Release) {
-            Ok(built) => built,
-            // The plain build runs too, slower.
-            Err(_) => path,
-        };
+        // The plain build runs too, slower.
+        let built = compiler.compile_for_workers(Path::new(&library)).unwrap_or_else(|_| PathBuf::from(&library));
         if let Ok(code) = skep_cluster::code_id(&library) {
             host.code_ready(code, &built);
         }

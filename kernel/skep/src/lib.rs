@@ -21,7 +21,9 @@ mod entry;
 #[doc(hidden)]
 pub mod cell {
     pub use skep_eval::{
-        cell::{Error, Show, TypeSlot, bench, block_on, infer, keeps_old, never, poll, put, restore, run, take},
+        cell::{
+            DebugError, Error, Local, Probe, Show, TypeSlot, bench, block_on, enter_runtime, infer, keeps_old, never, of_main, poll, put, restore, run, take,
+        },
         wire::Outcome,
     };
 
@@ -29,7 +31,10 @@ pub mod cell {
 
     /// The ways to show a tail expression, richest first by the number of references they take.
     pub mod shows {
-        pub use skep_eval::show::{ShowDebug as _, ShowNothing as _, ShowRich as _};
+        pub use skep_eval::{
+            cell::{IsNotSend as _, IsSend as _},
+            show::{ShowDebug as _, ShowDisplay as _, ShowFuture as _, ShowList as _, ShowNothing as _, ShowRich as _},
+        };
         pub use skep_frame::ShowFrame as _;
     }
 }

@@ -11,7 +11,7 @@ const PUBLISHER: ClientId = ClientId(0);
 
 impl Scheduler {
     /// Keeps values under a name, if all of them are there; what had the name before is let go. The client is told all names.
-    pub fn publish(&mut self, client: ClientId, name: String, keys: Vec<Key>, type_name: String, comm: &mut impl Comm) {
+    pub fn publish(&mut self, client: ClientId, name: String, keys: Vec<Key>, type_name: String, layout: u64, comm: &mut impl Comm) {
         if !keys.iter().all(|key| self.tasks.contains_key(key)) {
             return self.tell_published(client, comm);
         }
@@ -22,7 +22,7 @@ impl Scheduler {
             }
         }
         let task = keys.first().map(|key| self.name_of(*key)).unwrap_or_default();
-        self.published.insert(name.clone(), Published { name, keys, type_name, task });
+        self.published.insert(name.clone(), Published { name, keys, type_name, layout, task });
         if let Some(before) = before {
             self.release(PUBLISHER, &before.keys, comm);
         }

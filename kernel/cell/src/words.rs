@@ -1,0 +1,116 @@
+//! rustc's errors in the notebook's terms.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    definition::Key,
+    program::{Kept, Notebook, Prepared},
+    recover::BORROWS,
+    report::{CellError, Diagnostic, Drawn, Mark},
+};
+
+impl Notebook {
+    pub(crate) fn report(&self, prepared: &Prepared, errors: &[Diagnostic]) -> CellError {
+        let sources = self.sources();
+        // Where the syntax is broken nothing was in scope, so that only errors of syntax count; they have no code.
+        let is_of_syntax = |error: &&Diagnostic| !prepared.is_broken || error.code().is_none();
+        let counted: Vec<&Diagnostic> = errors.iter().filter(is_of_syntax).collect();
+        let counted = if counted.is_empty() { errors.iter().collect() } else { counted };
+        let mut drawn: Vec<Drawn> = counted.into_iter().map(|error| self.in_users_words(prepared, error, sources.draw(error))).collect();
+        let mut seen = BTreeSet::new();
+        drawn.retain(|error| seen.insert((error.message.clone(), error.marks.first().map(|mark| mark.range.start))));
+        sources.render(&drawn)
+    }
+
+    /// Where rustc speaks of generated lines, or of a variable that is no longer here, says it in the notebook's terms.
+    fn in_users_words(&self, prepared: &Prepared, error: &Diagnostic, mut drawn: Drawn) -> Drawn {
+        if prepared.is_broken {
+            end_of_cell(prepared, &mut drawn);
+        }
+        let is_borrow = error.code().is_some_and(|code| BORROWS.contains(&code));
+        let kept = error.all_spans().filter(|span| span.file_name == prepared.root).find_map(|span| prepared.put_lines.get(&span.line_start));
+        if let (true, Some(Kept { name, .. })) = (is_borrow, kept) {
+            drawn.message = format!("a borrow cannot outlive its cell: `{name}` is kept for later cells, and it is borrowed or borrows");
+            drawn.notes = vec!["hint: keep an owned value (`.clone()`, `.to_owned()`, `.to_vec()`), or put the statements into a block `{ … }`".to_string()];
+        }
+        if matches!(error.code(), Some("E0005" | "E0530")) && drawn.marks.iter().all(|mark| mark.cell == prepared.cell) {
+            self.explain_constant(prepared, &mut drawn);
+        }
+        let missing = matches!(error.code(), Some("E0405" | "E0412" | "E0422" | "E0423" | "E0425" | "E0433" | "E0432" | "E0574" | "E0531"))
+            || error.message.starts_with("cannot find");
+        if let Some(name) = error.message.split('`').nth(1).filter(|_| missing) {
+            self.explain_missing(prepared, name, &mut drawn);
+        }
+        const NO_CRATE: &str = "you might be missing a crate named `";
+        for note in &mut drawn.notes {
+            if let Some(name) = note.split(NO_CRATE).nth(1).and_then(|rest| rest.split('`').next()) {
+                *note = format!("hint: `:dep {name}` in a line above adds the crate");
+            }
+        }
+        if error.code() == Some("E0596") && drawn.marks.iter().all(|mark| mark.cell == prepared.cell) {
+            let outer = error.message.split('`').nth(1).filter(|name| self.variables.contains_key(*name));
+            if let Some(name) = outer {
+                let cell = self.variables[name].cell;
+                drawn.notes =
+                    vec![format!("hint: make it mutable where it is defined (cell {cell}): `let mut {name} = …`, or here: `let mut {name} = {name};`")];
+            }
+        }
+        let mut seen = BTreeSet::new();
+        drawn.notes.retain(|note| seen.insert(note.clone()));
+        drawn
+    }
+
+    fn explain_missing(&self, prepared: &Prepared, name: &str, drawn: &mut Drawn) {
+        let is_variable = self.variables.contains_key(name) || prepared.parsed.bindings.iter().any(|binding| binding.name == name);
+        if is_variable {
+            drawn.notes.insert(0, format!("hint: functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`"));
+            return;
+        }
+        if let Some(reason) = self.gone.get(name) {
+            drawn.notes.splice(0..0, reason.split('\n').map(str::to_string));
+            return;
+        }
+        let dropped = prepared.dropped.iter().map(|at| &prepared.candidates[*at]).map(|candidate| (candidate.cell, &candidate.definition));
+        let mut aside = dropped.chain(self.aside.iter().map(|item| (item.cell, &item.definition)));
+        if let Some((cell, _)) = aside.find(|(_, definition)| definition.keys.iter().any(|key| key.name() == Some(name))) {
+            drawn.notes.insert(0, format!("`{name}` of cell {cell} was set aside: it does not compile with newer definitions"));
+            drawn.notes.insert(1, format!("hint: run cell {cell} again, adapted"));
+        }
+    }
+
+    /// A pattern of a constant's name compares with it.
+    fn explain_constant(&self, prepared: &Prepared, drawn: &mut Drawn) {
+        let Some(mark) = drawn.marks.iter().find(|mark| mark.is_primary) else { return };
+        let text = prepared.parsed.source.get(mark.range.clone()).unwrap_or_default();
+        let is_constant = |key: &Key| matches!(key, Key::Value(name) | Key::Type(name) if name == text);
+        if let Some(item) = self.items.iter().find(|item| item.definition.is_constant && item.definition.keys.iter().any(is_constant)) {
+            drawn.notes = vec![
+                format!("`{text}` is a constant (cell {}), and a pattern of its name compares with it", item.cell),
+                "hint: use another name for the variable".to_string(),
+            ];
+        }
+    }
+}
+
+/// For a cell that ends too early rustc speaks of the brace that stands behind it.
+fn end_of_cell(prepared: &Prepared, drawn: &mut Drawn) {
+    let end = prepared.parsed.source.trim_end().len();
+    let is_behind = drawn.marks.iter().filter(|mark| mark.is_primary).all(|mark| mark.range.start >= end);
+    if is_behind && drawn.message.contains("found `}`") {
+        drawn.message = drawn.message.replace("found `}`", "found the end of the cell");
+    }
+    if drawn.message.contains("unclosed delimiter") {
+        drawn.message = drawn.message.replace("this file contains", "the cell has");
+        drawn.marks.retain(|mark| mark.range.start < end);
+    }
+    if drawn.marks.is_empty() && end > 0 {
+        let start = prepared.parsed.source[..end].char_indices().next_back().map_or(0, |(at, _)| at);
+        drawn.marks.push(Mark { cell: prepared.cell, range: start..end, is_primary: true, label: None });
+    }
+    for mark in &mut drawn.marks {
+        mark.range.end = mark.range.end.min(end.max(mark.range.start));
+        if mark.label.as_deref().is_some_and(|label| label.contains('}')) {
+            mark.label = None;
+        }
+    }
+}
