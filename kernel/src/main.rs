@@ -57,7 +57,20 @@ enum Command {
     },
 }
 
+/// Sockets, pipes and memory files of a cluster are more than the 1,024 that many systems begin with.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const ENOUGH: u64 = 65_536;
+    let now = getrlimit(Resource::Nofile);
+    let wanted = now.maximum.map_or(ENOUGH, |most| most.min(ENOUGH));
+    if now.current.is_some_and(|current| current < wanted) {
+        // What is refused stays as it was.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum });
+    }
+}
+
 fn main() -> std::process::ExitCode {
+    raise_descriptor_limit();
     let result = match Arguments::parse().command {
         Command::Run { file } => script::run(&file),
         Command::Kernel { connection_file } => jupyter::run(&connection_file).map(|()| 0),

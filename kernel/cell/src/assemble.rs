@@ -131,8 +131,11 @@ impl Notebook {
         let carried_back = prepared.uses.iter().filter(|name| prepared.purpose != Purpose::Type && !prepared.moved.contains(*name));
         for name in carried_back {
             let is_redefined = prepared.purpose == Purpose::Run && parsed.bindings.iter().any(|binding| binding.name == *name && is_kept(prepared, binding));
-            let guard = if is_redefined { "if ::skep::cell::keeps_old(&__skep_outcome) " } else { "" };
-            add(&mut root.text, name, true, format!("{guard}{{ ::skep::cell::restore(\"{name}\", {name}); }}"));
+            let (guard, otherwise) = match is_redefined {
+                true => ("if ::skep::cell::keeps_old(&__skep_outcome) ", format!(" else {{ ::skep::cell::discard(\"{name}\", {name}); }}")),
+                false => ("", String::new()),
+            };
+            add(&mut root.text, name, true, format!("{guard}{{ ::skep::cell::restore(\"{name}\", {name}); }}{otherwise}"));
         }
         root.text.push_str("\n__skep_outcome }\n");
         prepared.put_lines = put_lines;
@@ -281,6 +284,10 @@ fn items_text(source: &str, cell: u32, definitions: &[&Definition], reach: &Reac
     let mut inserts: Vec<(usize, String)> = Vec::new();
     for definition in definitions {
         keep.push(definition.range.clone());
+        // As an item a call in parentheses needs a semicolon, which the end of a cell does without.
+        if definition.kind == Kind::Expansion && source[definition.range.clone()].ends_with([')', ']']) {
+            inserts.push((definition.range.end, ";".to_string()));
+        }
         inserts.extend(definition.polls.iter().map(|at| (*at, " __skep_poll!();".to_string())));
         for found in &definition.statics {
             let layout = reach.layout(found.mentions.iter().map(String::as_str));

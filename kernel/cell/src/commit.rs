@@ -129,6 +129,7 @@ impl Notebook {
     /// Says which of the cell's variables are not there for later cells, and remembers why.
     fn explain_unkept(&mut self, prepared: &Prepared, commit: &mut Commit) {
         let cell = prepared.cell;
+        let (mut borrow, mut closures) = (Vec::new(), Vec::new());
         for binding in &prepared.parsed.bindings {
             let name = &binding.name;
             if self.variables.get(name).is_some_and(|variable| variable.cell == cell) {
@@ -136,18 +137,14 @@ impl Notebook {
             }
             let reason = match prepared.unkept.get(name) {
                 Some(Unkept::Borrows) => {
-                    commit.notices.push(format!(
-                        "`{name}` was not kept: it borrows, and a borrow ends with its cell; `.clone()`, `.to_owned()` or `.to_vec()` keep a copy"
-                    ));
+                    borrow.push(format!("`{name}`"));
                     format!(
                         "`{name}` of cell {cell} borrows from another value, and a borrow ends with its cell\nhint: keep an owned value there: `.clone()`, `.to_owned()`, `.to_vec()`"
                     )
                 }
                 Some(Unkept::Moved) => format!("`{name}` was moved in cell {cell}, or never given a value\nhint: use `{name}.clone()` there"),
                 None if binding.is_closure => {
-                    commit
-                        .notices
-                        .push(format!("`{name}` was not kept: a closure's type has no name; make it a function, or give it one: `let {name}: fn(…) -> … = …`"));
+                    closures.push(format!("`{name}`"));
                     format!(
                         "`{name}` of cell {cell} is a closure, whose type no later cell can name\nhint: make it a function, or give it a type there: `let {name}: fn(…) -> … = …` or `Box<dyn Fn(…) -> …>`"
                     )
@@ -158,6 +155,20 @@ impl Notebook {
                 }
             };
             self.gone.insert(name.clone(), reason);
+        }
+        let was = |names: &[String]| if names.len() == 1 { "was" } else { "were" };
+        if !borrow.is_empty() {
+            let names = list(borrow.iter().cloned());
+            commit
+                .notices
+                .push(format!("{names} {} not kept: a borrow ends with its cell; `.clone()`, `.to_owned()` or `.to_vec()` keep a copy", was(&borrow)));
+        }
+        if !closures.is_empty() {
+            let names = list(closures.iter().cloned());
+            commit.notices.push(format!(
+                "{names} {} not kept: a closure's type has no name; make it a `fn`, or write its type: `let f: fn(i32) -> i32 = …`",
+                was(&closures)
+            ));
         }
     }
 

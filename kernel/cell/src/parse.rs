@@ -94,6 +94,12 @@ pub(crate) fn parse_with(source: &str, guess: &Guess) -> Result<Parsed, syn::Err
                 }
                 parsed.items.extend(definitions_of_macro(source, &m));
             }
+            // Without a semicolon, at the end of the cell, it was parsed as an expression.
+            Stmt::Expr(Expr::Macro(m), None) if is_item_macro(&m.mac, &make_items) && !guess.are_statements.contains(&range) => {
+                parsed.guessed.push(range);
+                let item = syn::StmtMacro { attrs: m.attrs, mac: m.mac, semi_token: None };
+                parsed.items.extend(definitions_of_macro(source, &item));
+            }
             statement => {
                 let is_last = i + 1 == n_statements;
                 parsed.add_statement(&statement, range, is_last);
@@ -421,6 +427,7 @@ mod tests {
             ("macro_rules! sq { ($n:expr) => { $n * $n } } sq!(3)", 1),
             ("bitflags! { pub struct Flags: u32 { const A = 1; } }", 1),
             ("thread_local! { static A: i32 = 1; }", 1),
+            ("macro_rules! make { ($n:ident) => { struct $n; } } make!(A)", 2),
             ("vec![1]", 0),
             ("println!(\"struct\");", 0),
         ] {

@@ -261,6 +261,7 @@ impl Sources<'_> {
             }
             match child.level.as_str() {
                 "help" => drawn.notes.push(format!("hint: {text}")),
+                "note" if text.starts_with("the full name for the type has been written") || text.contains("`--verbose`") => {}
                 "note" => drawn.notes.push(text),
                 _ => {}
             }

@@ -41,6 +41,11 @@ impl Notebook {
         if let Some(name) = error.message.split('`').nth(1).filter(|_| missing) {
             self.explain_missing(prepared, name, &mut drawn);
         }
+        let is_of_tail = |mark: &Mark| prepared.parsed.tail.as_ref().is_some_and(|tail| tail.contains(&mark.range.start));
+        if matches!(error.code(), Some("E0282" | "E0283" | "E0284")) && drawn.marks.iter().any(is_of_tail) {
+            drawn.message = "type annotations needed: nothing says what type this is".to_string();
+            drawn.notes = vec!["hint: give it one: `let x: i32 = …;`, `….parse::<i32>()`, `….collect::<Vec<_>>()`".to_string()];
+        }
         const NO_CRATE: &str = "you might be missing a crate named `";
         for note in &mut drawn.notes {
             if let Some(name) = note.split(NO_CRATE).nth(1).and_then(|rest| rest.split('`').next()) {
@@ -63,7 +68,7 @@ impl Notebook {
     fn explain_missing(&self, prepared: &Prepared, name: &str, drawn: &mut Drawn) {
         let is_variable = self.variables.contains_key(name) || prepared.parsed.bindings.iter().any(|binding| binding.name == name);
         if is_variable {
-            drawn.notes.insert(0, format!("hint: functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`"));
+            drawn.notes = vec![format!("hint: functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`")];
             return;
         }
         if let Some(reason) = self.gone.get(name) {
@@ -98,6 +103,14 @@ fn end_of_cell(prepared: &Prepared, drawn: &mut Drawn) {
     let is_behind = drawn.marks.iter().filter(|mark| mark.is_primary).all(|mark| mark.range.start >= end);
     if is_behind && drawn.message.contains("found `}`") {
         drawn.message = drawn.message.replace("found `}`", "found the end of the cell");
+    }
+    if drawn.message.starts_with("mismatched closing delimiter: `}`")
+        && let Some(open) = drawn.marks.iter().find(|mark| mark.label.as_deref().is_some_and(|label| label.contains("unclosed")))
+    {
+        let source = &prepared.parsed.source;
+        let range = open.range.start..open.range.start + source[open.range.start..].chars().next().map_or(0, char::len_utf8);
+        drawn.message = format!("`{}` is never closed", &source[range.clone()]);
+        drawn.marks = vec![Mark { is_primary: true, label: Some("opened here".to_string()), range, cell: open.cell }];
     }
     if drawn.message.contains("unclosed delimiter") {
         drawn.message = drawn.message.replace("this file contains", "the cell has");

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     path::Path,
     sync::{
@@ -19,7 +19,7 @@ use crate::{
     function::Located,
     ids::KeyMap,
     local::Local,
-    message::{Arg, ClusterInfo, ClusterSpec, Finished, Published, Request, Task, ToClient},
+    message::{Answer, Arg, AskId, ClusterInfo, ClusterSpec, Finished, Published, Request, Task, ToClient},
     segment::Bytes,
     task,
 };
@@ -56,13 +56,17 @@ pub(crate) fn hooks() -> Hooks {
     *HOOKS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes waits look again whether they were interrupted.
+/// Makes waits look again whether they were interrupted: those on every cluster, not only on the newest.
 pub fn wake_waits() {
-    if let Some(client) = current() {
-        drop(client.lock());
-        client.shared.changed.notify_all();
+    let all: Vec<Arc<Shared>> = ALL.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+    for shared in all {
+        drop(shared.lock());
+        shared.changed.notify_all();
     }
 }
+
+/// What the clients of this program wait on.
+static ALL: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 static CURRENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
 
@@ -86,8 +90,7 @@ pub(crate) struct Client {
     engine: Arc<dyn Engine>,
     shared: Arc<Shared>,
     next_priority: AtomicU64,
-    /// Held while a question waits for its answer: answers do not say whose they are.
-    asking: Mutex<()>,
+    next_ask: AtomicU64,
 }
 
 /// What the engine tells into.
@@ -104,14 +107,8 @@ struct State {
     functions: HashSet<FunctionId>,
     code: HashSet<CodeId>,
     released: Vec<Key>,
-    launched: Option<std::result::Result<ClusterInfo, String>>,
-    info: Option<ClusterInfo>,
-    journey: Option<(Key, Option<Journey>)>,
-    explained: Option<(Key, Option<Explanation>)>,
-    history: Option<History>,
-    published: Option<Vec<Published>>,
-    prepared: Vec<((Key, FunctionId), std::result::Result<String, String>)>,
-    transferred: Option<(u64, u64)>,
+    /// Open questions, with their answers where these have come.
+    answers: HashMap<AskId, Option<Answer>>,
     events: VecDeque<Event>,
     /// When values were fetched, for their journeys.
     gathered: KeyMap<u64>,
@@ -134,7 +131,11 @@ impl Client {
     pub fn with_engine(connect: Connect) -> io::Result<Arc<Client>> {
         let shared = Arc::new(Shared::default());
         let engine = connect(shared.clone())?;
-        let client = Arc::new(Client { engine, shared, next_priority: AtomicU64::new(1), asking: Mutex::new(()) });
+        let client = Arc::new(Client { engine, shared, next_priority: AtomicU64::new(1), next_ask: AtomicU64::new(1) });
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|shared| shared.strong_count() > 0);
+        all.push(Arc::downgrade(&client.shared));
+        drop(all);
         let weak = Arc::downgrade(&client);
         thread::Builder::new().name("release".into()).spawn(move || release_often(&weak))?;
         Ok(client)
@@ -154,50 +155,65 @@ impl Client {
 
     /// Starts workers, or finds them as they are.
     pub fn launch(&self, spec: ClusterSpec) -> Result<ClusterInfo> {
-        self.answer(Request::Launch(spec), |state| &mut state.launched)?.map_err(Error::Start)
+        match self.ask(Request::Launch(spec))? {
+            Answer::Launched(result) => result.map_err(Error::Start),
+            other => Err(unexpected(&other)),
+        }
     }
 
     pub fn info(&self) -> Result<ClusterInfo> {
-        self.answer(Request::Info, |state| &mut state.info)
+        match self.ask(Request::Info)? {
+            Answer::Info(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
     }
 
     pub fn journey(&self, key: Key) -> Result<Option<Journey>> {
-        let journey = self.answer_if(Request::Journey { key }, |state| &mut state.journey, |(of, _)| *of == key)?.1;
+        let journey = match self.ask(Request::Journey { key })? {
+            Answer::Journey(journey) => journey,
+            other => return Err(unexpected(&other)),
+        };
         let gathered_us = self.lock().gathered.get(&key).copied().unwrap_or(0);
         Ok(journey.map(|journey| Journey { gathered_us, ..journey }))
     }
 
     pub fn explain(&self, key: Key) -> Result<Option<Explanation>> {
-        Ok(self.answer_if(Request::Explain { key }, |state| &mut state.explained, |(of, _)| *of == key)?.1)
+        match self.ask(Request::Explain { key })? {
+            Answer::Explained(explanation) => Ok(explanation),
+            other => Err(unexpected(&other)),
+        }
     }
 
     pub fn history(&self) -> Result<History> {
-        self.answer(Request::History, |state| &mut state.history)
+        match self.ask(Request::History)? {
+            Answer::History(history) => Ok(history),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Sends a request about names, and gives all names after it.
     pub fn published(&self, request: Request) -> Result<Vec<Published>> {
-        self.answer(request, |state| &mut state.published)
+        match self.ask(request)? {
+            Answer::Published(published) => Ok(published),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Moves or copies values; gives how many, and their bytes.
     pub fn transfer(&self, request: Request) -> Result<(u64, u64)> {
-        self.answer(request, |state| &mut state.transferred)
+        match self.ask(request)? {
+            Answer::Transferred { n_values, n_bytes } => Ok((n_values, n_bytes)),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Sends the code of a method to the worker of an actor; gives that worker's address.
     pub fn prepare(&self, actor: Key, located: &Located) -> Result<String> {
         self.put_code(std::slice::from_ref(located))?;
-        let _one = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        let function = located.function.id;
-        // An answer to a question that was given up is nobody's.
-        self.lock().prepared.clear();
-        self.engine.ask(Request::Prepare { actor, function })?;
-        let answer = self.wait_for(|state| {
-            let at = state.prepared.iter().position(|(prepared, _)| *prepared == (actor, function))?;
-            Some(state.prepared.swap_remove(at).1)
-        })?;
-        answer.map_err(|why| Error::Task(Arc::new(crate::actor::lost(&why))))
+        match self.ask(Request::Prepare { actor, function: located.function.id })? {
+            Answer::Prepared(answer) => answer.map_err(|why| Error::Task(Arc::new(crate::actor::lost(&why)))),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Calls a method of an actor.
@@ -224,22 +240,24 @@ impl Client {
         self.engine.close()
     }
 
-    /// Asks the engine for something that has no answer.
+    /// Orders something that has no answer.
     pub fn tell(&self, request: Request) -> Result<()> {
-        self.engine.ask(request)
+        self.engine.ask(self.next_question(), request)
     }
 
-    /// Asks, and waits for the answer to come into its place.
-    fn answer<T>(&self, request: Request, place: impl Fn(&mut State) -> &mut Option<T>) -> Result<T> {
-        self.answer_if(request, place, |_| true)
+    fn next_question(&self) -> AskId {
+        AskId(self.next_ask.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// As [`Client::answer`], of answers that say what they are about: one to a question that was given up may come late.
-    fn answer_if<T>(&self, request: Request, place: impl Fn(&mut State) -> &mut Option<T>, is_it: impl Fn(&T) -> bool) -> Result<T> {
-        let _one = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        *place(&mut self.lock()) = None;
-        self.engine.ask(request)?;
-        self.wait_for(|state| place(state).take_if(|answer| is_it(answer)))
+    /// Asks, and waits for the answer to this very question.
+    fn ask(&self, request: Request) -> Result<Answer> {
+        let id = self.next_question();
+        self.lock().answers.insert(id, None);
+        let asked = self.engine.ask(id, request);
+        let answer = asked.and_then(|()| self.wait_for(|state| state.answers.get_mut(&id)?.take()));
+        // An answer that comes from here on is nobody's, and not kept.
+        self.lock().answers.remove(&id);
+        answer
     }
 
     /// Waits until `found` finds what it looks for, the cluster is gone, or the cell is interrupted.
@@ -443,6 +461,10 @@ impl Shared {
     }
 }
 
+fn unexpected(answer: &Answer) -> Error {
+    Error::Disconnected(format!("the scheduler answered something else: {answer:?}"))
+}
+
 /// Of events that nobody takes, so many are kept.
 const MOST_EVENTS: usize = 1_000_000;
 
@@ -450,14 +472,11 @@ impl State {
     fn on_message(&mut self, message: ToClient) {
         match message {
             ToClient::Welcome { .. } => {}
-            ToClient::Launched(result) => self.launched = Some(result),
-            ToClient::Info(info) => self.info = Some(info),
-            ToClient::Published(published) => self.published = Some(published),
-            ToClient::Journey { key, journey } => self.journey = Some((key, journey)),
-            ToClient::Explained { key, explanation } => self.explained = Some((key, explanation)),
-            ToClient::History(history) => self.history = Some(history),
-            ToClient::Transferred { n_values, n_bytes } => self.transferred = Some((n_values, n_bytes)),
-            ToClient::Prepared { actor, function, worker } => self.prepared.push(((actor, function), worker)),
+            ToClient::Answer { id, answer } => {
+                if let Some(open) = self.answers.get_mut(&id) {
+                    *open = Some(answer);
+                }
+            }
             ToClient::Events(events) => {
                 self.events.extend(events);
                 let n_extra = self.events.len().saturating_sub(MOST_EVENTS);

@@ -60,7 +60,7 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub fn current() -> Result<Cluster> {
-        let none = || Error::Start("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first".into());
+        let none = || Error::NoCluster;
         let known = client::current();
         let is_new = known.is_none();
         let client = match known {

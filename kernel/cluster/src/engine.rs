@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     CodeId, Error, FunctionId, Key, Result,
-    message::{Arg, Function, Request, Task, ToClient},
+    message::{Arg, AskId, Function, Request, Task, ToClient},
     segment::Bytes,
 };
 
@@ -46,9 +46,9 @@ pub trait Engine: Send + Sync {
     /// Ends the workers; their values are lost.
     fn close(&self) -> Result<()>;
 
-    /// Everything beside graphs. The answer, if there is one, goes to the sink.
-    fn ask(&self, request: Request) -> Result<()> {
-        let _ = request;
+    /// Everything beside graphs. The answer, if there is one, goes to the sink, with the number of its question.
+    fn ask(&self, id: AskId, request: Request) -> Result<()> {
+        let _ = (id, request);
         Err(unsupported(self.name(), "this"))
     }
 

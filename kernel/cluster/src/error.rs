@@ -69,6 +69,8 @@ pub enum Error {
     Task(Arc<TaskError>),
     /// The scheduler or a worker cannot be reached; start the cluster again.
     Disconnected(String),
+    /// No cluster was started yet.
+    NoCluster,
     /// The cluster could not be started as asked.
     Start(String),
     /// A value could not be turned into bytes, or back.
@@ -86,6 +88,7 @@ impl fmt::Display for Error {
         match self {
             Error::Task(task) => write!(f, "{task}"),
             Error::Disconnected(why) => write!(f, "the cluster is not reachable: {why}\nhint: run `Cluster::local().start()?` again"),
+            Error::NoCluster => write!(f, "there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first"),
             Error::Start(why) => write!(f, "the cluster could not be started: {why}"),
             Error::Serialisation(why) | Error::File(why) | Error::Name(why) => write!(f, "{why}"),
             Error::Interrupted => write!(f, "interrupted"),

@@ -15,7 +15,7 @@ use mio::Waker;
 use crate::{
     Bar, ClientId, CodeId, Event, Stories, Token, WorkerId,
     hub::{ConnId, Hub, HubEvent, decode},
-    message::{ClusterInfo, ClusterSpec, Request, ToClient, ToScheduler, ToWorker},
+    message::{Answer, Asker, ClusterInfo, ClusterSpec, Request, ToClient, ToScheduler, ToWorker},
     scheduler::{Comm, NewWorker, Scheduler},
 };
 
@@ -213,7 +213,7 @@ struct Elastic {
 }
 
 struct Launch {
-    clients: Vec<ClientId>,
+    askers: Vec<Asker>,
     until: Instant,
 }
 
@@ -352,45 +352,46 @@ impl Server {
             ToScheduler::Submit { tasks, wanted } => self.scheduler.submit(client, tasks, &wanted, out),
             ToScheduler::Release { keys } => self.scheduler.release(client, &keys, out),
             ToScheduler::Cancel { keys } => self.scheduler.cancel(&keys, out),
+            ToScheduler::Follow if self.followers.contains(&client) => {}
             ToScheduler::Follow => self.followers.push(client),
-            ToScheduler::Ask(request) => self.on_request(client, request),
+            ToScheduler::Ask { id, request } => self.on_request(Asker { client, id }, request),
             _ => {}
         }
     }
 
-    fn on_request(&mut self, client: ClientId, request: Request) {
+    fn on_request(&mut self, asker: Asker, request: Request) {
         let out = &mut self.outbox;
         match request {
-            Request::Launch(spec) => self.launch(client, spec),
+            Request::Launch(spec) => self.launch(asker, spec),
             Request::Shutdown => {
                 self.spec = None;
                 self.exit_workers();
             }
             Request::Info => {
                 let info = self.scheduler.info();
-                out.to_client(client, ToClient::Info(info));
+                out.answer(asker, Answer::Info(info));
             }
-            Request::Publish { name, keys, type_name, layout } => self.scheduler.publish(client, name, keys, type_name, layout, out),
-            Request::Unpublish { name } => self.scheduler.unpublish(client, &name, out),
-            Request::Lookup => self.scheduler.tell_published(client, out),
+            Request::Publish { name, keys, type_name, layout } => self.scheduler.publish(asker, name, keys, type_name, layout, out),
+            Request::Unpublish { name } => self.scheduler.unpublish(asker, &name, out),
+            Request::Lookup => self.scheduler.tell_published(asker, out),
             Request::Detach { key } => self.scheduler.detach(key),
-            Request::Broadcast { keys } => self.scheduler.broadcast(client, &keys, out),
-            Request::Rebalance => self.scheduler.rebalance(client, out),
-            Request::Prepare { actor, function } => self.scheduler.prepare(client, actor, function, out),
+            Request::Broadcast { keys } => self.scheduler.broadcast(asker, &keys, out),
+            Request::Rebalance => self.scheduler.rebalance(asker, out),
+            Request::Prepare { actor, function } => self.scheduler.prepare(asker, actor, function, out),
             Request::Scale { least, most } => {
                 self.elastic = Some(Elastic { least, most, patience: processes::ADAPT_AFTER, is_gentle: false, idle_since: None });
             }
             Request::Journey { key } => {
                 let journey = self.stories.journey(key);
-                out.to_client(client, ToClient::Journey { key, journey });
+                out.answer(asker, Answer::Journey(journey));
             }
             Request::Explain { key } => {
                 let explanation = self.scheduler.explain(key);
-                out.to_client(client, ToClient::Explained { key, explanation });
+                out.answer(asker, Answer::Explained(explanation));
             }
             Request::History => {
                 let history = self.stories.history();
-                out.to_client(client, ToClient::History(history));
+                out.answer(asker, Answer::History(history));
             }
             Request::KillWorker { worker } => self.kill(worker),
         }
@@ -398,8 +399,9 @@ impl Server {
 
     fn kill(&mut self, worker: WorkerId) {
         let pid = self.pids.get(&worker).copied();
-        if let Some(pid) = pid.filter(|pid| *pid != std::process::id()).and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        // By its handle, not its number: a process that has been waited for is not there any more, and its number may be another's.
+        if let Some(child) = self.children.iter_mut().find(|child| Some(child.id()) == pid) {
+            let _ = child.kill();
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
     client::hooks,
     engine::{Engine, Sink},
     hub::{read_blocking, write_blocking},
-    message::{Arg, Carried, FromPeer, Function, Request, Task, ToClient, ToPeer, ToScheduler},
+    message::{Arg, AskId, Carried, FromPeer, Function, Request, Task, ToClient, ToPeer, ToScheduler},
     segment::{Bytes, Segment},
 };
 
@@ -152,11 +152,11 @@ impl Engine for Local {
     }
 
     fn close(&self) -> Result<()> {
-        self.ask(Request::Shutdown)
+        self.ask(AskId(0), Request::Shutdown)
     }
 
-    fn ask(&self, request: Request) -> Result<()> {
-        self.send(&[ToScheduler::Ask(request)])
+    fn ask(&self, id: AskId, request: Request) -> Result<()> {
+        self.send(&[ToScheduler::Ask { id, request }])
     }
 
     fn call(&self, address: &str, actor: Key, function: FunctionId, args: Vec<Arg>) -> Result<Vec<u8>> {

@@ -226,7 +226,11 @@ pub enum ToScheduler {
     },
     /// Tell this program every event from now on.
     Follow,
-    Ask(Request),
+    /// A question, or an order that has no answer.
+    Ask {
+        id: AskId,
+        request: Request,
+    },
     // From a worker.
     Register {
         token: Token,
@@ -368,29 +372,39 @@ pub enum ToClient {
     Welcome {
         id: ClientId,
     },
-    Launched(Result<ClusterInfo, String>),
     Finished {
         key: Key,
         how: Finished,
     },
-    Info(ClusterInfo),
-    Journey {
-        key: Key,
-        journey: Option<Journey>,
-    },
-    Published(Vec<Published>),
-    Explained {
-        key: Key,
-        explanation: Option<Explanation>,
-    },
-    History(History),
-    /// The worker of the actor has the function's code, or will not get it.
-    Prepared {
-        actor: Key,
-        function: FunctionId,
-        worker: Result<String, String>,
-    },
     Events(Vec<Event>),
+    /// To the question of this number.
+    Answer {
+        id: AskId,
+        answer: Answer,
+    },
+}
+
+/// A program's own number of a question: the answer carries it, so that one to a question that was given up is nobody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AskId(pub u64);
+
+/// Who asked what: a question of some client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub client: ClientId,
+    pub id: AskId,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    Launched(Result<ClusterInfo, String>),
+    Info(ClusterInfo),
+    Journey(Option<Journey>),
+    Published(Vec<Published>),
+    Explained(Option<Explanation>),
+    History(History),
+    /// The worker of the actor has the function's code: its address. Or it will not get it.
+    Prepared(Result<String, String>),
     /// A broadcast or a rebalancing has ended.
     Transferred {
         n_values: u64,

@@ -105,12 +105,23 @@ pub fn become_worker_if_asked(prepare: fn()) {
     // SAFETY: nothing else runs yet: this is before `main`, in a process that has one thread.
     unsafe { env::remove_var(WORKER) };
     prepare();
-    let code = match run_worker(&WorkerOptions::from_env(socket.into())) {
+    let socket = PathBuf::from(socket);
+    let code = match run_worker(&WorkerOptions::from_env(socket.clone())) {
         Ok(()) => 0,
         Err(_) => 1,
     };
+    clear_after_dead_host(&socket);
     // SAFETY: tasks may still run in other threads; nothing of theirs is wanted.
     unsafe { libc::_exit(code) }
+}
+
+/// A program that was killed could not remove its folder; its workers outlive it by a moment, and do it.
+fn clear_after_dead_host(socket: &Path) {
+    let is_dead = std::os::unix::net::UnixStream::connect(socket).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    let folder = socket.parent().filter(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("skep-")));
+    if let (true, Some(folder)) = (is_dead, folder) {
+        let _ = fs::remove_dir_all(folder);
+    }
 }
 
 /// Makes a program one whose workers are the program itself: `skep` does it for everyone who uses it.

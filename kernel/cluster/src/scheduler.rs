@@ -14,7 +14,7 @@ use serde_bytes::ByteBuf;
 use crate::{
     ClientId, CodeId, Event, FunctionId, Key, TaskError, TaskErrorKind, WorkerId,
     ids::{IdMap, KeyMap},
-    message::{Finished, Function, Published, Ran, Task, ToClient, ToWorker},
+    message::{Answer, Asker, Finished, Function, Published, Ran, Task, ToClient, ToWorker},
 };
 
 mod balance;
@@ -38,6 +38,10 @@ pub trait Comm {
     fn to_worker(&mut self, worker: WorkerId, message: ToWorker);
     fn to_client(&mut self, client: ClientId, message: ToClient);
     fn event(&mut self, event: Event);
+
+    fn answer(&mut self, asker: Asker, answer: Answer) {
+        self.to_client(asker.client, ToClient::Answer { id: asker.id, answer });
+    }
 }
 
 /// A worker is given about this much work ahead, so that it never waits for the scheduler: 5 ms, by past durations.
@@ -74,7 +78,7 @@ pub struct Scheduler {
     /// Tasks that wait for code rather than for inputs.
     without_code: IdMap<CodeId, Vec<Key>>,
     /// Methods of actors whose code is not there yet.
-    without_method: Vec<(ClientId, Key, FunctionId)>,
+    without_method: Vec<(Asker, Key, FunctionId)>,
     published: BTreeMap<String, Published>,
     transfers: Transfers,
     /// What is to happen when, in microseconds of the clock that [`Scheduler::set_now`] is given.
@@ -144,23 +148,24 @@ impl Scheduler {
     }
 
     /// Sends the code of a method to the worker of an actor, and tells the client that worker's address.
-    pub fn prepare(&mut self, client: ClientId, actor: Key, function: FunctionId, comm: &mut impl Comm) {
+    pub fn prepare(&mut self, asker: Asker, actor: Key, function: FunctionId, comm: &mut impl Comm) {
         let holder = match self.tasks.get(&actor).map(|record| &record.state) {
             Some(State::Done { holders }) => holders.first().copied(),
             _ => None,
         };
         let (Some(id), Some(known)) = (holder, self.functions.get(&function).cloned()) else {
-            let worker = Err("the actor is gone".to_string());
-            return comm.to_client(client, ToClient::Prepared { actor, function, worker });
+            return comm.answer(asker, Answer::Prepared(Err("the actor is gone".to_string())));
         };
         let Some(Some(library)) = self.code.get(&known.code).cloned() else {
-            return self.without_method.push((client, actor, function));
+            return self.without_method.push((asker, actor, function));
         };
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return comm.answer(asker, Answer::Prepared(Err("the worker of the actor is gone".to_string())));
+        };
         if worker.functions.insert(function) {
             comm.to_worker(id, ToWorker::Function { function: known, library });
         }
-        comm.to_client(client, ToClient::Prepared { actor, function, worker: Ok(worker.new.address.clone()) });
+        comm.answer(asker, Answer::Prepared(Ok(worker.new.address.clone())));
     }
 
     /// The library is at `path`; tasks that waited for it may run.
@@ -169,8 +174,8 @@ impl Scheduler {
         for key in self.without_code.remove(&code).unwrap_or_default() {
             self.enqueue(key);
         }
-        for (client, actor, function) in std::mem::take(&mut self.without_method) {
-            self.prepare(client, actor, function, comm);
+        for (asker, actor, function) in std::mem::take(&mut self.without_method) {
+            self.prepare(asker, actor, function, comm);
         }
         self.dispatch(comm);
     }

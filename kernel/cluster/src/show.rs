@@ -136,6 +136,40 @@ impl<T> Remote<T> {
     }
 }
 
+/// Many handles as one card: how many are in which state, and the first of them.
+pub fn remotes_card<T>(remotes: &[Remote<T>]) -> Card {
+    const MOST: usize = 20;
+    let rows: Vec<(&'static str, [String; 3])> = remotes
+        .iter()
+        .map(|remote| {
+            let (state, detail) = remote.state();
+            (state, [remote.name().to_string(), state.to_string(), detail])
+        })
+        .collect();
+    remotes_card_of(short_type(std::any::type_name::<T>()), rows, MOST)
+}
+
+#[inline(never)]
+fn remotes_card_of(type_name: String, rows: Vec<(&'static str, [String; 3])>, most: usize) -> Card {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for (state, _) in &rows {
+        match counts.iter_mut().find(|(known, _)| known == state) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((state, 1)),
+        }
+    }
+    let states: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    let overall = ["failed", "running", "pending"].into_iter().find(|state| counts.iter().any(|(known, _)| known == state)).unwrap_or("done");
+    let n = rows.len();
+    let card = Card::new(format!("{} of {type_name}: {}", plural(n, "remote value"), states.join(", "))).state(overall);
+    let card = card.table(["task", "state", "value"], rows.into_iter().take(most).map(|(_, row)| row));
+    if n > most {
+        card.note(format!("the first {most} of {n}; cluster.gather(&handles)? brings all values here"))
+    } else {
+        card.note("cluster.gather(&handles)? brings the values here")
+    }
+}
+
 impl<T> Rich for Remote<T> {
     fn bundle(&self) -> Bundle {
         self.card().bundle()

@@ -28,6 +28,9 @@ const SAMPLE_EVERY_US: u64 = 1_000_000;
 /// And so many times; then every second note is dropped.
 const MOST_SAMPLES: usize = 20_000;
 
+/// So many tasks keep their story; beyond them, those that ended first are forgotten.
+const MOST_STORIES: usize = 1_000_000;
+
 /// A wait in the queue that is worth a word.
 const LONG_WAIT_US: u64 = 20_000;
 
@@ -35,6 +38,8 @@ const LONG_WAIT_US: u64 = 20_000;
 #[derive(Default)]
 pub struct Stories {
     tasks: KeyMap<Record>,
+    /// In the order in which they were submitted.
+    order: VecDeque<Key>,
     names: IdMap<FunctionId, String>,
     recent: VecDeque<Bar>,
     totals: IdMap<FunctionId, Total>,
@@ -156,6 +161,21 @@ pub struct Journey {
 }
 
 impl Stories {
+    /// Forgets the tasks that were submitted first, as long as there are more than `most`; one that has not ended is looked at
+    /// again when its turn comes.
+    fn forget_oldest(&mut self, most: usize) {
+        for _ in 0..2 {
+            if self.tasks.len() <= most {
+                return;
+            }
+            let Some(key) = self.order.pop_front() else { return };
+            match self.tasks.get(&key) {
+                Some(record) if record.last.end == End::Open => self.order.push_back(key),
+                _ => drop(self.tasks.remove(&key)),
+            }
+        }
+    }
+
     /// Takes in an event that happened at `now_us`.
     pub fn apply(&mut self, event: &Event, now_us: u64) {
         match event {
@@ -164,9 +184,12 @@ impl Stories {
                 self.totals.entry(*id).or_default().function.clone_from(name);
             }
             Event::Submitted { key, function } => {
-                let earlier = self.tasks.remove(key).map(Record::into_attempts).unwrap_or_default();
+                let earlier = self.tasks.get_mut(key).map(Record::take_attempts).unwrap_or_default();
                 let record = Record { function: *function, submitted_us: now_us, ready_us: now_us, freed_us: 0, last: Attempt::default(), earlier };
-                self.tasks.insert(*key, record);
+                if self.tasks.insert(*key, record).is_none() {
+                    self.order.push_back(*key);
+                    self.forget_oldest(MOST_STORIES);
+                }
             }
             Event::Ready { key } => drop(self.with(*key, |record| record.ready_us = now_us)),
             Event::Assigned { key, worker, why, moved_bytes } => {
@@ -305,10 +328,11 @@ impl Record {
         }
     }
 
-    fn into_attempts(self) -> Vec<Attempt> {
-        let mut earlier = self.earlier;
-        if self.last.worker.is_some() {
-            earlier.push(self.last);
+    fn take_attempts(&mut self) -> Vec<Attempt> {
+        let mut earlier = std::mem::take(&mut self.earlier);
+        let last = std::mem::take(&mut self.last);
+        if last.worker.is_some() {
+            earlier.push(last);
         }
         earlier
     }
@@ -429,5 +453,21 @@ mod tests {
         ");
         assert_eq!(stories.stream().len(), 1);
         assert_eq!(stories.journey(Key(1)), None);
+    }
+
+    #[test]
+    fn the_oldest_stories_are_forgotten_and_open_ones_stay() {
+        let mut stories = Stories::default();
+        for n in 1..=10 {
+            stories.apply(&Event::Submitted { key: Key(n), function: FunctionId(1) }, n as u64);
+            if n > 2 {
+                stories.apply(&Event::Done { key: Key(n), worker: WorkerId(1), n_bytes: 8, start_us: 1, duration_us: 1 }, n as u64);
+            }
+        }
+        for _ in 0..10 {
+            stories.forget_oldest(5);
+        }
+        let left: Vec<u128> = (1..=10).filter(|n| stories.journey(Key(*n)).is_some()).collect();
+        assert_eq!(left, [1, 2, 8, 9, 10]);
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use serde_bytes::ByteBuf;
 use skep_cluster::{
     ClientId, Event, FunctionId, Key, TaskError, TaskErrorKind, Token, WorkerId,
-    message::{Arg, Assignment, Carried, Finished, FromPeer, Input, Memory, Ran, Request, Task, TaskOptions, ToClient, ToPeer, ToScheduler, ToWorker},
+    message::{Arg, AskId, Assignment, Carried, Finished, FromPeer, Input, Memory, Ran, Request, Task, TaskOptions, ToClient, ToPeer, ToScheduler, ToWorker},
 };
 
 fn real_messages() -> Vec<Vec<u8>> {
@@ -31,7 +31,7 @@ fn real_messages() -> Vec<Vec<u8>> {
         ToScheduler::Failed { key, error: error.clone() },
         ToScheduler::Heartbeat(Memory { resident: 1 << 30, ..Memory::default() }),
         ToScheduler::Printed { key: None, is_stderr: true, text: "🐝\n".into() },
-        ToScheduler::Ask(Request::Publish { name: "x".into(), keys: vec![key; 3], type_name: "i64".into(), layout: 0 }),
+        ToScheduler::Ask { id: AskId(1), request: Request::Publish { name: "x".into(), keys: vec![key; 3], type_name: "i64".into(), layout: 0 } },
     ];
     let to_worker = vec![
         ToWorker::Compute(Assignment { task: task.into(), attempt: 2, inputs }),

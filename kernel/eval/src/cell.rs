@@ -178,6 +178,13 @@ pub fn restore<T: 'static>(name: &str, value: T) {
     store::restore(name, value);
 }
 
+/// Drops a variable whose name the cell has given to another value.
+pub fn discard<T: 'static>(name: &str, value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        say_drop_panicked(name, &panic_message(&*payload));
+    }
+}
+
 struct Refusal(String);
 
 /// Runs the body of a cell. Variables it borrows live in the caller's frame, so that they outlast a panic.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use polars::prelude::{AnyValue, DataFrame, DataType};
+use polars::prelude::{AnyValue, Column, DataFrame, DataType, Expr, LazyFrame, Series};
+use skep_cluster::Remote;
 use skep_eval::{Bundle, Rich, Shown, show::Show};
 use skep_render::{
     bytes,
@@ -15,14 +16,79 @@ use crate::{
     frame::{Explained, Step},
 };
 
-/// Shows a DataFrame that ends a cell, before the ways of [`skep_eval::show`].
+/// Shows what ends a cell, before the ways of [`skep_eval::show`].
 pub trait ShowFrame {
     fn __skep_show(&self);
 }
 
-impl ShowFrame for &&&&&&Show<'_, DataFrame> {
+impl<T: Framed> ShowFrame for &&&&&&Show<'_, T> {
     fn __skep_show(&self) {
-        skep_eval::result(table(self.0));
+        skep_eval::result(self.0.framed());
+    }
+}
+
+/// Values of other crates that have more than their `Debug` to show.
+pub trait Framed {
+    fn framed(&self) -> Bundle;
+}
+
+impl Framed for DataFrame {
+    fn framed(&self) -> Bundle {
+        table(self)
+    }
+}
+
+impl Framed for Series {
+    fn framed(&self) -> Bundle {
+        table(&self.clone().into_frame())
+    }
+}
+
+impl Framed for Column {
+    fn framed(&self) -> Bundle {
+        self.as_materialized_series().framed()
+    }
+}
+
+impl Framed for LazyFrame {
+    fn framed(&self) -> Bundle {
+        let mut frame = self.clone();
+        let plan = self.describe_plan().unwrap_or_else(|error| format!("it cannot run: {error}"));
+        let schema = match frame.collect_schema() {
+            Ok(schema) => schema,
+            Err(error) => return Card::new("LazyFrame that cannot run").state("failed").fact("why", error.to_string()).bundle(),
+        };
+        let rows = schema.iter().map(|(name, dtype)| [name.to_string(), dtype.to_string()]);
+        let card = Card::new(format!("LazyFrame: {}", skep_render::plural(schema.len(), "column"))).fact("plan", plan.trim_end());
+        card.table(["column", "type"], rows).note("nothing has run: .collect()? runs it").bundle()
+    }
+}
+
+impl Framed for Expr {
+    fn framed(&self) -> Bundle {
+        Bundle::text(self.to_string())
+    }
+}
+
+impl Framed for serde_json::Value {
+    fn framed(&self) -> Bundle {
+        let text = serde_json::to_string_pretty(self).unwrap_or_else(|_| self.to_string());
+        Bundle::text(text.clone()).with("application/json", text)
+    }
+}
+
+impl<T: Framed, E: fmt::Display> Framed for Result<T, E> {
+    fn framed(&self) -> Bundle {
+        match self {
+            Ok(value) => value.framed(),
+            Err(error) => Bundle::text(format!("error: {error}")),
+        }
+    }
+}
+
+impl<T> Framed for Vec<Remote<T>> {
+    fn framed(&self) -> Bundle {
+        skep_cluster::remotes_card(self).bundle()
     }
 }
 

@@ -8,6 +8,7 @@ mod bundle;
 pub mod card;
 mod escape;
 pub mod graph;
+pub mod media;
 pub mod progress;
 mod rich;
 pub mod stream;

@@ -24,7 +24,12 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skep_eval::wire::{self, FromEval, Outcome, ToEval, Variable};
 
-use crate::{Face, Home, Output, flow::Flow};
+use crate::{
+    Face, Home, Output,
+    evcxr::{Content, Piece},
+    flow::Flow,
+    notes,
+};
 
 /// What the evaluation process reports besides output.
 pub enum Report {
@@ -35,11 +40,14 @@ pub enum Report {
 /// A running evaluation process.
 pub struct Evaluator {
     to_eval: ToProcess,
-    pub pid: u32,
+    process: Process,
     reports: Mutex<Receiver<Report>>,
     current: Arc<AtomicU32>,
     returned: Returned,
 }
+
+/// The process, until it has been waited for: from then on its number may be another's.
+type Process = Arc<Mutex<Option<Child>>>;
 
 /// Frames from several threads leave one at a time.
 type ToProcess = Arc<Mutex<UnixStream>>;
@@ -65,7 +73,7 @@ impl Evaluator {
         let (mut stream, err) = accept(&listener, &mut child, err)?;
         let _ = fs::remove_file(&path);
         let ready = wire::read_frame(&mut stream)?;
-        let FromEval::Ready { pid, build } = ready else { return Err(io::Error::other("the evaluation process did not say that it is ready")) };
+        let FromEval::Ready { build, .. } = ready else { return Err(io::Error::other("the evaluation process did not say that it is ready")) };
         if build != wire::build_fingerprint() {
             return Err(io::Error::other(format!("libskep.so is of build {build}, this is {}\nhint: run ./install/start again", wire::build_fingerprint())));
         }
@@ -73,12 +81,14 @@ impl Evaluator {
         let current = Arc::new(AtomicU32::new(0));
         let returned = Returned::default();
         let to_eval: ToProcess = Arc::new(Mutex::new(stream.try_clone()?));
+        let process: Process = Arc::new(Mutex::new(Some(child)));
         let pump = Pump {
             flow: Flow::new(face.clone()),
             stream,
-            out: Pipe { fd: PipeEnd::Out(out), is_stderr: false, partial: Vec::new() },
-            err: Pipe { fd: PipeEnd::Err(err), is_stderr: true, partial: Vec::new() },
-            child,
+            out: Pipe { fd: PipeEnd::Out(out), partial: Vec::new() },
+            err: Pipe { fd: PipeEnd::Err(err), partial: Vec::new() },
+            process: process.clone(),
+            content: Content::default(),
             face,
             report,
             current: current.clone(),
@@ -87,7 +97,7 @@ impl Evaluator {
             returned: returned.clone(),
         };
         thread::Builder::new().name("output".into()).spawn(move || pump.run())?;
-        Ok(Evaluator { to_eval, pid, reports: Mutex::new(reports), current, returned })
+        Ok(Evaluator { to_eval, process, reports: Mutex::new(reports), current, returned })
     }
 
     pub fn send(&self, message: &ToEval) -> io::Result<()> {
@@ -124,8 +134,8 @@ impl Evaluator {
     }
 
     pub fn kill(&self) {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.pid as i32) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        if let Some(child) = self.process.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            let _ = child.kill();
         }
     }
 }
@@ -168,7 +178,6 @@ enum PipeEnd {
 
 struct Pipe {
     fd: PipeEnd,
-    is_stderr: bool,
     /// The start of a character that is not whole yet.
     partial: Vec<u8>,
 }
@@ -179,7 +188,9 @@ struct Pump {
     stream: UnixStream,
     out: Pipe,
     err: Pipe,
-    child: Child,
+    process: Process,
+    /// Content that the cell prints between marker lines.
+    content: Content,
     face: Arc<dyn Face>,
     report: Sender<Report>,
     current: Arc<AtomicU32>,
@@ -209,8 +220,9 @@ impl Pump {
                 Ok(message) => self.on_message(message),
                 Err(_) => {
                     self.drain();
+                    self.end_content();
                     self.flow.finish();
-                    break self.child.wait().map_or_else(|error| error.to_string(), describe_end);
+                    break reap(&self.process).map_or_else(|error| error.to_string(), describe_end);
                 }
             }
         };
@@ -240,19 +252,45 @@ impl Pump {
 
     fn drain(&mut self) {
         let cell = self.current.load(Ordering::SeqCst);
-        for pipe in [&mut self.out, &mut self.err] {
+        for is_stderr in [false, true] {
             // A pipe holds 64 KiB: after that much, what is left came later than the message that waits.
             for _ in 0..4 {
+                let pipe = if is_stderr { &mut self.err } else { &mut self.out };
                 let Some(text) = pipe.read() else { break };
-                self.flow.add(cell, pipe.is_stderr, &text);
+                if is_stderr {
+                    self.flow.add(cell, true, &text);
+                    continue;
+                }
+                for piece in self.content.add(&text) {
+                    self.pass_on(cell, piece);
+                }
             }
+        }
+    }
+
+    fn pass_on(&mut self, cell: u32, piece: Piece) {
+        match piece {
+            Piece::Text(text) => self.flow.add(cell, false, &text),
+            Piece::Shown(bundle) => {
+                self.flow.flush();
+                self.face.output(cell, Output::Display { id: None, bundle });
+            }
+        }
+    }
+
+    fn end_content(&mut self) {
+        if let Some(piece) = self.content.finish() {
+            self.pass_on(self.current.load(Ordering::SeqCst), piece);
         }
     }
 
     fn on_message(&mut self, message: FromEval) {
         let cell = self.current.load(Ordering::SeqCst);
         match &message {
-            FromEval::Ended { .. } => self.flow.finish(),
+            FromEval::Ended { .. } => {
+                self.end_content();
+                self.flow.finish();
+            }
             _ => self.flow.flush(),
         }
         match message {
@@ -262,7 +300,7 @@ impl Pump {
             FromEval::UpdateDisplay { id, bundle } => self.show(cell, Output::UpdateDisplay { id, bundle }),
             FromEval::ClearOutput { wait } => self.show(cell, Output::ClearOutput { wait }),
             FromEval::Returned { variables } => *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables),
-            FromEval::Notice { text } => self.face.output(cell, Output::Text { is_stderr: true, text: format!("note: {text}\n") }),
+            FromEval::Notice { text } => self.face.output(cell, notes::note(&text)),
             FromEval::CodeNeeded { library } => (self.code_needed)(library),
             FromEval::Input { prompt, password } => self.ask(cell, prompt, password),
             FromEval::Ended { cell, outcome, variables, lost } => drop(self.report.send(Report::Ended { cell, outcome, variables, lost })),
@@ -283,6 +321,21 @@ impl Pump {
             let value = face.ask(cell, &prompt, password);
             let _ = send(&answers, &ToEval::Input { value });
         });
+    }
+}
+
+/// Waits for the end of a process whose socket is closed. It can still be killed meanwhile, and no longer once it is waited for.
+fn reap(process: &Process) -> io::Result<ExitStatus> {
+    loop {
+        {
+            let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(child) = process.as_mut() else { return Err(io::Error::other("it is gone")) };
+            if let Some(status) = child.try_wait()? {
+                *process = None;
+                return Ok(status);
+            }
+        }
+        thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     process::Command,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -25,12 +25,15 @@ use crate::{
     evaluator::Report,
     history::History,
     home::Private,
+    notes,
     progress::{Serial, Tracker},
     scope, script,
 };
 
 /// After an interrupt a cell has this long to reach a safe point; then it is given up and its thread goes on alone.
 const GRACE: Duration = Duration::from_millis(900);
+/// A second interrupt before this belongs to the first: the cell is about to stop, or to be given up.
+const KILL_AFTER: Duration = Duration::from_secs(2);
 
 /// A cell to execute.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +77,9 @@ struct Shared {
     cancel: Cancel,
     phase: Mutex<Phase>,
     n_interrupts: AtomicU32,
+    interrupted_at: Mutex<Option<Instant>>,
+    /// The person at the keyboard ended the evaluation process.
+    was_killed: AtomicBool,
     next_cell: AtomicU32,
     scope: Mutex<Arc<Scope>>,
     assist: Assist,
@@ -161,6 +167,8 @@ impl Session {
             cancel: compiler.canceller(),
             phase: Mutex::new(Phase::Idle),
             n_interrupts: AtomicU32::new(0),
+            interrupted_at: Mutex::default(),
+            was_killed: AtomicBool::new(false),
             next_cell: AtomicU32::new(1),
             scope: Mutex::default(),
             assist: Assist::new(&home, private.path().join("assist")),
@@ -262,6 +270,7 @@ impl Session {
                     }
                     *page = Some(found.map_err(|message| commands::failed(&message))?);
                 }
+                Step::Instead(text) => self.say(cell, text),
                 Step::Command { command, args, text } => {
                     let call = Call { cell, cell_id: execute.cell_id, title, args, text };
                     if let Some(bundle) = commands::run(self, command, &call)? {
@@ -378,13 +387,13 @@ impl Session {
         }
     }
 
-    /// A line beside the results.
+    /// A note beside the results of a cell.
     pub(crate) fn say(&self, cell: u32, text: &str) {
-        self.face.output(cell, Output::Text { is_stderr: true, text: format!("{text}\n") });
+        self.face.output(cell, notes::note(text));
     }
 
     fn note(&self, text: &str) {
-        self.face.output(self.next_cell() - 1, Output::Text { is_stderr: true, text: format!("note: {text}\n") });
+        self.face.output(self.next_cell() - 1, notes::note(text));
     }
 
     fn result_of(&self, outcome: Outcome) -> Result<(), CellError> {
@@ -425,19 +434,19 @@ impl Session {
     fn on_death(&mut self, reason: &str) -> CellError {
         *lock(&self.shared.evaluator) = None;
         let lost = self.notebook.forget_variables();
-        let lost = match lost.as_slice() {
-            [] => "no variables were lost".to_string(),
-            names => format!("lost: {}", names.join(", ")),
-        };
         let restarted = match self.start_evaluator() {
             Ok(_) => "a new one is running".to_string(),
             Err(error) => format!("a new one could not be started: {error}"),
         };
+        let by_user = self.shared.was_killed.swap(false, Ordering::SeqCst);
+        let reason = if by_user { "you interrupted it again after it had not stopped" } else { reason };
+        let message = format!("the evaluation process ended: {reason}; {restarted}; functions, types and the cluster are still there");
         session_error(
             "EvaluationProcess",
-            &format!(
-                "the evaluation process ended: {reason}; {restarted}; {lost}; functions, types and the cluster are still there\nhint: run the cells that define the lost variables again"
-            ),
+            &match lost.as_slice() {
+                [] => format!("{message}; there were no variables to lose"),
+                names => format!("{message}; these variables are lost: {}\nhint: run the cells that define them again", names.join(", ")),
+            },
         )
     }
 }
@@ -465,7 +474,8 @@ fn worker_command(home: &Home) -> skep_cluster::host::WorkerCommand {
 }
 
 impl Handle {
-    /// Interrupts the running cell. The first time its variables stay; the second kills the evaluation process.
+    /// Interrupts the running cell; its variables stay. A cell that does not stop is given up after a moment. Only if that does not
+    /// help within two seconds, another interrupt ends the evaluation process.
     pub fn interrupt(&self) {
         let shared = &self.0;
         let phase = lock(&shared.phase);
@@ -479,13 +489,18 @@ impl Handle {
                 let Some(evaluator) = lock(&shared.evaluator).clone() else { return };
                 drop(phase);
                 if shared.n_interrupts.fetch_add(1, Ordering::SeqCst) > 0 {
-                    return evaluator.kill();
+                    if lock(&shared.interrupted_at).is_some_and(|at| at.elapsed() > KILL_AFTER) {
+                        shared.was_killed.store(true, Ordering::SeqCst);
+                        evaluator.kill();
+                    }
+                    return;
                 }
+                *lock(&shared.interrupted_at) = Some(Instant::now());
                 let _ = evaluator.send(&ToEval::Interrupt { cell });
                 let shared = shared.clone();
                 thread::spawn(move || {
                     thread::sleep(GRACE);
-                    if *lock(&shared.phase) == Phase::Running(cell) && shared.n_interrupts.load(Ordering::SeqCst) == 1 {
+                    if *lock(&shared.phase) == Phase::Running(cell) && shared.n_interrupts.load(Ordering::SeqCst) > 0 {
                         let _ = evaluator.send(&ToEval::Abandon { cell });
                     }
                 });

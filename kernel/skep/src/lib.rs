@@ -22,7 +22,8 @@ mod entry;
 pub mod cell {
     pub use skep_eval::{
         cell::{
-            DebugError, Error, Local, Probe, Show, TypeSlot, bench, block_on, enter_runtime, infer, keeps_old, never, of_main, poll, put, restore, run, take,
+            DebugError, Error, Local, Probe, Show, TypeSlot, bench, block_on, discard, enter_runtime, infer, keeps_old, never, of_main, poll, put, restore,
+            run, take,
         },
         wire::Outcome,
     };
@@ -130,4 +131,5 @@ pub mod prelude {
             SortMultipleOptions, TimeUnit, col, lit, when,
         },
     };
+    pub use skep_render::media::{Html, Image, Markdown, Svg};
 }

@@ -11,8 +11,8 @@ use std::{
 
 use super::{Elastic, Launch, Server};
 use crate::{
-    ClientId, WorkerId,
-    message::{ClusterSpec, ToClient, ToWorker},
+    WorkerId,
+    message::{Answer, Asker, ClusterSpec, ToWorker},
     scheduler::Comm,
 };
 
@@ -124,7 +124,7 @@ impl Server {
     }
 
     /// The same request again finds the cluster as it is; another one replaces it.
-    pub(super) fn launch(&mut self, client: ClientId, spec: ClusterSpec) {
+    pub(super) fn launch(&mut self, asker: Asker, spec: ClusterSpec) {
         if self.asked.as_ref() != Some(&spec) || self.spec.is_none() {
             self.exit_workers();
             self.elastic = (spec.idle_timeout_us > 0).then(|| Elastic {
@@ -140,11 +140,11 @@ impl Server {
         let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
         for _ in 0..n_missing {
             if let Err(error) = self.spawn(&spec) {
-                return self.outbox.to_client(client, ToClient::Launched(Err(format!("a worker process could not be started: {error}"))));
+                return self.outbox.answer(asker, Answer::Launched(Err(format!("a worker process could not be started: {error}"))));
             }
         }
-        let launch = self.launching.get_or_insert_with(|| Launch { clients: Vec::new(), until: Instant::now() + LAUNCH_TIME });
-        launch.clients.push(client);
+        let launch = self.launching.get_or_insert_with(|| Launch { askers: Vec::new(), until: Instant::now() + LAUNCH_TIME });
+        launch.askers.push(asker);
     }
 
     pub(super) fn check_launch(&mut self) {
@@ -158,8 +158,8 @@ impl Server {
         } else {
             return;
         };
-        for client in self.launching.take().map(|launch| launch.clients).unwrap_or_default() {
-            self.outbox.to_client(client, ToClient::Launched(result.clone()));
+        for asker in self.launching.take().map(|launch| launch.askers).unwrap_or_default() {
+            self.outbox.answer(asker, Answer::Launched(result.clone()));
         }
     }
 
@@ -167,7 +167,7 @@ impl Server {
         for worker in self.scheduler.worker_ids() {
             self.outbox.to_worker(worker, ToWorker::Exit);
             self.dismiss(worker);
-            self.scheduler.on_worker_lost(worker, "the cluster was shut down", &mut self.outbox);
+            self.scheduler.on_worker_left(worker, "the cluster was shut down", &mut self.outbox);
         }
         self.hub.flush();
         // Those that have not said yet who they are belong to the cluster that ends.

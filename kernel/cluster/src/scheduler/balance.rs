@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{Comm, Key, Scheduler, State, Timer, WorkerId};
 use crate::{
-    ClientId, Event,
-    message::{Memory, ToClient, ToWorker},
+    Event,
+    message::{Answer, Asker, Memory, ToWorker},
 };
 
 /// Work shorter than this is not worth taking from a worker: asking for it takes a tenth of that.
@@ -30,7 +30,7 @@ pub(super) struct Transfers {
 }
 
 struct Request {
-    client: ClientId,
+    asker: Asker,
     n_open: usize,
     n_done: u64,
     n_bytes: u64,
@@ -163,14 +163,14 @@ impl Scheduler {
     }
 
     /// Copies values to every worker. The client is told when all copies are there.
-    pub fn broadcast(&mut self, client: ClientId, keys: &[Key], comm: &mut impl Comm) {
+    pub fn broadcast(&mut self, asker: Asker, keys: &[Key], comm: &mut impl Comm) {
         let targets = self.worker_ids();
         let wanted: Vec<(Key, WorkerId, Option<WorkerId>)> = keys.iter().flat_map(|key| targets.iter().map(|target| (*key, *target, None))).collect();
-        self.transfer(client, &wanted, comm);
+        self.transfer(asker, &wanted, comm);
     }
 
     /// Moves values from workers that hold much to those that hold little.
-    pub fn rebalance(&mut self, client: ClientId, comm: &mut impl Comm) {
+    pub fn rebalance(&mut self, asker: Asker, comm: &mut impl Comm) {
         let mut held: HashMap<WorkerId, u64> = self.workers.iter().map(|(id, worker)| (*id, worker.held_bytes)).collect();
         let mean = held.values().sum::<u64>() / held.len().max(1) as u64;
         let mut moves = Vec::new();
@@ -190,13 +190,13 @@ impl Scheduler {
                 *held.entry(target).or_default() += n_bytes;
             }
         }
-        self.transfer(client, &moves, comm);
+        self.transfer(asker, &moves, comm);
     }
 
-    fn transfer(&mut self, client: ClientId, wanted: &[(Key, WorkerId, Option<WorkerId>)], comm: &mut impl Comm) {
+    fn transfer(&mut self, asker: Asker, wanted: &[(Key, WorkerId, Option<WorkerId>)], comm: &mut impl Comm) {
         let id = self.transfers.next;
         self.transfers.next += 1;
-        let mut request = Request { client, n_open: 0, n_done: 0, n_bytes: 0 };
+        let mut request = Request { asker, n_open: 0, n_done: 0, n_bytes: 0 };
         for (key, target, from) in wanted {
             if self.transfers.open.contains_key(&(*target, *key)) {
                 continue;
@@ -244,9 +244,9 @@ impl Scheduler {
 
     fn close_if_done(&mut self, request: u32, comm: &mut impl Comm) {
         if self.transfers.requests.get(&request).is_some_and(|open| open.n_open == 0)
-            && let Some(Request { client, n_done, n_bytes, .. }) = self.transfers.requests.remove(&request)
+            && let Some(Request { asker, n_done, n_bytes, .. }) = self.transfers.requests.remove(&request)
         {
-            comm.to_client(client, ToClient::Transferred { n_values: n_done, n_bytes });
+            comm.answer(asker, Answer::Transferred { n_values: n_done, n_bytes });
         }
     }
 

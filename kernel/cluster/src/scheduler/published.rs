@@ -3,7 +3,7 @@
 use super::{Comm, Scheduler};
 use crate::{
     ClientId, Key,
-    message::{Published, ToClient},
+    message::{Answer, Asker, Published},
 };
 
 /// Holds published values in place of a program.
@@ -11,9 +11,9 @@ const PUBLISHER: ClientId = ClientId(0);
 
 impl Scheduler {
     /// Keeps values under a name, if all of them are there; what had the name before is let go. The client is told all names.
-    pub fn publish(&mut self, client: ClientId, name: String, keys: Vec<Key>, type_name: String, layout: u64, comm: &mut impl Comm) {
+    pub fn publish(&mut self, asker: Asker, name: String, keys: Vec<Key>, type_name: String, layout: u64, comm: &mut impl Comm) {
         if !keys.iter().all(|key| self.tasks.contains_key(key)) {
-            return self.tell_published(client, comm);
+            return self.tell_published(asker, comm);
         }
         let before = self.published.remove(&name);
         for key in &keys {
@@ -26,17 +26,17 @@ impl Scheduler {
         if let Some(before) = before {
             self.release(PUBLISHER, &before.keys, comm);
         }
-        self.tell_published(client, comm);
+        self.tell_published(asker, comm);
     }
 
-    pub fn unpublish(&mut self, client: ClientId, name: &str, comm: &mut impl Comm) {
+    pub fn unpublish(&mut self, asker: Asker, name: &str, comm: &mut impl Comm) {
         if let Some(published) = self.published.remove(name) {
             self.release(PUBLISHER, &published.keys, comm);
         }
-        self.tell_published(client, comm);
+        self.tell_published(asker, comm);
     }
 
-    pub fn tell_published(&self, client: ClientId, comm: &mut impl Comm) {
-        comm.to_client(client, ToClient::Published(self.published.values().cloned().collect()));
+    pub fn tell_published(&self, asker: Asker, comm: &mut impl Comm) {
+        comm.answer(asker, Answer::Published(self.published.values().cloned().collect()));
     }
 }

@@ -83,16 +83,20 @@ fn a_published_value_outlives_the_program_that_made_it() {
     let mut scheduler = started(1, &mut world);
     scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
     scheduler.on_done(WorkerId(1), ran(Key(1)), &mut world);
-    scheduler.publish(CLIENT, "x".into(), vec![Key(1)], "i64".into(), 0, &mut world);
+    scheduler.publish(asker(CLIENT), "x".into(), vec![Key(1)], "i64".into(), 0, &mut world);
     scheduler.on_client_lost(CLIENT, &mut world);
     assert_eq!(scheduler.tasks.len(), 1, "kept for its name");
     scheduler.submit(ClientId(2), Vec::new(), &[Key(1)], &mut world);
-    scheduler.publish(ClientId(2), "y".into(), vec![Key(9)], "i64".into(), 0, &mut world);
+    scheduler.publish(asker(ClientId(2)), "y".into(), vec![Key(9)], "i64".into(), 0, &mut world);
     assert_eq!(scheduler.published.keys().collect::<Vec<_>>(), ["x"], "what is not there gets no name");
-    scheduler.unpublish(ClientId(2), "x", &mut world);
+    scheduler.unpublish(asker(ClientId(2)), "x", &mut world);
     assert_eq!(scheduler.tasks.len(), 1, "kept for the handle");
     scheduler.release(ClientId(2), &[Key(1)], &mut world);
     assert_eq!(scheduler.tasks.len(), 0);
+}
+
+fn asker(client: ClientId) -> Asker {
+    Asker { client, id: crate::message::AskId(1) }
 }
 
 fn failure() -> TaskError {

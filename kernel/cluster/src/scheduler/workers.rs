@@ -181,6 +181,14 @@ impl Scheduler {
         self.remove_worker(id, "fewer workers are wanted", comm);
     }
 
+    /// A worker that was told to go is gone: nothing that anybody has to be warned of.
+    pub fn on_worker_left(&mut self, id: WorkerId, cause: &str, comm: &mut impl Comm) {
+        if self.workers.contains_key(&id) {
+            comm.event(Event::WorkerRetired { worker: id });
+            self.remove_worker(id, cause, comm);
+        }
+    }
+
     pub fn on_worker_lost(&mut self, id: WorkerId, cause: &str, comm: &mut impl Comm) {
         let Some(worker) = self.workers.get(&id) else { return };
         self.losses.push(format!("{id} (pid {}): {cause}", worker.new.pid));

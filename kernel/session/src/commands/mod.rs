@@ -124,7 +124,7 @@ pub const COMMANDS: &[Command] = &[
         name: "interrupt",
         usage: ":interrupt",
         help: "stop the cell that runs; variables stay",
-        more: "Works while a cell runs. Given twice, it ends the evaluation process, and then variables are lost.",
+        more: "Works while a cell runs. A cell that does not stop is given up after a second, and goes on in the background; variables stay.",
         run: Run::Anytime(restart::interrupt),
     },
     Command {
@@ -222,6 +222,8 @@ pub(crate) enum Step {
     },
     /// `?name`
     Describe(String),
+    /// A command of evcxr's that is not there, and what to do instead.
+    Instead(String),
     Rust(String),
 }
 
@@ -243,6 +245,11 @@ pub(crate) fn steps(code: &str) -> Result<Vec<Step>, String> {
         let is_cell_magic = text.starts_with("%%");
         let body = text.trim_start_matches([':', '%']);
         let name = body.split_whitespace().next().unwrap_or("help");
+        if let Some(instead) = crate::evcxr::replacement(name).filter(|_| !is_cell_magic && COMMANDS.iter().all(|command| command.name != name)) {
+            steps.push(Step::Instead(format!("`:{name}`: {instead}")));
+            at = end;
+            continue;
+        }
         let command = find(name, is_cell_magic)?;
         let args = body.trim_start()[name.len().min(body.trim_start().len())..].trim().to_string();
         if matches!(command.run, Run::WithText(_)) {
@@ -326,6 +333,7 @@ impl Step {
         match self {
             Step::Command { command: Command { run: Run::Anytime(run), .. }, args, .. } => Some(run(handle, args)),
             Step::Describe(name) => Some(help::page(handle, name)),
+            Step::Instead(text) => Some(Ok(Bundle::text(text.clone()))),
             _ => None,
         }
     }
@@ -336,7 +344,7 @@ pub(crate) fn changes_something(code: &str) -> bool {
     const ONLY_HERE: [&str; 5] = ["save", "load", "edit", "restart", "type"];
     steps(code).is_ok_and(|steps| {
         steps.iter().any(|step| match step {
-            Step::Describe(_) => false,
+            Step::Describe(_) | Step::Instead(_) => false,
             Step::Command { command, args, .. } => {
                 let only_asks = matches!(command.run, Run::Anytime(_)) || ONLY_HERE.contains(&command.name) || (command.name == "dep" && args.is_empty());
                 !only_asks
@@ -387,6 +395,7 @@ mod tests {
                     Step::Command { command, args, text } if text.is_empty() => format!(":{} {args}", command.name),
                     Step::Command { command, text, .. } => format!("{} <{text}>", command.name),
                     Step::Describe(name) => format!("?{name}"),
+                    Step::Instead(text) => text,
                     Step::Rust(text) => format!("<{text}>"),
                 })
                 .collect(),
@@ -408,6 +417,7 @@ mod tests {
             (":time\nlet x = 1;\nx", vec!["time <     \nlet x = 1;\nx>"]),
             ("%%time\nx", vec!["time <      \nx>"]),
             (":", vec![":help "]),
+            (":sccache 1\n1", vec!["`:sccache`: what `:dep` builds is kept for all notebooks of this user", "<          \n1>"]),
             ("", vec![]),
         ] {
             assert_eq!(shape(code), expect, "{code}");

@@ -1,0 +1,151 @@
+//! What notebooks written for evcxr expect: content between marker lines on standard output, and commands of its own.
+
+use skep_render::Bundle;
+
+const BEGIN: &str = "EVCXR_BEGIN_CONTENT ";
+const END: &str = "EVCXR_END_CONTENT";
+
+/// A piece of what a cell printed.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Piece {
+    Text(String),
+    Shown(Bundle),
+}
+
+/// Finds content in a stream of prints: a line `EVCXR_BEGIN_CONTENT text/html`, the content, a line `EVCXR_END_CONTENT`.
+#[derive(Default)]
+pub(crate) struct Content {
+    /// The start of a line that may become a marker; or, inside, all of the content so far.
+    held: String,
+    mime: Option<String>,
+    is_mid_line: bool,
+}
+
+impl Content {
+    pub fn add(&mut self, text: &str) -> Vec<Piece> {
+        if self.mime.is_none() && self.held.is_empty() && !may_begin(text, self.is_mid_line) {
+            self.is_mid_line = !text.ends_with('\n');
+            return vec![Piece::Text(text.to_string())];
+        }
+        let mut pieces = Vec::new();
+        let text = std::mem::take(&mut self.held) + text;
+        let mut plain = String::new();
+        for line in text.split_inclusive('\n') {
+            let is_whole = line.ends_with('\n');
+            match &self.mime {
+                Some(mime) if line.trim_end() == END && is_whole => {
+                    let content = std::mem::take(&mut self.held);
+                    pieces.push(Piece::Shown(bundle(mime, &content)));
+                    self.mime = None;
+                }
+                Some(_) => self.held.push_str(line),
+                None if !self.is_mid_line && is_whole && line.starts_with(BEGIN) => {
+                    if !plain.is_empty() {
+                        pieces.push(Piece::Text(std::mem::take(&mut plain)));
+                    }
+                    self.mime = Some(line[BEGIN.len()..].trim().to_string());
+                }
+                None if !self.is_mid_line && !is_whole && (BEGIN.starts_with(line) || line.starts_with(BEGIN)) => self.held.push_str(line),
+                None => {
+                    plain.push_str(line);
+                    self.is_mid_line = !is_whole;
+                }
+            }
+        }
+        // An end marker at the very end may lack its line break.
+        if let (Some(mime), true) = (&self.mime, self.held.ends_with(&format!("\n{END}"))) {
+            let content = self.held[..self.held.len() - END.len()].to_string();
+            pieces.push(Piece::Shown(bundle(mime, &content)));
+            (self.mime, self.held) = (None, String::new());
+        }
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain));
+        }
+        pieces
+    }
+
+    /// The cell has ended: what looked like a marker was none.
+    pub fn finish(&mut self) -> Option<Piece> {
+        let held = std::mem::take(&mut self.held);
+        self.is_mid_line = false;
+        match self.mime.take() {
+            Some(mime) => Some(Piece::Shown(bundle(&mime, &held))),
+            None => (!held.is_empty()).then_some(Piece::Text(held)),
+        }
+    }
+}
+
+/// Whether a marker could begin in this text.
+fn may_begin(text: &str, is_mid_line: bool) -> bool {
+    let lines = text.split_inclusive('\n').skip(usize::from(is_mid_line));
+    lines.into_iter().any(|line| line.starts_with(BEGIN) || !line.ends_with('\n') && BEGIN.starts_with(line))
+}
+
+fn bundle(mime: &str, content: &str) -> Bundle {
+    let content = content.strip_suffix('\n').unwrap_or(content);
+    match mime {
+        "text/plain" => Bundle::text(content),
+        "text/markdown" => Bundle::markdown(content),
+        _ => Bundle::text(format!("{mime}, {}", skep_render::bytes(content.len() as u64))).with(mime, content),
+    }
+}
+
+/// What stands in place of a command of evcxr's that Skep has not, so that a notebook goes on.
+pub(crate) fn replacement(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "t" | "types" | "display_types" => "`:type EXPRESSION` shows a type; values are shown without theirs",
+        "fmt" => "values are shown by `Debug`, or by the richest form that they have",
+        "doc" => "`?name` shows docs",
+        "version" => concat!("Skep ", env!("CARGO_PKG_VERSION")),
+        "show_deps" => "`:dep` lists the crates that were added",
+        "timing" => "`:time CODE` says how long a cell takes",
+        "efmt" => "errors of `?` are shown by `Display` with their causes, or by `Debug`",
+        "env" => "`std::env::set_var` sets a variable of the process that runs the cells",
+        "quit" => "Ctrl-D ends the terminal; in Jupyter the menu Kernel > Shut Down Kernel ends the kernel",
+        "preserve_vars_on_panic" => "variables are always kept when a cell panics",
+        "toolchain" => "cells are compiled with the toolchain that Skep was built with",
+        "sccache" | "cache" | "clear_cache" => "what `:dep` builds is kept for all notebooks of this user",
+        "offline" => "`:dep` asks the network only for crates that are not there yet",
+        "linker" | "codegen_backend" | "allow_static_linking" | "build_env" | "load_config" | "priority_build" | "internal_debug" | "explain_errors" => {
+            "nothing to set here"
+        }
+        "last_compile_dir" | "last_error_json" => "what was compiled last is in `cells`, in the folder that the kernel has below the cache",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(chunks: &[&str]) -> Vec<String> {
+        let mut content = Content::default();
+        let mut pieces: Vec<Piece> = chunks.iter().flat_map(|chunk| content.add(chunk)).collect();
+        pieces.extend(content.finish());
+        let text = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Shown(bundle) => format!("<{}>", bundle.rich().map(|(mime, data)| format!("{mime}={data}")).collect::<String>()),
+        };
+        let mut out: Vec<String> = Vec::new();
+        for piece in &pieces {
+            match (piece, out.last_mut()) {
+                (Piece::Text(text), Some(last)) if !last.starts_with('<') => last.push_str(text),
+                _ => out.push(text(piece)),
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn content_is_told_from_prints_however_it_is_cut() {
+        let whole = "before\nEVCXR_BEGIN_CONTENT text/html\n<b>x</b>\n\nEVCXR_END_CONTENT\nafter EVCXR_BEGIN_CONTENT no\n";
+        let expect = ["before\n", "<text/html=<b>x</b>\n>", "after EVCXR_BEGIN_CONTENT no\n"];
+        assert_eq!(shown(&[whole]), expect);
+        for at in 1..whole.len() {
+            assert_eq!(shown(&[&whole[..at], &whole[at..]]), expect, "cut at {at}");
+        }
+        assert_eq!(shown(&["EVCXR", "_not\n"]), ["EVCXR_not\n"]);
+        assert_eq!(shown(&["a", "EVCXR_BEGIN_CONTENT x\n"]), ["aEVCXR_BEGIN_CONTENT x\n"], "only at the start of a line");
+        assert_eq!(shown(&["EVCXR_BEGIN_CONTENT image/png\nAAAA"]), ["<image/png=AAAA>"], "a cell that ends in the middle");
+    }
+}

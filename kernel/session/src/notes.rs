@@ -1,0 +1,31 @@
+//! Notes beside results: one line each, quiet, and part of the page like any other output.
+
+use skep_render::{Bundle, escape};
+
+use crate::Output;
+
+/// A note as an output of its cell.
+pub(crate) fn note(text: &str) -> Output {
+    let text = text.replace("\nhint: ", "; ").replace('\n', " ");
+    let html = format!("<div style=\"color:var(--jp-ui-font-color2,#616161);font-size:0.9em\">note: {}</div>", with_code(&escape(&text)));
+    Output::Display { id: None, bundle: Bundle::text(format!("note: {text}")).with_html(html) }
+}
+
+/// What stands in backticks is code.
+fn with_code(text: &str) -> String {
+    let mut out = String::new();
+    for (n, part) in text.split('`').enumerate() {
+        match n % 2 {
+            0 => out.push_str(part),
+            _ => out.push_str(&format!("<code>{part}</code>")),
+        }
+    }
+    out
+}
+
+#[test]
+fn a_note_is_one_line_with_its_code_marked() {
+    let Output::Display { id: None, bundle } = note("`a<b>` is gone\nhint: run `x` again") else { panic!("a note is an ordinary output") };
+    assert_eq!(bundle.plain(), "note: `a<b>` is gone; run `x` again");
+    assert!(bundle.get("text/html").unwrap().contains("<code>a&lt;b&gt;</code> is gone; run <code>x</code> again"));
+}
