@@ -98,6 +98,10 @@ impl Notebook {
         inserts.extend(parsed.polls.iter().map(|at| (*at, " __skep_poll!();")));
         inserts.extend(parsed.returns.iter().map(|at| (*at, " ::core::result::Result::Ok(())")));
         match (&parsed.tail, prepared.purpose) {
+            (Some(tail), Purpose::Run) if prepared.shows_itself => {
+                inserts.push((tail.start, "("));
+                inserts.push((tail.end, ").evcxr_display();"));
+            }
             (Some(tail), Purpose::Run) => {
                 inserts.push((tail.start, "(&&&&&&&::skep::cell::Show(&("));
                 inserts.push((tail.end, "))).__skep_show();"));

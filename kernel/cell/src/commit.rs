@@ -40,7 +40,7 @@ impl Notebook {
         self.epoch = prepared.epoch.max(self.epoch + u32::from(!changed.is_empty() && prepared.epoch == self.epoch));
         commit.notices.extend(set_aside(&prepared));
         let before: Vec<Arc<Definition>> = self.items.iter().map(|item| item.definition.clone()).collect();
-        if let Some(staleness) = self.runs.on_run(&prepared, is_done, &before, &self.variables) {
+        if let Some(staleness) = self.runs.on_run(&prepared, is_done, &before, &self.variables, self.known.handles()) {
             commit.notices.push(in_words(&staleness));
         }
         let (live, aside) = (Self::items_after(&prepared), Self::aside_after(&prepared));

@@ -75,7 +75,7 @@ pub struct Definition {
     pub(crate) provides: BTreeSet<String>,
     /// Whether its text can decide the layout of a type: not so for functions, unless constants call them.
     pub(crate) decides_layout: bool,
-    /// Whether a pattern of its name compares rather than binds: constants, statics, unit structs.
+    /// Whether a pattern of its name compares rather than binds: constants, statics, structs that are values as well.
     pub(crate) is_constant: bool,
     /// Whether it is a macro whose calls are items.
     pub(crate) makes_items: bool,
@@ -118,7 +118,9 @@ pub(crate) fn definitions(source: &str, item: &Item, range: Range<usize>) -> Vec
         Item::Impl(_) => kind == (Kind::Impl { decides_layout: true }),
         _ => true,
     };
-    let is_constant = matches!(item, Item::Const(_) | Item::Static(_)) || matches!(item, Item::Struct(s) if s.fields.is_empty());
+    let is_constant = matches!(item, Item::Const(_) | Item::Static(_))
+        || matches!(item, Item::Struct(s) if !matches!(s.fields, syn::Fields::Named(_)))
+        || matches!(item, Item::Macro(m) if m.ident.is_none() && is_symbol(&m.mac.path, "thread_local"));
     let statics = statics::of_item(source, item, &found);
     let refusal = refusal(item);
     let makes_items = matches!(item, Item::Macro(item) if item.ident.is_some() && makes_items(item));

@@ -26,4 +26,4 @@ pub use compile::{Cancel, Compiler, Extra, Failure, Optimise, Toolchain};
 pub use completeness::{Completeness, completeness};
 pub use names::{KnownNames, mentions_type};
 pub use program::{Compiled, Notebook, Prepared, Purpose, Request, Variable};
-pub use report::{CellError, Place};
+pub use report::{CellError, Place, in_cells};

@@ -36,21 +36,52 @@ const STD: &[(&str, &str)] = &[
     ("std::time::Instant", "::std::time::Instant"),
 ];
 
+/// Traits of objects.
+const TRAITS: &[(&str, &str)] = &[
+    ("core::any::Any", "::core::any::Any"),
+    ("core::error::Error", "::core::error::Error"),
+    ("core::fmt::Debug", "::core::fmt::Debug"),
+    ("core::fmt::Display", "::core::fmt::Display"),
+    ("core::iter::traits::iterator::Iterator", "::core::iter::Iterator"),
+    ("core::marker::Send", "::core::marker::Send"),
+    ("core::marker::Sync", "::core::marker::Sync"),
+    ("core::ops::function::Fn", "::core::ops::Fn"),
+    ("core::ops::function::FnMut", "::core::ops::FnMut"),
+    ("core::ops::function::FnOnce", "::core::ops::FnOnce"),
+    ("std::io::Read", "::std::io::Read"),
+    ("std::io::Write", "::std::io::Write"),
+];
+
 const PRIMITIVES: &[&str] = &["bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "str", "u8", "u16", "u32", "u64", "u128", "usize"];
 
 /// Types of the crates in scope, added to those of std.
 #[derive(Clone, Debug, Default)]
-pub struct KnownNames(HashMap<String, String>);
+pub struct KnownNames {
+    names: HashMap<String, String>,
+    handles: Vec<String>,
+}
 
 impl KnownNames {
     pub fn new(extra: &[(&str, &str)]) -> KnownNames {
-        KnownNames(STD.iter().chain(extra).map(|(defined, named)| ((*defined).to_string(), (*named).to_string())).collect())
+        let names = STD.iter().chain(extra).map(|(defined, named)| ((*defined).to_string(), (*named).to_string()));
+        KnownNames { names: names.collect(), handles: Vec::new() }
+    }
+
+    /// Types of values that are only a way to something else, so that another one makes no result old; as `type_name` prints them.
+    #[must_use]
+    pub fn with_handles(mut self, types: &[&str]) -> KnownNames {
+        self.handles = types.iter().map(|name| (*name).to_string()).collect();
+        self
+    }
+
+    pub(crate) fn handles(&self) -> &[String] {
+        &self.handles
     }
 
     /// How a cell of crate `cell` writes the type that `type_name` printed, if every part of it is known.
     pub fn nameable(&self, type_name: &str) -> Option<String> {
         let mut ty: syn::Type = syn::parse_str(type_name).ok()?;
-        let mut rewrite = Rewrite { known: &self.0, is_known: true };
+        let mut rewrite = Rewrite { known: &self.names, is_known: true, is_trait: false };
         rewrite.visit_type_mut(&mut ty);
         rewrite.is_known.then(|| quote::ToTokens::to_token_stream(&ty).to_string())
     }
@@ -59,6 +90,8 @@ impl KnownNames {
 struct Rewrite<'k> {
     known: &'k HashMap<String, String>,
     is_known: bool,
+    /// The next path is that of a trait.
+    is_trait: bool,
 }
 
 impl VisitMut for Rewrite<'_> {
@@ -70,6 +103,7 @@ impl VisitMut for Rewrite<'_> {
         let renamed = match written.as_slice() {
             [primitive] if PRIMITIVES.contains(&primitive.as_str()) => Some(joined.clone()),
             [krate, name] if krate == "cell" => Some(format!("crate::{name}")),
+            _ if std::mem::take(&mut self.is_trait) => TRAITS.iter().find(|(defined, _)| *defined == joined).map(|(_, named)| (*named).to_string()),
             _ => self.known.get(&joined).cloned(),
         };
         let Some(mut renamed) = renamed.and_then(|name| syn::parse_str::<syn::Path>(&name).ok()) else {
@@ -78,6 +112,7 @@ impl VisitMut for Rewrite<'_> {
         };
         if let Some(last) = renamed.segments.last_mut() {
             last.arguments = arguments;
+            self.is_trait = false;
             visit_mut::visit_path_arguments_mut(self, &mut last.arguments);
         }
         *path = renamed;
@@ -89,13 +124,22 @@ impl VisitMut for Rewrite<'_> {
         visit_mut::visit_type_reference_mut(self, reference);
     }
 
-    fn visit_type_trait_object_mut(&mut self, _: &mut syn::TypeTraitObject) {
-        self.is_known = false;
+    /// In a box, or behind a `'static` reference, a trait object is `'static` unless it says otherwise.
+    fn visit_type_trait_object_mut(&mut self, object: &mut syn::TypeTraitObject) {
+        if quote::ToTokens::to_token_stream(&*object).to_string().contains('&') {
+            self.is_known = false;
+            return;
+        }
+        for bound in &mut object.bounds {
+            self.is_trait = true;
+            self.visit_type_param_bound_mut(bound);
+        }
+        self.is_trait = false;
     }
 
     fn visit_type_bare_fn_mut(&mut self, f: &mut syn::TypeBareFn) {
         // `fn(&str)` is higher-ranked; `'static` would be another type.
-        let mut inner = Rewrite { known: self.known, is_known: true };
+        let mut inner = Rewrite { known: self.known, is_known: true, is_trait: false };
         visit_mut::visit_type_bare_fn_mut(&mut inner, f);
         let text = quote::ToTokens::to_token_stream(&*f).to_string();
         self.is_known &= inner.is_known && !text.contains('&');
@@ -132,7 +176,12 @@ mod tests {
             ("cell::inner::P", None),
             ("alloc::vec::Vec<tokio::task::JoinHandle<()>>", None),
             ("cell::skep_cell_1::{{closure}}", None),
-            ("alloc::boxed::Box<dyn core::fmt::Debug>", None),
+            ("alloc::boxed::Box<dyn core::fmt::Debug>", Some(":: std :: boxed :: Box < dyn :: core :: fmt :: Debug >")),
+            ("alloc::boxed::Box<dyn cell::Shape + core::marker::Send>", Some(":: std :: boxed :: Box < dyn crate :: Shape + :: core :: marker :: Send >")),
+            ("alloc::boxed::Box<dyn core::ops::function::Fn(i32) -> cell::P>", Some(":: std :: boxed :: Box < dyn :: core :: ops :: Fn (i32) -> crate :: P >")),
+            ("alloc::boxed::Box<dyn core::ops::function::Fn(&str) -> i32>", None),
+            ("alloc::boxed::Box<dyn other::Trait>", None),
+            ("core::any::Any", None),
         ] {
             assert_eq!(known.nameable(type_name).as_deref(), expect, "{type_name}");
         }

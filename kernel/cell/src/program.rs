@@ -125,6 +125,8 @@ pub struct Prepared {
     pub(crate) yielded: BTreeSet<usize>,
     /// Whether reaching by name found too little, so that all items are taken.
     pub(crate) takes_all: bool,
+    /// Whether the last expression is shown by its own `evcxr_display`, as in notebooks written for evcxr.
+    pub(crate) shows_itself: bool,
     /// Whether `?` takes errors that have `Debug` alone.
     pub(crate) takes_debug_errors: bool,
     /// Variables this cell moves.
@@ -280,6 +282,7 @@ impl Notebook {
             dropped: BTreeSet::new(),
             yielded: BTreeSet::new(),
             takes_all: false,
+            shows_itself: false,
             takes_debug_errors: false,
             moved: BTreeSet::new(),
             unkept: BTreeMap::new(),
@@ -327,6 +330,9 @@ impl Notebook {
             !is_constant(&binding.name, |from| from == From::Own) && (binding.is_whole || !is_constant(&binding.name, |from| from == From::Live))
         });
         self.select(prepared);
+        let is_of_evcxr = |names: &BTreeSet<String>| names.iter().any(|name| name.starts_with("evcxr_"));
+        let own = prepared.included.iter().map(|at| &prepared.candidates[*at].definition);
+        prepared.shows_itself = prepared.parsed.tail.is_some() && own.map(|own| &own.mentions).chain([&prepared.parsed.mentions]).any(is_of_evcxr);
         prepared.epoch = self.epoch + u32::from(!self.changed_types(prepared).is_empty());
     }
 

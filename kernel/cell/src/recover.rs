@@ -37,6 +37,10 @@ impl Notebook {
             self.select(prepared);
             return Ok(true);
         }
+        if prepared.shows_itself && errors.iter().any(|error| error.code() == Some("E0599") && error.message.contains("`evcxr_display`")) {
+            prepared.shows_itself = false;
+            return Ok(true);
+        }
         if self.replace_older(prepared, errors) {
             self.select(prepared);
             return Ok(true);

@@ -119,6 +119,11 @@ pub(crate) fn cell_of(file: &str) -> Option<u32> {
     name.split('.').next()?.parse().ok()
 }
 
+/// Says `cell 3, line 2` where a text names a generated file and a line in it; `titles` are those of cells that have one.
+pub fn in_cells(text: &str, titles: &BTreeMap<u32, String>) -> String {
+    Sources { texts: &BTreeMap::new(), spliced: &BTreeMap::new(), titles }.in_cells(text)
+}
+
 impl Sources<'_> {
     fn title(&self, cell: u32) -> String {
         self.titles.get(&cell).cloned().unwrap_or_else(|| format!("cell {cell}"))

@@ -23,6 +23,8 @@ struct Run {
     /// Variables that it took over, with the cell that had made each.
     reads: BTreeMap<String, u32>,
     defines: BTreeSet<String>,
+    /// Names of its own items: what it used of these was its own.
+    items: BTreeSet<String>,
     is_stale: bool,
 }
 
@@ -34,14 +36,23 @@ pub(crate) struct Staleness {
 }
 
 impl Runs {
-    /// Takes in a cell that ran. `items` and `variables` are as they were before it.
-    pub fn on_run(&mut self, prepared: &Prepared, is_done: bool, items: &[Arc<Definition>], variables: &BTreeMap<String, Variable>) -> Option<Staleness> {
+    /// Takes in a cell that ran. `items` and `variables` are as they were before it; a variable of one of the types `handles` makes
+    /// no result old when it gets another value.
+    pub fn on_run(
+        &mut self,
+        prepared: &Prepared,
+        is_done: bool,
+        items: &[Arc<Definition>],
+        variables: &BTreeMap<String, Variable>,
+        handles: &[String],
+    ) -> Option<Staleness> {
         let bindings: BTreeSet<String> = prepared.parsed.bindings.iter().filter(|_| is_done).map(|binding| binding.name.clone()).collect();
         let before = self.previous(prepared);
         let is_same = before.is_some_and(|run| run.text == prepared.parsed.source && !run.is_stale);
         let mut changed = changed_items(&prepared.parsed.items, items);
         // A cell that runs again as it was, on what it had before, makes what it made before.
-        let rebound: BTreeSet<String> = bindings.iter().filter(|name| !is_same && variables.contains_key(*name)).cloned().collect();
+        let rebound: BTreeSet<String> =
+            bindings.iter().filter(|name| !is_same && variables.get(*name).is_some_and(|variable| !handles.contains(&variable.type_name))).cloned().collect();
         let told: Vec<String> = changed.iter().chain(&rebound).cloned().collect();
         spread(&mut changed, items);
         let mut mentions = prepared.parsed.mentions.clone();
@@ -55,7 +66,8 @@ impl Runs {
             self.0.entry(*cell).and_modify(|run| run.is_stale = true);
         }
         let text = prepared.parsed.source.clone();
-        self.0.insert(prepared.cell, Run { cell_id: prepared.cell_id.clone(), text, mentions, reads, defines: bindings, is_stale: false });
+        let own = prepared.parsed.items.iter().flat_map(names).map(str::to_string).collect();
+        self.0.insert(prepared.cell, Run { cell_id: prepared.cell_id.clone(), text, mentions, reads, defines: bindings, items: own, is_stale: false });
         (!cells.is_empty()).then_some(Staleness { changed: told, cells })
     }
 
@@ -76,7 +88,7 @@ impl Runs {
                 if run.is_stale || is_done_with {
                     continue;
                 }
-                let uses_item = changed.iter().any(|name| run.mentions.contains(name) && !defines_only(run));
+                let uses_item = changed.iter().any(|name| run.mentions.contains(name) && !run.items.contains(name) && !defines_only(run));
                 let uses_variable = run.reads.iter().any(|(name, from)| rebound.contains(name) || stale.contains(from) && *from != *cell);
                 if uses_item || uses_variable {
                     stale.insert(*cell);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     definition::Key,
-    program::{Kept, Notebook, Prepared},
+    program::{Kept, Notebook, Prepared, plain_error},
     recover::BORROWS,
     report::{CellError, Diagnostic, Drawn, Mark},
 };
@@ -16,10 +16,34 @@ impl Notebook {
         let is_of_syntax = |error: &&Diagnostic| !prepared.is_broken || error.code().is_none();
         let counted: Vec<&Diagnostic> = errors.iter().filter(is_of_syntax).collect();
         let counted = if counted.is_empty() { errors.iter().collect() } else { counted };
+        if let Some(error) = self.lost_type(prepared, &counted) {
+            return error;
+        }
         let mut drawn: Vec<Drawn> = counted.into_iter().map(|error| self.in_users_words(prepared, error, sources.draw(error))).collect();
         let mut seen = BTreeSet::new();
         drawn.retain(|error| seen.insert((error.message.clone(), error.marks.first().map(|mark| mark.range.start))));
         sources.render(&drawn)
+    }
+
+    /// A variable's type is inferred from the statements that made it, which a newer definition may have broken.
+    fn lost_type(&self, prepared: &Prepared, errors: &[&Diagnostic]) -> Option<CellError> {
+        let inferred = format!("before-{}.rs", prepared.cell);
+        let is_inferred = |error: &&&Diagnostic| error.spans.iter().any(|span| span.is_primary && span.outermost().file_name == inferred);
+        let error = errors.iter().find(is_inferred)?;
+        let names: Vec<String> = prepared.uses.iter().filter(|name| self.variables[*name].path.is_none()).map(|name| format!("`{name}`")).collect();
+        let cells: BTreeSet<u32> =
+            prepared.uses.iter().map(|name| &self.variables[name]).filter(|variable| variable.path.is_none()).map(|variable| variable.cell).collect();
+        let cells: Vec<String> = cells.iter().map(u32::to_string).collect();
+        Some(plain_error(
+            "TypeLost",
+            &format!(
+                "the type of {} is not known any more: the statements that made it (cell {}) no longer compile with newer definitions: {}",
+                names.join(", "),
+                cells.join(", "),
+                error.message
+            ),
+            &format!("run cell {} again, adapted", cells.join(", ")),
+        ))
     }
 
     /// Where rustc speaks of generated lines, or of a variable that is no longer here, says it in the notebook's terms.
@@ -42,7 +66,8 @@ impl Notebook {
             self.explain_missing(prepared, name, &mut drawn);
         }
         let is_of_tail = |mark: &Mark| prepared.parsed.tail.as_ref().is_some_and(|tail| tail.contains(&mark.range.start));
-        if matches!(error.code(), Some("E0282" | "E0283" | "E0284")) && drawn.marks.iter().any(is_of_tail) {
+        let is_open = matches!(error.code(), Some("E0282" | "E0283" | "E0284")) || error.message.starts_with("the trait bound `!: ");
+        if is_open && drawn.marks.iter().any(is_of_tail) {
             drawn.message = "type annotations needed: nothing says what type this is".to_string();
             drawn.notes = vec!["hint: give it one: `let x: i32 = …;`, `….parse::<i32>()`, `….collect::<Vec<_>>()`".to_string()];
         }

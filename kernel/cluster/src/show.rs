@@ -136,6 +136,12 @@ impl<T> Remote<T> {
     }
 }
 
+impl Rich for crate::Error {
+    fn bundle(&self) -> Bundle {
+        Bundle::text(self.to_string())
+    }
+}
+
 /// Many handles as one card: how many are in which state, and the first of them.
 pub fn remotes_card<T>(remotes: &[Remote<T>]) -> Card {
     const MOST: usize = 20;

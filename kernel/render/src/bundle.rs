@@ -51,6 +51,13 @@ impl Bundle {
         self
     }
 
+    /// The same with every text form changed by `f`.
+    #[must_use]
+    pub fn map(self, f: impl Fn(&str) -> String) -> Bundle {
+        let rich = self.rich.into_iter().map(|(mime, data)| if mime.starts_with("text/") { (mime, f(&data)) } else { (mime, data) });
+        Bundle { plain: f(&self.plain), rich: rich.collect() }
+    }
+
     pub fn plain(&self) -> &str {
         &self.plain
     }

@@ -55,11 +55,17 @@ type ToProcess = Arc<Mutex<UnixStream>>;
 /// The variables after a cell that had been given up was done.
 type Returned = Arc<Mutex<Option<Vec<Variable>>>>;
 
-type CodeNeeded = Arc<dyn Fn(String) + Send + Sync>;
+/// What a session does for its evaluation process.
+pub struct Hooks {
+    /// Tasks want the library of a cell, compiled for speed.
+    pub code_needed: Arc<dyn Fn(String) + Send + Sync>,
+    /// Called before something that the cell printed or shows goes to the page: what tasks printed earlier comes first.
+    pub before_output: Arc<dyn Fn() + Send + Sync>,
+}
 
 impl Evaluator {
     /// Starts the process and waits until it is ready, a tenth of a second on a quiet machine.
-    pub fn start(home: &Home, folder: &Path, face: Arc<dyn Face>, code_needed: CodeNeeded) -> io::Result<Evaluator> {
+    pub fn start(home: &Home, folder: &Path, face: Arc<dyn Face>, hooks: Hooks) -> io::Result<Evaluator> {
         let path = folder.join("eval.sock");
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
@@ -93,7 +99,7 @@ impl Evaluator {
             report,
             current: current.clone(),
             answers: to_eval.clone(),
-            code_needed,
+            hooks,
             returned: returned.clone(),
         };
         thread::Builder::new().name("output".into()).spawn(move || pump.run())?;
@@ -195,7 +201,7 @@ struct Pump {
     report: Sender<Report>,
     current: Arc<AtomicU32>,
     answers: ToProcess,
-    code_needed: CodeNeeded,
+    hooks: Hooks,
     returned: Returned,
 }
 
@@ -208,6 +214,7 @@ impl Pump {
             };
             // Text first: what was printed before a message was sent is in the pipe by now.
             if out | err | message {
+                (self.hooks.before_output)();
                 self.drain();
             }
             if !message {
@@ -301,7 +308,7 @@ impl Pump {
             FromEval::ClearOutput { wait } => self.show(cell, Output::ClearOutput { wait }),
             FromEval::Returned { variables } => *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables),
             FromEval::Notice { text } => self.face.output(cell, notes::note(&text)),
-            FromEval::CodeNeeded { library } => (self.code_needed)(library),
+            FromEval::CodeNeeded { library } => (self.hooks.code_needed)(library),
             FromEval::Input { prompt, password } => self.ask(cell, prompt, password),
             FromEval::Ended { cell, outcome, variables, lost } => drop(self.report.send(Report::Ended { cell, outcome, variables, lost })),
         }
@@ -309,6 +316,10 @@ impl Pump {
 
     /// Shows a value and tells the cell, which waits so that what it prints next comes after.
     fn show(&mut self, cell: u32, output: Output) {
+        let output = match output {
+            Output::Result(bundle) => Output::Result(crate::evcxr::unwrapped(bundle)),
+            other => other,
+        };
         self.face.output(cell, output);
         let _ = send(&self.answers, &ToEval::Shown);
     }

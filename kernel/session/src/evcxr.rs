@@ -19,10 +19,16 @@ pub(crate) struct Content {
     held: String,
     mime: Option<String>,
     is_mid_line: bool,
+    /// An end marker came without its line break, which may still come.
+    awaits_break: bool,
 }
 
 impl Content {
     pub fn add(&mut self, text: &str) -> Vec<Piece> {
+        let text = if std::mem::take(&mut self.awaits_break) { text.strip_prefix('\n').unwrap_or(text) } else { text };
+        if text.is_empty() {
+            return Vec::new();
+        }
         if self.mime.is_none() && self.held.is_empty() && !may_begin(text, self.is_mid_line) {
             self.is_mid_line = !text.ends_with('\n');
             return vec![Piece::Text(text.to_string())];
@@ -56,7 +62,7 @@ impl Content {
         if let (Some(mime), true) = (&self.mime, self.held.ends_with(&format!("\n{END}"))) {
             let content = self.held[..self.held.len() - END.len()].to_string();
             pieces.push(Piece::Shown(bundle(mime, &content)));
-            (self.mime, self.held) = (None, String::new());
+            (self.mime, self.held, self.awaits_break) = (None, String::new(), true);
         }
         if !plain.is_empty() {
             pieces.push(Piece::Text(plain));
@@ -67,7 +73,7 @@ impl Content {
     /// The cell has ended: what looked like a marker was none.
     pub fn finish(&mut self) -> Option<Piece> {
         let held = std::mem::take(&mut self.held);
-        self.is_mid_line = false;
+        (self.is_mid_line, self.awaits_break) = (false, false);
         match self.mime.take() {
             Some(mime) => Some(Piece::Shown(bundle(&mime, &held))),
             None => (!held.is_empty()).then_some(Piece::Text(held)),
@@ -79,6 +85,18 @@ impl Content {
 fn may_begin(text: &str, is_mid_line: bool) -> bool {
     let lines = text.split_inclusive('\n').skip(usize::from(is_mid_line));
     lines.into_iter().any(|line| line.starts_with(BEGIN) || !line.ends_with('\n') && BEGIN.starts_with(line))
+}
+
+/// Values of crates that know evcxr have their content as their text.
+pub(crate) fn unwrapped(shown: Bundle) -> Bundle {
+    let mut content = Content::default();
+    if !shown.plain().starts_with(BEGIN) {
+        return shown;
+    }
+    match content.add(shown.plain()).into_iter().next() {
+        Some(Piece::Shown(bundle)) => bundle,
+        _ => shown,
+    }
 }
 
 fn bundle(mime: &str, content: &str) -> Bundle {
@@ -134,6 +152,13 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn a_value_whose_text_is_content_is_that_content() {
+        let value = Bundle::text("EVCXR_BEGIN_CONTENT text/html\n<svg/>\nEVCXR_END_CONTENT");
+        assert_eq!(unwrapped(value).get("text/html"), Some("<svg/>"));
+        assert_eq!(unwrapped(Bundle::text("EVCXR")).plain(), "EVCXR");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Progress that appears by itself: for any cell that keeps the cluster busy for over a quarter of a second.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
@@ -29,10 +30,32 @@ pub struct Serial {
     pub lock: Mutex<()>,
     /// Where the text of the running cell's result goes, for the history.
     pub last_result: Mutex<Option<Arc<Mutex<Option<String>>>>>,
+    /// How people call cells that have a name of their own.
+    pub titles: Mutex<BTreeMap<u32, String>>,
+}
+
+impl Serial {
+    pub fn new(face: Arc<dyn Face>) -> Serial {
+        Serial { face, lock: Mutex::default(), last_result: Mutex::default(), titles: Mutex::default() }
+    }
+
+    /// Says `cell 3, line 2` where an output names a generated file: what `dbg!` prints, and errors of tasks.
+    fn in_cells(&self, output: Output) -> Output {
+        let titles = self.titles.lock().unwrap_or_else(PoisonError::into_inner);
+        let map = |text: &str| skep_cell::in_cells(text, &titles);
+        match output {
+            Output::Text { is_stderr, text } if text.contains("cell-") => Output::Text { is_stderr, text: map(&text) },
+            Output::Result(bundle) if bundle.plain().contains("cell-") => Output::Result(bundle.map(map)),
+            Output::Display { id, bundle } if bundle.plain().contains("cell-") => Output::Display { id, bundle: bundle.map(map) },
+            Output::UpdateDisplay { id, bundle } if bundle.plain().contains("cell-") => Output::UpdateDisplay { id, bundle: bundle.map(map) },
+            other => other,
+        }
+    }
 }
 
 impl Face for Serial {
     fn output(&self, cell: u32, output: Output) {
+        let output = self.in_cells(output);
         if let Output::Result(bundle) = &output
             && let Some(last) = &*self.last_result.lock().unwrap_or_else(PoisonError::into_inner)
         {
@@ -90,16 +113,90 @@ impl Drop for Ticker {
 }
 
 /// Follows the cluster's events, and shows them while a cell runs.
+///
+/// The scheduler's thread only puts events into a queue: a front end that stops reading holds up the thread that shows them, and
+/// nobody else.
 pub struct Tracker {
     state: Arc<Mutex<State>>,
+    queue: Arc<Queue>,
+}
+
+/// Events on their way from the scheduler to the page.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    n_added: u64,
+    n_applied: u64,
+    n_left_out: u64,
+    is_closed: bool,
+}
+
+/// So many events wait at most; the oldest prints and reports go first, and the page says so.
+const MOST_WAITING: usize = 500_000;
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, events: &[Event]) {
+        let mut waiting = self.lock();
+        waiting.n_added += events.len() as u64;
+        let is_vital = |event: &Event| !matches!(event, Event::Printed { .. } | Event::Progressed { .. });
+        let is_full = waiting.events.len() + events.len() > MOST_WAITING;
+        let before = waiting.events.len();
+        waiting.events.extend(events.iter().filter(|event| !is_full || is_vital(event)).cloned());
+        let left_out = events.len() - (waiting.events.len() - before);
+        waiting.n_left_out += left_out as u64;
+        waiting.n_applied += left_out as u64;
+        drop(waiting);
+        self.changed.notify_all();
+    }
+
+    /// The events so far; waits for some, for as long as `patience`. `None` when there will be no more.
+    fn take(&self, patience: Duration) -> Option<Vec<Event>> {
+        let is_empty = |waiting: &mut Waiting| waiting.events.is_empty() && !waiting.is_closed;
+        let mut waiting = self.changed.wait_timeout_while(self.lock(), patience, is_empty).unwrap_or_else(PoisonError::into_inner).0;
+        if waiting.is_closed { None } else { Some(waiting.events.drain(..).collect()) }
+    }
+
+    fn applied(&self, n: usize) {
+        self.lock().n_applied += n as u64;
+        self.changed.notify_all();
+    }
+
+    /// Waits until all events that were added before this call are applied, but not for ever.
+    fn catch_up(&self, patience: Duration) {
+        let waiting = self.lock();
+        let until = waiting.n_added;
+        let is_behind = |waiting: &mut Waiting| waiting.n_applied < until && !waiting.is_closed;
+        drop(self.changed.wait_timeout_while(waiting, patience, is_behind));
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        self.queue.lock().is_closed = true;
+        self.queue.changed.notify_all();
+    }
 }
 
 struct State {
     face: Arc<Serial>,
     progress: Progress,
     cell: Option<Running>,
+    /// The last cell, whose tasks went on when it had ended.
+    after: Option<Running>,
     /// What tasks print, on its way to the cells that launched them.
     prints: Flow,
+    /// Libraries that are being compiled for the workers.
+    compiling: Vec<(String, Instant)>,
 }
 
 struct Running {
@@ -112,38 +209,42 @@ struct Running {
 
 impl Tracker {
     pub fn new(face: Arc<Serial>) -> io::Result<Tracker> {
-        let state = Arc::new(Mutex::new(State { prints: Flow::new(face.clone()), face, progress: Progress::default(), cell: None }));
-        let weak = Arc::downgrade(&state);
+        let prints = Flow::new(face.clone());
+        let state = Arc::new(Mutex::new(State { prints, face, progress: Progress::default(), cell: None, after: None, compiling: Vec::new() }));
+        let queue = Arc::new(Queue::default());
+        let (shown, events) = (state.clone(), queue.clone());
         thread::Builder::new().name("progress".into()).spawn(move || {
-            while let Some(state) = weak.upgrade() {
-                lock(&state).tick();
-                drop(state);
-                thread::sleep(EVERY);
+            let mut ticked = Instant::now();
+            while let Some(batch) = events.take(EVERY) {
+                if !batch.is_empty() {
+                    lock(&shown).apply(&batch);
+                    events.applied(batch.len());
+                }
+                if ticked.elapsed() >= EVERY {
+                    lock(&shown).tick();
+                    ticked = Instant::now();
+                }
             }
         })?;
-        Ok(Tracker { state })
+        Ok(Tracker { state, queue })
     }
 
+    /// Takes in events; returns at once.
     pub fn on_events(&self, events: &[Event]) {
-        let mut state = lock(&self.state);
-        for event in events {
-            state.progress.apply(event);
-            if let Event::Printed { key, is_stderr, text, .. } = event {
-                let cell = key.and_then(|key| state.progress.origin_of(key)).unwrap_or(state.progress.origin);
-                state.prints.add(cell, *is_stderr, text);
-            }
-        }
-        let n_open = state.progress.n_open();
-        if let Some(running) = &mut state.cell {
-            running.has_changed = true;
-            if n_open > 0 && running.busy_since.is_none() {
-                running.busy_since = Some(Instant::now());
-            }
+        self.queue.add(events);
+    }
+
+    /// Waits until what the scheduler has told so far is taken in: what tasks printed comes before what the cell prints next.
+    pub fn catch_up(&self) {
+        self.queue.catch_up(Duration::from_millis(200));
+        if let Ok(mut state) = self.state.try_lock() {
+            state.prints.flush();
         }
     }
 
     pub fn begin(&self, cell: u32) {
         let mut state = lock(&self.state);
+        state.leave();
         state.progress.begin();
         state.progress.origin = cell;
         let busy_since = (state.progress.n_open() > 0).then(Instant::now);
@@ -155,20 +256,41 @@ impl Tracker {
         Ticker::start(lock(&self.state).face.clone(), cell, "compiling")
     }
 
-    /// An interrupted cell cancels its tasks: their end belongs to what is shown last, and is a moment behind.
-    pub fn settle(&self) {
-        let until = Instant::now() + Duration::from_millis(500);
-        while lock(&self.state).progress.n_open() > 0 && Instant::now() < until {
-            thread::sleep(Duration::from_millis(10));
+    /// A library is being compiled for the workers, until this is told of it again with `is_done`.
+    pub fn compiling_for_workers(&self, library: &str, is_done: bool) {
+        let mut state = lock(&self.state);
+        if is_done {
+            state.compiling.retain(|(known, _)| known != library);
+        } else {
+            state.compiling.push((library.to_string(), Instant::now()));
+        }
+        if let Some(running) = &mut state.cell {
+            running.has_changed = true;
         }
     }
 
-    /// The cell has ended: what is shown becomes final.
+    /// An interrupted cell cancels its tasks: their end belongs to what is shown last, and is a moment behind.
+    pub fn settle(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while lock(&self.state).progress.n_open() > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether tasks are shown that have not ended, as far as is known here.
+    pub fn shows_open_tasks(&self) -> bool {
+        let state = lock(&self.state);
+        state.progress.n_open() > 0 && state.cell.as_ref().is_some_and(|running| running.id.is_some())
+    }
+
+    /// The cell has ended. What is shown becomes final, or goes on until the tasks that are left have ended.
     pub fn end(&self) {
+        self.queue.catch_up(Duration::from_millis(200));
         let mut state = lock(&self.state);
         state.prints.flush();
         state.show(true);
-        state.cell = None;
+        let is_open = state.progress.n_open() > 0;
+        state.after = state.cell.take().filter(|running| is_open && running.id.is_some());
     }
 }
 
@@ -177,8 +299,50 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl State {
+    fn apply(&mut self, events: &[Event]) {
+        for event in events {
+            self.progress.apply(event);
+            if let Event::Printed { key, is_stderr, text, .. } = event {
+                let cell = key.and_then(|key| self.progress.origin_of(key)).unwrap_or(self.progress.origin);
+                self.prints.add(cell, *is_stderr, text);
+            }
+        }
+        let n_open = self.progress.n_open();
+        for running in self.cell.iter_mut().chain(&mut self.after) {
+            running.has_changed = true;
+            if n_open > 0 && running.busy_since.is_none() {
+                running.busy_since = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Another cell begins: what went on after the last one is shown there from now on.
+    fn leave(&mut self) {
+        if self.after.is_some() {
+            self.show_after(true);
+            self.after = None;
+        }
+    }
+
+    fn show_after(&mut self, is_left: bool) {
+        let Some(running) = &mut self.after else { return };
+        running.has_changed |= is_left;
+        let before = std::mem::replace(&mut self.cell, self.after.take());
+        let notes = if is_left && self.progress.n_open() > 0 {
+            vec!["these tasks go on behind the next cell, which counts them from here".to_string()]
+        } else {
+            Vec::new()
+        };
+        self.show_with(true, notes);
+        let is_open = self.progress.n_open() > 0;
+        self.after = std::mem::replace(&mut self.cell, before).filter(|_| is_open);
+    }
+
     fn tick(&mut self) {
         self.prints.flush();
+        if self.after.as_ref().is_some_and(|running| running.has_changed) {
+            self.show_after(false);
+        }
         let is_due = self.cell.as_ref().is_some_and(|running| running.busy_since.is_some_and(|since| since.elapsed() >= PATIENCE));
         let is_open = self.progress.n_open() > 0;
         let is_shown = self.cell.as_ref().is_some_and(|running| running.id.is_some());
@@ -188,9 +352,27 @@ impl State {
     }
 
     fn show(&mut self, is_final: bool) {
+        self.show_with(is_final, Vec::new());
+    }
+
+    /// What is being waited for while no task runs: code.
+    fn compile_note(&self) -> Option<String> {
+        let (_, since) = self.compiling.first()?;
+        let waiting: Vec<String> = self
+            .progress
+            .rows()
+            .filter(|row| row.n_waiting > 0 && row.n_running == 0 && row.n_done == 0)
+            .map(|row| format!("`{}`", row.name))
+            .take(3)
+            .collect();
+        (!waiting.is_empty()).then(|| format!("compiling {} for the workers, {:.1} s", waiting.join(", "), since.elapsed().as_secs_f64()))
+    }
+
+    fn show_with(&mut self, is_final: bool, notes: Vec<String>) {
+        let compiling = self.compile_note();
         let Some(running) = &mut self.cell else { return };
         let Some(since) = running.busy_since else { return };
-        if (is_final && running.id.is_none()) || !running.has_changed {
+        if (is_final && running.id.is_none()) || !(running.has_changed || compiling.is_some()) {
             return;
         }
         let told = self.progress.parts_done();
@@ -198,7 +380,8 @@ impl State {
         if self.progress.n_open() == 0 {
             running.has_changed = false;
         }
-        let bundle = bundle(&rows, since.elapsed(), &self.progress.notes());
+        let notes: Vec<String> = self.progress.notes().into_iter().chain(compiling).chain(notes).collect();
+        let bundle = bundle(&rows, since.elapsed(), &notes);
         let output = match &running.id {
             Some(id) => Output::UpdateDisplay { id: id.clone(), bundle },
             None => {
@@ -220,5 +403,103 @@ fn row(row: &skep_cluster::ProgressRow) -> Row {
         n_failed: row.n_failed,
         n_cancelled: row.n_cancelled,
         told: 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use skep_cluster::{FunctionId, Key, WorkerId};
+
+    use super::*;
+
+    /// A page whose front end can stop reading.
+    #[derive(Default)]
+    struct Page {
+        shown: Mutex<Vec<(u32, String)>>,
+        stuck: Mutex<()>,
+    }
+
+    impl Face for Page {
+        fn output(&self, cell: u32, output: Output) {
+            drop(self.stuck.lock().unwrap());
+            let text = match output {
+                Output::Text { text, .. } => text,
+                Output::Display { bundle, .. } | Output::UpdateDisplay { bundle, .. } | Output::Result(bundle) => bundle.plain().to_string(),
+                Output::ClearOutput { .. } => String::new(),
+            };
+            self.shown.lock().unwrap().push((cell, text));
+        }
+
+        fn ask(&self, _: u32, _: &str, _: bool) -> Option<String> {
+            None
+        }
+    }
+
+    fn submitted(n: u128) -> [Event; 2] {
+        [Event::Function { id: FunctionId(1), name: "inc".into() }, Event::Submitted { key: Key(n), function: FunctionId(1) }]
+    }
+
+    fn done(n: u128) -> Event {
+        Event::Done { key: Key(n), worker: WorkerId(1), n_bytes: 8, start_us: 1, duration_us: 1 }
+    }
+
+    fn wait_for(page: &Page, found: impl Fn(&[(u32, String)]) -> bool) {
+        for _ in 0..1_000 {
+            if found(&page.shown.lock().unwrap()) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("not shown: {:?}", page.shown.lock().unwrap());
+    }
+
+    #[test]
+    fn a_front_end_that_stops_reading_holds_up_no_scheduler() {
+        let page = Arc::new(Page::default());
+        let tracker = Tracker::new(Arc::new(Serial::new(page.clone()))).unwrap();
+        tracker.begin(1);
+        let stuck = page.stuck.lock().unwrap();
+        let print = |text: String| Event::Printed { key: None, worker: WorkerId(1), is_stderr: false, text };
+        for n in 0..2_000u128 {
+            tracker.on_events(&submitted(n));
+            tracker.on_events(&[print(format!("{n}\n"))]);
+        }
+        // All of these calls returned although nothing can be shown.
+        drop(stuck);
+        wait_for(&page, |shown| shown.iter().any(|(_, text)| text.contains("1999")));
+    }
+
+    #[test]
+    fn what_is_shown_last_is_final_also_for_tasks_that_outlive_their_cell() {
+        let page = Arc::new(Page::default());
+        let tracker = Tracker::new(Arc::new(Serial::new(page.clone()))).unwrap();
+        tracker.begin(1);
+        tracker.on_events(&submitted(1));
+        wait_for(&page, |shown| shown.iter().any(|(cell, text)| *cell == 1 && text.contains("0 of 1")));
+        tracker.end();
+        tracker.on_events(&[done(1)]);
+        wait_for(&page, |shown| shown.last().is_some_and(|(cell, text)| *cell == 1 && text.starts_with("done: 1 of 1")));
+        tracker.begin(2);
+        tracker.on_events(&submitted(2));
+        wait_for(&page, |shown| shown.iter().any(|(cell, text)| *cell == 2 && text.contains("0 of 1")));
+        tracker.end();
+        tracker.begin(3);
+        wait_for(&page, |shown| shown.iter().any(|(cell, text)| *cell == 2 && text.contains("go on behind the next cell")));
+    }
+
+    #[test]
+    fn compiling_for_the_workers_is_said() {
+        let page = Arc::new(Page::default());
+        let tracker = Tracker::new(Arc::new(Serial::new(page.clone()))).unwrap();
+        tracker.begin(1);
+        tracker.compiling_for_workers("libcell-1.so", false);
+        tracker.on_events(&submitted(1));
+        wait_for(&page, |shown| shown.iter().any(|(_, text)| text.contains("compiling `inc` for the workers, 0.")));
+        tracker.compiling_for_workers("libcell-1.so", true);
+        tracker.on_events(&[done(1)]);
+        tracker.end();
+        assert!(page.shown.lock().unwrap().last().is_some_and(|(_, text)| text.starts_with("done: 1 of 1") && !text.contains("compiling")));
     }
 }

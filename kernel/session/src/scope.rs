@@ -19,8 +19,20 @@ const TYPES: &[(&str, &str)] = &[
     ("skep_frame::frame::Frame", "::skep::Frame"),
     ("polars_lazy::frame::LazyFrame", "::skep::polars::prelude::LazyFrame"),
     ("polars_plan::dsl::expr::Expr", "::skep::polars::prelude::Expr"),
+    ("core::cell::once::OnceCell", "::std::cell::OnceCell"),
+    ("core::sync::atomic::AtomicI32", "::std::sync::atomic::AtomicI32"),
+    ("core::sync::atomic::AtomicI64", "::std::sync::atomic::AtomicI64"),
+    ("core::sync::atomic::AtomicU32", "::std::sync::atomic::AtomicU32"),
+    ("core::sync::atomic::AtomicU64", "::std::sync::atomic::AtomicU64"),
+    ("core::sync::atomic::AtomicUsize", "::std::sync::atomic::AtomicUsize"),
+    ("std::sync::mpsc::Receiver", "::std::sync::mpsc::Receiver"),
+    ("std::sync::mpsc::Sender", "::std::sync::mpsc::Sender"),
+    ("std::sync::once_lock::OnceLock", "::std::sync::OnceLock"),
+    ("std::sync::poison::rwlock::RwLock", "::std::sync::RwLock"),
+    ("std::thread::JoinHandle", "::std::thread::JoinHandle"),
+    ("serde_json::value::Value", "::skep::serde_json::Value"),
 ];
 
 pub fn known_names() -> KnownNames {
-    KnownNames::new(TYPES)
+    KnownNames::new(TYPES).with_handles(&["skep_cluster::cluster::Cluster"])
 }

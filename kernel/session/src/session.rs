@@ -22,7 +22,7 @@ use crate::{
     assist::Assist,
     commands::{self, Call, Step},
     dep::Dependencies,
-    evaluator::Report,
+    evaluator::{Hooks, Report},
     history::History,
     home::Private,
     notes,
@@ -157,7 +157,7 @@ impl Session {
     pub fn start(home: Home, face: Arc<dyn Face>) -> io::Result<Session> {
         let private = Private::new()?;
         let compiler = Arc::new(Compiler::new(home.toolchain().clone(), private.path().join("cells"))?);
-        let face = Arc::new(Serial { face, lock: Mutex::new(()), last_result: Mutex::default() });
+        let face = Arc::new(Serial::new(face));
         let progress = Arc::new(Tracker::new(face.clone())?);
         let subscriber = progress.clone();
         let command = worker_command(&home);
@@ -195,9 +195,11 @@ impl Session {
     }
 
     fn start_evaluator(&mut self) -> io::Result<Arc<Evaluator>> {
-        let (compiler, host) = (self.compiler.clone(), self.shared.host.clone());
-        let code_needed = Arc::new(move |library: String| optimise(library, compiler.clone(), host.clone()));
-        let evaluator = Evaluator::start(&self.home, self.private.path(), self.face.clone(), code_needed)?;
+        let (compiler, host, progress) = (self.compiler.clone(), self.shared.host.clone(), self.progress.clone());
+        let code_needed = Arc::new(move |library: String| optimise(library, compiler.clone(), host.clone(), progress.clone()));
+        let progress = self.progress.clone();
+        let hooks = Hooks { code_needed, before_output: Arc::new(move || progress.catch_up()) };
+        let evaluator = Evaluator::start(&self.home, self.private.path(), self.face.clone(), hooks)?;
         let evaluator = Arc::new(evaluator);
         *lock(&self.shared.evaluator) = Some(evaluator.clone());
         Ok(evaluator)
@@ -316,6 +318,7 @@ impl Session {
         let ticker = self.progress.compiling(cell);
         let compiled = self.notebook.compile(&self.compiler, Request { cell, cell_id, title, source, purpose, level });
         drop(ticker);
+        lock(&self.face.titles).clone_from(self.notebook.titles());
         timing.compile = started.elapsed();
         let compiled = compiled?;
         {
@@ -330,7 +333,10 @@ impl Session {
         let report = evaluator.run(cell, &compiled.library, &compiled.entry, compiled.epoch);
         timing.run = Some(started.elapsed());
         if matches!(&report, Report::Ended { outcome: Outcome::Interrupted, .. }) {
-            self.progress.settle();
+            self.progress.settle(Duration::from_millis(500));
+        } else if self.progress.shows_open_tasks() {
+            // The scheduler gives a value to whoever waits for it, and then tells that its task is done. Once it answers, it has.
+            let _ = self.shared.host.info();
         }
         self.progress.end();
         match report {
@@ -452,10 +458,12 @@ impl Session {
 }
 
 /// Builds a cell's library again as workers want it: at release speed. Its cell runs meanwhile, and its tasks wait.
-fn optimise(library: String, compiler: Arc<Compiler>, host: Arc<Host>) {
+fn optimise(library: String, compiler: Arc<Compiler>, host: Arc<Host>, progress: Arc<Tracker>) {
+    progress.compiling_for_workers(&library, false);
     thread::spawn(move || {
         // The plain build runs too, slower.
         let built = compiler.compile_for_workers(Path::new(&library)).unwrap_or_else(|_| PathBuf::from(&library));
+        progress.compiling_for_workers(&library, true);
         if let Ok(code) = skep_cluster::code_id(&library) {
             host.code_ready(code, &built);
         }

@@ -1,0 +1,67 @@
+//! What is said, in its words and at its place.
+
+use crate::lab::{Lab, check};
+
+#[test]
+fn errors_are_about_what_was_typed() {
+    check(
+        r#"
+let x =
+!> expected expression, found the end of the cell
+---
+foo(1
+!> `(` is never closed
+---
+let c: Cluster = ;
+!> expected expression, found `;`
+---
+let k = 5;
+fn uses_k() -> i32 { k + 1 }
+!> functions do not see variables of cells
+---
+"5".parse()?
+!> type annotations needed
+---
+nowhere_at_all()
+!> cannot find function `nowhere_at_all`
+"#,
+    );
+}
+
+#[test]
+fn a_syntax_error_brings_no_others() {
+    let said = Lab::new().fails("let c: Cluster = ; let d: Frame = Frame::nothing(");
+    assert_eq!(said.matches("error").count(), 1, "{said}");
+}
+
+#[test]
+fn generated_files_are_never_named() {
+    let mut lab = Lab::new();
+    let printed = lab.run("let x = 1;\ndbg!(x + 1);").printed;
+    assert_eq!(printed, "[cell 1, line 2] x + 1 = 2\n");
+    lab.ok("fn fails(n: i64) -> i64 {\n    panic!(\"no {n}\")\n}\nlet cluster = Cluster::local().workers(1).start()?;");
+    let ran = lab.run("println!(\"{}\", cluster.submit(fails, 1).gather().unwrap_err());");
+    assert!(ran.printed.contains("panicked at cell 2, line 2 on worker-1: no 1"), "{}", ran.printed);
+}
+
+#[test]
+fn notes_are_outputs_of_one_line_and_only_for_what_a_cell_did_not_define() {
+    let mut lab = Lab::new();
+    lab.ok("fn f() -> i32 { 1 } let a = f();");
+    lab.ok("let b = f() + a;");
+    let ran = lab.run("fn f() -> i32 { 2 }");
+    assert_eq!(ran.notes, ["note: `f` changed: cell 2 used the old one; run it again to bring the results up to date"]);
+    assert_eq!(ran.printed, "", "nothing goes to standard error");
+    assert!(lab.run("fn f() -> i32 { 3 }").notes.is_empty(), "it is said once");
+    lab.ok("let cluster = Cluster::local().workers(1).start()?;");
+    lab.ok("let n = cluster.submit(f, ()).gather()?;");
+    let ran = lab.run("let cluster = Cluster::local().workers(2).start()?;");
+    assert!(ran.notes.is_empty(), "a cluster that was started again makes no result old: {:?}", ran.notes);
+}
+
+#[test]
+fn without_a_cluster_that_is_what_is_said() {
+    let mut lab = Lab::new();
+    let said = lab.fails("fn f() -> i32 { 1 } delayed!(f()).compute()?");
+    assert!(said.contains("there is no cluster yet") && !said.contains("could not be started"), "{said}");
+}
