@@ -47,7 +47,9 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
     std::io::stdout().flush()?;
     let mut lab = Command::new(&python);
     lab.args(["-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]);
-    lab.arg(format!("--ServerApp.port={port}")).arg(format!("--IdentityProvider.token={token}")).arg(format!("--ServerApp.root_dir={}", folder.display()));
+    lab.arg(format!("--ServerApp.port={port}")).arg(format!("--ServerApp.root_dir={}", folder.display()));
+    // Not on the command line, which every user of the machine can read.
+    lab.env("JUPYTER_TOKEN", &token);
     lab.arg(format!("--LabApp.default_url=/lab/tree/{LESSON}")).arg("--ServerApp.log_level=WARN");
     if options.no_browser {
         lab.arg("--no-browser");

@@ -21,8 +21,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the cells of a Rust script, separated by lines of `// %%`; `-` reads standard input.
-    Run { file: PathBuf },
+    /// Run the cells of a notebook, or of a Rust script, separated by lines of `// %%`; `-` reads standard input.
+    Run {
+        file: PathBuf,
+        /// Of a notebook: write a copy with what its cells showed.
+        #[arg(long)]
+        output: Option<PathBuf>,
+    },
     /// A Jupyter kernel; Jupyter starts it and says where to connect.
     Kernel {
         #[arg(short = 'f', long)]
@@ -31,7 +36,10 @@ enum Command {
     /// JupyterLab on the course, in a private Python environment.
     Lab(lab::Options),
     /// The notebook in the terminal.
-    Repl,
+    Repl {
+        /// Run the cells of this script or notebook first.
+        file: Option<PathBuf>,
+    },
     /// Internal: an evaluation process for the session at this socket.
     #[command(hide = true)]
     Eval { socket: PathBuf },
@@ -72,10 +80,10 @@ fn raise_descriptor_limit() {
 fn main() -> std::process::ExitCode {
     raise_descriptor_limit();
     let result = match Arguments::parse().command {
-        Command::Run { file } => script::run(&file),
+        Command::Run { file, output } => script::run(&file, output.as_deref()),
         Command::Kernel { connection_file } => jupyter::run(&connection_file).map(|()| 0),
         Command::Lab(options) => lab::run(&options),
-        Command::Repl => Home::locate().map_err(Into::into).and_then(skep_repl::run),
+        Command::Repl { file } => Home::locate().map_err(Into::into).and_then(|home| skep_repl::run(home, file.as_deref())),
         Command::Eval { socket } => child::eval(&socket),
         Command::Worker { scheduler } => child::worker(&scheduler),
         Command::WrapRustc { arguments } => skep_session::wrap_rustc(&arguments).map(|code| code as u8).map_err(Into::into),

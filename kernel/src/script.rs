@@ -1,15 +1,25 @@
 //! `skep run`: the cells of a script or a notebook, one after the other, in a session without a person.
 
-use std::{io::Write, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use anyhow::Context;
-use skep_session::{Face, Home, Output, Session, script};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use skep_session::{Bundle, CellError, Face, Home, Output, Session, script};
 
-/// Prints what cells show as text.
-struct Plain;
+/// Prints what cells show as text, and remembers it as a notebook does.
+#[derive(Default)]
+struct Plain {
+    outputs: Mutex<Vec<Value>>,
+}
 
 impl Face for Plain {
-    fn output(&self, _: u32, output: Output) {
+    fn output(&self, cell: u32, output: Output) {
+        remember(&mut self.outputs.lock().unwrap_or_else(PoisonError::into_inner), cell, &output);
         match output {
             Output::Text { is_stderr: true, text } => eprint!("{text}"),
             Output::Text { text, .. } => print!("{text}"),
@@ -29,43 +39,137 @@ impl Face for Plain {
     }
 }
 
-/// Runs every cell up to the first error, which is the exit code.
-pub fn run(file: &Path) -> anyhow::Result<u8> {
+/// Runs every cell up to the first error that nobody expects, which is the exit code. With `output`, writes an executed notebook.
+pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
+    let is_notebook = file.extension().is_some_and(|extension| extension == "ipynb");
+    ensure!(output.is_none() || is_notebook, "--output writes an executed notebook, and {} is none\nhint: leave --output out", file.display());
     let cells = if file == Path::new("-") {
         script::split(&std::io::read_to_string(std::io::stdin()).context("reading standard input")?, None)
     } else {
         script::read(file)?
     };
-    let mut cells = cells;
-    cells.extend(call_of_main(&cells));
-    let mut session = Session::start(Home::locate()?, Arc::new(Plain))?;
+    let mut executed = output.map(|to| Executed::begin(file, to)).transpose()?;
+    let face = Arc::new(Plain::default());
+    let mut session = Session::start(Home::locate()?, face.clone())?;
+    let mut code = 0;
     for cell in cells {
         let reply = session.execute_script(&cell);
         if let Some(page) = reply.page {
             println!("{}", page.plain());
         }
-        if let Err(error) = reply.result {
+        let mut outputs = std::mem::take(&mut *face.outputs.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Err(error) = &reply.result {
             eprintln!("{}", error.plain);
-            return Ok(1);
+            outputs.push(error_output(error));
+            code = u8::from(!cell.may_fail);
+        }
+        if let (Some(executed), Some(index)) = (&mut executed, cell.index) {
+            executed.fill(index, reply.cell, outputs);
+        }
+        if code > 0 {
+            break;
         }
     }
-    Ok(0)
+    if let Some(executed) = executed {
+        executed.write()?;
+    }
+    Ok(code)
 }
 
-/// A program with a `main` that nothing calls is meant to be run by it.
-fn call_of_main(cells: &[script::Cell]) -> Option<script::Cell> {
-    let text: String = cells.iter().map(|cell| cell.text.as_str()).collect();
-    let head = text.split("fn main()").nth(1)?;
-    let is_called = text.matches("main()").count() > 1;
-    let returns = head.split('{').next().is_some_and(|head| head.contains("->"));
-    (!is_called).then(|| script::Cell { title: Some("the call of main".to_string()), text: if returns { "main()?;" } else { "main();" }.to_string() })
+/// A notebook whose cells get what they showed.
+struct Executed<'p> {
+    notebook: Value,
+    to: &'p Path,
+}
+
+impl<'p> Executed<'p> {
+    fn begin(file: &Path, to: &'p Path) -> anyhow::Result<Executed<'p>> {
+        let text = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+        let mut notebook: Value = serde_json::from_slice(&text).with_context(|| format!("{} is no notebook", file.display()))?;
+        for cell in notebook["cells"].as_array_mut().into_iter().flatten().filter(|cell| cell["cell_type"] == "code") {
+            (cell["outputs"], cell["execution_count"]) = (json!([]), Value::Null);
+        }
+        Ok(Executed { notebook, to })
+    }
+
+    fn fill(&mut self, index: usize, count: u32, mut outputs: Vec<Value>) {
+        for output in &mut outputs {
+            if output["output_type"] == "execute_result" {
+                output["execution_count"] = json!(count);
+            }
+            // Only a running front end knows what the id is for.
+            output.as_object_mut().map(|output| output.remove("id"));
+        }
+        let cell = &mut self.notebook["cells"][index];
+        (cell["outputs"], cell["execution_count"]) = (Value::Array(outputs), json!(count));
+    }
+
+    /// Beside its place first, so that a reader never finds half of it.
+    fn write(&self) -> anyhow::Result<()> {
+        let beside = self.to.with_extension("ipynb.new");
+        let text = serde_json::to_string_pretty(&self.notebook)? + "\n";
+        let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, self.to));
+        written.with_context(|| format!("{} could not be written\nhint: is the folder there, and is there space?", self.to.display()))
+    }
+}
+
+/// Adds an output to those of a cell, in the notebook's format.
+fn remember(outputs: &mut Vec<Value>, cell: u32, output: &Output) {
+    match output {
+        Output::Text { is_stderr, text } => {
+            let name = if *is_stderr { "stderr" } else { "stdout" };
+            match outputs.last_mut().filter(|last| last["name"] == name) {
+                Some(last) => last["text"] = json!(last["text"].as_str().unwrap_or_default().to_string() + text),
+                None => outputs.push(json!({ "output_type": "stream", "name": name, "text": text })),
+            }
+        }
+        Output::Result(bundle) => outputs.push(json!({ "output_type": "execute_result", "execution_count": cell, "data": data(bundle), "metadata": {} })),
+        Output::Display { id, bundle } => outputs.push(json!({ "output_type": "display_data", "data": data(bundle), "metadata": {}, "id": id })),
+        Output::UpdateDisplay { id, bundle } => {
+            for shown in outputs.iter_mut().filter(|shown| shown["id"] == id.as_str()) {
+                shown["data"] = data(bundle);
+            }
+        }
+        Output::ClearOutput { .. } => outputs.clear(),
+    }
+}
+
+fn data(bundle: &Bundle) -> Value {
+    let mut data = json!({ "text/plain": bundle.plain() });
+    for (mime, text) in bundle.rich() {
+        let value = if mime.ends_with("json") { serde_json::from_str(text).unwrap_or_else(|_| json!(text)) } else { json!(text) };
+        data[mime] = value;
+    }
+    data
+}
+
+fn error_output(error: &CellError) -> Value {
+    let traceback: Vec<&str> = error.styled.lines().collect();
+    json!({ "output_type": "error", "ename": error.name, "evalue": error.message, "traceback": traceback })
 }
 
 #[test]
-fn a_program_is_run_by_its_main() {
-    let call = |text: &str| call_of_main(&script::split(text, None)).map(|cell| cell.text);
-    assert_eq!(call("fn main() { }").as_deref(), Some("main();"));
-    assert_eq!(call("fn main() -> Result<(), String> { Ok(()) }").as_deref(), Some("main()?;"));
-    assert_eq!(call("fn main() { }\n// %%\nmain()"), None);
-    assert_eq!(call("1 + 1"), None);
+fn outputs_become_those_of_a_notebook() {
+    let mut outputs = Vec::new();
+    let text = |is_stderr, text: &str| Output::Text { is_stderr, text: text.to_string() };
+    for output in [
+        text(false, "a"),
+        text(false, "b\n"),
+        text(true, "c"),
+        Output::Display { id: Some("p".into()), bundle: Bundle::text("running") },
+        Output::UpdateDisplay { id: "p".into(), bundle: Bundle::text("done").with_html("<b>done</b>") },
+        Output::Result(Bundle::text("1")),
+    ] {
+        remember(&mut outputs, 3, &output);
+    }
+    let seen: Vec<String> = outputs.iter().map(|output| format!("{} {} {}", output["output_type"], output["text"], output["data"])).collect();
+    assert_eq!(
+        seen,
+        [
+            "\"stream\" \"ab\\n\" null",
+            "\"stream\" \"c\" null",
+            "\"display_data\" null {\"text/html\":\"<b>done</b>\",\"text/plain\":\"done\"}",
+            "\"execute_result\" null {\"text/plain\":\"1\"}",
+        ]
+    );
 }

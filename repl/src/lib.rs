@@ -10,6 +10,7 @@ mod terminal;
 
 use std::{
     io::{IsTerminal, Write},
+    path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
     thread,
     time::Duration,
@@ -23,11 +24,12 @@ use self::{
     terminal::{Quiet, Terminal},
 };
 
-/// Runs the terminal until end of input; with piped input, runs that as a script. Returns the exit code.
+/// Runs the terminal until end of input, after the cells of `file`; with piped input, runs that. Returns the exit code.
 ///
 /// # Errors
 /// When the session cannot start; the message has a hint.
-pub fn run(home: Home) -> anyhow::Result<u8> {
+pub fn run(home: Home, file: Option<&Path>) -> anyhow::Result<u8> {
+    let first = file.map(script::read).transpose()?.unwrap_or_default();
     let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
     let terminal = Arc::new(Terminal::new(has_terminal));
     let face = terminal.clone();
@@ -39,13 +41,23 @@ pub fn run(home: Home) -> anyhow::Result<u8> {
         Ok(if has_terminal { session.with_terminal() } else { session })
     });
     if !has_terminal {
-        return run_piped(join(starting)?);
+        return run_piped(join(starting)?, first);
     }
     println!("Skep {}: a Rust notebook with a cluster inside. :help, Tab, Ctrl-D to end.", env!("CARGO_PKG_VERSION"));
     let mut editor = Editor::new(handle, &terminal, &History::open())?;
     let mut starting = Some(starting);
     let mut session = None;
     let mut number = 1;
+    if !first.is_empty() {
+        let _quiet = Quiet::begin();
+        let session = session.insert(join(starting.take().expect("invariant: nothing has waited for it yet"))?);
+        for cell in first {
+            if !execute(session, &cell.text, &terminal) {
+                break;
+            }
+        }
+        number = session.next_cell();
+    }
     loop {
         let code = match editor.read(number)? {
             Signal::Success(code) => code,
@@ -72,10 +84,10 @@ fn join(starting: thread::JoinHandle<std::io::Result<Session>>) -> anyhow::Resul
     Ok(starting.join().map_err(|_| anyhow::anyhow!("the session could not be started"))??)
 }
 
-/// Without a terminal: the input is a script, and its first error is the exit code.
-fn run_piped(mut session: Session) -> anyhow::Result<u8> {
+/// Without a terminal: the input runs cell by cell, as if it were typed, and its first error is the exit code.
+fn run_piped(mut session: Session, first: Vec<script::Cell>) -> anyhow::Result<u8> {
     let text = std::io::read_to_string(std::io::stdin())?;
-    for cell in script::split(&text, None) {
+    for cell in first.into_iter().chain(script::split_typed(&text)) {
         let reply = session.execute_script(&cell);
         if let Some(page) = reply.page {
             println!("{}", page.plain());
@@ -88,8 +100,8 @@ fn run_piped(mut session: Session) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Runs a cell in this thread while another hears Ctrl-C.
-fn execute(session: &mut Session, code: &str, terminal: &Terminal) {
+/// Runs a cell in this thread while another hears Ctrl-C. Returns whether it succeeded.
+fn execute(session: &mut Session, code: &str, terminal: &Terminal) -> bool {
     hear_interrupts(Some(session.handle()));
     let cell = session.handle().take_number();
     let reply = session.execute_as(cell, Execute { code, cell_id: None, counts: true });
@@ -98,10 +110,12 @@ fn execute(session: &mut Session, code: &str, terminal: &Terminal) {
     if let Some(page) = reply.page {
         println!("{}", page.plain());
     }
+    let is_ok = reply.result.is_ok();
     if let Err(error) = reply.result {
         eprintln!("{}", if terminal.has_colour() { error.styled } else { error.plain });
     }
     let _ = std::io::stdout().flush();
+    is_ok
 }
 
 /// Ctrl-C while a cell runs goes to that cell. In the line editor it is a key; the signal is for here.

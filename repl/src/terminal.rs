@@ -152,7 +152,13 @@ impl Face for Terminal {
             Output::Display { id: Some(id), bundle } | Output::UpdateDisplay { id, bundle } if id.starts_with("skep-progress") => {
                 state.show_progress(bundle.plain())
             }
-            Output::Result(bundle) | Output::Display { bundle, .. } | Output::UpdateDisplay { bundle, .. } => {
+            // The value stands below the bar of its tasks, which stays.
+            Output::Result(bundle) => {
+                (state.n_progress, state.progress) = (0, None);
+                let text = self.drawn(&bundle);
+                state.print(&text, false);
+            }
+            Output::Display { bundle, .. } | Output::UpdateDisplay { bundle, .. } => {
                 let text = self.drawn(&bundle);
                 state.print(&text, false);
             }

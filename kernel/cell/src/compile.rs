@@ -189,7 +189,9 @@ impl Compiler {
         };
         command.arg("--extern").arg(format!("skep={}", t.dylib.display()));
         let extra = self.extra.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, file) in t.externs.iter().chain(&extra.externs) {
+        // Of two crates of one name `:dep`'s is the one that is meant; rustc would not choose.
+        let own = t.externs.iter().filter(|(name, _)| !extra.externs.iter().any(|(newer, _)| newer == name));
+        for (name, file) in own.chain(&extra.externs) {
             command.arg("--extern").arg(format!("{name}={}", file.display()));
         }
         for folder in std::iter::once(&t.deps).chain(&extra.folders) {

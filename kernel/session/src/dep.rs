@@ -76,27 +76,70 @@ pub(crate) fn dep(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundl
     if call.args.is_empty() {
         return Ok(Some(session.dependencies.list()));
     }
-    let (name, value) = parse(call.args).map_err(|message| failed(&message))?;
+    let args = of_folder(call.args).map_err(|message| failed(&message))?;
+    let (name, value) = parse(&args).map_err(|message| failed(&message))?;
     if session.dependencies.wanted.get(&name) == Some(&value) {
         return Ok(Some(Bundle::text(format!("`{name}` is there already"))));
     }
-    let mut wanted = session.dependencies.wanted.clone();
-    wanted.insert(name.clone(), value);
-    let built = Build::new(session, &wanted, &name).run(session, call.cell)?;
+    if let Some(text) = inside_skep(&session.home, &name, &value) {
+        return Ok(Some(Bundle::text(text)));
+    }
+    let built = Build::new(session, &name, &value).run(session, call.cell)?;
     // Of the rest nobody sees the types.
     let known = session.home.toolchain().externs.iter().map(|(name, _)| name.as_str()).chain(["chrono", "serde_core", "rayon"]);
     let apart: Vec<&str> = known.filter(|name| built.apart.iter().any(|apart| apart == name)).collect();
     if !apart.is_empty() {
         let text = format!(
-            "note: built anew, with features or a version that Skep's own copy lacks: {}; types of these are not those that Skep and Polars use",
+            "built anew, with features or a version that Skep's own copy lacks: {}; types of these are not those that Skep and Polars use",
             apart.join(", ")
         );
         session.say(call.cell, &text);
     }
-    session.dependencies.wanted = wanted;
+    session.dependencies.wanted.insert(name, value);
     session.dependencies.built.push(built);
     session.compiler.set_extra(session.dependencies.extra());
     Ok(None)
+}
+
+/// `:dep /path/to/crate` names the crate by its folder.
+fn of_folder(args: &str) -> Result<String, String> {
+    if !args.starts_with(['/', '.', '~']) {
+        return Ok(args.to_string());
+    }
+    let home = std::env::var("HOME").unwrap_or_default();
+    let folder = PathBuf::from(args.strip_prefix('~').map_or_else(|| args.to_string(), |rest| format!("{home}{rest}")));
+    let manifest = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).map_err(|error| format!("{} cannot be read: {error}\nhint: give the folder of a crate", manifest.display()))?;
+    let package = text.split("[package]").nth(1).unwrap_or_default();
+    let name = package.lines().find_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('=')?.trim().strip_prefix('"')?.strip_suffix('"'));
+    let name = name.ok_or_else(|| format!("{} names no package\nhint: give the folder of a crate, not of a workspace", manifest.display()))?;
+    Ok(format!("{name} = {{ path = {:?} }}", folder.display().to_string()))
+}
+
+/// What to say of a crate that is part of Skep, and need not be built: the version fits, and no feature is asked for that its copy
+/// lacks. `None` for all others.
+fn inside_skep(home: &Home, name: &str, value: &str) -> Option<String> {
+    let name = name.replace('-', "_");
+    if !home.toolchain().externs.iter().any(|(known, _)| *known == name)
+        || ["path", "git", "default-features", "package", "branch"].iter().any(|key| value.contains(key))
+    {
+        return None;
+    }
+    let all: Vec<crate::Prebuilt> = serde_json::from_slice(&fs::read(home.prebuilt()).ok()?).ok()?;
+    let mut strings = value.split('"').skip(1).step_by(2).peekable();
+    let is_version_first = value.starts_with('"') || value.split('"').next().is_some_and(|before| before.contains("version"));
+    let wanted = if is_version_first { strings.next().unwrap_or("*") } else { "*" };
+    let features: Vec<&str> = strings.collect();
+    let fits = |prebuilt: &&crate::Prebuilt| {
+        prebuilt.name == name && is_compatible(wanted, &prebuilt.version) && features.iter().all(|feature| prebuilt.features.iter().any(|has| has == feature))
+    };
+    let prebuilt = all.iter().find(fits)?;
+    Some(format!("`{name}` {} is part of Skep, and this copy is used, so that its types are those of Skep and Polars", prebuilt.version))
+}
+
+/// As cargo reads a plain requirement.
+fn is_compatible(wanted: &str, version: &str) -> bool {
+    semver::VersionReq::parse(wanted).is_ok_and(|wanted| semver::Version::parse(version).is_ok_and(|version| wanted.matches(&version)))
 }
 
 /// `regex`, `regex = "1"`, `regex = { version = "1", features = ["unicode"] }`.
@@ -144,23 +187,21 @@ struct Build {
 }
 
 impl Build {
-    fn new(session: &Session, wanted: &BTreeMap<String, String>, name: &str) -> Build {
+    /// Only the new crate: what was added before stays as it was built, whatever features this one asks for.
+    fn new(session: &Session, name: &str, value: &str) -> Build {
         let dependencies = &session.dependencies;
         let below: Vec<(String, PathBuf)> = dependencies.built.iter().map(|built| (built.krate.clone(), built.dylib.clone())).collect();
-        let lines: Vec<String> = wanted.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        let identity = format!("{} {lines:?} {below:?} {}", dependencies.build_id, session.home.root().display());
+        let line = format!("{name} = {value}");
+        let identity = format!("{} {line:?} {below:?} {}", dependencies.build_id, session.home.root().display());
         let hash = stable_hash(identity.as_bytes());
         let krate = format!("skep_dep_{hash:016x}");
         let folder = cache_folder().join("deps").join(&krate);
         let manifest = format!(
             "[package]\nname = \"{krate}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[lib]\npath = \"lib.rs\"\ncrate-type = [\"dylib\"]\n\n[workspace]\n\n[dependencies]\n{}\n",
-            lines.join("\n")
+            line
         );
         let names = std::iter::once("skep").chain(below.iter().map(|(krate, _)| krate.as_str()));
-        let lib: String = names
-            .map(|name| format!("extern crate {name} as _;\n"))
-            .chain(wanted.keys().map(|name| format!("pub use ::{};\n", name.replace('-', "_"))))
-            .collect();
+        let lib: String = names.map(|name| format!("extern crate {name} as _;\n")).chain([format!("pub use ::{};\n", name.replace('-', "_"))]).collect();
         let lock = match dependencies.built.last() {
             Some(built) => cache_folder().join("deps").join(&built.krate).join("Cargo.lock"),
             None => session.home.checkout().join("Cargo.lock"),
@@ -214,6 +255,7 @@ impl Build {
             deps: toolchain.deps.clone(),
             prebuilt: session.home.prebuilt(),
             below: self.below.clone(),
+            holds: session.dependencies.built.iter().flat_map(|built| built.holds.iter().cloned()).collect(),
         };
         fs::write(self.folder.join("job.json"), serde_json::to_vec(&job)?)
     }

@@ -61,6 +61,8 @@ pub struct Hooks {
     pub code_needed: Arc<dyn Fn(String) + Send + Sync>,
     /// Called before something that the cell printed or shows goes to the page: what tasks printed earlier comes first.
     pub before_output: Arc<dyn Fn() + Send + Sync>,
+    /// Called before the value of a cell's last expression is shown: the bar above it says how its tasks ended.
+    pub before_result: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Evaluator {
@@ -317,7 +319,10 @@ impl Pump {
     /// Shows a value and tells the cell, which waits so that what it prints next comes after.
     fn show(&mut self, cell: u32, output: Output) {
         let output = match output {
-            Output::Result(bundle) => Output::Result(crate::evcxr::unwrapped(bundle)),
+            Output::Result(bundle) => {
+                (self.hooks.before_result)();
+                Output::Result(crate::evcxr::unwrapped(bundle))
+            }
             other => other,
         };
         self.face.output(cell, output);

@@ -283,6 +283,14 @@ impl Tracker {
         state.progress.n_open() > 0 && state.cell.as_ref().is_some_and(|running| running.id.is_some())
     }
 
+    /// Shows the state of now, as far as anything is shown.
+    pub fn finish(&self) {
+        self.queue.catch_up(Duration::from_millis(200));
+        let mut state = lock(&self.state);
+        state.prints.flush();
+        state.show(true);
+    }
+
     /// The cell has ended. What is shown becomes final, or goes on until the tasks that are left have ended.
     pub fn end(&self) {
         self.queue.catch_up(Duration::from_millis(200));

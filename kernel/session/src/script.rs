@@ -10,6 +10,10 @@ pub struct Cell {
     /// The file's name, for messages.
     pub title: Option<String>,
     pub text: String,
+    /// Its place among the cells of its notebook.
+    pub index: Option<usize>,
+    /// Whether it is expected to fail: a notebook's tag `raises-exception` says so.
+    pub may_fail: bool,
 }
 
 /// The cells of a `.rs` script or an `.ipynb` notebook.
@@ -41,7 +45,29 @@ pub fn split(text: &str, title: Option<&str>) -> Vec<Cell> {
         cell.push('\n');
     }
     cells.retain(|cell| !cell.trim().is_empty());
-    cells.into_iter().map(|text| Cell { title: title.map(str::to_string), text }).collect()
+    cells.into_iter().map(|text| Cell { title: title.map(str::to_string), text, index: None, may_fail: false }).collect()
+}
+
+/// Text as it is typed, line by line: a cell ends where it is whole and the next line does not go on with it. Lines that begin with
+/// `// %%` separate cells where there are any.
+pub fn split_typed(text: &str) -> Vec<Cell> {
+    if text.lines().any(|line| line.trim_start().starts_with("// %%")) {
+        return split(text, None);
+    }
+    let goes_on = |line: &str| line.starts_with([' ', '\t', '.', ')', ']', '}']) || line.starts_with("else") || line.starts_with("where");
+    let mut cells = vec![String::new()];
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let cell = cells.last_mut().expect("invariant: there is always a cell");
+        cell.push_str(line);
+        cell.push('\n');
+        let is_whole = crate::completeness(cell) == skep_cell::Completeness::Complete;
+        if is_whole && !lines.peek().is_some_and(|next| goes_on(next)) {
+            cells.push(String::new());
+        }
+    }
+    cells.retain(|cell| !cell.trim().is_empty());
+    cells.into_iter().map(|text| Cell { title: None, text, index: None, may_fail: false }).collect()
 }
 
 /// The inverse of [`split`].
@@ -67,7 +93,8 @@ fn notebook(text: &[u8], title: &str) -> Option<Vec<Cell>> {
             _ => return None,
         };
         if !text.trim().is_empty() {
-            cells.push(Cell { title: Some(format!("{title}, cell {} of the notebook", n + 1)), text });
+            let may_fail = cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"));
+            cells.push(Cell { title: Some(format!("{title}, cell {} of the notebook", n + 1)), text, index: Some(n), may_fail });
         }
     }
     Some(cells)
@@ -91,11 +118,22 @@ mod tests {
     }
 
     #[test]
+    fn typed_text_is_split_where_a_cell_is_whole() {
+        assert_eq!(texts(&split_typed("let x = 1;\nx + 1\n")), ["let x = 1;\n", "x + 1\n"]);
+        assert_eq!(texts(&split_typed("fn f() {\n    1;\n}\nf()\n")), ["fn f() {\n    1;\n}\n", "f()\n"]);
+        assert_eq!(texts(&split_typed("v.iter()\n    .sum()\n:vars\n")), ["v.iter()\n    .sum()\n", ":vars\n"]);
+        assert_eq!(texts(&split_typed("a\nb\n// %%\nc\n")), ["a\nb\n", "\n\n\nc\n"]);
+    }
+
+    #[test]
     fn notebooks_give_their_code_cells() {
         let text =
             br##"{"cells":[{"cell_type":"markdown","source":"# a"},{"cell_type":"code","source":["let x = 1;\n","x"]},{"cell_type":"code","source":""}]}"##;
         let cells = notebook(text, "n.ipynb").unwrap();
         assert_eq!((texts(&cells), cells[0].title.as_deref()), (vec!["let x = 1;\nx"], Some("n.ipynb, cell 2 of the notebook")));
+        assert_eq!((cells[0].index, cells[0].may_fail), (Some(1), false));
+        let text = br##"{"cells":[{"cell_type":"code","source":"x","metadata":{"tags":["raises-exception"]}}]}"##;
+        assert!(notebook(text, "n.ipynb").unwrap()[0].may_fail);
         assert_eq!(notebook(b"{}", "n"), None);
     }
 }

@@ -198,7 +198,9 @@ impl Session {
         let (compiler, host, progress) = (self.compiler.clone(), self.shared.host.clone(), self.progress.clone());
         let code_needed = Arc::new(move |library: String| optimise(library, compiler.clone(), host.clone(), progress.clone()));
         let progress = self.progress.clone();
-        let hooks = Hooks { code_needed, before_output: Arc::new(move || progress.catch_up()) };
+        let (shown, host) = (self.progress.clone(), self.shared.host.clone());
+        let before_result = Arc::new(move || finish(&shown, &host));
+        let hooks = Hooks { code_needed, before_output: Arc::new(move || progress.catch_up()), before_result };
         let evaluator = Evaluator::start(&self.home, self.private.path(), self.face.clone(), hooks)?;
         let evaluator = Arc::new(evaluator);
         *lock(&self.shared.evaluator) = Some(evaluator.clone());
@@ -334,9 +336,8 @@ impl Session {
         timing.run = Some(started.elapsed());
         if matches!(&report, Report::Ended { outcome: Outcome::Interrupted, .. }) {
             self.progress.settle(Duration::from_millis(500));
-        } else if self.progress.shows_open_tasks() {
-            // The scheduler gives a value to whoever waits for it, and then tells that its task is done. Once it answers, it has.
-            let _ = self.shared.host.info();
+        } else {
+            finish(&self.progress, &self.shared.host);
         }
         self.progress.end();
         match report {
@@ -455,6 +456,15 @@ impl Session {
             },
         )
     }
+}
+
+/// Shows how the tasks have ended that are known to have.
+fn finish(progress: &Tracker, host: &Host) {
+    if progress.shows_open_tasks() {
+        // The scheduler gives a value to whoever waits for it, and then tells that its task is done. Once it answers, it has.
+        let _ = host.info();
+    }
+    progress.finish();
 }
 
 /// Builds a cell's library again as workers want it: at release speed. Its cell runs meanwhile, and its tasks wait.

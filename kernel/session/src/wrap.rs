@@ -18,9 +18,12 @@ pub(crate) struct Built {
     pub externs: Vec<(String, PathBuf)>,
     /// Crates that Skep has too, but not with the features that were asked for: their types differ from Skep's.
     pub apart: Vec<String>,
+    /// All crates that went into the dylib.
+    #[serde(default)]
+    pub holds: Vec<Prebuilt>,
 }
 
-/// A crate inside `libskep.so`.
+/// A crate inside `libskep.so`, or inside the dylib of an earlier `:dep`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prebuilt {
     pub name: String,
@@ -39,6 +42,8 @@ pub(crate) struct Job {
     pub deps: PathBuf,
     pub prebuilt: PathBuf,
     pub below: Vec<(String, PathBuf)>,
+    /// What those dylibs hold.
+    pub holds: Vec<Prebuilt>,
 }
 
 /// Cargo's `RUSTC_WRAPPER`: takes crates out of `libskep.so` where it can, and runs rustc where it cannot. Returns the exit code.
@@ -86,7 +91,11 @@ fn link(job: &Job, unit: &Unit, mut command: Command) -> io::Result<i32> {
         let macros = unit.externs.iter().filter(|(_, file)| file.extension() == Some(OsStr::new("so"))).cloned();
         let dylib = unit.out_dir.join(format!("lib{}{}.so", unit.krate, unit.extra_filename));
         let apart = built_apart(&unit.externs);
-        let built = Built { krate: unit.krate.clone(), dylib, externs: externs.into_iter().chain(macros).collect(), apart };
+        let holds = all_inside(&unit.externs);
+        for prebuilt in &holds {
+            fs::write(marker(&prebuilt.rlib), "")?;
+        }
+        let built = Built { krate: unit.krate.clone(), dylib, externs: externs.into_iter().chain(macros).collect(), apart, holds };
         fs::write(job.folder.join("linked.json"), serde_json::to_vec(&built)?)?;
     }
     Ok(code)
@@ -105,6 +114,22 @@ fn built_apart(externs: &[(String, PathBuf)]) -> Vec<String> {
         open.extend(fs::read_to_string(file.with_extension("externs")).unwrap_or_default().lines().map(PathBuf::from));
     }
     apart.into_iter().collect()
+}
+
+/// The crates that a dylib of these holds: they, and what they are made of.
+fn all_inside(externs: &[(String, PathBuf)]) -> Vec<Prebuilt> {
+    let mut open: Vec<PathBuf> = externs.iter().map(|(_, file)| file.clone()).collect();
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    while let Some(file) = open.pop() {
+        if file.extension() == Some(OsStr::new("so")) || !seen.insert(file.with_extension("")) {
+            continue;
+        }
+        let described = fs::read(file.with_extension("unit")).ok().and_then(|text| serde_json::from_slice::<Prebuilt>(&text).ok());
+        found.extend(described.filter(|prebuilt| prebuilt.rlib.exists() && prebuilt.rmeta.exists()));
+        open.extend(fs::read_to_string(file.with_extension("externs")).unwrap_or_default().lines().map(PathBuf::from));
+    }
+    found
 }
 
 /// One call of rustc by cargo.
@@ -143,7 +168,8 @@ impl Unit {
         if !self.is_lib {
             return Ok(None);
         }
-        let all: Vec<Prebuilt> = serde_json::from_slice(&fs::read(&job.prebuilt)?)?;
+        let mut all: Vec<Prebuilt> = serde_json::from_slice(&fs::read(&job.prebuilt)?)?;
+        all.extend(job.holds.iter().cloned());
         let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
         let of_name: Vec<&Prebuilt> = all.iter().filter(|prebuilt| prebuilt.name == self.krate).collect();
         let is_macro = |file: &Path| file.extension() == Some(OsStr::new("so"));
@@ -171,7 +197,12 @@ impl Unit {
             return Ok(());
         }
         let externs: Vec<String> = self.externs.iter().map(|(_, file)| file.display().to_string()).collect();
-        fs::write(self.output().with_extension("externs"), externs.join("\n"))
+        let rlib = self.output();
+        let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
+        let rmeta = rlib.with_extension("rmeta");
+        let unit = Prebuilt { name: self.krate.clone(), version, features: self.features.clone(), rmeta, rlib: rlib.clone() };
+        fs::write(rlib.with_extension("unit"), serde_json::to_vec(&unit)?)?;
+        fs::write(rlib.with_extension("externs"), externs.join("\n"))
     }
 
     /// Puts the prebuilt crate where cargo looks for what it asked to be compiled.

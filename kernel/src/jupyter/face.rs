@@ -81,7 +81,10 @@ impl Face for Front {
             Output::UpdateDisplay { id, bundle } => UpdateDisplayData::new(media(&bundle), &id).into(),
             Output::ClearOutput { wait } => ClearOutput { wait }.into(),
         };
-        self.iopub.publish(content, parent);
+        let parent = parent.clone();
+        // Sending may wait for a front end; nobody else has to.
+        drop(state);
+        self.iopub.publish(content, &parent);
     }
 
     fn ask(&self, _: u32, prompt: &str, password: bool) -> Option<String> {
@@ -125,6 +128,10 @@ pub fn media(bundle: &Bundle) -> Media {
         forms.push(match mime {
             "text/html" => MediaType::Html(data.to_string()),
             "image/svg+xml" => MediaType::Svg(data.to_string()),
+            json if json.ends_with("json") => {
+                let value = serde_json::from_str(data).unwrap_or_else(|_| serde_json::Value::String(data.to_string()));
+                MediaType::Other((json.to_string(), value))
+            }
             other => MediaType::Other((other.to_string(), serde_json::Value::String(data.to_string()))),
         });
     }

@@ -67,8 +67,10 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let iopub = IoPub::start(socket);
     tokio::spawn(async move {
         loop {
-            if let Ok(beat) = heartbeat.socket.recv().await {
-                let _ = heartbeat.socket.send(beat).await;
+            match heartbeat.socket.recv().await {
+                Ok(beat) => drop(heartbeat.socket.send(beat).await),
+                // A broken socket says so at once, again and again.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     });
@@ -153,8 +155,9 @@ impl Kernel {
     async fn answer(&self, request: JupyterMessage, replies: &Replies) -> bool {
         match &request.content {
             Content::ExecuteRequest(execute) => {
+                let (session, code) = (self.session.clone(), execute.code.clone());
                 if self.n_queued.load(Ordering::SeqCst) > 0
-                    && let Some(answer) = self.session.answer_now(&execute.code)
+                    && let Some(answer) = reply::apart(move || session.answer_now(&code)).await.flatten()
                 {
                     execute::answer_at_once(self, execute, answer, &request, replies).await;
                     return true;

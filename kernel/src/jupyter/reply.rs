@@ -15,26 +15,30 @@ pub async fn reply(kernel: &Kernel, request: &JupyterMessage) -> Option<Content>
     Some(match &request.content {
         Content::KernelInfoRequest(_) => Content::KernelInfoReply(Box::new(kernel_info())),
         Content::InterruptRequest(_) => {
-            session.interrupt();
+            apart(move || session.interrupt()).await;
             InterruptReply::new().into()
         }
-        Content::IsCompleteRequest(request) => match session.completeness(&request.code) {
-            Completeness::Complete => IsCompleteReply::complete(),
-            Completeness::Incomplete { indent } => IsCompleteReply::incomplete(indent),
-            Completeness::Invalid => IsCompleteReply::invalid(),
+        Content::IsCompleteRequest(request) => {
+            let code = request.code.clone();
+            match apart(move || session.completeness(&code)).await.unwrap_or(Completeness::Invalid) {
+                Completeness::Complete => IsCompleteReply::complete(),
+                Completeness::Incomplete { indent } => IsCompleteReply::incomplete(indent),
+                Completeness::Invalid => IsCompleteReply::invalid(),
+            }
+            .into()
         }
-        .into(),
         Content::CompleteRequest(request) => {
             let request = request.clone();
-            let found = tokio::task::spawn_blocking(move || session.complete(&request.code, request.cursor_pos)).await;
-            complete_reply(found.unwrap_or_default()).into()
+            complete_reply(apart(move || session.complete(&request.code, request.cursor_pos)).await.unwrap_or_default()).into()
         }
         Content::InspectRequest(request) => {
             let request = request.clone();
-            let found = tokio::task::spawn_blocking(move || session.inspect(&request.code, request.cursor_pos)).await;
-            inspect_reply(found.ok().flatten()).into()
+            inspect_reply(apart(move || session.inspect(&request.code, request.cursor_pos)).await.flatten()).into()
         }
-        Content::HistoryRequest(request) => HistoryReply::new(history(session.history(), request)).into(),
+        Content::HistoryRequest(request) => {
+            let request = request.clone();
+            HistoryReply::new(apart(move || history(session.history(), &request)).await.unwrap_or_default()).into()
+        }
         Content::CommInfoRequest(_) => CommInfoReply { status: ReplyStatus::Ok, ..CommInfoReply::default() }.into(),
         Content::CommOpen(open) => {
             // No target is known here, and a comm that nobody takes is closed.
@@ -44,6 +48,11 @@ pub async fn reply(kernel: &Kernel, request: &JupyterMessage) -> Option<Content>
         }
         _ => return None,
     })
+}
+
+/// Runs what may wait (for a disk, a lock, another process) on a thread where that holds up nobody. `None` if it panicked.
+pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 fn history(history: &History, request: &HistoryRequest) -> Vec<HistoryEntry> {

@@ -96,7 +96,7 @@ pub(super) fn edit(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
         return Ok(Some(Bundle::text("nothing to run: the text was not changed")));
     }
     session.say(call.cell, edited.trim_end());
-    session.execute_script_cell(&script::Cell { title: None, text: edited })?;
+    session.execute_script_cell(&script::Cell { title: None, text: edited, index: None, may_fail: false })?;
     Ok(None)
 }
 
