@@ -25,6 +25,8 @@ impl Face for Plain {
             Output::Text { text, .. } => print!("{text}"),
             // What only moves while people watch does not belong into a log.
             Output::Display { id: Some(id), .. } | Output::UpdateDisplay { id, .. } if id.starts_with("skep-progress") => {}
+            // Results go to standard output, words beside them do not.
+            Output::Display { bundle, .. } if bundle.plain().starts_with("note: ") || bundle.plain().starts_with("time: ") => eprintln!("{}", bundle.plain()),
             Output::Result(bundle) | Output::Display { bundle, .. } | Output::UpdateDisplay { bundle, .. } => println!("{}", bundle.plain()),
             Output::ClearOutput { .. } => {}
         }

@@ -87,6 +87,11 @@ class Result:
         results = self.of("execute_result")
         return results[-1]["data"]["text/plain"] if results else None
 
+    @property
+    def notes(self):
+        """Lines beside the results."""
+        return "\n".join(c["data"]["text/plain"] for c in self.of("display_data") if c["data"]["text/plain"].startswith("note: "))
+
     def stream(self, name="stdout"):
         return "".join(c["text"] for c in self.of("stream") if c["name"] == name)
 

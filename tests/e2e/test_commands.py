@@ -48,7 +48,7 @@ def test_type_runs_nothing_and_moves_nothing(kernel):
 
 def test_time_bench_and_opt(kernel):
     result = kernel.execute(":time let s: u64 = (0..1000).sum(); s")
-    assert result.text == "499500" and re.search(r"time: .* to compile, .* to run", result.stream("stderr"))
+    assert result.text == "499500" and re.search(r"time: .* to compile, .* to run", result.of("display_data")[0]["data"]["text/plain"])
     assert kernel.execute("%%time\nlet a = 1;\na + 1").text == "2"
     assert kernel.execute("a").text == "1", "what was timed is kept"
     shown = kernel.execute(":bench (0..100u64).fold(1u64, |a, b| a.wrapping_mul(31) ^ b)").text

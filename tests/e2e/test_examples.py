@@ -45,6 +45,7 @@ def test_killed_programs_leave_no_worker(tmp_path):
         program.wait()
     for _ in range(500):
         if not processes(str(source)):
+            assert not list(tmp_path.iterdir()), "the last worker clears up after a program that could not"
             return
         subprocess.run(["sleep", "0.01"])
     pytest.fail(f"workers are left: {processes(str(source))}")

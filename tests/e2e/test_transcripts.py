@@ -295,13 +295,20 @@ def test_stale_cells_are_named_once_by_their_last_number(page):
         msg_id = page.execute(code, metadata={"cellId": cell_id})
         page.expect(msg_id, BUSY, "execute_input", *between, IDLE, reply=("execute_reply", {"status": "ok"}))
 
-    note = lambda pattern: ("stream", {"name": "stderr", "text": re.compile(pattern, re.S)})
+    class Note:
+        def __init__(self, pattern):
+            self.pattern = pattern
+
+        def __eq__(self, data):
+            return re.fullmatch(self.pattern, data["text/plain"]) is not None
+
+    note = lambda pattern: ("display_data", {"data": Note(pattern)})
     run("fn f(x: i64) -> i64 { x + 1 }", "a")
     run("fn g(x: i64) -> i64 { f(x) * 2 }", "b")
     run("let r = g(1);", "c")
     run("r", "d", "execute_result")
     run("r + 1", "d", "execute_result")
-    run("fn f(x: i64) -> i64 { x + 10 }", "a", note(r"note: `f` changed: cells 3 and 5 used the old one\nhint: run them again.*"))
+    run("fn f(x: i64) -> i64 { x + 10 }", "a", note(r"note: `f` changed: cells 3 and 5 used the old one; run them again.*"))
     run("fn f(x: i64) -> i64 { x + 100 }", "a")  # said once
     run("let r = g(1);", "c")  # up to date again; `d` is still stale, which was said
     run("let r = g(1);", "c")  # the same cell on the same inputs changes nothing

@@ -90,7 +90,7 @@ pub(crate) fn dep(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundl
     let apart: Vec<&str> = known.filter(|name| built.apart.iter().any(|apart| apart == name)).collect();
     if !apart.is_empty() {
         let text = format!(
-            "built anew, with features or a version that Skep's own copy lacks: {}; types of these are not those that Skep and Polars use",
+            "note: built anew, with features or a version that Skep's own copy lacks: {}; types of these are not those that Skep and Polars use",
             apart.join(", ")
         );
         session.say(call.cell, &text);

@@ -6,9 +6,13 @@ use crate::Output;
 
 /// A note as an output of its cell.
 pub(crate) fn note(text: &str) -> Output {
-    let text = text.replace("\nhint: ", "; ").replace('\n', " ");
-    let html = format!("<div style=\"color:var(--jp-ui-font-color2,#616161);font-size:0.9em\">note: {}</div>", with_code(&escape(&text)));
-    Output::Display { id: None, bundle: Bundle::text(format!("note: {text}")).with_html(html) }
+    line(&format!("note: {}", text.replace("\nhint: ", "; ").replace('\n', " ")))
+}
+
+/// Words beside a result that are no note: how long it took.
+pub(crate) fn line(text: &str) -> Output {
+    let html = format!("<div style=\"color:var(--jp-ui-font-color2,#616161);font-size:0.9em\">{}</div>", with_code(&escape(text)));
+    Output::Display { id: None, bundle: Bundle::text(text).with_html(html) }
 }
 
 /// What stands in backticks is code.

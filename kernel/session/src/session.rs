@@ -274,7 +274,7 @@ impl Session {
                     }
                     *page = Some(found.map_err(|message| commands::failed(&message))?);
                 }
-                Step::Instead(text) => self.say(cell, text),
+                Step::Instead(text) => self.face.output(cell, notes::note(text)),
                 Step::Command { command, args, text } => {
                     let call = Call { cell, cell_id: execute.cell_id, title, args, text };
                     if let Some(bundle) = commands::run(self, command, &call)? {
@@ -394,9 +394,9 @@ impl Session {
         }
     }
 
-    /// A note beside the results of a cell.
+    /// A line beside the results of a cell.
     pub(crate) fn say(&self, cell: u32, text: &str) {
-        self.face.output(cell, notes::note(text));
+        self.face.output(cell, notes::line(text));
     }
 
     fn note(&self, text: &str) {

@@ -113,6 +113,26 @@ fn two_interrupts_in_half_a_second_lose_nothing() {
 }
 
 #[test]
+fn a_process_that_does_not_answer_is_ended_and_the_message_says_who_did_it() {
+    let mut lab = Lab::new();
+    let pid: i32 = lab.ok("std::process::id()").parse().unwrap();
+    lab.ok("let lost = 1;");
+    let handle = lab.session.handle();
+    let interrupter = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(500));
+        // SAFETY: a signal to a process of this test, which is there until it is killed below.
+        unsafe { libc::kill(pid, libc::SIGSTOP) };
+        handle.interrupt();
+        thread::sleep(Duration::from_millis(2_300));
+        handle.interrupt();
+    });
+    let said = lab.fails("loop {}");
+    interrupter.join().unwrap();
+    assert!(said.contains("you interrupted it again after it had not stopped") && said.contains("these variables are lost: lost"), "{said}");
+    assert_eq!(lab.ok("1"), "1");
+}
+
+#[test]
 fn a_panic_while_the_old_value_is_dropped_leaves_the_name_usable() {
     let mut lab = Lab::new();
     lab.ok("struct Bomb; impl Drop for Bomb { fn drop(&mut self) { panic!(\"boom\") } } let bomb = Bomb;");
