@@ -66,6 +66,7 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
     fs::create_dir_all(&share)?;
     fs::copy(checkout.join("install/requirements.txt"), share.join("requirements.txt"))?;
     fs::copy(checkout.join("assets/logo.svg"), share.join("logo.svg"))?;
+    crate::index::write(&messages, checkout, &share.join("members.json"))?;
     let _ = fs::remove_dir_all(share.join("course"));
     copy_lessons(&checkout.join("tutorial"), &share.join("course"))?;
     let toolchain = Toolchain { rustc: ask_rustc("sysroot")?.join("bin/rustc"), dylib, deps, externs };

@@ -7,6 +7,7 @@ use skep_session::Home;
 
 mod assemble;
 mod child;
+mod index;
 mod jupyter;
 mod lab;
 mod script;
@@ -52,6 +53,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Internal: index the standard library's sources, for `assets/members-std.json`.
+    #[command(hide = true)]
+    IndexStd { library: PathBuf, to: PathBuf },
     /// Internal: assemble a home folder from what cargo built.
     #[command(hide = true)]
     Assemble {
@@ -87,6 +91,7 @@ fn main() -> std::process::ExitCode {
         Command::Eval { socket } => child::eval(&socket),
         Command::Worker { scheduler } => child::worker(&scheduler),
         Command::WrapRustc { arguments } => skep_session::wrap_rustc(&arguments).map(|code| code as u8).map_err(Into::into),
+        Command::IndexStd { library, to } => index::write_std(&library, &to).map(|()| 0),
         Command::Assemble { messages, checkout, home } => assemble::assemble(&messages, &checkout, &home).map(|()| 0),
     };
     match result {

@@ -25,17 +25,29 @@ impl Handle {
         if let Some(completion) = complete_command(code, at) {
             return completion;
         }
-        let program = self.scope().program(code, at);
+        let scope = self.scope();
+        let known = self.members().complete(code, at, &scope);
+        let program = scope.program(code, at);
         if let Some((start, end, candidates)) = self.assist().complete(program.text, program.offset)
             && !candidates.is_empty()
             && start >= program.code_start
             && end <= program.code_start + code.len()
         {
             let back = |byte: usize| char_of(code, byte - program.code_start);
-            let candidates = candidates.into_iter().filter(|candidate| !candidate.insert.starts_with("__skep")).collect();
-            return Completion { start: back(start), end: back(end), candidates };
+            let mut all: Vec<Candidate> = known.filter(|(word, _)| *word + program.code_start == start).map(|(_, found)| found).unwrap_or_default();
+            let more = candidates.into_iter().filter(|candidate| !candidate.insert.starts_with("__skep"));
+            // What is known anyway comes in the order in which people want it.
+            for candidate in more {
+                if !all.iter().any(|known| known.insert == candidate.insert) {
+                    all.push(candidate);
+                }
+            }
+            return Completion { start: back(start), end: back(end), candidates: all };
         }
-        complete_name(code, at, &self.scope())
+        match known {
+            Some((start, candidates)) => Completion { start: char_of(code, start), end: char_of(code, at), candidates },
+            None => complete_name(code, at, &scope),
+        }
     }
 
     /// What stands at `cursor`, as Markdown.

@@ -11,6 +11,7 @@ mod evcxr;
 mod flow;
 mod history;
 mod home;
+mod members;
 mod notes;
 mod progress;
 mod scope;

@@ -25,6 +25,7 @@ use crate::{
     evaluator::{Hooks, Report},
     history::History,
     home::Private,
+    members::Index,
     notes,
     progress::{Serial, Tracker},
     scope, script,
@@ -83,6 +84,7 @@ struct Shared {
     next_cell: AtomicU32,
     scope: Mutex<Arc<Scope>>,
     assist: Assist,
+    members: Index,
     history: History,
     host: Arc<Host>,
 }
@@ -172,6 +174,7 @@ impl Session {
             next_cell: AtomicU32::new(1),
             scope: Mutex::default(),
             assist: Assist::new(&home, private.path().join("assist")),
+            members: Index::new(home.root()),
             history: History::open(),
             host,
         });
@@ -558,6 +561,10 @@ impl Handle {
 
     pub(crate) fn assist(&self) -> &Assist {
         &self.0.assist
+    }
+
+    pub(crate) fn members(&self) -> &Index {
+        &self.0.members
     }
 
     pub fn history(&self) -> &History {
