@@ -17,7 +17,7 @@ def assisted(tmp_path_factory):
     kernel = Kernel(tmp_path_factory.mktemp("assist"))
     kernel.execute('let v = vec![1, 2, 3]; let flights = df!("a" => [1])?; struct Bee { age: u32 } impl Bee { /// How it sounds.\nfn buzz(&self, loud: bool) -> String { String::new() } } let bee = Bee { age: 3 };')
     deadline = time.monotonic() + 120
-    while not complete(kernel, "v.pus")["matches"]:
+    while not complete(kernel, "std::collections::Has")["matches"]:
         assert time.monotonic() < deadline, kernel.execute(":assist").text
         assert kernel.execute("1 + 1").text == "2", "cells go on meanwhile"
         time.sleep(0.5)
@@ -45,6 +45,25 @@ def test_names_come_with_kinds_and_signatures(assisted):
     reply = complete(assisted, code, code.index("le;") + 2)
     assert "len" in reply["matches"] and (reply["cursor_start"], reply["cursor_end"]) == (code.index("le;"), code.index("le;") + 2)
     assert "push" in complete(assisted, ":type v.pus")["matches"]
+
+
+def test_names_complete_from_the_first_key_without_the_analyser(fresh):
+    assert fresh.execute(":assist off").status == "ok"
+    fresh.execute('let frame = df!("a" => [1])?; struct Bee { age: u32 } impl Bee { fn buzz(&self) -> String { String::new() } } let bee = Bee { age: 3 }; let cluster = Cluster::local().workers(1).start()?;')
+    for code, first in [
+        ("cluster.", ["submit", "map", "gather"]),
+        ("frame.lazy().", ["collect", "filter", "select"]),
+        ("frame.lazy().filter(col(\"a\").gt(lit(1))).collect()?.he", ["head", "height"]),
+        ("let f = Frame::read_csv(\"x\")?;\nf.", ["filter", "select"]),
+        ("bee.", ["age", "buzz"]),
+        ("vec![1].iter().", ["map", "filter", "collect"]),
+        ("String::from(\"a\").", ["len", "push_str"]),
+    ]:
+        started = time.monotonic()
+        matches = complete(fresh, code)["matches"]
+        assert matches[: len(first)] == first, f"{code}: {matches[:8]}"
+        assert time.monotonic() - started < 1, "at once"
+    assert "off" in fresh.execute(":assist").text
 
 
 def test_docs_of_std_polars_skep_and_ones_own(assisted):

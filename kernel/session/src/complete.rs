@@ -36,10 +36,11 @@ impl Handle {
             let back = |byte: usize| char_of(code, byte - program.code_start);
             let mut all: Vec<Candidate> = known.filter(|(word, _)| *word + program.code_start == start).map(|(_, found)| found).unwrap_or_default();
             let more = candidates.into_iter().filter(|candidate| !candidate.insert.starts_with("__skep"));
-            // What is known anyway comes in the order in which people want it.
+            // What is known anyway comes in the order in which people want it, in the analyser's words.
             for candidate in more {
-                if !all.iter().any(|known| known.insert == candidate.insert) {
-                    all.push(candidate);
+                match all.iter_mut().find(|known| known.insert == candidate.insert) {
+                    Some(known) => *known = candidate,
+                    None => all.push(candidate),
                 }
             }
             return Completion { start: back(start), end: back(end), candidates: all };

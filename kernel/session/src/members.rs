@@ -312,7 +312,7 @@ impl Known<'_> {
     fn method(&self, ty: &Ty, name: &str) -> Option<Ty> {
         match (ty.name.as_str(), name) {
             ("Result" | "Option", "unwrap" | "expect" | "unwrap_or" | "unwrap_or_default" | "unwrap_or_else") => return ty.first(),
-            (_, "clone" | "to_owned") => return Some(ty.clone()),
+            (_, "clone" | "to_owned" | "from" | "from_iter" | "default" | "new" | "with_capacity") => return Some(ty.clone()),
             (_, "to_string" | "to_uppercase" | "to_lowercase") => return Some(Ty::parse("String")),
             (_, "iter" | "into_iter" | "iter_mut" | "chars" | "lines" | "keys" | "values" | "split" | "windows" | "chunks") => return Some(Ty::parse("Iter")),
             ("Iter" | "Map" | "Filter" | "Range" | "Iterator", "collect") => return Some(Ty::parse("Vec")),
@@ -471,6 +471,7 @@ mod tests {
             ("vec![1].iter().", &["map", "sum"]),
             ("(0..3).", &["map", "sum"]),
             ("\"a\".", &["trim"]),
+            ("Vec::from([1]).", &["push"]),
             ("P { x: vec![], y: 1 }.", &["norm", "x", "y"]),
             ("unknown.", &[]),
             ("1 + df.column(\"a\")?.", &["len"]),
