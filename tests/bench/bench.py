@@ -43,7 +43,7 @@ def timed(kernel, code):
 def rustc(folder, cell):
     """The very command of the kernel, on the very source it generated."""
     command = [TOOLCHAIN["rustc"], f"cell-{cell}.rs", "--edition=2024", "--crate-name=cell", "--crate-type=cdylib", "--cap-lints=allow", "-Cprefer-dynamic", "-Cdebuginfo=0"]
-    command += ["-Csymbol-mangling-version=v0", "-Cmetadata=skep-cell", "--cfg", f'skep_cell="{cell}"', "-Copt-level=0", "-Ccodegen-units=2", "--extern", f"skep={TOOLCHAIN['dylib']}"]
+    command += ["-Csymbol-mangling-version=v0", "-Cmetadata=skep-cell-0", "-Copt-level=0", "-Ccodegen-units=2", "--extern", f"skep={TOOLCHAIN['dylib']}"]
     for name, file in TOOLCHAIN["externs"]:
         command += ["--extern", f"{name}={file}"]
     command += ["-L", f"dependency={TOOLCHAIN['deps']}", "-o", str(folder / "bench.so")]

@@ -3,11 +3,15 @@
 //! Of the root's first line the user sees nothing: it brings in scope, items and variables. Their statements follow on
 //! their own lines, and below them what keeps the variables.
 
-use std::{collections::BTreeMap, fs, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    sync::Arc,
+};
 
 use crate::{
     compile::Compiler,
-    definition::{Definition, Kind},
+    definition::{Definition, Key, Kind},
     parse::Binding,
     program::{From, Kept, Notebook, Origin, Prepared, Purpose},
     reach::{Reach, versions_statement},
@@ -24,6 +28,7 @@ impl Notebook {
             !is_out && (c.from != From::Aside || prepared.included.contains(at))
         });
         let reach = Reach::new(live.map(|(_, c)| &*c.definition));
+        let own_types = own_types(prepared);
         let mut by_cell: BTreeMap<u32, Vec<&Definition>> = BTreeMap::new();
         for (cell, definition) in
             included.iter().filter(|(cell, definition)| definition.kind != Kind::Macro && (definition.leaf.is_none() || *cell == prepared.cell))
@@ -32,7 +37,7 @@ impl Notebook {
         }
         let mut includes = String::new();
         for (cell, definitions) in by_cell {
-            let spliced = items_text(&self.texts[&cell], cell, &definitions, &reach);
+            let spliced = items_text(&self.texts[&cell], cell, &definitions, &reach, &own_types);
             let file = self.put_items(compiler, cell, &spliced.text)?;
             self.spliced.insert(file.clone(), spliced);
             includes.push_str(&format!("::core::include!(\"{file}\"); "));
@@ -66,7 +71,7 @@ impl Notebook {
         let carried = self.carried(compiler, prepared)?;
         let frame = Frame::of(prepared, &carried);
         let mut prologue = String::from(
-            "#![allow(warnings)] #![recursion_limit = \"1024\"] #[cfg(skep_release)] macro_rules! __skep_poll { () => {} } #[cfg(not(skep_release))] macro_rules! __skep_poll { () => { ::skep::cell::poll(); } } ",
+            "#![allow(warnings, static_mut_refs)] #![recursion_limit = \"1024\"] #[cfg(skep_release)] macro_rules! __skep_poll { () => {} } #[cfg(not(skep_release))] macro_rules! __skep_poll { () => { ::skep::cell::poll(); } } ",
         );
         prologue.push_str(&self.extra_crates(compiler));
         prologue.push_str(&self.prelude);
@@ -74,10 +79,14 @@ impl Notebook {
         // Macros stand here, not in included files: there they would count as made by a macro, and no name of the standard library's
         // could be theirs. And the `use` lines of earlier cells compiled there; only their names matter now.
         let mut pieces = Vec::new();
+        let own_types = own_types(prepared);
         for at in &prepared.included {
             let candidate = &prepared.candidates[*at];
             let text = match &candidate.definition.leaf {
-                Some(leaf) if candidate.from != From::Own => leaf.clone(),
+                Some(leaf) if candidate.from != From::Own => match &candidate.definition.path {
+                    Some((_, first)) if own_types.contains(first) => leaf.replacen("use ", "use crate::", 1),
+                    _ => leaf.clone(),
+                },
                 None if candidate.definition.kind == Kind::Macro => candidate.definition.tokens.clone(),
                 _ => continue,
             };
@@ -102,6 +111,7 @@ impl Notebook {
                 inserts.push((tail.start, "("));
                 inserts.push((tail.end, ").evcxr_display();"));
             }
+            (Some(_), Purpose::Run) if !prepared.shows_tail => {}
             (Some(tail), Purpose::Run) => {
                 inserts.push((tail.start, "(&&&&&&&::skep::cell::Show(&("));
                 inserts.push((tail.end, "))).__skep_show();"));
@@ -282,8 +292,17 @@ fn mutable(is_mutable: bool, name: &str) -> String {
     if is_mutable { format!("mut {name}") } else { name.to_string() }
 }
 
+/// Names of the notebook's own types and modules. A `use` of what is in them says that they are of this crate: items come by
+/// `include!`, and a name that a macro brought does not simply win over one of the prelude's.
+fn own_types(prepared: &Prepared) -> BTreeSet<String> {
+    let included =
+        prepared.included.iter().map(|at| &prepared.candidates[*at].definition).filter(|definition| matches!(definition.kind, Kind::Named | Kind::Expansion));
+    let keys = included.flat_map(|definition| definition.keys.iter().filter_map(|key| if let Key::Type(name) = key { Some(name.clone()) } else { None }));
+    keys.collect()
+}
+
 /// A cell's items on their own lines.
-fn items_text(source: &str, cell: u32, definitions: &[&Definition], reach: &Reach<'_>) -> Spliced {
+fn items_text(source: &str, cell: u32, definitions: &[&Definition], reach: &Reach<'_>, own_types: &BTreeSet<String>) -> Spliced {
     let mut keep = Vec::new();
     let mut inserts: Vec<(usize, String)> = Vec::new();
     for definition in definitions {
@@ -291,6 +310,12 @@ fn items_text(source: &str, cell: u32, definitions: &[&Definition], reach: &Reac
         // As an item a call in parentheses needs a semicolon, which the end of a cell does without.
         if definition.kind == Kind::Expansion && source[definition.range.clone()].ends_with([')', ']']) {
             inserts.push((definition.range.end, ";".to_string()));
+        }
+        if let Some((at, first)) = &definition.path
+            && own_types.contains(first)
+            && !inserts.iter().any(|(known, _)| known == at)
+        {
+            inserts.push((*at, "crate::".to_string()));
         }
         inserts.extend(definition.polls.iter().map(|at| (*at, " __skep_poll!();".to_string())));
         for found in &definition.statics {

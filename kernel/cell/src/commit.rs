@@ -112,6 +112,8 @@ impl Notebook {
         self.variables = variables;
         if is_done {
             self.explain_unkept(&prepared, &mut commit);
+        } else {
+            self.remember_failure(&prepared, "failed before its end");
         }
         commit
     }
@@ -166,7 +168,7 @@ impl Notebook {
         if !closures.is_empty() {
             let names = list(closures.iter().cloned());
             commit.notices.push(format!(
-                "{names} {} not kept: a closure's type has no name; make it a `fn`, or write its type: `let f: fn(i32) -> i32 = …`",
+                "{names} {} not kept: a closure's type has no name; make it a `fn`, or write a type: `let f: fn(i32) -> i32 = …`, or `Box<dyn Fn(i32) -> i32>` if it captures",
                 was(&closures)
             ));
         }
@@ -218,8 +220,9 @@ fn set_aside(prepared: &Prepared) -> Option<String> {
     let (verb, was) = if what.len() == 1 { ("compiles", "was") } else { ("compile", "were") };
     (!what.is_empty()).then(|| {
         format!(
-            "{} no longer {verb} with the new definitions and {was} set aside; run cell {} again, adapted",
+            "{} no longer {verb} with the new definitions and {was} set aside; run {} {} again, adapted",
             list(what.into_iter()),
+            if cells.len() == 1 { "cell" } else { "cells" },
             list(cells.iter().map(u32::to_string))
         )
     })

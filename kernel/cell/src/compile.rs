@@ -179,13 +179,13 @@ impl Compiler {
         let t = &self.toolchain;
         let mut command = Command::new(&t.rustc);
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-        command.args([root, "--edition=2024", "--crate-name=cell", "--crate-type=cdylib", "--error-format=json", "--cap-lints=allow"]);
+        command.args([root, "--edition=2024", "--crate-name=cell", "--crate-type=cdylib", "--error-format=json"]);
         command.args(["-Cprefer-dynamic", "-Cdebuginfo=0", "-Csymbol-mangling-version=v0"]);
         // It is part of every `TypeId`: a type that was defined anew is another one, also behind a `dyn Any`.
         command.arg(format!("-Cmetadata=skep-cell-{epoch}"));
         match optimise {
             Optimise::Cell(level) => command.args([&format!("-Copt-level={}", level.min(3)), "-Ccodegen-units=2"]),
-            Optimise::Release => command.args(["-Copt-level=3", "--cfg", "skep_release"]),
+            Optimise::Release => command.args(["-Copt-level=3", "--cfg", "skep_release", "--cap-lints=allow"]),
         };
         command.arg("--extern").arg(format!("skep={}", t.dylib.display()));
         let extra = self.extra.lock().unwrap_or_else(PoisonError::into_inner);

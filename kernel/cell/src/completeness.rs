@@ -17,7 +17,7 @@ pub enum Completeness {
 pub fn completeness(source: &str) -> Completeness {
     let incomplete = |depth: usize| Completeness::Incomplete { indent: " ".repeat(4 * depth) };
     match open_delimiters(source) {
-        Delimiters::Open(depth) => return incomplete(depth),
+        Delimiters::Open { depth, .. } => return incomplete(depth),
         Delimiters::InLiteral => return incomplete(0),
         Delimiters::Unbalanced => return Completeness::Invalid,
         Delimiters::Closed => {}
@@ -34,9 +34,17 @@ pub fn completeness(source: &str) -> Completeness {
     }
 }
 
+/// Where the innermost bracket stands that is never closed.
+pub(crate) fn unclosed(source: &str) -> Option<usize> {
+    match open_delimiters(source) {
+        Delimiters::Open { at, .. } => Some(at),
+        _ => None,
+    }
+}
+
 enum Delimiters {
     Closed,
-    Open(usize),
+    Open { depth: usize, at: usize },
     InLiteral,
     Unbalanced,
 }
@@ -63,14 +71,14 @@ fn open_delimiters(source: &str) -> Delimiters {
                 i = end_of_char_or_lifetime(source, i);
                 continue;
             }
-            c @ (b'(' | b'[' | b'{') => stack.push(c),
+            c @ (b'(' | b'[' | b'{') => stack.push((c, i)),
             c @ (b')' | b']' | b'}') => {
                 let open = match c {
                     b')' => b'(',
                     b']' => b'[',
                     _ => b'{',
                 };
-                if stack.pop() != Some(open) {
+                if stack.pop().map(|(c, _)| c) != Some(open) {
                     return Delimiters::Unbalanced;
                 }
             }
@@ -78,7 +86,7 @@ fn open_delimiters(source: &str) -> Delimiters {
         }
         i += 1;
     }
-    if stack.is_empty() { Delimiters::Closed } else { Delimiters::Open(stack.len()) }
+    stack.last().map_or(Delimiters::Closed, |(_, at)| Delimiters::Open { depth: stack.len(), at: *at })
 }
 
 fn end_of_comment(bytes: &[u8], start: usize) -> Option<usize> {

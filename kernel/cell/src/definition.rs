@@ -80,6 +80,10 @@ pub struct Definition {
     /// Whether it is a macro whose calls are items.
     pub(crate) makes_items: bool,
     pub(crate) statics: Vec<Static>,
+    /// Names of the types and constants that an `impl` defines: a type's layout can stand on it only if one of them is mentioned.
+    pub(crate) associated: BTreeSet<String>,
+    /// Of a `use`: where its path begins, and with what.
+    pub(crate) path: Option<(usize, String)>,
     /// Of a `use`: a line for this leaf alone.
     pub(crate) leaf: Option<String>,
     pub(crate) polls: Vec<usize>,
@@ -92,7 +96,7 @@ pub(crate) fn definitions(source: &str, item: &Item, range: Range<usize>) -> Vec
     let tokens = quote::ToTokens::to_token_stream(item);
     let text = tokens.to_string();
     if let Item::Use(u) = item {
-        return leaves(u, &range, &text);
+        return leaves(source, u, &range, &text);
     }
     let mut body = Body::new(source);
     body.visit_item(item);
@@ -121,6 +125,10 @@ pub(crate) fn definitions(source: &str, item: &Item, range: Range<usize>) -> Vec
     let is_constant = matches!(item, Item::Const(_) | Item::Static(_))
         || matches!(item, Item::Struct(s) if !matches!(s.fields, syn::Fields::Named(_)))
         || matches!(item, Item::Macro(m) if m.ident.is_none() && is_symbol(&m.mac.path, "thread_local"));
+    let associated = match item {
+        Item::Impl(i) => i.items.iter().filter_map(associated).collect(),
+        _ => BTreeSet::new(),
+    };
     let statics = statics::of_item(source, item, &found);
     let refusal = refusal(item);
     let makes_items = matches!(item, Item::Macro(item) if item.ident.is_some() && makes_items(item));
@@ -135,10 +143,20 @@ pub(crate) fn definitions(source: &str, item: &Item, range: Range<usize>) -> Vec
         is_constant,
         makes_items,
         statics,
+        associated,
+        path: None,
         leaf: None,
         polls: body.polls,
         refusal,
     }]
+}
+
+fn associated(item: &ImplItem) -> Option<String> {
+    match item {
+        ImplItem::Type(t) => Some(t.ident.to_string()),
+        ImplItem::Const(c) => Some(c.ident.to_string()),
+        _ => None,
+    }
 }
 
 fn kind(item: &Item) -> Kind {
@@ -146,6 +164,7 @@ fn kind(item: &Item) -> Kind {
         Item::Const(c) if c.ident == "_" => Kind::Nameless,
         Item::Impl(i) => Kind::Impl { decides_layout: i.items.iter().any(|item| matches!(item, ImplItem::Type(_) | ImplItem::Const(_))) },
         Item::Macro(m) if m.ident.is_some() => Kind::Macro,
+        Item::Macro(m) if statics::thread_locals(&m.mac).is_some() => Kind::Named,
         Item::Macro(_) => Kind::Expansion,
         Item::Verbatim(_) => Kind::Nameless,
         _ => Kind::Named,
@@ -284,12 +303,21 @@ pub(crate) fn begins_item(tokens: TokenStream) -> bool {
 }
 
 /// One definition for each leaf of a `use`.
-fn leaves(item: &syn::ItemUse, range: &Range<usize>, text: &str) -> Vec<Definition> {
+fn leaves(source: &str, item: &syn::ItemUse, range: &Range<usize>, text: &str) -> Vec<Definition> {
     let attributes: String =
         item.attrs.iter().filter(|attr| !attr.path().is_ident("doc")).map(|attr| format!("{} ", quote::ToTokens::to_token_stream(attr))).collect();
     let mut prefix = if item.leading_colon.is_some() { "::".to_string() } else { String::new() };
     let mut found = Vec::new();
     flatten(&item.tree, &mut prefix, &mut found);
+    let mut starts = Vec::new();
+    if item.leading_colon.is_none() {
+        path_starts(&item.tree, &mut starts);
+    }
+    let start_of = |path: &str| {
+        let first = path.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
+        let ident = starts.iter().find(|ident| **ident == first)?;
+        Some((range_of(source, ident.span()).start, first.to_string()))
+    };
     found
         .into_iter()
         .map(|(key, path)| {
@@ -307,12 +335,23 @@ fn leaves(item: &syn::ItemUse, range: &Range<usize>, text: &str) -> Vec<Definiti
                 is_constant: false,
                 makes_items: false,
                 statics: Vec::new(),
+                associated: BTreeSet::new(),
+                path: start_of(&path),
                 leaf: Some(line),
                 polls: Vec::new(),
                 refusal: None,
             }
         })
         .collect()
+}
+
+/// The first segments of the paths of a `use`.
+fn path_starts<'t>(tree: &'t UseTree, starts: &mut Vec<&'t syn::Ident>) {
+    match tree {
+        UseTree::Path(path) => starts.push(&path.ident),
+        UseTree::Group(group) => group.items.iter().for_each(|tree| path_starts(tree, starts)),
+        _ => {}
+    }
 }
 
 trait ParseOrEmpty {

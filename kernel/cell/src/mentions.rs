@@ -36,6 +36,28 @@ fn in_format_string(text: &str, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Identifiers that may stand for values: no fields, no methods, no macros.
+pub(crate) fn values(tokens: TokenStream, found: &mut BTreeSet<String>) {
+    let trees: Vec<TokenTree> = tokens.into_iter().collect();
+    let is_punct =
+        |at: Option<usize>, c: char| at.and_then(|at| trees.get(at)).is_some_and(|tree| matches!(tree, TokenTree::Punct(punct) if punct.as_char() == c));
+    for (at, tree) in trees.iter().enumerate() {
+        match tree {
+            TokenTree::Ident(ident) => {
+                let is_member = is_punct(at.checked_sub(1), '.') && !is_punct(at.checked_sub(2), '.');
+                let is_lifetime = is_punct(at.checked_sub(1), '\'');
+                let is_macro = is_punct(Some(at + 1), '!') && matches!(trees.get(at + 2), Some(TokenTree::Group(_)));
+                if !is_member && !is_lifetime && !is_macro {
+                    found.insert(ident.to_string());
+                }
+            }
+            TokenTree::Group(group) => values(group.stream(), found),
+            TokenTree::Literal(literal) => in_format_string(&literal.to_string(), found),
+            TokenTree::Punct(_) => {}
+        }
+    }
+}
+
 /// Identifiers alone, without what stands in strings.
 pub(crate) fn idents(tokens: TokenStream, found: &mut BTreeSet<String>) {
     for token in tokens {

@@ -12,7 +12,7 @@ use syn::{
 
 use crate::{
     definition::{Definition, begins_item, definitions, definitions_of_macro, makes_items},
-    mentions::{is_symbol, mentions},
+    mentions::{is_symbol, mentions, values},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Parsed {
     pub bindings: Vec<Binding>,
     /// Every identifier of the statements, also those inside macros and format strings.
     pub mentions: BTreeSet<String>,
+    /// Of these, the ones that may stand for variables.
+    pub values: BTreeSet<String>,
     pub has_await: bool,
     /// Whether the statements may spawn tasks of a runtime without awaiting them.
     pub needs_runtime: bool,
@@ -169,6 +171,7 @@ impl Parsed {
         self.returns.append(&mut body.returns);
         self.has_await |= body.has_await;
         mentions(quote::ToTokens::to_token_stream(statement), &mut self.mentions);
+        values(quote::ToTokens::to_token_stream(statement), &mut self.values);
         self.needs_runtime |= ["tokio", "spawn", "spawn_blocking"].iter().any(|name| self.mentions.contains(*name));
         match statement {
             Stmt::Local(local) => self.add_bindings(local),
@@ -381,6 +384,14 @@ mod tests {
         let parsed = parse(r#"println!("{alpha:>width$} {beta:?} {{gamma}}", width = n)"#).unwrap();
         for name in ["alpha", "beta", "width", "n"] {
             assert!(parsed.mentions.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn members_and_macros_stand_for_no_variables() {
+        let parsed = parse("df!(a); x.len(); y != z; 0..n; p.x.y; println!(\"{w}\"); f(k)").unwrap();
+        for (name, is_value) in [("df", false), ("len", false), ("x", true), ("z", true), ("n", true), ("w", true), ("k", true), ("a", true)] {
+            assert_eq!(parsed.values.contains(name), is_value, "{name}");
         }
     }
 

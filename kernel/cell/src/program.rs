@@ -127,6 +127,8 @@ pub struct Prepared {
     pub(crate) takes_all: bool,
     /// Whether the last expression is shown by its own `evcxr_display`, as in notebooks written for evcxr.
     pub(crate) shows_itself: bool,
+    /// Whether the last expression has a value to show.
+    pub(crate) shows_tail: bool,
     /// Whether `?` takes errors that have `Debug` alone.
     pub(crate) takes_debug_errors: bool,
     /// Variables this cell moves.
@@ -229,28 +231,51 @@ impl Notebook {
 
     /// Compiles a cell: once, unless it moves variables or redefines what earlier items need.
     pub fn compile(&mut self, compiler: &Compiler, request: Request<'_>) -> Result<Compiled, CellError> {
-        const MOST_TRIES: usize = 16;
         let cell = request.cell;
         self.texts.insert(cell, request.source.to_string());
         if let Some(title) = request.title {
             self.titles.insert(cell, title.to_string());
         }
         let mut prepared = self.prepare(request)?;
+        match self.try_to_compile(compiler, &mut prepared) {
+            Ok(library) => Ok(Compiled { entry: prepared.entry(), epoch: prepared.epoch, prepared, library }),
+            Err(error) => {
+                self.remember_failure(&prepared, "did not compile");
+                Err(error)
+            }
+        }
+    }
+
+    fn try_to_compile(&mut self, compiler: &Compiler, prepared: &mut Prepared) -> Result<PathBuf, CellError> {
+        const MOST_TRIES: usize = 16;
         for _ in 0..MOST_TRIES {
-            self.write(compiler, &mut prepared).map_err(|error| cannot_write(&error, compiler))?;
+            self.write(compiler, prepared).map_err(|error| cannot_write(&error, compiler))?;
             match compiler.compile(&prepared.root, prepared.epoch, Optimise::Cell(prepared.level)) {
-                Ok(library) if !prepared.is_broken => return Ok(Compiled { entry: prepared.entry(), epoch: prepared.epoch, prepared, library }),
+                Ok(library) if !prepared.is_broken => return Ok(library),
                 Ok(_) => return Err(plain_error("SyntaxError", "this cell could not be parsed", "write it with syntax that stable Rust has")),
                 Err(Failure::Cancelled) => return Err(plain_error("Interrupted", "interrupted while compiling", "nothing was run; variables are as before")),
                 Err(Failure::Toolchain(message)) => return Err(toolchain_error(&message)),
                 Err(Failure::Errors(errors)) => {
-                    if !self.recover(&mut prepared, &errors)? {
-                        return Err(prepared.first_error.take().unwrap_or_else(|| self.report(&prepared, &errors)));
+                    if !self.recover(prepared, &errors)? {
+                        return Err(prepared.first_error.take().unwrap_or_else(|| self.report(prepared, &errors)));
                     }
                 }
             }
         }
         Err(plain_error("CompileError", "the cell could not be made to compile", "run it again in smaller parts"))
+    }
+
+    /// What a cell that failed would have defined is not there; whoever looks for it is told.
+    pub(crate) fn remember_failure(&mut self, prepared: &Prepared, how: &str) {
+        let items = prepared.parsed.items.iter().filter(|_| how == "did not compile").flat_map(|item| &item.keys).filter_map(Key::name);
+        let names: Vec<String> = prepared.parsed.bindings.iter().map(|binding| binding.name.as_str()).chain(items).map(str::to_string).collect();
+        for name in names {
+            let is_there = self.variables.contains_key(&name) || self.items.iter().any(|item| item.definition.keys.iter().any(|key| key.name() == Some(&name)));
+            if !is_there {
+                let reason = format!("`{name}` is defined in cell {}, which {how}\nhint: mend that cell, and run it again", prepared.cell);
+                self.gone.insert(name, reason);
+            }
+        }
     }
 
     fn prepare(&self, Request { cell, cell_id, source, purpose, level, .. }: Request<'_>) -> Result<Prepared, CellError> {
@@ -283,6 +308,7 @@ impl Notebook {
             yielded: BTreeSet::new(),
             takes_all: false,
             shows_itself: false,
+            shows_tail: true,
             takes_debug_errors: false,
             moved: BTreeSet::new(),
             unkept: BTreeMap::new(),
@@ -320,7 +346,7 @@ impl Notebook {
         prepared.candidates = live.chain(aside).chain(new).collect();
         let defines = |name: &str| own.iter().any(|own| own.keys.iter().any(|key| key.name() == Some(name) && !is_only_type(own, key)));
         prepared.hidden = self.variables.keys().filter(|name| defines(name)).cloned().collect();
-        let is_used = |name: &&String| prepared.parsed.mentions.contains(*name) && !prepared.hidden.contains(*name);
+        let is_used = |name: &&String| prepared.parsed.values.contains(*name) && !prepared.hidden.contains(*name);
         prepared.uses = self.variables.keys().filter(is_used).cloned().collect();
         // A pattern of a constant's name compares; it binds only where nothing else is in it, and then the newer name wins.
         let candidates = &prepared.candidates;
@@ -474,6 +500,11 @@ impl Notebook {
         self.sources().place(file, line as usize, column as usize)
     }
 
+    /// How people call the cell that a generated file belongs to.
+    pub fn cell_of(&self, file: &str) -> Option<String> {
+        crate::report::cell_of(file).map(|cell| self.title(cell))
+    }
+
     /// The user's line at a place.
     pub fn line(&self, place: &Place) -> Option<&str> {
         self.texts.get(&place.cell)?.split('\n').nth(place.line - 1)
@@ -501,7 +532,9 @@ fn parse_deeply(source: &str, guess: &Guess) -> Result<Option<Parsed>, CellError
         return Err(plain_error("SyntaxError", &format!("this cell nests {deepest} brackets deep"), "split it into functions or smaller cells"));
     }
     if source.len() < 1 << 14 && deepest <= DEEPEST {
-        return Ok(parse::parse_with(source, guess).ok());
+        // `let x = 5` as it is typed at a prompt lacks only its semicolon.
+        let completed = || (!source.trim_end().ends_with([';', '}'])).then(|| parse::parse_with(&format!("{source};"), guess).ok()).flatten();
+        return Ok(parse::parse_with(source, guess).ok().or_else(completed));
     }
     let (text, guess) = (source.to_string(), guess.clone());
     let thread = std::thread::Builder::new().name("parse".into()).stack_size(1 << 30).spawn(move || parse::parse_with(&text, &guess).ok().map(Sendable));

@@ -105,7 +105,22 @@ impl<'d> Reach<'d> {
     where
         'd: 'n,
     {
-        self.hash(&self.from(names, |item| item.decides_layout && !(item.kind == Kind::Use && item.provides.is_empty())))
+        let names: Vec<&str> = names.into_iter().collect();
+        // An `impl` counts where one of its types or constants is mentioned, by which more may be.
+        let mut mentioned: BTreeSet<&str> = names.iter().copied().collect();
+        loop {
+            let counts = |item: &Definition| match item.kind {
+                Kind::Use => !item.provides.is_empty(),
+                Kind::Impl { .. } => item.associated.iter().any(|name| mentioned.contains(name.as_str())),
+                _ => item.decides_layout,
+            };
+            let found = self.from(names.iter().copied(), counts);
+            let n_before = mentioned.len();
+            mentioned.extend(found.iter().flat_map(|at| self.items[*at].mentions.iter().map(String::as_str)));
+            if mentioned.len() == n_before {
+                return self.hash(&found);
+            }
+        }
     }
 
     /// The layout of each type and constant that has a name, also of those that come out of macros.
@@ -169,9 +184,10 @@ mod tests {
         for (from, to, changed) in [
             ("{ 2 }", "{ 3 }", &["N", "P", "W", "n"][..]),
             ("Q(i32)", "Q(i64)", &["P", "Q", "W"]),
-            ("type Out = Q", "type Out = i8", &["P", "W"]),
+            ("type Out = Q", "type Out = i8", &["W"]),
             ("fn f(&self) {}", "fn f(&self) -> i32 { 1 }", &[]),
             ("fn g() {}", "fn g() { f() }", &[]),
+            ("fn g() {}", "impl std::ops::Neg for P { type Output = P; }", &[]),
         ] {
             let after = layouts(&base.replace(from, to));
             let differ: Vec<&str> = before

@@ -41,6 +41,15 @@ impl Notebook {
             prepared.shows_itself = false;
             return Ok(true);
         }
+        let is_never =
+            |error: &Diagnostic| error.message.starts_with("the trait bound `!: skep_frame") || error.message.starts_with("the trait bound `!: skep_eval");
+        if prepared.shows_tail && errors.iter().any(is_never) {
+            // Nothing says what type the value has, or there never is one: it may run all the same.
+            prepared.shows_tail = false;
+            let first = self.report(prepared, errors);
+            prepared.first_error.get_or_insert(first);
+            return Ok(true);
+        }
         if self.replace_older(prepared, errors) {
             self.select(prepared);
             return Ok(true);
@@ -93,7 +102,8 @@ impl Notebook {
     fn learn_what_is_hidden(&self, prepared: &mut Prepared, errors: &[Diagnostic]) -> Result<bool, CellError> {
         let mut has_learnt = false;
         for error in errors.iter().filter(|error| matches!(error.code(), Some("E0005" | "E0530" | "E0308" | "E0532"))) {
-            for span in error.spans.iter().filter(|span| span.is_primary && span.file_name == prepared.root && span.line_start == 1) {
+            let generated: Vec<&Span> = error.spans.iter().filter(|span| span.is_primary && self.culprit(prepared, span) == Culprit::Generated).collect();
+            for span in generated {
                 let Some(name) = span.highlighted().filter(|name| prepared.uses.contains(name)) else { continue };
                 let variable = self.variables[&name].cell;
                 let is_older = |at: &&usize| prepared.candidates[**at].definition.provides.contains(&name) && prepared.candidates[**at].cell < variable;

@@ -219,7 +219,7 @@ impl Sources<'_> {
 
     fn group<'a>(&'a self, error: &'a Drawn) -> Group<'a> {
         let title = Level::ERROR.primary_title(error.message.as_str());
-        let title = if error.name.starts_with('E') { title.id(error.name.as_str()) } else { title };
+        let title = if error.name.starts_with('E') && error.name[1..].chars().all(|c| c.is_ascii_digit()) { title.id(error.name.as_str()) } else { title };
         let mut group = Group::with_title(title);
         let mut cells: Vec<u32> = error.marks.iter().map(|mark| mark.cell).collect();
         cells.sort_by_key(|cell| !error.marks.iter().any(|mark| mark.cell == *cell && mark.is_primary));
@@ -261,11 +261,13 @@ impl Sources<'_> {
             let short: Vec<String> =
                 replacements.iter().map(|new| new.trim()).filter(|new| !new.contains('\n') && new.len() < 60).map(|new| format!("`{new}`")).collect();
             // Several are ways to choose from (imports), unless they belong together.
-            if short.len() == replacements.len() && (short.len() == 1 || short.len() > 1 && short.iter().all(|new| new.starts_with("`use "))) {
+            let is_said = short.iter().all(|new| text.contains(new.as_str()) || new.len() <= 5);
+            if !is_said && short.len() == replacements.len() && (short.len() == 1 || short.len() > 1 && short.iter().all(|new| new.starts_with("`use "))) {
                 text = format!("{text}: {}", short[..short.len().min(2)].join(" or "));
             }
             match child.level.as_str() {
                 "help" => drawn.notes.push(format!("hint: {text}")),
+                "note" if text.starts_with("`#[deny(") => {}
                 "note" if text.starts_with("the full name for the type has been written") || text.contains("`--verbose`") => {}
                 "note" => drawn.notes.push(text),
                 _ => {}

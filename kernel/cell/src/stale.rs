@@ -51,8 +51,16 @@ impl Runs {
         let is_same = before.is_some_and(|run| run.text == prepared.parsed.source && !run.is_stale);
         let mut changed = changed_items(&prepared.parsed.items, items);
         // A cell that runs again as it was, on what it had before, makes what it made before.
-        let rebound: BTreeSet<String> =
-            bindings.iter().filter(|name| !is_same && variables.get(*name).is_some_and(|variable| !handles.contains(&variable.type_name))).cloned().collect();
+        // A name that a later cell takes for something else leaves results above it as right as they were.
+        let is_rerun = |name: &String| {
+            let by = variables.get(name).and_then(|variable| self.0.get(&variable.cell)).and_then(|run| run.cell_id.as_ref());
+            by.is_some() && by == prepared.cell_id.as_ref()
+        };
+        let rebound: BTreeSet<String> = bindings
+            .iter()
+            .filter(|name| !is_same && is_rerun(name) && variables.get(*name).is_some_and(|variable| !handles.contains(&variable.type_name)))
+            .cloned()
+            .collect();
         let told: Vec<String> = changed.iter().chain(&rebound).cloned().collect();
         spread(&mut changed, items);
         let mut mentions = prepared.parsed.mentions.clone();
@@ -88,7 +96,8 @@ impl Runs {
                 if run.is_stale || is_done_with {
                     continue;
                 }
-                let uses_item = changed.iter().any(|name| run.mentions.contains(name) && !run.items.contains(name) && !defines_only(run));
+                let uses_item =
+                    changed.iter().any(|name| run.mentions.contains(name) && !run.items.contains(name) && !run.defines.contains(name) && !defines_only(run));
                 let uses_variable = run.reads.iter().any(|(name, from)| rebound.contains(name) || stale.contains(from) && *from != *cell);
                 if uses_item || uses_variable {
                     stale.insert(*cell);

@@ -9,6 +9,8 @@ use crate::{
     report::{CellError, Diagnostic, Drawn, Mark},
 };
 
+const NO_TYPE: &str = "type annotations needed: nothing says what type this is";
+
 impl Notebook {
     pub(crate) fn report(&self, prepared: &Prepared, errors: &[Diagnostic]) -> CellError {
         let sources = self.sources();
@@ -21,7 +23,7 @@ impl Notebook {
         }
         let mut drawn: Vec<Drawn> = counted.into_iter().map(|error| self.in_users_words(prepared, error, sources.draw(error))).collect();
         let mut seen = BTreeSet::new();
-        drawn.retain(|error| seen.insert((error.message.clone(), error.marks.first().map(|mark| mark.range.start))));
+        drawn.retain(|error| seen.insert((error.message.clone(), error.marks.first().map(|mark| mark.range.start).filter(|_| error.message != NO_TYPE))));
         sources.render(&drawn)
     }
 
@@ -51,6 +53,7 @@ impl Notebook {
         if prepared.is_broken {
             end_of_cell(prepared, &mut drawn);
         }
+        about_the_cell(error, &mut drawn);
         let is_borrow = error.code().is_some_and(|code| BORROWS.contains(&code));
         let kept = error.all_spans().filter(|span| span.file_name == prepared.root).find_map(|span| prepared.put_lines.get(&span.line_start));
         if let (true, Some(Kept { name, .. })) = (is_borrow, kept) {
@@ -65,10 +68,21 @@ impl Notebook {
         if let Some(name) = error.message.split('`').nth(1).filter(|_| missing) {
             self.explain_missing(prepared, name, &mut drawn);
         }
+        if error.code() == Some("E0599")
+            && let Some(name) = error.message.split('`').nth(1)
+            && let Some(item) =
+                self.aside.iter().find(|item| matches!(item.definition.keys.first(), Some(Key::Impl(..))) && item.definition.mentions.contains(name))
+        {
+            drawn.notes = vec![
+                format!("an `impl` of cell {} with `{name}` was set aside: it does not compile with newer definitions", item.cell),
+                format!("hint: run cell {} again, adapted", item.cell),
+            ];
+        }
         let is_of_tail = |mark: &Mark| prepared.parsed.tail.as_ref().is_some_and(|tail| tail.contains(&mark.range.start));
         let is_open = matches!(error.code(), Some("E0282" | "E0283" | "E0284")) || error.message.starts_with("the trait bound `!: ");
         if is_open && drawn.marks.iter().any(is_of_tail) {
-            drawn.message = "type annotations needed: nothing says what type this is".to_string();
+            drawn.message = NO_TYPE.to_string();
+            drawn.marks.iter_mut().for_each(|mark| mark.label = None);
             drawn.notes = vec!["hint: give it one: `let x: i32 = …;`, `….parse::<i32>()`, `….collect::<Vec<_>>()`".to_string()];
         }
         const NO_CRATE: &str = "you might be missing a crate named `";
@@ -97,7 +111,7 @@ impl Notebook {
             return;
         }
         if let Some(reason) = self.gone.get(name) {
-            drawn.notes.splice(0..0, reason.split('\n').map(str::to_string));
+            drawn.notes = reason.split('\n').map(str::to_string).collect();
             return;
         }
         let dropped = prepared.dropped.iter().map(|at| &prepared.candidates[*at]).map(|candidate| (candidate.cell, &candidate.definition));
@@ -122,6 +136,36 @@ impl Notebook {
     }
 }
 
+/// The statements of a cell stand in a closure that returns a `Result`, of which nobody who writes a cell needs to know.
+fn about_the_cell(error: &Diagnostic, drawn: &mut Drawn) {
+    let says = |words: &str| error.message.contains(words);
+    let is_labelled = |words: &str| error.spans.iter().any(|span| span.label.as_deref().is_some_and(|label| label.contains(words)));
+    let about = if says("the `?` operator can only be used on `Result`s, not `Option`s") {
+        Some(("`?` takes a `Result` here, and this is an `Option`", "hint: `.ok_or(\"…\")?` makes it one; `.unwrap()` takes the value"))
+    } else if error.code() == Some("E0308") && (is_labelled("skep::cell::Error") || is_labelled("skep::cell::DebugError")) {
+        Some(("a cell has no value to return", "hint: end it with the expression, without `return`"))
+    } else if error.code() == Some("E0267") {
+        Some(("`break` and `continue` stand outside of a loop", "hint: `return;` ends a cell"))
+    } else if says("a function sent to workers must not capture anything") {
+        Some(("a function sent to workers must not capture anything", "hint: pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`"))
+    } else if says("skep_cluster::function::IntoArg<") {
+        Some((
+            "this function of a task does not take such arguments",
+            "hint: one argument as it is, several as a tuple: `cluster.submit(add, (1, 2))`; text as `String`",
+        ))
+    } else if says("implementation of `Deserialize` is not general enough") || says("implementation of `serde::Deserialize` is not general enough") {
+        Some(("a task cannot take or give references", "hint: take `String` rather than `&str`, `Vec<T>` rather than `&[T]`"))
+    } else if error.code() == Some("E0277") && says("skep_cluster") && error.children.iter().any(|child| child.message.contains("Future")) {
+        Some(("a task cannot be an `async` function", "hint: make it a plain function"))
+    } else {
+        None
+    };
+    let Some((message, hint)) = about else { return };
+    (drawn.message, drawn.notes) = (message.to_string(), vec![hint.to_string()]);
+    drawn.marks.retain(|mark| mark.is_primary);
+    drawn.marks.iter_mut().for_each(|mark| mark.label = None);
+}
+
 /// For a cell that ends too early rustc speaks of the brace that stands behind it.
 fn end_of_cell(prepared: &Prepared, drawn: &mut Drawn) {
     let end = prepared.parsed.source.trim_end().len();
@@ -129,17 +173,10 @@ fn end_of_cell(prepared: &Prepared, drawn: &mut Drawn) {
     if is_behind && drawn.message.contains("found `}`") {
         drawn.message = drawn.message.replace("found `}`", "found the end of the cell");
     }
-    if drawn.message.starts_with("mismatched closing delimiter: `}`")
-        && let Some(open) = drawn.marks.iter().find(|mark| mark.label.as_deref().is_some_and(|label| label.contains("unclosed")))
-    {
-        let source = &prepared.parsed.source;
-        let range = open.range.start..open.range.start + source[open.range.start..].chars().next().map_or(0, char::len_utf8);
-        drawn.message = format!("`{}` is never closed", &source[range.clone()]);
-        drawn.marks = vec![Mark { is_primary: true, label: Some("opened here".to_string()), range, cell: open.cell }];
-    }
-    if drawn.message.contains("unclosed delimiter") {
-        drawn.message = drawn.message.replace("this file contains", "the cell has");
-        drawn.marks.retain(|mark| mark.range.start < end);
+    let is_unclosed = drawn.message.contains("unclosed delimiter") || drawn.message.starts_with("mismatched closing delimiter: `}`");
+    if let (true, Some(open)) = (is_unclosed, crate::completeness::unclosed(&prepared.parsed.source)) {
+        drawn.message = format!("`{}` is never closed", &prepared.parsed.source[open..=open]);
+        drawn.marks = vec![Mark { cell: prepared.cell, range: open..open + 1, is_primary: true, label: Some("opened here".to_string()) }];
     }
     if drawn.marks.is_empty() && end > 0 {
         let start = prepared.parsed.source[..end].char_indices().next_back().map_or(0, |(at, _)| at);

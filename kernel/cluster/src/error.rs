@@ -63,7 +63,7 @@ impl fmt::Display for TaskError {
 }
 
 /// What can go wrong between a program and its cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Error {
     /// A task failed; look at the function.
     Task(Arc<TaskError>),
@@ -93,6 +93,13 @@ impl fmt::Display for Error {
             Error::Serialisation(why) | Error::File(why) | Error::Name(why) => write!(f, "{why}"),
             Error::Interrupted => write!(f, "interrupted"),
         }
+    }
+}
+
+/// As people read it: this is what `unwrap` and a value that nobody took apart show.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -160,7 +160,7 @@ pub fn put<T: 'static>(name: &str, is_send: bool, value: T) {
 #[inline(never)]
 fn say_not_kept(name: &str) {
     process::notice(format!(
-        "`{name}` was not kept: its type holds a closure, which no later cell could name; collect the iterator, or make the closure a `fn`"
+        "`{name}` was not kept: its type has no name that a later cell could write (a closure, or a future); collect an iterator, `.await` a future, box a closure: `Box<dyn Fn(…) -> …>`"
     ));
 }
 

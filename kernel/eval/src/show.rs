@@ -73,6 +73,12 @@ impl<T: ?Sized> ShowNothing for Show<'_, T> {
 #[inline(never)]
 fn show_name(type_name: &str) {
     let name = skep_render::short_type(type_name);
+    let is_closure = type_name.contains("{{closure}}") || type_name.contains("dyn core::ops::function::Fn");
+    let is_function = type_name.starts_with("cell::") && !name.starts_with(char::is_uppercase);
+    if is_closure || is_function {
+        let what = if is_closure { "a closure" } else { "a function" };
+        return crate::process::result(Bundle::text(format!("{what}, `{name}`: call it to see what it gives")));
+    }
     crate::process::result(Bundle::text(format!("a value of type `{name}`, which has no text form\nhint: `#[derive(Debug)]` gives a type of yours one")));
 }
 

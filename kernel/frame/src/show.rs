@@ -32,6 +32,12 @@ pub trait Framed {
     fn framed(&self) -> Bundle;
 }
 
+impl<T: Framed + ?Sized> Framed for &T {
+    fn framed(&self) -> Bundle {
+        (**self).framed()
+    }
+}
+
 impl Framed for DataFrame {
     fn framed(&self) -> Bundle {
         table(self)

@@ -1,6 +1,6 @@
 //! A card: a title, facts, and rows of a small table. Clusters, remote values and frames show themselves as one.
 
-use crate::{Bundle, escape};
+use crate::{Bundle, escape, escape_words};
 
 /// What a card says; every string may come from a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Card {
             html.push_str(&format!(
                 r#"<div><span style="display:inline-block;min-width:90px;opacity:0.7">{}</span><span style="white-space:pre-wrap">{}</span></div>"#,
                 escape(name),
-                escape(value)
+                escape_words(value)
             ));
         }
         if !self.rows.is_empty() {
@@ -104,7 +104,7 @@ impl Card {
             for row in &self.rows {
                 html.push_str("<tr>");
                 for cell in row {
-                    html.push_str(&format!(r#"<td style="text-align:left;padding:2px 14px 2px 0">{}</td>"#, escape(cell)));
+                    html.push_str(&format!(r#"<td style="text-align:left;padding:2px 14px 2px 0">{}</td>"#, escape_words(cell)));
                 }
                 html.push_str("</tr>");
             }
@@ -114,7 +114,7 @@ impl Card {
             }
         }
         if let Some(note) = &self.note {
-            html.push_str(&format!(r#"<div style="opacity:0.8;margin-top:4px">{}</div>"#, escape(note)));
+            html.push_str(&format!(r#"<div style="opacity:0.8;margin-top:4px">{}</div>"#, escape_words(note)));
         }
         html.push_str("</div>");
         html

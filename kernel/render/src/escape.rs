@@ -21,8 +21,26 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Escaped, and what stands in backticks is code: a card shows words, not Markdown.
+pub fn escape_words(text: &str) -> String {
+    let escaped = escape(text);
+    if escaped.matches('`').count() % 2 == 1 {
+        return escaped.into_owned();
+    }
+    let mut out = String::with_capacity(escaped.len());
+    for (n, part) in escaped.split('`').enumerate() {
+        match n % 2 {
+            0 => out.push_str(part),
+            _ => out.push_str(&format!("<code>{part}</code>")),
+        }
+    }
+    out
+}
+
 #[test]
 fn nothing_of_a_users_string_becomes_markup() {
     assert_eq!(escape("<img src=x onerror='a()'> & \"b\"\u{0}"), "&lt;img src=x onerror=&#39;a()&#39;&gt; &amp; &quot;b&quot;");
+    assert_eq!(escape_words("run `f<T>` again"), "run <code>f&lt;T&gt;</code> again");
+    assert_eq!(escape_words("a ` alone"), "a ` alone");
     assert!(matches!(escape("plain"), Cow::Borrowed(_)));
 }

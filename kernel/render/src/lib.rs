@@ -16,6 +16,6 @@ pub mod table;
 mod units;
 
 pub use bundle::Bundle;
-pub use escape::escape;
+pub use escape::{escape, escape_words};
 pub use rich::Rich;
 pub use units::{bytes, count, duration, plural, short_type};

@@ -1,6 +1,6 @@
 //! Notes beside results: one line each, quiet, and part of the page like any other output.
 
-use skep_render::{Bundle, escape};
+use skep_render::{Bundle, escape_words};
 
 use crate::Output;
 
@@ -11,20 +11,8 @@ pub(crate) fn note(text: &str) -> Output {
 
 /// Words beside a result that are no note: how long it took.
 pub(crate) fn line(text: &str) -> Output {
-    let html = format!("<div style=\"color:var(--jp-ui-font-color2,#616161);font-size:0.9em\">{}</div>", with_code(&escape(text)));
+    let html = format!("<div style=\"color:var(--jp-ui-font-color2,#616161);font-size:0.9em\">{}</div>", escape_words(text));
     Output::Display { id: None, bundle: Bundle::text(text).with_html(html) }
-}
-
-/// What stands in backticks is code.
-fn with_code(text: &str) -> String {
-    let mut out = String::new();
-    for (n, part) in text.split('`').enumerate() {
-        match n % 2 {
-            0 => out.push_str(part),
-            _ => out.push_str(&format!("<code>{part}</code>")),
-        }
-    }
-    out
 }
 
 #[test]

@@ -431,7 +431,10 @@ impl Session {
                 let caret = " ".repeat(place.column - 1);
                 format!("error: {message}\n --> {what} at {place}\n  |\n{:>2}| {line}\n  | {caret}^", place.line)
             }
-            (None, Some(at)) => format!("error: {message}\n --> {what} in {}:{}", at.file, at.line),
+            (None, Some(at)) => match self.notebook.cell_of(&at.file) {
+                Some(title) => format!("error: {message}\n --> {what} in {title}"),
+                None => format!("error: {message}\n --> {what} in {}:{}", at.file, at.line),
+            },
             (None, None) => format!("error: {message}"),
         };
         if let Some(hint) = hint {

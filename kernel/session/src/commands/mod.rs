@@ -307,9 +307,14 @@ fn command_line(code: &str, at: usize) -> Option<(usize, usize)> {
             start = end + 1;
             continue;
         }
-        let is_command = (text.starts_with(':') && !text.starts_with("::")) || text.starts_with("%%") || text.starts_with('?');
+        let is_command = (text.starts_with(':') && !text.starts_with("::")) || is_magic(text) || text.starts_with('?');
         return is_command.then(|| (start + line.len() - text.len(), end));
     }
+}
+
+/// `%%time` above a cell, and `%time` as IPython has it. Rust has no line that begins so.
+fn is_magic(text: &str) -> bool {
+    text.starts_with("%%") || text.starts_with('%') && text[1..].starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 fn find(name: &str, is_cell_magic: bool) -> Result<&'static Command, String> {
@@ -319,9 +324,10 @@ fn find(name: &str, is_cell_magic: bool) -> Result<&'static Command, String> {
         }
         return Ok(command);
     }
-    let nearest = COMMANDS.iter().map(|command| (distance(command.name, name), command.name)).min();
+    let is_other = |command: &Command| command.name.chars().next() != name.chars().next();
+    let nearest = COMMANDS.iter().map(|command| (distance(command.name, name), is_other(command), command.name)).min();
     let hint = match nearest {
-        Some((d, nearest)) if d <= 2 && d < nearest.len() => format!("did you mean `:{nearest}`?"),
+        Some((d, _, nearest)) if d <= 2 && d < nearest.len() => format!("did you mean `:{nearest}`?"),
         _ => "`:help` lists the commands".to_string(),
     };
     Err(format!("there is no command `:{name}`\nhint: {hint}"))
@@ -428,6 +434,8 @@ mod tests {
     fn a_typo_suggests_the_nearest() {
         assert_eq!((distance("vars", "var"), distance("cluster", "clsuter"), distance("help", "help")), (1, 2, 0));
         assert!(shape(":clsuter")[0].contains("did you mean `:cluster`?"));
+        assert!(shape(":hlep")[0].contains("did you mean `:help`?"));
+        assert_eq!(shape("%time 1 + 1"), ["time <      1 + 1>"]);
         assert!(shape(":xyzzy")[0].contains("`:help` lists"));
         assert!(shape("%%vars\n1")[0].contains("type `:vars`"));
     }

@@ -48,6 +48,47 @@ hs.into_iter().map(|h| h.join().unwrap()).sum::<i32>()
     );
 }
 
+/// What a newcomer tried, and what did not work.
+#[test]
+fn what_strangers_typed_works() {
+    check(
+        r#"
+struct P { x: i32 } let p = P { x: 1 };
+---
+impl std::ops::Neg for P { type Output = P; fn neg(self) -> P { P { x: -self.x } } }
+impl Iterator for P { type Item = i32; fn next(&mut self) -> Option<i32> { None } }
+---
+p.x
+=> 1
+---
+#[derive(Debug)] enum Expr { Num(f64), Add(Box<Expr>, Box<Expr>) }
+use Expr::{Num, Add};
+---
+Add(Box::new(Num(1.0)), Box::new(Num(2.0)))
+=> Add(Num(1.0), Num(2.0))
+---
+enum DataType { A, B }
+---
+use DataType::*;
+---
+matches!(A, DataType::A)
+=> true
+---
+let x = 5
+---
+let x = x + 1; x
+=> 6
+---
+fn inc(x: i32) -> i32 { x + 1 }
+inc
+=> a function, `inc`: call it to see what it gives
+---
+unsafe { static mut Q: i32 = 1; Q += 1; Q }
+=> 2
+"#,
+    );
+}
+
 #[test]
 fn items_that_macros_make_are_kept() {
     check(

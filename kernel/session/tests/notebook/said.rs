@@ -28,6 +28,75 @@ nowhere_at_all()
     );
 }
 
+/// What a newcomer tried, and what was said about something else.
+#[test]
+fn errors_of_strangers_are_about_what_they_typed() {
+    check(
+        r#"
+let n = 1; let word = "w";
+---
+word.len() + n
+!> expected `usize`, found `i32`
+---
+let t: usize = n;
+!> expected `usize`, found `i32`
+---
+if n { 1 } else { 2 }
+!> expected `bool`, found `i32`
+---
+let big: u8 = 256;
+!> literal out of range for `u8`
+---
+let count = 1; let none: Option<i32> = None; none.unwrap();
+!> called `Option::unwrap()` on a `None` value
+---
+count
+!> `count` is defined in cell 6, which failed before its end
+---
+struct Lost { a: i32 } let l = Lost { a: "x" };
+!> expected `i32`, found `&str`
+---
+Lost { a: 1 }.a
+!> `Lost` is defined in cell 8, which did not compile
+---
+vec![1].get(10)?
+!> `?` takes a `Result` here, and this is an `Option`
+---
+return 5;
+!> a cell has no value to return
+---
+break
+!> outside of a loop
+---
+for i in 0..3 { println!("{i}")
+!> `{` is never closed
+---
+let err: Box<dyn std::error::Error> = "boom".into(); Err(err)?
+!> boom
+---
+let cluster = Cluster::local().workers(1).start()?; fn inc(x: i64) -> i64 { x + 1 } fn boom(x: i64) -> i64 { panic!("no") } fn len(x: &str) -> usize { x.len() }
+---
+cluster.submit(inc, (1, 2))
+!> does not take such arguments
+---
+cluster.submit(len, "abc")
+!> cannot take or give references
+---
+let k = 3; cluster.map(|x: i64| x * k, 0..5)
+!> must not capture anything
+---
+cluster.submit(boom, 9).gather()
+=> Err(task `boom` panicked at cell 15, line 1 on worker-1: no)
+---
+fn main() -> Result<(), String> { Err("q")?; Ok(()) }
+!> failed in cell 20
+---
+:hlep
+!> did you mean `:help`?
+"#,
+    );
+}
+
 #[test]
 fn a_syntax_error_brings_no_others() {
     let said = Lab::new().fails("let c: Cluster = ; let d: Frame = Frame::nothing(");
