@@ -132,6 +132,17 @@ def idle(page):
     expect(page.locator(".jp-Notebook .jp-InputPrompt:has-text('[*]')")).to_have_count(0, timeout=120_000)
 
 
+def test_the_token_is_on_no_command_line(lab):
+    token = lab.rsplit("token=", 1)[1]
+    assert len(token) >= 32
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                assert token not in (entry / "cmdline").read_text(), entry
+            except OSError:
+                pass
+
+
 def test_run_all_shows_the_graph_and_progress_that_moves(page):
     menu(page, "Run", "Run All Cells")
     squares = page.locator(".jp-CodeCell:has-text('slow_square')").first

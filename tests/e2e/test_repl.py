@@ -1,5 +1,6 @@
 """The terminal: piped scripts, and a person at a pseudo-terminal."""
 
+import json
 import os
 import re
 import subprocess
@@ -46,6 +47,26 @@ class Terminal(pexpect.spawn):
         self.send(f"\x1b[200~{text}\x1b[201~")
 
 
+def test_a_file_runs_first_and_its_names_are_there(tmp_path):
+    (tmp_path / "first.rs").write_text("let x = 20;\n// %%\nfn twice(n: i32) -> i32 { n * 2 }\n")
+    terminal = Terminal(tmp_path, arguments=("repl", "first.rs"), NO_COLOR="1")
+    terminal.prompt(3)
+    terminal.enter("twice(x) + 2")
+    terminal.expect_exact("42")
+    terminal.close(force=True)
+
+
+def test_the_value_stands_below_the_finished_bar(tmp_path):
+    terminal = Terminal(tmp_path, NO_COLOR="1")
+    terminal.prompt(1)
+    terminal.enter("let cluster = Cluster::local().workers(1).start()?; fn slow(x: i64) -> i64 { sleep(Duration::from_millis(400)); x }")
+    terminal.prompt(2)
+    terminal.enter("cluster.gather(&cluster.map(slow, 40..42))?")
+    shown = terminal.prompt(3)
+    assert shown.rindex("done: 2 of 2 tasks") < shown.rindex("[40, 41]"), shown
+    terminal.close(force=True)
+
+
 @pytest.fixture
 def repl(tmp_path):
     terminal = Terminal(tmp_path, NO_COLOR="1")
@@ -62,6 +83,9 @@ def test_piped_input_is_a_script_with_an_exit_code():
     done = run("repl", text="1\n// %%\n2\n// %%\n:type 3u8\n")
     assert (done.returncode, done.stdout) == (0, "1\n2\nu8\n"), done.stderr
     assert run("repl", text="").returncode == 0
+    # Cell by cell, as if it were typed: what was shown before an error stays, and a later one is not reached.
+    done = run("repl", text="fn f(x: i32) -> i32 {\n    x + 1\n}\nf(1)\n[3, 4]\n    .len()\nnowhere\n5\n")
+    assert (done.returncode, done.stdout) == (1, "2\n2\n") and "E0425" in done.stderr, done
 
 
 def test_run_takes_scripts_and_notebooks(tmp_path):
@@ -79,6 +103,16 @@ def test_run_takes_scripts_and_notebooks(tmp_path):
     notebook.write_text('{"cells": [{"cell_type": "markdown", "source": "x"}, {"cell_type": "code", "source": ["let a = 20;\\n", "a + 1"]}, {"cell_type": "code", "source": ":vars"}]}')
     done = run("run", str(notebook))
     assert done.returncode == 0 and done.stdout.startswith("21\nVariables: 1\n"), done.stderr
+    code = lambda source, tags=(): {"cell_type": "code", "source": source, "metadata": {"tags": list(tags)}, "outputs": [], "execution_count": None}
+    cells = [code("println!(\"a\"); println!(\"b\");"), code("nowhere", ["raises-exception"]), code("df!(\"x\" => [1])?"), code("1 / std::hint::black_box(0)"), code("7")]
+    notebook.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
+    done = run("run", str(notebook), "--output", str(tmp_path / "done.ipynb"))
+    assert done.returncode == 1 and "divide by zero" in done.stderr and "7" not in done.stdout.splitlines(), done
+    executed = json.loads((tmp_path / "done.ipynb").read_text())["cells"]
+    assert executed[0]["outputs"] == [{"output_type": "stream", "name": "stdout", "text": "a\nb\n"}]
+    assert executed[1]["outputs"][0]["output_type"] == "error" and executed[1]["outputs"][0]["ename"] == "E0425", "an expected failure stops nothing"
+    assert "<table" in executed[2]["outputs"][0]["data"]["text/html"] and executed[2]["execution_count"] == 3
+    assert executed[4]["outputs"] == [] and "--output" in run("run", str(script), "--output", "x").stderr
     notebook.write_text("{}")
     assert "is no notebook" in run("run", str(notebook)).stderr
     assert "hint:" in run("run", str(tmp_path / "nowhere.rs")).stderr

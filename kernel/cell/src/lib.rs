@@ -26,6 +26,6 @@ pub use commit::Commit;
 pub use compile::{Cancel, Compiler, Extra, Failure, Optimise, Toolchain};
 pub use completeness::{Completeness, completeness};
 pub use members::{Member, members};
-pub use names::{KnownNames, mentions_type};
+pub use names::{KnownNames, Phrase, mentions_type};
 pub use program::{Compiled, Notebook, Prepared, Purpose, Request, Variable};
 pub use report::{CellError, Place, in_cells};

@@ -143,7 +143,7 @@ impl Reader<'_> {
 
     fn function(&mut self, of: &str, signature: &syn::Signature, attrs: &[Attribute]) {
         let is_method = matches!(signature.inputs.first(), Some(FnArg::Receiver(_)));
-        let inputs: Vec<String> = signature.inputs.iter().map(|input| text(input)).collect();
+        let inputs: Vec<String> = signature.inputs.iter().map(text).collect();
         let returns = match &signature.output {
             ReturnType::Default => String::new(),
             ReturnType::Type(_, ty) => text(&**ty),

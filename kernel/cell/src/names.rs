@@ -59,12 +59,22 @@ const PRIMITIVES: &[&str] = &["bool", "char", "f32", "f64", "i8", "i16", "i32", 
 pub struct KnownNames {
     names: HashMap<String, String>,
     handles: Vec<String>,
+    phrases: Vec<Phrase>,
+}
+
+/// What to say for an error of the compiler's that speaks of how something in scope is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Phrase {
+    /// A part of the compiler's message, or of a note of it.
+    pub says: &'static str,
+    pub message: &'static str,
+    pub hint: &'static str,
 }
 
 impl KnownNames {
     pub fn new(extra: &[(&str, &str)]) -> KnownNames {
         let names = STD.iter().chain(extra).map(|(defined, named)| ((*defined).to_string(), (*named).to_string()));
-        KnownNames { names: names.collect(), handles: Vec::new() }
+        KnownNames { names: names.collect(), handles: Vec::new(), phrases: Vec::new() }
     }
 
     /// Types of values that are only a way to something else, so that another one makes no result old; as `type_name` prints them.
@@ -72,6 +82,16 @@ impl KnownNames {
     pub fn with_handles(mut self, types: &[&str]) -> KnownNames {
         self.handles = types.iter().map(|name| (*name).to_string()).collect();
         self
+    }
+
+    #[must_use]
+    pub fn with_phrases(mut self, phrases: &[Phrase]) -> KnownNames {
+        self.phrases = phrases.to_vec();
+        self
+    }
+
+    pub(crate) fn phrases(&self) -> &[Phrase] {
+        &self.phrases
     }
 
     pub(crate) fn handles(&self) -> &[String] {

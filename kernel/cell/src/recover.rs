@@ -41,8 +41,7 @@ impl Notebook {
             prepared.shows_itself = false;
             return Ok(true);
         }
-        let is_never =
-            |error: &Diagnostic| error.message.starts_with("the trait bound `!: skep_frame") || error.message.starts_with("the trait bound `!: skep_eval");
+        let is_never = |error: &Diagnostic| error.message.starts_with("the trait bound `!: ");
         if prepared.shows_tail && errors.iter().any(is_never) {
             // Nothing says what type the value has, or there never is one: it may run all the same.
             prepared.shows_tail = false;

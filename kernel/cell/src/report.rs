@@ -84,6 +84,11 @@ impl Diagnostic {
         self.code.as_ref().map(|code| code.code.as_str())
     }
 
+    /// What it says, and what its notes say.
+    pub fn all_messages(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.message.as_str()).chain(self.children.iter().map(|child| child.message.as_str()))
+    }
+
     /// The spans of this message and its notes, each at the place of the user's macro call rather than in the macro.
     pub fn all_spans(&self) -> impl Iterator<Item = &Span> {
         self.spans.iter().chain(self.children.iter().flat_map(|child| &child.spans)).map(Span::outermost)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     definition::Key,
+    names::Phrase,
     program::{Kept, Notebook, Prepared, plain_error},
     recover::BORROWS,
     report::{CellError, Diagnostic, Drawn, Mark},
@@ -53,7 +54,7 @@ impl Notebook {
         if prepared.is_broken {
             end_of_cell(prepared, &mut drawn);
         }
-        about_the_cell(error, &mut drawn);
+        about_the_cell(error, self.known.phrases(), &mut drawn);
         let is_borrow = error.code().is_some_and(|code| BORROWS.contains(&code));
         let kept = error.all_spans().filter(|span| span.file_name == prepared.root).find_map(|span| prepared.put_lines.get(&span.line_start));
         if let (true, Some(Kept { name, .. })) = (is_borrow, kept) {
@@ -136,32 +137,22 @@ impl Notebook {
     }
 }
 
-/// The statements of a cell stand in a closure that returns a `Result`, of which nobody who writes a cell needs to know.
-fn about_the_cell(error: &Diagnostic, drawn: &mut Drawn) {
+/// The statements of a cell stand in a closure that returns a `Result`, of which nobody who writes a cell needs to know; and what is
+/// in scope has words of its own for what can go wrong with it.
+fn about_the_cell(error: &Diagnostic, phrases: &[Phrase], drawn: &mut Drawn) {
     let says = |words: &str| error.message.contains(words);
     let is_labelled = |words: &str| error.spans.iter().any(|span| span.label.as_deref().is_some_and(|label| label.contains(words)));
     let about = if says("the `?` operator can only be used on `Result`s, not `Option`s") {
-        Some(("`?` takes a `Result` here, and this is an `Option`", "hint: `.ok_or(\"…\")?` makes it one; `.unwrap()` takes the value"))
+        Some(("`?` takes a `Result` here, and this is an `Option`", "`.ok_or(\"…\")?` makes it one; `.unwrap()` takes the value"))
     } else if error.code() == Some("E0308") && (is_labelled("skep::cell::Error") || is_labelled("skep::cell::DebugError")) {
-        Some(("a cell has no value to return", "hint: end it with the expression, without `return`"))
+        Some(("a cell has no value to return", "end it with the expression, without `return`"))
     } else if error.code() == Some("E0267") {
-        Some(("`break` and `continue` stand outside of a loop", "hint: `return;` ends a cell"))
-    } else if says("a function sent to workers must not capture anything") {
-        Some(("a function sent to workers must not capture anything", "hint: pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`"))
-    } else if says("skep_cluster::function::IntoArg<") {
-        Some((
-            "this function of a task does not take such arguments",
-            "hint: one argument as it is, several as a tuple: `cluster.submit(add, (1, 2))`; text as `String`",
-        ))
-    } else if says("implementation of `Deserialize` is not general enough") || says("implementation of `serde::Deserialize` is not general enough") {
-        Some(("a task cannot take or give references", "hint: take `String` rather than `&str`, `Vec<T>` rather than `&[T]`"))
-    } else if error.code() == Some("E0277") && says("skep_cluster") && error.children.iter().any(|child| child.message.contains("Future")) {
-        Some(("a task cannot be an `async` function", "hint: make it a plain function"))
+        Some(("`break` and `continue` stand outside of a loop", "`return;` ends a cell"))
     } else {
-        None
+        phrases.iter().find(|phrase| error.all_messages().any(|text| text.contains(phrase.says))).map(|phrase| (phrase.message, phrase.hint))
     };
     let Some((message, hint)) = about else { return };
-    (drawn.message, drawn.notes) = (message.to_string(), vec![hint.to_string()]);
+    (drawn.message, drawn.notes) = (message.to_string(), vec![format!("hint: {hint}")]);
     drawn.marks.retain(|mark| mark.is_primary);
     drawn.marks.iter_mut().for_each(|mark| mark.label = None);
 }

@@ -370,7 +370,7 @@ fn end_of_statement(text: &str) -> Option<usize> {
 /// Files that an open string may name, relative to where the notebook is.
 fn files(code: &str, at: usize) -> Option<(usize, Vec<Candidate>)> {
     let line = &code[code[..at].rfind('\n').map_or(0, |at| at + 1)..at];
-    if line.matches('"').count() % 2 == 0 {
+    if line.matches('"').count().is_multiple_of(2) {
         return None;
     }
     let typed = &line[line.rfind('"')? + 1..];

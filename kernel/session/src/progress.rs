@@ -205,6 +205,8 @@ struct Running {
     busy_since: Option<Instant>,
     id: Option<String>,
     has_changed: bool,
+    /// What was shown last, but for the time.
+    last: Option<String>,
 }
 
 impl Tracker {
@@ -248,7 +250,7 @@ impl Tracker {
         state.progress.begin();
         state.progress.origin = cell;
         let busy_since = (state.progress.n_open() > 0).then(Instant::now);
-        state.cell = Some(Running { cell, busy_since, id: None, has_changed: true });
+        state.cell = Some(Running { cell, busy_since, id: None, has_changed: true, last: None });
     }
 
     /// Shows that `cell` is being compiled, while that takes long.
@@ -390,6 +392,13 @@ impl State {
         }
         let notes: Vec<String> = self.progress.notes().into_iter().chain(compiling).chain(notes).collect();
         let bundle = bundle(&rows, since.elapsed(), &notes);
+        // What only the clock has changed is not shown again when nothing is under way.
+        let said = format!("{}{notes:?}", skep_render::progress::bundle(&rows, Duration::ZERO, &notes).plain());
+        let is_over = self.progress.n_open() == 0;
+        if is_over && running.last.as_ref() == Some(&said) {
+            return;
+        }
+        running.last = Some(said);
         let output = match &running.id {
             Some(id) => Output::UpdateDisplay { id: id.clone(), bundle },
             None => {

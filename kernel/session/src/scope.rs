@@ -1,6 +1,6 @@
 //! What every cell has in scope, and how the types of the crates in scope are written.
 
-use skep_cell::KnownNames;
+use skep_cell::{KnownNames, Phrase};
 
 /// In front of every cell, on its first line.
 pub const PRELUDE: &str = "use ::skep::prelude::*;";
@@ -33,6 +33,30 @@ const TYPES: &[(&str, &str)] = &[
     ("serde_json::value::Value", "::skep::serde_json::Value"),
 ];
 
+/// What goes wrong with tasks, in words about tasks.
+const PHRASES: &[Phrase] = &[
+    Phrase {
+        says: "a function sent to workers must not capture anything",
+        message: "a function sent to workers must not capture anything",
+        hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`",
+    },
+    Phrase {
+        says: "skep_cluster::function::IntoArg<",
+        message: "this function of a task does not take such arguments",
+        hint: "one argument as it is, several as a tuple: `cluster.submit(add, (1, 2))`; text as `String`",
+    },
+    Phrase {
+        says: "implementation of `Deserialize` is not general enough",
+        message: "a task cannot take or give references",
+        hint: "take `String` rather than `&str`, `Vec<T>` rather than `&[T]`",
+    },
+    Phrase {
+        says: "implementation of `serde::Deserialize` is not general enough",
+        message: "a task cannot take or give references",
+        hint: "take `String` rather than `&str`, `Vec<T>` rather than `&[T]`",
+    },
+];
+
 pub fn known_names() -> KnownNames {
-    KnownNames::new(TYPES).with_handles(&["skep_cluster::cluster::Cluster"])
+    KnownNames::new(TYPES).with_handles(&["skep_cluster::cluster::Cluster"]).with_phrases(PHRASES)
 }
