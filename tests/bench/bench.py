@@ -96,7 +96,8 @@ def bench_assist():
     kernel.execute('let v = vec![1, 2, 3]; let df = df!("a" => [1])?;')
     ask = lambda code: kernel.finish(kernel.client.complete(code, len(code))).reply["matches"]
     began = time.perf_counter()
-    while not ask("v.pus"):
+    # Methods of known types complete without it.
+    while not ask("std::collections::Has"):
         if time.perf_counter() - began > 120:
             sys.exit("error: the analyser did not come up\nhint: ./install/test builds it; `:assist` says what is wrong")
         time.sleep(0.2)
