@@ -251,7 +251,7 @@ mod tests {
     fn a_long_list_shows_its_ends_and_its_length() {
         let numbers: Vec<i32> = (0..1000).collect();
         let text = shown(&|f| numbers.with_entries(f));
-        assert!(text.starts_with("[0, 1, 2,") && text.contains("19, …, 980") && text.ends_with("999]\n1000 elements in all"), "{text}");
+        assert!(text.starts_with("[0, 1, 2,") && text.contains("19, …, 980") && text.ends_with("999]\n1,000 elements in all"), "{text}");
         let map: BTreeMap<i32, String> = (0..500).map(|n| (n, "x".repeat(n as usize))).collect();
         let text = shown(&|f| map.with_entries(f));
         assert!(text.contains("3: \"xxx\",\n") && text.contains("…,\n    480: ") && text.ends_with("}\n500 elements in all"), "{text}");
