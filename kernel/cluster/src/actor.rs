@@ -46,7 +46,7 @@ impl<S: Send + 'static> State<S> {
         if (&*state as &dyn Any).is::<State<S>>() {
             return state.into_any().downcast().map_err(|_| another_type(wanted));
         }
-        if state.type_name() != wanted || !wanted.contains("cell::") {
+        if state.type_name() != wanted || function::names_of_cells(wanted).next().is_none() {
             return Err(another_type(wanted));
         }
         // SAFETY: it is the state of an actor, which nothing but `State` is, of a type of this name. A handle of an actor goes with its

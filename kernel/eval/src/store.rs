@@ -111,7 +111,7 @@ fn put_any(name: &str, is_send: Option<bool>, value: Box<dyn Any>, type_name: &'
 fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any>, String> {
     let mut store = store();
     let Some(slot) = store.slots.get(name) else { return Err(format!("variable `{name}` is no longer here\nhint: run the cell that defines it again")) };
-    let is_of_cells = slot.type_name.contains("cell::");
+    let is_of_cells = mentions_cells(slot.type_name);
     let is_same_name = slot.type_name == wanted_name;
     if (*slot.value).type_id() != wanted && !(is_same_name && is_of_cells && slot.epoch != EPOCH.get()) {
         let held = skep_render::short_type(slot.type_name);
@@ -130,6 +130,12 @@ fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any
         return Err(format!("variable `{name}` is not `Send`, and the thread that it belongs to was given up\nhint: run the cell that defines it again"));
     }
     Ok(store.slots.remove(name).expect("invariant: looked up under the same lock").value)
+}
+
+/// Whether a type's name mentions a type of the notebook, whose crate is called `cell`; `core::cell` is another one.
+fn mentions_cells(type_name: &str) -> bool {
+    let is_start = |at: usize| !type_name[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+    type_name.match_indices("cell::").any(|(at, _)| is_start(at))
 }
 
 pub(crate) fn has(name: &str) -> bool {
@@ -169,6 +175,13 @@ mod tests {
         assert!(take::<Vec<i8>>("a").unwrap_err().contains("Vec<u8>"));
         assert_eq!(take::<Vec<u8>>("a").unwrap(), [1], "the failed take left it there");
         assert!(take::<Vec<u8>>("a").unwrap_err().contains("hint:"));
+    }
+
+    #[test]
+    fn only_types_of_the_notebook_go_by_name() {
+        for (name, expect) in [("alloc::vec::Vec<cell::P>", true), ("cell::P", true), ("core::cell::RefCell<chrono::Date>", false), ("supercell::P", false)] {
+            assert_eq!(mentions_cells(name), expect, "{name}");
+        }
     }
 
     #[test]
