@@ -63,16 +63,17 @@ fn what_is_not_send_never_leaves_its_thread() {
     lab.ok("use std::rc::Rc; let rc = Rc::new(5); let number = 7;");
     let handle = lab.session.handle();
     let interrupter = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(600));
+        // Long enough for a compiler that is read from disk first.
+        thread::sleep(Duration::from_millis(2_500));
         handle.interrupt();
     });
-    let said = lab.fails("let held = rc.clone(); std::thread::sleep(std::time::Duration::from_secs(4)); drop(held);");
+    let said = lab.fails("let held = rc.clone(); std::thread::sleep(std::time::Duration::from_secs(7)); drop(held);");
     interrupter.join().unwrap();
     assert!(said.contains("could not be stopped"), "{said}");
     assert_eq!(lab.ok("number"), "7", "what may move is there");
     let said = lab.fails("rc");
     assert!(said.contains("`rc`"), "{said}");
-    thread::sleep(Duration::from_secs(4));
+    thread::sleep(Duration::from_secs(5));
     let said = lab.fails("rc");
     assert!(said.contains("`rc`"), "and it does not come back: {said}");
 }
@@ -119,7 +120,7 @@ fn a_process_that_does_not_answer_is_ended_and_the_message_says_who_did_it() {
     lab.ok("let lost = 1;");
     let handle = lab.session.handle();
     let interrupter = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(2_500));
         // SAFETY: a signal to a process of this test, which is there until it is killed below.
         unsafe { libc::kill(pid, libc::SIGSTOP) };
         handle.interrupt();
