@@ -5,6 +5,7 @@
 mod editor;
 mod highlight;
 mod image;
+mod pager;
 mod paste;
 mod terminal;
 
@@ -40,6 +41,7 @@ pub fn run(home: Home, file: Option<&Path>) -> anyhow::Result<u8> {
         let _ = known.set(session.handle());
         Ok(if has_terminal { session.with_terminal() } else { session })
     });
+    terminal.tell_columns();
     if !has_terminal {
         return run_piped(join(starting)?, first);
     }
@@ -102,13 +104,14 @@ fn run_piped(mut session: Session, first: Vec<script::Cell>) -> anyhow::Result<u
 
 /// Runs a cell in this thread while another hears Ctrl-C. Returns whether it succeeded.
 fn execute(session: &mut Session, code: &str, terminal: &Terminal) -> bool {
+    terminal.tell_columns();
     hear_interrupts(Some(session.handle()));
     let cell = session.handle().take_number();
     let reply = session.execute_as(cell, Execute { code, cell_id: None, counts: true });
     hear_interrupts(None);
     terminal.end_cell();
     if let Some(page) = reply.page {
-        println!("{}", page.plain());
+        pager::show(page.plain());
     }
     let is_ok = reply.result.is_ok();
     if let Err(error) = reply.result {

@@ -55,6 +55,16 @@ impl Terminal {
         }
     }
 
+    /// Text renderings are made as wide as the terminal is now; in a pipe they keep their usual width.
+    pub fn tell_columns(&self) {
+        if std::io::stdout().is_terminal()
+            && let Ok((columns, _)) = crossterm::terminal::size()
+            && columns > 0
+        {
+            skep_session::set_columns(columns.into());
+        }
+    }
+
     pub fn has_colour(&self) -> bool {
         self.has_colour
     }

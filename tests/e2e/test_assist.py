@@ -3,12 +3,11 @@
 import os
 import re
 import signal
-import subprocess
 import time
 
 import pytest
 
-from conftest import Kernel
+from conftest import Kernel, processes
 
 
 @pytest.fixture(scope="module")
@@ -85,30 +84,68 @@ def test_warm_answers_take_less_than_150_ms(assisted):
         took.append(time.monotonic() - started)
     warm = sorted(took[6:])
     assert warm[len(warm) // 2] < 0.15, took
-    assert re.search(r"assist is on, [\d.]+ GiB resident", assisted.execute(":assist").text)
+    assert re.search(r"assist is on, [\d.]+ MiB resident, shared by all notebooks", assisted.execute(":assist").text)
 
 
-def test_dead_or_off_it_is_not_missed(assisted):
-    pids = subprocess.run(["pgrep", "-P", str(assisted.manager.provisioner.pid), "skep-assist"], capture_output=True, text=True).stdout.split()
-    assert len(pids) == 1
-    os.kill(int(pids[0]), signal.SIGKILL)
-    time.sleep(0.3)
-    reply = complete(assisted, "fli")
-    assert reply["matches"] == ["flights"] and types(reply)["flights"] == ("variable", "DataFrame")
-    assert complete(assisted, ":va")["matches"] == [":vars"]
-    assert "off" in assisted.execute(":assist off").text
-    assert complete(assisted, "fli")["matches"] == ["flights"]
-    assert "is not a thing" in assisted.execute(":assist maybe").error
-    assert assisted.execute("1 + 1").text == "2"
+def analyser_of(cache):
+    """Pids of the analysers whose folder is in this cache."""
+    return processes(f"skep-assist {cache}")
 
 
-def test_the_analyser_ends_with_the_kernel(fresh):
-    complete(fresh, "x.")
-    pid = fresh.manager.provisioner.pid
-    children = subprocess.run(["pgrep", "-P", str(pid), "skep-assist"], capture_output=True, text=True).stdout.split()
-    assert len(children) == 1
-    os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 15
-    while os.path.exists(f"/proc/{children[0]}") and time.monotonic() < deadline:
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
-    assert not os.path.exists(f"/proc/{children[0]}")
+
+
+def test_dead_or_off_it_is_not_missed(tmp_path):
+    kernel = Kernel(tmp_path, {"SKEP_CACHE": str(tmp_path / "cache")})
+    kernel.execute('let flights = df!("a" => [1])?;')
+    wait_for(lambda: complete(kernel, "std::collections::Has")["matches"])
+    (pid,) = analyser_of(tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.3)
+    reply = complete(kernel, "fli")
+    assert reply["matches"] == ["flights"] and types(reply)["flights"] == ("variable", "DataFrame")
+    assert complete(kernel, ":va")["matches"] == [":vars"]
+    wait_for(lambda: complete(kernel, "std::collections::Has")["matches"])
+    assert analyser_of(tmp_path) != [pid], "it was started again"
+    assert "off" in kernel.execute(":assist off").text
+    assert complete(kernel, "fli")["matches"] == ["flights"]
+    assert "is not a thing" in kernel.execute(":assist maybe").error
+    assert kernel.execute("1 + 1").text == "2"
+    kernel.close()
+
+
+def test_one_analyser_serves_all_notebooks_and_ends_with_the_last(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    kernels = [Kernel(tmp_path / name, {"SKEP_CACHE": str(tmp_path / "cache")}) for name in "ab"]
+    for kernel in kernels:
+        kernel.execute("struct Bee { age: u32 }" if kernel is kernels[0] else "struct Wasp { sting: u32 }")
+        complete(kernel, "x.")
+    wait_for(lambda: "reading sources for the first time" in kernels[0].execute(":assist").text, 5)
+    for kernel, code, expect in [(kernels[0], "let b = Bee { age: 1 }; b.", "age"), (kernels[1], "let w = Wasp { sting: 1 }; w.", "sting")]:
+        wait_for(lambda: complete(kernel, "std::collections::Has")["matches"])
+        assert expect in complete(kernel, code)["matches"]
+    (pid,) = analyser_of(tmp_path)
+    text = kernels[1].execute(":assist").text
+    resident = float(re.search(r"assist is on, ([\d.]+) MiB resident, shared by all notebooks", text)[1])
+    assert resident < 1000, text
+    os.kill(kernels[0].manager.provisioner.pid, signal.SIGKILL)
+    assert complete(kernels[1], "std::collections::Has")["matches"] and analyser_of(tmp_path) == [pid]
+    kernels[1].close()
+    wait_for(lambda: not analyser_of(tmp_path), 30)
+
+
+def test_it_gives_its_memory_back_when_nobody_asks(tmp_path):
+    kernel = Kernel(tmp_path, {"SKEP_CACHE": str(tmp_path / "cache"), "SKEP_ASSIST_IDLE": "2"})
+    wait_for(lambda: complete(kernel, "std::collections::Has")["matches"])
+    assert "it ends after 2 seconds without a question" in kernel.execute(":assist").text
+    wait_for(lambda: not analyser_of(tmp_path), 30)
+    wait_for(lambda: "starts at the first Tab" in kernel.execute(":assist").text, 5)
+    complete(kernel, "x.")
+    wait_for(lambda: re.search(r"reading sources, (about \d+ s left|ready any moment)", kernel.execute(":assist").text), 5)
+    wait_for(lambda: complete(kernel, "std::collections::Has")["matches"])
+    kernel.close()

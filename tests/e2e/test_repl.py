@@ -67,6 +67,31 @@ def test_the_value_stands_below_the_finished_bar(tmp_path):
     terminal.close(force=True)
 
 
+def test_values_shell_lines_and_a_pager(tmp_path):
+    terminal = Terminal(tmp_path, NO_COLOR="1", PAGER="sed s/^/paged:/")
+    terminal.prompt(1)
+    for number, (code, expect) in enumerate([("40 + 1", "41"), ("_ + 1", "42"), ("Out[1] + Out[2]", "83"), ("!echo from the $((1 + 1))nd shell", "from the 2nd shell"), ("?:time", "run code")], 2):
+        terminal.enter(code)
+        shown = terminal.prompt(number)
+        assert expect in shown and "paged:" not in shown, (code, shown)
+    terminal.setwinsize(20, 100)
+    terminal.enter("?")
+    assert "paged:  :vars" in terminal.prompt(7), "what is longer than the screen"
+    terminal.close(force=True)
+
+
+def test_narrow_terminals_get_narrow_tables(tmp_path):
+    terminal = Terminal(tmp_path, columns=60, NO_COLOR="1")
+    terminal.prompt(1)
+    terminal.enter("let cluster = Cluster::local().workers(2).start()?; let name = \"x\".repeat(300);")
+    terminal.prompt(2)
+    for number, code in enumerate([":workers", ":vars", ":help", ":cluster"], 3):
+        terminal.enter(code)
+        lines = [line.rstrip() for line in terminal.prompt(number).splitlines()]
+        assert all(len(line) <= 60 for line in lines), (code, lines)
+    terminal.close(force=True)
+
+
 @pytest.fixture
 def repl(tmp_path):
     terminal = Terminal(tmp_path, NO_COLOR="1")

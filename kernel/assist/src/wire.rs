@@ -1,6 +1,17 @@
-//! Questions to the analyser and its answers: one line of JSON each, on its standard input and output.
+//! Questions to the analyser and its answers: one line of JSON each, over a socket in its folder.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+/// The socket's name in the analyser's folder.
+pub const SOCKET: &str = "socket";
+
+/// After so long without a question the process ends, and its memory is free again: `SKEP_ASSIST_IDLE` seconds, else 15 minutes.
+pub fn idle_limit() -> Duration {
+    let seconds = std::env::var("SKEP_ASSIST_IDLE").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(15 * 60))
+}
 
 /// A question about `source`, a whole program. Offsets count bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +30,11 @@ pub enum QuestionKind {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
+    /// The first words: which process this is, and how long it will read sources, where it has done so before.
+    Here {
+        pid: u32,
+        left_ms: Option<u64>,
+    },
     /// The sources are read; questions are answered from now on.
     Ready,
     Completions {

@@ -106,12 +106,18 @@ impl Notebook {
         let mut inserts: Vec<(usize, &str)> = vec![(0, &prologue)];
         inserts.extend(parsed.polls.iter().map(|at| (*at, " __skep_poll!();")));
         inserts.extend(parsed.returns.iter().map(|at| (*at, " ::core::result::Result::Ok(())")));
+        let output = prepared.output.as_deref().unwrap_or_default();
+        let (output_open, output_close) = (format!("let {output} = ("), format!("); (&&&&&&&::skep::cell::Show(&{output})).__skep_show();"));
         match (&parsed.tail, prepared.purpose) {
             (Some(tail), Purpose::Run) if prepared.shows_itself => {
                 inserts.push((tail.start, "("));
                 inserts.push((tail.end, ").evcxr_display();"));
             }
             (Some(_), Purpose::Run) if !prepared.shows_tail => {}
+            (Some(tail), Purpose::Run) if prepared.output.is_some() => {
+                inserts.push((tail.start, &output_open));
+                inserts.push((tail.end, &output_close));
+            }
             (Some(tail), Purpose::Run) => {
                 inserts.push((tail.start, "(&&&&&&&::skep::cell::Show(&("));
                 inserts.push((tail.end, "))).__skep_show();"));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    definition::{Definition, Key},
+    definition::{Definition, Key, Kind},
     names::mentions_type,
     program::{Body, From, LiveItem, Notebook, Prepared, Unkept, Variable},
     reach::Reach,
@@ -39,6 +39,9 @@ impl Notebook {
         let changed = self.changed_types(&prepared);
         self.epoch = prepared.epoch.max(self.epoch + u32::from(!changed.is_empty() && prepared.epoch == self.epoch));
         commit.notices.extend(set_aside(&prepared));
+        for name in &prepared.parsed.tests {
+            commit.notices.push(format!("`{name}` is a `#[test]`, which only a test build has: without the attribute it can be called"));
+        }
         let before: Vec<Arc<Definition>> = self.items.iter().map(|item| item.definition.clone()).collect();
         if let Some(staleness) = self.runs.on_run(&prepared, is_done, &before, &self.variables, self.known.handles()) {
             commit.notices.push(in_words(&staleness));
@@ -111,11 +114,32 @@ impl Notebook {
         }
         self.variables = variables;
         if is_done {
+            self.remember_macros(&prepared);
             self.explain_unkept(&prepared, &mut commit);
         } else {
             self.remember_failure(&prepared, "failed before its end");
         }
         commit
+    }
+
+    /// A `let` that a macro makes is nobody's to see before it is expanded. Whoever looks for the variable is told.
+    fn remember_macros(&mut self, prepared: &Prepared) {
+        let is_own = |name: &str| self.items.iter().any(|item| item.definition.kind == Kind::Macro && item.definition.keys.iter().any(|key| key.name() == Some(name)));
+        let mut unknown = Vec::new();
+        for (name, arguments) in prepared.parsed.calls.iter().filter(|(name, _)| is_own(name)) {
+            for argument in arguments.iter().filter(|argument| !self.variables.contains_key(*argument)) {
+                unknown.push((
+                    argument.clone(),
+                    format!(
+                        "if `{name}!` in cell {} made `{argument}`: variables that a macro makes are not kept\nhint: `let {argument} = …` in the cell itself is",
+                        prepared.cell
+                    ),
+                ));
+            }
+        }
+        for (argument, reason) in unknown {
+            self.gone.entry(argument).or_insert(reason);
+        }
     }
 
     fn aside_after(prepared: &Prepared) -> Vec<LiveItem> {
@@ -134,7 +158,7 @@ impl Notebook {
         let (mut borrow, mut closures) = (Vec::new(), Vec::new());
         for binding in &prepared.parsed.bindings {
             let name = &binding.name;
-            if self.variables.get(name).is_some_and(|variable| variable.cell == cell) {
+            if self.variables.get(name).is_some_and(|variable| variable.cell == cell) || prepared.output.as_ref() == Some(name) {
                 continue;
             }
             let reason = match prepared.unkept.get(name) {
@@ -241,6 +265,9 @@ fn body_text(prepared: &Prepared) -> String {
         }
         text.push_str(&parsed.source[from..range.end]);
         text.push('\n');
+    }
+    if let (Some(tail), Some(name)) = (&parsed.tail, &prepared.output) {
+        text.push_str(&format!("let {name} = ({});\n", &parsed.source[tail.clone()]));
     }
     text
 }

@@ -60,6 +60,7 @@ pub struct KnownNames {
     names: HashMap<String, String>,
     handles: Vec<String>,
     phrases: Vec<Phrase>,
+    modules: Vec<String>,
 }
 
 /// What to say for an error of the compiler's that speaks of how something in scope is made.
@@ -74,7 +75,18 @@ pub struct Phrase {
 impl KnownNames {
     pub fn new(extra: &[(&str, &str)]) -> KnownNames {
         let names = STD.iter().chain(extra).map(|(defined, named)| ((*defined).to_string(), (*named).to_string()));
-        KnownNames { names: names.collect(), handles: Vec::new(), phrases: Vec::new() }
+        KnownNames { names: names.collect(), handles: Vec::new(), phrases: Vec::new(), modules: Vec::new() }
+    }
+
+    /// Modules that are worth a look for a name that is missing, such as `skep::polars::prelude`.
+    #[must_use]
+    pub fn with_modules(mut self, modules: &[&str]) -> KnownNames {
+        self.modules = modules.iter().map(|module| (*module).to_string()).collect();
+        self
+    }
+
+    pub(crate) fn modules(&self) -> &[String] {
+        &self.modules
     }
 
     /// Types of values that are only a way to something else, so that another one makes no result old; as `type_name` prints them.

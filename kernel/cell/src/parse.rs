@@ -12,7 +12,8 @@ use syn::{
 
 use crate::{
     definition::{Definition, begins_item, definitions, definitions_of_macro, makes_items},
-    mentions::{is_symbol, mentions, values},
+    mentions::{idents, is_symbol, mentions, values},
+    outputs::makes_value,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Parsed {
     pub items: Vec<Definition>,
     pub statements: Vec<Range<usize>>,
     pub tail: Option<Range<usize>>,
+    /// Whether the tail makes a value that is not a variable's already.
+    pub tail_makes_value: bool,
     pub bindings: Vec<Binding>,
     /// Every identifier of the statements, also those inside macros and format strings.
     pub mentions: BTreeSet<String>,
@@ -45,6 +48,10 @@ pub struct Parsed {
     pub returns: Vec<usize>,
     /// Macro calls that were taken for items, though only expanding them could tell.
     pub guessed: Vec<Range<usize>>,
+    /// Functions with `#[test]`, which only test builds have.
+    pub tests: Vec<String>,
+    /// Macro calls among the statements: the macro's name, and identifiers in its arguments.
+    pub calls: Vec<(String, BTreeSet<String>)>,
     /// Whether there is a `fn main` and nothing that runs; and whether that is `async`.
     pub main: Option<bool>,
 }
@@ -87,6 +94,11 @@ pub(crate) fn parse_with(source: &str, guess: &Guess) -> Result<Parsed, syn::Err
                     && f.sig.inputs.is_empty()
                 {
                     parsed.main = Some(f.sig.asyncness.is_some() && !f.attrs.iter().any(|attr| is_symbol(attr.path(), "main")));
+                }
+                if let Item::Fn(f) = &item
+                    && f.attrs.iter().any(|attr| attr.path().is_ident("test"))
+                {
+                    parsed.tests.push(f.sig.ident.to_string());
                 }
                 parsed.items.extend(definitions(source, &item, range));
             }
@@ -175,8 +187,18 @@ impl Parsed {
         self.needs_runtime |= ["tokio", "spawn", "spawn_blocking"].iter().any(|name| self.mentions.contains(*name));
         match statement {
             Stmt::Local(local) => self.add_bindings(local),
-            Stmt::Expr(_, None) if is_last => self.tail = Some(range.clone()),
-            Stmt::Macro(m) if m.semi_token.is_none() && is_last => self.tail = Some(range.clone()),
+            Stmt::Expr(expr, None) if is_last => {
+                self.tail = Some(range.clone());
+                self.tail_makes_value = makes_value(expr);
+            }
+            Stmt::Macro(m) => {
+                if m.semi_token.is_none() && is_last {
+                    self.tail = Some(range.clone());
+                }
+                let mut names = BTreeSet::new();
+                idents(m.mac.tokens.clone(), &mut names);
+                self.calls.extend(m.mac.path.get_ident().map(|name| (name.to_string(), names)));
+            }
             _ => {}
         }
         self.statements.push(range);

@@ -15,8 +15,10 @@ use std::{
 use crate::{
     compile::{Compiler, Failure, Optimise},
     definition::{Definition, Key, Kind},
+    imports,
     names::KnownNames,
-    parse::{self, Guess, Parsed},
+    outputs::output_name,
+    parse::{self, Binding, Guess, Parsed},
     reach::Reach,
     report::{CellError, Place, Sources},
     splice::Spliced,
@@ -102,6 +104,8 @@ pub struct Request<'s> {
     pub purpose: Purpose,
     /// 0 to 3, as rustc's `opt-level`.
     pub level: u8,
+    /// Whether the value of the last expression becomes a variable, see [`crate::output_name`].
+    pub keeps_value: bool,
 }
 
 /// A cell that is ready to be compiled.
@@ -129,6 +133,8 @@ pub struct Prepared {
     pub(crate) shows_itself: bool,
     /// Whether the last expression has a value to show.
     pub(crate) shows_tail: bool,
+    /// The variable that the last expression's value becomes.
+    pub(crate) output: Option<String>,
     /// Whether `?` takes errors that have `Debug` alone.
     pub(crate) takes_debug_errors: bool,
     /// Variables this cell moves.
@@ -144,6 +150,8 @@ pub struct Prepared {
     pub(crate) is_broken: bool,
     /// The epoch that begins with this cell, if it changes a layout.
     pub(crate) epoch: u32,
+    /// A `use` line for names that the cell misses.
+    pub(crate) imports: Vec<(String, String)>,
     /// What is said if nothing helps.
     pub(crate) first_error: Option<CellError>,
 }
@@ -190,6 +198,13 @@ impl Prepared {
 
     pub fn root(&self) -> &str {
         &self.root
+    }
+
+    /// Goes on without keeping the value of the last expression. False if it was not to be kept.
+    pub(crate) fn give_up_output(&mut self) -> bool {
+        let Some(name) = self.output.take() else { return false };
+        self.parsed.bindings.retain(|binding| binding.name != name);
+        true
     }
 
     /// Nothing to run: no statement and no item.
@@ -257,6 +272,7 @@ impl Notebook {
                 Err(Failure::Toolchain(message)) => return Err(toolchain_error(&message)),
                 Err(Failure::Errors(errors)) => {
                     if !self.recover(prepared, &errors)? {
+                        prepared.imports = imports::find(compiler, &self.known, prepared.cell, &errors);
                         return Err(prepared.first_error.take().unwrap_or_else(|| self.report(prepared, &errors)));
                     }
                 }
@@ -278,7 +294,7 @@ impl Notebook {
         }
     }
 
-    fn prepare(&self, Request { cell, cell_id, source, purpose, level, .. }: Request<'_>) -> Result<Prepared, CellError> {
+    fn prepare(&self, Request { cell, cell_id, source, purpose, level, keeps_value, .. }: Request<'_>) -> Result<Prepared, CellError> {
         let make_items = self.items.iter().filter(|item| item.definition.kind == Kind::Macro && item.definition.makes_items);
         let make_items = make_items.flat_map(|item| &item.definition.keys).filter_map(Key::name).map(str::to_string).collect();
         let guess = Guess { make_items, are_statements: Vec::new() };
@@ -309,6 +325,7 @@ impl Notebook {
             takes_all: false,
             shows_itself: false,
             shows_tail: true,
+            output: None,
             takes_debug_errors: false,
             moved: BTreeSet::new(),
             unkept: BTreeMap::new(),
@@ -317,9 +334,18 @@ impl Notebook {
             pieces: Vec::new(),
             is_broken,
             epoch: self.epoch,
+            imports: Vec::new(),
             first_error: None,
         };
+        if keeps_value && purpose == Purpose::Run && prepared.parsed.tail_makes_value {
+            let name = output_name(cell);
+            prepared.parsed.bindings.push(Binding { name: name.clone(), is_mutable: false, is_closure: false, is_whole: true });
+            prepared.output = Some(name);
+        }
         self.gather(&mut prepared);
+        if prepared.shows_itself {
+            prepared.give_up_output();
+        }
         Ok(prepared)
     }
 
@@ -328,6 +354,7 @@ impl Notebook {
         let source = self.texts[&prepared.cell].clone();
         if let Some(parsed) = parse_deeply(&source, &prepared.guess)? {
             prepared.parsed = parsed;
+            prepared.output = None;
             prepared.dropped.clear();
             prepared.yielded.clear();
             self.gather(prepared);

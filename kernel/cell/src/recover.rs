@@ -33,7 +33,13 @@ impl Notebook {
         if prepared.is_broken {
             return Ok(false);
         }
-        if learn_what_is_kept(prepared, errors) || self.learn_what_is_hidden(prepared, errors)? {
+        // Whatever is wrong: a value that nobody asked to keep must not be the reason.
+        let output = prepared.output.clone();
+        let is_learnt = learn_what_is_kept(prepared, errors);
+        if output.is_some_and(|output| !is_learnt || prepared.unkept.remove(&output).is_some()) && prepared.give_up_output() {
+            return Ok(true);
+        }
+        if is_learnt || self.learn_what_is_hidden(prepared, errors)? {
             self.select(prepared);
             return Ok(true);
         }
@@ -49,7 +55,7 @@ impl Notebook {
             prepared.first_error.get_or_insert(first);
             return Ok(true);
         }
-        if self.replace_older(prepared, errors) {
+        if self.give_way_to_binding(prepared, errors) || self.replace_older(prepared, errors) {
             self.select(prepared);
             return Ok(true);
         }
@@ -116,6 +122,25 @@ impl Notebook {
             }
         }
         Ok(has_learnt)
+    }
+
+    /// `let PI = …` after `use …::PI`: a pattern of an imported constant's name compares with it. The newer of the two stays.
+    fn give_way_to_binding(&self, prepared: &mut Prepared, errors: &[Diagnostic]) -> bool {
+        let mut has_learnt = false;
+        for error in errors.iter().filter(|error| matches!(error.code(), Some("E0005" | "E0308" | "E0530"))) {
+            let own = error.spans.iter().filter(|span| self.culprit(prepared, span) == Culprit::Own).filter_map(Span::highlighted);
+            let is_bound = |name: &String| prepared.parsed.bindings.iter().any(|binding| binding.name == *name && binding.is_whole);
+            for name in own.filter(is_bound).collect::<Vec<_>>() {
+                let is_import = |at: &&usize| {
+                    let candidate = &prepared.candidates[**at];
+                    candidate.from != From::Own && candidate.definition.leaf.is_some() && candidate.definition.provides.contains(&name)
+                };
+                if let Some(at) = prepared.included.iter().find(is_import).copied() {
+                    has_learnt |= prepared.yielded.insert(at);
+                }
+            }
+        }
+        has_learnt
     }
 
     /// Of two things that cannot both be there, the older one goes.

@@ -260,7 +260,7 @@ impl Sources<'_> {
             mark.is_primary = true;
         }
         for child in &diagnostic.children {
-            let mut text = child.message.clone();
+            let mut text = without_foreign_impls(&child.message);
             let replacements: Vec<&str> =
                 child.spans.iter().filter_map(|span| span.suggested_replacement.as_deref()).filter(|new| !new.trim().is_empty()).collect();
             let short: Vec<String> =
@@ -281,6 +281,16 @@ impl Sources<'_> {
         drawn.notes.truncate(4);
         drawn
     }
+}
+
+/// Of the types that implement a trait, those are left out that nobody meant: what crates below Skep add to numbers, and delayed
+/// operands.
+fn without_foreign_impls(text: &str) -> String {
+    if !text.contains("following other types implement") {
+        return text.to_string();
+    }
+    let is_foreign = |line: &&str| ["zerocopy::", "Delayed<", "rug::", "num_bigint::", "simd"].iter().any(|part| line.contains(part));
+    text.lines().filter(|line| !is_foreign(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// An error on its way to be drawn.

@@ -61,6 +61,16 @@ impl Notebook {
             drawn.message = format!("a borrow cannot outlive its cell: `{name}` is kept for later cells, and it is borrowed or borrows");
             drawn.notes = vec!["hint: keep an owned value (`.clone()`, `.to_owned()`, `.to_vec()`), or put the statements into a block `{ … }`".to_string()];
         }
+        let is_for_a_thread = || drawn.marks.iter().any(|mark| mark.label.as_deref().is_some_and(|label| label.contains("is borrowed for `'static`")));
+        if error.code() == Some("E0597")
+            && let Some(name) = error.message.split('`').nth(1).filter(|name| prepared.uses.iter().any(|used| used == name))
+            && is_for_a_thread()
+        {
+            drawn.message = format!("`{name}` is borrowed by what may outlive the cell, such as a thread");
+            drawn.marks.retain(|mark| mark.is_primary);
+            drawn.marks.iter_mut().for_each(|mark| mark.label = None);
+            drawn.notes = vec![format!("hint: give it the value: `move ||`; with `let {name} = {name}.clone();` before it the notebook keeps its own")];
+        }
         if matches!(error.code(), Some("E0005" | "E0530")) && drawn.marks.iter().all(|mark| mark.cell == prepared.cell) {
             self.explain_constant(prepared, &mut drawn);
         }
@@ -113,6 +123,10 @@ impl Notebook {
         }
         if let Some(reason) = self.gone.get(name) {
             drawn.notes = reason.split('\n').map(str::to_string).collect();
+            return;
+        }
+        if let Some((_, import)) = prepared.imports.iter().find(|(known, _)| known == name) {
+            drawn.notes.insert(0, format!("hint: import it: `{import}`"));
             return;
         }
         let dropped = prepared.dropped.iter().map(|at| &prepared.candidates[*at]).map(|candidate| (candidate.cell, &candidate.definition));

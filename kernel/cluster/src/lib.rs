@@ -53,6 +53,7 @@ pub use ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId};
 pub use scheduler::Explanation;
 pub use segment::{Bytes, Segment};
 pub use show::{card, remotes_card, workers_card};
+pub use size::heap_bytes;
 pub use story::{Attempt, Bar, End, History, Journey, Stories};
 pub use task::progress;
 pub use value::{Codec, TaskValue, register_codec};

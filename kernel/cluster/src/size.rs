@@ -11,7 +11,7 @@ use serde::ser::{self, Serialize};
 const MOST_SAMPLED: u64 = 1_000;
 
 /// Bytes behind a value's own: what its vectors and strings hold.
-pub(crate) fn heap_bytes<T: Serialize>(value: &T) -> u64 {
+pub fn heap_bytes<T: Serialize>(value: &T) -> u64 {
     let mut counter = Counter { bytes: 0 };
     match value.serialize(&mut counter) {
         Ok(()) => counter.bytes.saturating_sub(size_of::<T>() as u64),

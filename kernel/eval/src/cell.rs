@@ -159,6 +159,10 @@ pub fn put<T: 'static>(name: &str, is_send: bool, value: T) {
 
 #[inline(never)]
 fn say_not_kept(name: &str) {
+    // The value of a last expression, which nobody asked to keep.
+    if name.strip_prefix('_').is_some_and(|rest| rest.parse::<u32>().is_ok()) {
+        return;
+    }
     process::notice(format!(
         "`{name}` was not kept: its type has no name that a later cell could write (a closure, or a future); collect an iterator, `.await` a future, box a closure: `Box<dyn Fn(…) -> …>`"
     ));
@@ -261,6 +265,15 @@ pub fn take_panic_location() -> Option<Location> {
     LAST_PANIC.with_borrow_mut(Option::take)
 }
 
+/// How messages of panics begin that end the process: std has no other way to tell them.
+const ABORTS: [&str; 5] = [
+    "null pointer dereference",
+    "misaligned pointer dereference",
+    "unsafe precondition(s) violated",
+    "panic in a function that cannot unwind",
+    "panic in a destructor during cleanup",
+];
+
 /// Panics of this thread are reported by whoever catches them, not printed.
 pub fn quiet_panics() {
     static HOOK: OnceLock<()> = OnceLock::new();
@@ -269,8 +282,17 @@ pub fn quiet_panics() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             LAST_PANIC.with_borrow_mut(|last| *last = info.location().map(Location::from));
-            if !QUIET.with_borrow(|quiet| *quiet) {
+            let message = panic_message(info.payload());
+            let place = info.location().map(Location::from);
+            if let Some(at) = place.filter(|_| ABORTS.iter().any(|start| message.starts_with(start))) {
+                process::aborting(message, at);
+            } else if std::env::var("RUST_BACKTRACE").is_ok_and(|wanted| wanted == "full") {
                 before(info);
+            } else if !QUIET.with_borrow(|quiet| *quiet) {
+                // A thread of the user's. The frames of the standard library say nothing about it.
+                let thread = std::thread::current();
+                let at = info.location().map_or_else(String::new, |at| format!(" at {at}"));
+                eprintln!("thread `{}` panicked{at}: {message}", thread.name().unwrap_or("without a name"));
             }
         }));
     });

@@ -7,6 +7,7 @@
 pub mod cell;
 mod interrupt;
 mod local;
+pub mod look;
 mod measure;
 mod process;
 pub mod show;

@@ -88,7 +88,8 @@ pub fn serve(fd: i32) -> ! {
     send(&FromEval::Ready { pid: std::process::id(), build: wire::build_fingerprint() });
     loop {
         match wire::read_frame(&mut from_host) {
-            Ok(ToEval::Run { cell, library, entry, epoch }) => {
+            Ok(ToEval::Run { cell, library, entry, epoch, columns }) => {
+                skep_render::text::set_columns(columns.into());
                 interrupt::lower_flag(&evaluator.stop);
                 link_ref().running.store(cell, Ordering::SeqCst);
                 let _ = evaluator.jobs.send(Work::Run(Job { cell, library, entry, epoch }));
@@ -267,6 +268,11 @@ fn lock_shown(link: &Link) -> MutexGuard<'_, Passed> {
 /// Shows the value of a cell's last expression.
 pub fn result(bundle: Bundle) {
     send_in_order(&FromEval::Result { bundle });
+}
+
+/// The last words before an abort.
+pub(crate) fn aborting(message: String, at: wire::Location) {
+    send(&FromEval::Aborting { message, at });
 }
 
 pub(crate) fn notice(text: String) {

@@ -104,14 +104,14 @@ fn show_list(whole: &dyn Debug, len: usize, brackets: Brackets, entries: &mut dy
     crate::process::result(if len <= MOST_ENTRIES { debug_bundle(whole).unwrap_or_default() } else { Bundle::text(cut_list(len, brackets, entries)) });
 }
 
-/// One line while it fits 80 columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is silent.
+/// One line while it fits the columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is silent.
 #[inline(never)]
 fn debug_bundle(value: &dyn Debug) -> Option<Bundle> {
     let line = format!("{value:?}");
     if line == "()" {
         return None;
     }
-    let text = if line.chars().count() <= 80 || is_flat(value) { line } else { format!("{value:#?}") };
+    let text = if skep_render::text::width(&line) <= skep_render::text::columns() || is_flat(value) { line } else { format!("{value:#?}") };
     Some(Bundle::text(text))
 }
 
@@ -148,12 +148,19 @@ pub type WithEntries<'f> = dyn FnMut(usize, Brackets, &mut dyn Iterator<Item = E
 /// Lists, which are shortened where they are long.
 pub trait Listed: Debug {
     fn with_entries(&self, f: &mut WithEntries<'_>);
+
+    /// Memory of the entries themselves, without what they point to.
+    fn entry_bytes(&self) -> u64;
 }
 
 macro_rules! listed {
     ($($t:ty, [$($p:ident),*], $brackets:expr;)*) => { $(impl<T: Debug $(, $p)*> Listed for $t {
         fn with_entries(&self, f: &mut WithEntries<'_>) {
             f(self.len(), $brackets, &mut self.iter().map(|item| Entry::Item(item)));
+        }
+
+        fn entry_bytes(&self) -> u64 {
+            (self.len() * size_of::<T>()) as u64
         }
     })* };
 }
@@ -169,17 +176,29 @@ impl<T: Debug, const N: usize> Listed for [T; N] {
     fn with_entries(&self, f: &mut WithEntries<'_>) {
         f(N, ("[", "]"), &mut self.iter().map(|item| Entry::Item(item)));
     }
+
+    fn entry_bytes(&self) -> u64 {
+        0
+    }
 }
 
 impl<K: Debug, V: Debug> Listed for BTreeMap<K, V> {
     fn with_entries(&self, f: &mut WithEntries<'_>) {
         f(self.len(), ("{", "}"), &mut self.iter().map(|(key, value)| Entry::Pair(key, value)));
     }
+
+    fn entry_bytes(&self) -> u64 {
+        (self.len() * size_of::<(K, V)>()) as u64
+    }
 }
 
 impl<K: Debug, V: Debug, S> Listed for HashMap<K, V, S> {
     fn with_entries(&self, f: &mut WithEntries<'_>) {
         f(self.len(), ("{", "}"), &mut self.iter().map(|(key, value)| Entry::Pair(key, value)));
+    }
+
+    fn entry_bytes(&self) -> u64 {
+        (self.len() * size_of::<(K, V)>()) as u64
     }
 }
 

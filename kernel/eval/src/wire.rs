@@ -59,6 +59,8 @@ pub enum ToEval {
         entry: String,
         /// Counts changes of layouts; types of cells have the same `TypeId` within one.
         epoch: u32,
+        /// How wide text renderings may be.
+        columns: u16,
     },
     /// End the running cell at its next safe point.
     Interrupt {
@@ -111,6 +113,11 @@ pub enum FromEval {
     /// A value was not kept, and why.
     Notice {
         text: String,
+    },
+    /// The process is about to abort, by a panic that cannot unwind: why, and where.
+    Aborting {
+        message: String,
+        at: Location,
     },
     Ended {
         cell: u32,

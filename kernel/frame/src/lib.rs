@@ -17,7 +17,7 @@ mod timeseries;
 pub use error::{Error, Result};
 pub use frame::{Frame, GroupBy};
 pub use polars;
-pub use show::{ByFrame, ShowFrame, table};
+pub use show::{ByFrame, HeapOfFrame, HeapOfSerde, LookFrame, ShowFrame, table};
 pub use sql::{Table, sql};
 pub use timeseries::Timeseries;
 

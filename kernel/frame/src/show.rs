@@ -4,10 +4,16 @@ use std::fmt;
 
 use polars::prelude::{AnyValue, Column, DataFrame, DataType, Expr, LazyFrame, Series};
 use skep_cluster::Remote;
-use skep_eval::{Bundle, Rich, Shown, show::Show};
+use serde::Serialize;
+use skep_eval::{
+    Bundle, Rich, Shown,
+    look::{Details, Look},
+    show::Show,
+};
 use skep_render::{
     bytes,
     card::Card,
+    count,
     table::{MOST_COLUMNS, MOST_ROWS, Table},
 };
 
@@ -98,6 +104,112 @@ impl<T> Framed for Vec<Remote<T>> {
     }
 }
 
+/// Tells `:vars` more than [`skep_eval::look`] does.
+pub trait LookFrame {
+    fn __skep_look(&self) -> Details;
+}
+
+impl<T: Detailed> LookFrame for &&&&&Look<'_, T> {
+    fn __skep_look(&self) -> Details {
+        self.0.details()
+    }
+}
+
+/// What has a shape of rows and columns, or lives on workers.
+pub trait Detailed {
+    fn details(&self) -> Details;
+}
+
+impl Detailed for DataFrame {
+    fn details(&self) -> Details {
+        let columns: Vec<String> = self.columns().iter().map(|column| format!("{}: {}", column.name(), column.dtype())).collect();
+        let (rows, n_columns) = self.shape();
+        Details::new(format!("({}, {n_columns})", count(rows as u64)), &columns.join(", "))
+    }
+}
+
+impl Detailed for Series {
+    fn details(&self) -> Details {
+        let head: Vec<String> = (0..self.len().min(10)).filter_map(|i| self.get(i).ok()).map(|value| value.to_string()).collect();
+        let more = if self.len() > head.len() { ", …" } else { "" };
+        Details::new(format!("{} long", count(self.len() as u64)), &format!("{}: {}, [{}{more}]", self.name(), self.dtype(), head.join(", ")))
+    }
+}
+
+impl Detailed for Column {
+    fn details(&self) -> Details {
+        self.as_materialized_series().details()
+    }
+}
+
+impl Detailed for LazyFrame {
+    fn details(&self) -> Details {
+        Details::new("a plan", "")
+    }
+}
+
+impl Detailed for Expr {
+    fn details(&self) -> Details {
+        Details::new("", &self.to_string())
+    }
+}
+
+impl Detailed for Frame {
+    fn details(&self) -> Details {
+        match self.plan() {
+            Ok(plan) => {
+                let columns: Vec<String> = plan.schema.iter().map(|(name, dtype)| format!("{name}: {dtype}")).collect();
+                Details::new(skep_render::plural(self.n_partitions(), "partition"), &columns.join(", "))
+            }
+            Err(error) => Details::new("", &error.to_string()),
+        }
+    }
+}
+
+impl<T> Detailed for Vec<Remote<T>> {
+    fn details(&self) -> Details {
+        Details::new(format!("{} long", count(self.len() as u64)), skep_cluster::remotes_card(self).title())
+    }
+}
+
+/// Memory of Polars' values, which say it themselves.
+pub trait HeapOfFrame {
+    fn __skep_heap(&self) -> Option<u64>;
+}
+
+impl<T: Estimated> HeapOfFrame for &&&Look<'_, T> {
+    fn __skep_heap(&self) -> Option<u64> {
+        Some(self.0.estimate())
+    }
+}
+
+pub trait Estimated {
+    fn estimate(&self) -> u64;
+}
+
+impl Estimated for DataFrame {
+    fn estimate(&self) -> u64 {
+        self.estimated_size() as u64
+    }
+}
+
+impl Estimated for Series {
+    fn estimate(&self) -> u64 {
+        self.estimated_size() as u64
+    }
+}
+
+/// Memory of what serde can walk through.
+pub trait HeapOfSerde {
+    fn __skep_heap(&self) -> Option<u64>;
+}
+
+impl<T: Serialize> HeapOfSerde for &&Look<'_, T> {
+    fn __skep_heap(&self) -> Option<u64> {
+        Some(skep_cluster::heap_bytes(self.0))
+    }
+}
+
 /// Tells DataFrames from other values that can be displayed.
 pub struct ByFrame;
 
@@ -137,7 +249,34 @@ pub fn table(frame: &DataFrame) -> Bundle {
         columns_cut_at,
         is_number: chosen.iter().map(|column| column.dtype().is_numeric() || matches!(column.dtype(), DataType::Decimal(..))).collect(),
     };
-    model.bundle(frame.to_string())
+    model.bundle(text_of(frame))
+}
+
+/// Polars' own text, of as many columns as fit the width.
+fn text_of(frame: &DataFrame) -> String {
+    let most = skep_render::text::columns();
+    let fits = |text: &str| text.lines().all(|line| skep_render::text::width(line) <= most);
+    let whole = frame.to_string();
+    if fits(&whole) {
+        return whole;
+    }
+    let n = frame.width();
+    for n_shown in (1..n.min(8)).rev() {
+        let tail = n_shown / 2;
+        let indices = || (0..n_shown - tail).chain(n - tail..n);
+        let columns = indices().map(|i| frame.columns()[i].clone()).collect();
+        let Ok(part) = DataFrame::new(frame.height(), columns) else { break };
+        let text = part.to_string();
+        if fits(&text) || n_shown == 1 {
+            let drawn = text.split_once('\n').map_or("", |(_, drawn)| drawn);
+            let shape = whole.lines().next().unwrap_or_default();
+            let names: Vec<&str> = (n_shown - tail..n - tail).map(|i| frame.columns()[i].name().as_str()).collect();
+            let left_out = skep_render::text::wrapped(&format!("{n_shown} of {n} columns; not shown: {}", names.join(", ")), most);
+            let left_out = if left_out.len() > 3 { format!("{} …", left_out[..3].join("\n")) } else { left_out.join("\n") };
+            return format!("{shape}\n{drawn}\n{left_out}");
+        }
+    }
+    whole
 }
 
 /// Indices to show, and after how many of them something is left out.

@@ -25,8 +25,17 @@ impl Bundle {
     /// Markdown, and as plain text what remains without its marks.
     pub fn markdown(text: impl Into<String>) -> Bundle {
         let text = text.into();
-        let lines = text.lines().filter(|line| !line.trim_start().starts_with("```") && line.trim() != "---");
-        let plain: Vec<String> = lines.map(|line| line.replace("**", "").replace('`', "")).collect();
+        let mut in_code = false;
+        let mut plain = Vec::new();
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                in_code = !in_code;
+            } else if in_code {
+                plain.push(line.to_string());
+            } else if line.trim() != "---" {
+                plain.extend(crate::text::wrapped(&line.replace("**", "").replace('`', ""), crate::text::columns()));
+            }
+        }
         let mut plain = plain.join("\n");
         while plain.contains("\n\n\n") {
             plain = plain.replace("\n\n\n", "\n\n");

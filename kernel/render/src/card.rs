@@ -1,6 +1,6 @@
 //! A card: a title, facts, and rows of a small table. Clusters, remote values and frames show themselves as one.
 
-use crate::{Bundle, escape, escape_words};
+use crate::{Bundle, escape, escape_words, text};
 
 /// What a card says; every string may come from a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,6 +10,7 @@ pub struct Card {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     n_left_out: usize,
+    cuts_cells: bool,
     note: Option<String>,
     state: Option<&'static str>,
 }
@@ -44,10 +45,21 @@ impl Card {
         self
     }
 
+    /// As text each row takes one line: what does not fit is cut, where else it would go on below.
+    #[must_use]
+    pub fn cut_cells(mut self) -> Card {
+        self.cuts_cells = true;
+        self
+    }
+
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Card {
         self.note = Some(note.into());
         self
+    }
+
+    pub fn title(&self) -> &str {
+        &self.title
     }
 
     pub fn bundle(&self) -> Bundle {
@@ -55,25 +67,58 @@ impl Card {
     }
 
     fn to_text(&self) -> String {
-        let mut lines = vec![self.title.clone()];
-        let widest = self.facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let columns = text::columns();
+        let mut lines = text::wrapped(&self.title, columns);
+        let widest = self.facts.iter().map(|(name, _)| text::width(name)).max().unwrap_or(0);
         for (name, value) in &self.facts {
-            lines.push(format!("  {name:<widest$}  {}", value.replace('\n', "\n      ")));
+            let mut name = name.as_str();
+            for line in text::wrapped(value, columns.saturating_sub(widest + 4)) {
+                lines.push(format!("  {}  {line}", text::padded(name, widest)));
+                name = "";
+            }
         }
         if !self.rows.is_empty() {
-            let all = || std::iter::once(&self.header).chain(&self.rows);
-            let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
-            for row in all() {
-                let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-                lines.push(format!("  {}", cells.join("  ").trim_end()));
-            }
+            self.table_to_text(columns, &mut lines);
             if self.n_left_out > 0 {
                 lines.push(format!("  … and {} more", self.n_left_out));
             }
         }
-        lines.extend(self.note.clone());
+        lines.extend(self.note.iter().flat_map(|note| text::wrapped(note, columns)));
         lines.join("\n")
+    }
+
+    /// Columns of the table side by side. Where they do not fit, the last one wraps; then long cells are cut, and then columns
+    /// on the right are left out, which a line says.
+    fn table_to_text(&self, columns: usize, lines: &mut Vec<String>) {
+        // What a column needs at least, to be worth its place.
+        let narrow = if self.cuts_cells { 18 } else { 24 };
+        const GAP: usize = 2;
+        let all = || std::iter::once(&self.header).chain(&self.rows);
+        let widest = |column: usize| all().flat_map(|row| row[column].split('\n')).map(text::width).max().unwrap_or(0);
+        let mut widths: Vec<usize> = (0..self.header.len()).map(widest).collect();
+        let before = |widths: &[usize]| GAP + widths.iter().map(|width| width + GAP).sum::<usize>();
+        let room_of_last = |widths: &[usize]| columns.saturating_sub(before(&widths[..widths.len() - 1]));
+        if room_of_last(&widths) < widths[widths.len() - 1].min(narrow) {
+            widths.iter_mut().for_each(|width| *width = (*width).min(narrow));
+        }
+        while widths.len() > 1 && room_of_last(&widths) < widths[widths.len() - 1].min(narrow) {
+            widths.pop();
+        }
+        let last = widths.len() - 1;
+        widths[last] = widest(last).min(room_of_last(&widths).max(8));
+        for row in all() {
+            let mut cells: Vec<String> = row[..last].iter().zip(&widths).map(|(cell, width)| text::cut(&cell.replace('\n', " "), *width)).collect();
+            let of_last = if self.cuts_cells { vec![text::cut(&row[last], widths[last])] } else { text::wrapped(&row[last], widths[last]) };
+            for line in of_last {
+                let front: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| text::padded(cell, width + GAP)).collect();
+                lines.push(format!("{}{}{line}", " ".repeat(GAP), front.concat()).trim_end().to_string());
+                cells.iter_mut().for_each(String::clear);
+            }
+        }
+        if last + 1 < self.header.len() {
+            let left_out = format!("  not shown, for want of columns: {}", self.header[last + 1..].join(", "));
+            lines.extend(text::wrapped(&left_out, columns));
+        }
     }
 
     fn to_html(&self) -> String {
@@ -129,4 +174,22 @@ fn a_card_is_drawn() {
     insta::assert_snapshot!("card_html", card.bundle().get("text/html").unwrap());
     let many = Card::new("many").table(["n"], (0..100).map(|n| [n.to_string()]));
     assert!(many.bundle().plain().ends_with("… and 60 more"));
+}
+
+#[test]
+fn text_fits_its_columns() {
+    let row = |n: usize| ["worker-1".to_string(), "a/long/path/that/nobody/wants/to/see".repeat(n), "12.0 MiB of 1.5 GiB".into(), "why it is so, in some words".repeat(3 * n)];
+    let card = Card::new("Workers that have a long title, longer than a terminal is wide, so that it goes on below".to_string())
+        .fact("state", "a fact may be long as well, and then goes on below itself, where it began")
+        .note("and so may a note be, which stands below everything else and has no indent");
+    for (columns, n) in [(40, 1), (60, 1), (60, 3), (80, 1), (80, 3)] {
+        text::set_columns(columns);
+        let shown = card.clone().table(["worker", "path", "memory", "why"], [row(n)]).bundle();
+        assert!(shown.plain().lines().all(|line| text::width(line) <= columns), "{columns}: {}", shown.plain());
+    }
+    text::set_columns(40);
+    let shown = card.table(["worker", "path", "memory", "why"], [row(1)]).bundle();
+    let words = shown.plain().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("not shown, for want of columns: memory, why"), "{words}");
+    text::set_columns(80);
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Bundle, escape, plural};
+use crate::{Bundle, escape, plural, text};
 
 /// Larger graphs are grouped.
 pub const MOST_NODES: usize = 60;
@@ -66,9 +66,10 @@ impl Graph {
 
     /// One node for all calls of a function in a layer, while the graph is too large to read.
     fn grouped(&self) -> Graph {
-        if self.nodes.len() <= MOST_NODES {
-            return self.clone();
-        }
+        if self.nodes.len() <= MOST_NODES { self.clone() } else { self.by_function() }
+    }
+
+    fn by_function(&self) -> Graph {
         let layers = self.layers();
         let mut by_group: BTreeMap<(usize, &str), usize> = BTreeMap::new();
         let mut graph = Graph::default();
@@ -116,24 +117,45 @@ impl Graph {
         if self.nodes.is_empty() {
             return "an empty graph".to_string();
         }
-        let grouped = self.grouped();
+        let fits = |drawn: &String| drawn.lines().all(|line| text::width(line) <= text::columns());
+        let drawn = Some(self.grouped().drawing()).filter(fits).or_else(|| Some(self.by_function().drawing()).filter(fits));
+        format!("{}\n{}", self.summary(), drawn.unwrap_or_else(|| self.list()))
+    }
+
+    /// A line for each layer, for graphs that are wider than the terminal.
+    fn list(&self) -> String {
+        let mut layers: BTreeMap<usize, BTreeMap<&str, usize>> = BTreeMap::new();
+        for (node, layer) in self.nodes.iter().zip(self.layers()) {
+            *layers.entry(layer).or_default().entry(&node.label).or_default() += node.n();
+        }
+        let mut lines = vec!["too wide to be drawn here; each line is a layer that needs those above it:".to_string()];
+        for (layer, nodes) in layers {
+            let nodes: Vec<String> = nodes.iter().map(|(label, n)| if *n > 1 { format!("{label} ×{n}") } else { (*label).to_string() }).collect();
+            let indent = text::columns().saturating_sub(5);
+            lines.push(format!("{:>3}  {}", layer + 1, text::wrapped(&nodes.join(", "), indent).join("\n     ")));
+        }
+        lines.join("\n")
+    }
+
+    /// Drawn with box characters.
+    fn drawing(&self) -> String {
         let mark = |state: &str| match state {
             "done" => "✓ ",
             "running" => "▶ ",
             "failed" => "✗ ",
             _ => "",
         };
-        let labels: Vec<String> = grouped.nodes.iter().map(|node| format!("{}{}", mark(node.state()), node.text())).collect();
+        let labels: Vec<String> = self.nodes.iter().map(|node| format!("{}{}", mark(node.state()), node.text())).collect();
         let mut drawing = ascii_dag::Graph::new();
         for (i, label) in labels.iter().enumerate() {
             drawing.add_node(i, ascii_dag::BoxedNode(label));
         }
-        for (from, to) in &grouped.edges {
+        for (from, to) in &self.edges {
             drawing.add_edge(*from, *to, None);
         }
         let text = drawing.compute_layout().render_string(&ascii_dag::RenderOptions::plain());
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-        format!("{}\n{}", self.summary(), lines.join("\n").trim_end())
+        lines.join("\n").trim_end().to_string()
     }
 
     pub fn to_svg(&self) -> String {
@@ -273,6 +295,19 @@ mod tests {
         assert!(text.starts_with("1,001 tasks: 1000 done, 1 failed"), "{text}");
         assert!(text.contains("load ×1000"), "{text}");
         assert_eq!(graph.to_svg().matches("<rect").count(), 2);
+    }
+
+    #[test]
+    fn a_graph_that_is_too_wide_is_grouped_and_then_listed() {
+        let mut graph = Graph::default();
+        for i in 0..20 {
+            let read = graph.add_node("read", "done");
+            let other = graph.add_node(&format!("step_{}", i % 12), "pending");
+            graph.add_edge(read, other);
+        }
+        let shown = graph.to_text();
+        assert!(shown.lines().all(|line| text::width(line) <= 80), "{shown}");
+        assert!(shown.contains("  1  read ×20") && shown.contains("  2  step_0 ×2"), "{shown}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod progress;
 mod rich;
 pub mod stream;
 pub mod table;
+pub mod text;
 mod units;
 
 pub use bundle::Bundle;

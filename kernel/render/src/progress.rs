@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Bundle, count, duration, escape, plural};
+use crate::{Bundle, count, duration, escape, plural, text};
 
 /// How far the tasks of one function are.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,18 +81,22 @@ fn headline(rows: &[Row], elapsed: Duration) -> String {
 }
 
 fn text(rows: &[Row], elapsed: Duration, notes: &[String]) -> String {
-    const WIDTH: usize = 24;
-    let widest = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).min(24);
-    let mut lines = vec![headline(rows, elapsed)];
+    const WIDEST_BAR: usize = 24;
+    let columns = text::columns();
+    let widest = rows.iter().map(|row| text::width(&row.name)).max().unwrap_or(0).min(24);
+    let numbers = rows.iter().map(|row| text::width(&row.numbers())).max().unwrap_or(0);
+    let bar = columns.saturating_sub(widest + numbers + 2).clamp(8, WIDEST_BAR);
+    let mut lines = vec![text::cut(&headline(rows, elapsed), columns)];
     for row in rows {
-        let name: String = row.name.chars().take(widest).collect();
-        let done = (row.part(row.n_done) * WIDTH as f64) as usize;
-        let failed = ((row.part(row.n_failed) * WIDTH as f64).ceil() as usize).min(WIDTH - done);
-        let running = ((row.part(row.n_running) * WIDTH as f64).ceil() as usize).min(WIDTH - done - failed);
-        let rest = WIDTH - done - failed - running;
-        lines.push(format!("{name:<widest$} {}{}{}{} {}", "█".repeat(done), "✗".repeat(failed), "▒".repeat(running), "·".repeat(rest), row.numbers()));
+        let name = text::padded(&text::cut(&row.name, widest), widest);
+        let done = (row.part(row.n_done) * bar as f64) as usize;
+        let failed = ((row.part(row.n_failed) * bar as f64).ceil() as usize).min(bar - done);
+        let running = ((row.part(row.n_running) * bar as f64).ceil() as usize).min(bar - done - failed);
+        let rest = bar - done - failed - running;
+        let line = format!("{name} {}{}{}{} {}", "█".repeat(done), "✗".repeat(failed), "▒".repeat(running), "·".repeat(rest), row.numbers());
+        lines.push(text::cut(&line, columns));
     }
-    lines.extend(notes.iter().map(|note| format!("! {note}")));
+    lines.extend(notes.iter().flat_map(|note| text::wrapped(&format!("! {note}"), columns)));
     lines.join("\n")
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{Bundle, count, duration, escape, plural};
+use crate::{Bundle, count, duration, escape, plural, text};
 
 /// A task that ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,23 +155,23 @@ impl<'b> Picture<'b> {
     }
 
     fn text(&self) -> String {
-        const COLUMNS: usize = 60;
         const MARKS: [char; 8] = ['█', '▓', '▒', '░', '■', '▪', '◆', '●'];
         let widest = self.titles.iter().map(|title| title.chars().count()).max().unwrap_or(0);
-        let mut lanes = vec![[' '; COLUMNS]; self.titles.len()];
+        let columns = text::columns().saturating_sub(widest + 2).clamp(20, 120);
+        let mut lanes = vec![vec![' '; columns]; self.titles.len()];
         for (bar, row) in self.bars.iter().zip(&self.rows) {
-            let column = |us: u64| ((us - self.start_us) as f64 / self.span_us as f64 * COLUMNS as f64) as usize;
-            let from = column(bar.start_us).min(COLUMNS - 1);
-            let to = column(bar.start_us + bar.duration_us).clamp(from + 1, COLUMNS);
+            let column = |us: u64| ((us - self.start_us) as f64 / self.span_us as f64 * columns as f64) as usize;
+            let from = column(bar.start_us).min(columns - 1);
+            let to = column(bar.start_us + bar.duration_us).clamp(from + 1, columns);
             let at = self.functions.iter().position(|(function, _, _)| *function == bar.name).unwrap_or(0);
             lanes[*row][from..to].fill(MARKS[at % MARKS.len()]);
         }
-        let mut lines = vec![self.headline()];
+        let mut lines = text::wrapped(&self.headline(), text::columns());
         for (title, lane) in self.titles.iter().zip(&lanes) {
             lines.push(format!("{title:<widest$} │{}", lane.iter().collect::<String>().trim_end()));
         }
         for (i, function) in self.functions.iter().take(MARKS.len()).enumerate() {
-            lines.push(format!("  {} {}", MARKS[i], self.legend(function)));
+            lines.push(text::cut(&format!("  {} {}", MARKS[i], self.legend(function)), text::columns()));
         }
         lines.join("\n")
     }

@@ -83,7 +83,7 @@ impl Handle {
 
 /// As [`Handle::completeness`], without a session.
 pub fn completeness(code: &str) -> Completeness {
-    match commands::steps(code) {
+    match commands::steps(code, &|_| false) {
         // Every command line is whole; a command with a text is as whole as its text.
         Ok(steps) => match steps.last() {
             Some(Step::Rust(text)) => skep_cell::completeness(text),

@@ -103,6 +103,7 @@ impl Evaluator {
             answers: to_eval.clone(),
             hooks,
             returned: returned.clone(),
+            last_words: None,
         };
         thread::Builder::new().name("output".into()).spawn(move || pump.run())?;
         Ok(Evaluator { to_eval, process, reports: Mutex::new(reports), current, returned })
@@ -115,7 +116,7 @@ impl Evaluator {
     /// Runs a compiled cell and waits for its end.
     pub fn run(&self, cell: u32, library: &Path, entry: &str, epoch: u32) -> Report {
         self.current.store(cell, Ordering::SeqCst);
-        let message = ToEval::Run { cell, library: library.to_string_lossy().into_owned(), entry: entry.to_string(), epoch };
+        let message = ToEval::Run { cell, library: library.to_string_lossy().into_owned(), entry: entry.to_string(), epoch, columns: skep_render::text::columns() as u16 };
         let sent = self.send(&message);
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -205,6 +206,8 @@ struct Pump {
     answers: ToProcess,
     hooks: Hooks,
     returned: Returned,
+    /// Why the process is about to abort, if it said so.
+    last_words: Option<String>,
 }
 
 impl Pump {
@@ -231,7 +234,8 @@ impl Pump {
                     self.drain();
                     self.end_content();
                     self.flow.finish();
-                    break reap(&self.process).map_or_else(|error| error.to_string(), describe_end);
+                    let end = reap(&self.process).map_or_else(|error| error.to_string(), describe_end);
+                    break self.last_words.take().map_or(end.clone(), |words| format!("{end}: {words}"));
                 }
             }
         };
@@ -309,6 +313,7 @@ impl Pump {
             FromEval::UpdateDisplay { id, bundle } => self.show(cell, Output::UpdateDisplay { id, bundle }),
             FromEval::ClearOutput { wait } => self.show(cell, Output::ClearOutput { wait }),
             FromEval::Returned { variables } => *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables),
+            FromEval::Aborting { message, at } => self.last_words = Some(format!("{message}, at {}:{}:{}", at.file, at.line, at.column)),
             FromEval::Notice { text } => self.face.output(cell, notes::note(&text)),
             FromEval::CodeNeeded { library } => (self.hooks.code_needed)(library),
             FromEval::Input { prompt, password } => self.ask(cell, prompt, password),

@@ -27,7 +27,7 @@ pub use home::{Home, Private, cache_folder};
 pub use session::{Execute, Handle, Reply, Session};
 pub use skep_assist::wire::Candidate;
 pub use skep_cell::{CellError, Completeness};
-pub use skep_render::Bundle;
+pub use skep_render::{Bundle, text::set_columns};
 pub use wrap::{Prebuilt, wrap_rustc};
 
 /// Something a cell shows, in the order it happened.

@@ -36,6 +36,9 @@ const GRACE: Duration = Duration::from_millis(900);
 /// A second interrupt before this belongs to the first: the cell is about to stop, or to be given up.
 const KILL_AFTER: Duration = Duration::from_secs(2);
 
+/// So many values of earlier cells `Out[n]` knows.
+const MOST_OUTPUTS: usize = 20;
+
 /// A cell to execute.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Execute<'c> {
@@ -69,6 +72,8 @@ pub struct Session {
     /// Whether a person's terminal is there, for an editor.
     pub(crate) has_terminal: bool,
     next_uncounted: u32,
+    /// Cells whose value was kept, oldest first.
+    outputs: Vec<u32>,
     /// Last: removed when everything that uses it is gone.
     private: Private,
 }
@@ -135,11 +140,13 @@ pub(crate) struct RustCell<'c> {
     pub cell_id: Option<&'c str>,
     pub title: Option<&'c str>,
     pub source: &'c str,
+    /// Whether the value of its last expression is kept, for `_` and `Out[n]`.
+    pub keeps_value: bool,
 }
 
 impl<'c> Call<'c> {
     pub fn rust(&self, source: &'c str) -> RustCell<'c> {
-        RustCell { cell: self.cell, cell_id: self.cell_id, title: self.title, source }
+        RustCell { cell: self.cell, cell_id: self.cell_id, title: self.title, source, keeps_value: false }
     }
 }
 
@@ -173,7 +180,7 @@ impl Session {
             was_killed: AtomicBool::new(false),
             next_cell: AtomicU32::new(1),
             scope: Mutex::default(),
-            assist: Assist::new(&home, private.path().join("assist")),
+            assist: Assist::new(&home),
             members: Index::new(home.root()),
             history: History::open(),
             host,
@@ -181,7 +188,7 @@ impl Session {
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
         let dependencies = Dependencies::new(&home);
         let mut session =
-            Session { home, notebook, compiler, shared, face, progress, dependencies, level: 0, has_terminal: false, next_uncounted: 1_000_000, private };
+            Session { home, notebook, compiler, shared, face, progress, dependencies, level: 0, has_terminal: false, next_uncounted: 1_000_000, outputs: Vec::new(), private };
         session.start_evaluator()?;
         Ok(session)
     }
@@ -266,17 +273,18 @@ impl Session {
     }
 
     fn execute_titled(&mut self, cell: u32, title: Option<&str>, execute: Execute<'_>, page: &mut Option<Bundle>) -> Result<(), CellError> {
-        for step in commands::steps(execute.code).map_err(|message| commands::failed(&message))? {
+        for step in commands::steps(execute.code, &|name| self.handle().knows(name)).map_err(|message| commands::failed(&message))? {
             match &step {
                 Step::Describe(_) => {
                     let ask = || step.answer_now(&self.handle()).expect("invariant: a question needs no turn");
                     let mut found = ask();
-                    if found.is_err() && self.shared.assist.is_starting() {
+                    if found.is_err() && self.shared.assist.is_coming().is_some() {
                         self.wait_for_assist(cell);
                         found = ask();
                     }
                     *page = Some(found.map_err(|message| commands::failed(&message))?);
                 }
+                Step::Shell(line) => commands::shell::run(self, cell, line)?,
                 Step::Instead(text) => self.face.output(cell, notes::note(text)),
                 Step::Command { command, args, text } => {
                     let call = Call { cell, cell_id: execute.cell_id, title, args, text };
@@ -286,18 +294,54 @@ impl Session {
                 }
                 Step::Rust(source) => {
                     let level = self.level;
-                    self.run_rust(RustCell { cell, cell_id: execute.cell_id, title, source }, Purpose::Run, level).0?;
+                    let source = &self.with_outputs(source)?;
+                    let keeps_value = self.has_terminal && execute.counts;
+                    self.run_rust(RustCell { cell, cell_id: execute.cell_id, title, source, keeps_value }, Purpose::Run, level).0?;
                 }
             }
         }
         Ok(())
     }
 
+    /// At a terminal `_` and `Out[n]` stand for the values of earlier cells.
+    fn with_outputs(&self, source: &str) -> Result<String, CellError> {
+        if !self.has_terminal {
+            return Ok(source.to_string());
+        }
+        let last = self.outputs.last().copied();
+        skep_cell::with_outputs(source, last, &|cell| self.outputs.contains(&cell)).map_err(|cell| {
+            let most = MOST_OUTPUTS;
+            commands::failed(&format!(
+                "cell {cell} has no value that was kept\nhint: `Out[n]` is there for the last {most} cells that end with a value of their own, not with a variable or a borrow"
+            ))
+        })
+    }
+
+    /// Remembers that a cell's value was kept, and lets go of old ones: they may be large.
+    fn note_output(&mut self, cell: u32, evaluator: &Evaluator) {
+        let name = skep_cell::output_name(cell);
+        let Some(variable) = self.notebook.variables().get(&name) else { return };
+        if variable.type_name != "()" {
+            self.outputs.push(cell);
+        }
+        let n_old = self.outputs.len().saturating_sub(MOST_OUTPUTS);
+        let mut old: Vec<String> = self.outputs.drain(..n_old).map(skep_cell::output_name).collect();
+        if !self.outputs.contains(&cell) {
+            old.push(name);
+        }
+        if !old.is_empty() {
+            self.notebook.forget(&old.iter().map(String::as_str).collect::<Vec<_>>());
+            let _ = evaluator.send(&ToEval::Forget { names: old });
+        }
+    }
+
     /// A question is worth the wait; an interrupt ends it.
     fn wait_for_assist(&self, cell: u32) {
         *lock(&self.shared.phase) = Phase::Compiling;
-        let _ticker = crate::progress::Ticker::start(self.face.clone(), cell, "reading the sources of std, Polars and Skep");
-        while self.shared.assist.is_starting() && !self.compiler.is_cancelled() {
+        let handle = self.handle();
+        let so_far = move |_| handle.assist().is_coming().map_or_else(String::new, |reading| format!("the analyser is {reading}; an interrupt stops the wait"));
+        let _ticker = crate::progress::Ticker::saying(self.face.clone(), cell, "reading the sources of std, Polars and Skep", so_far);
+        while self.shared.assist.is_coming().is_some() && !self.compiler.is_cancelled() {
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -310,7 +354,7 @@ impl Session {
     }
 
     fn compile_and_run(&mut self, rust: RustCell<'_>, purpose: Purpose, level: u8, timing: &mut Timing) -> Result<(), CellError> {
-        let RustCell { cell, cell_id, title, source } = rust;
+        let RustCell { cell, cell_id, title, source, keeps_value } = rust;
         // Each compiled part is a program of its own; people know all of them under the cell's number.
         let shown_as = format!("cell {cell}");
         let (cell, title) = if self.notebook.has(cell) { (self.take_uncounted(), title.or(Some(shown_as.as_str()))) } else { (cell, title) };
@@ -321,7 +365,7 @@ impl Session {
         *lock(&self.shared.phase) = Phase::Compiling;
         let started = Instant::now();
         let ticker = self.progress.compiling(cell);
-        let compiled = self.notebook.compile(&self.compiler, Request { cell, cell_id, title, source, purpose, level });
+        let compiled = self.notebook.compile(&self.compiler, Request { cell, cell_id, title, source, purpose, level, keeps_value });
         drop(ticker);
         lock(&self.face.titles).clone_from(self.notebook.titles());
         timing.compile = started.elapsed();
@@ -367,7 +411,8 @@ impl Session {
             path: variable.path.clone(),
             body: if variable.path.is_none() { self.notebook.body_of(variable).map(str::to_string) } else { None },
         };
-        let mut variables: Vec<View> = self.notebook.variables().iter().map(view).collect();
+        let is_named = |(name, _): &(&String, &skep_cell::Variable)| skep_cell::cell_of_output(name).is_none();
+        let mut variables: Vec<View> = self.notebook.variables().iter().filter(is_named).map(view).collect();
         variables.sort_by(|a, b| a.cell.cmp(&b.cell).then_with(|| a.name.cmp(&b.name)));
         let scope = Scope { items: self.notebook.items_text(), names: self.notebook.item_names().map(str::to_string).collect(), variables };
         *lock(&self.shared.scope) = Arc::new(scope);
@@ -388,6 +433,7 @@ impl Session {
     }
 
     fn commit(&mut self, evaluator: &Evaluator, compiled: Compiled, outcome: &Outcome, held: &[(String, String, u64)]) {
+        let cell = compiled.prepared.cell;
         let commit = self.notebook.commit(compiled.prepared, *outcome == Outcome::Done, held);
         for notice in commit.notices {
             self.note(&notice);
@@ -395,6 +441,9 @@ impl Session {
         if !commit.forget.is_empty() {
             let _ = evaluator.send(&ToEval::Forget { names: commit.forget });
         }
+        let known = self.notebook.variables();
+        self.outputs.retain(|cell| known.contains_key(&skep_cell::output_name(*cell)));
+        self.note_output(cell, evaluator);
     }
 
     /// A line beside the results of a cell.
@@ -452,6 +501,7 @@ impl Session {
             Err(error) => format!("a new one could not be started: {error}"),
         };
         let by_user = self.shared.was_killed.swap(false, Ordering::SeqCst);
+        let reason = &self.notebook.in_cells(reason);
         let reason = if by_user { "you interrupted it again after it had not stopped" } else { reason };
         let message = format!("the evaluation process ended: {reason}; {restarted}; functions, types and the cluster are still there");
         session_error(
@@ -548,7 +598,7 @@ impl Handle {
 
     /// Answers a cell that needs no turn, such as `:vars`; `None` for all others.
     pub fn answer_now(&self, code: &str) -> Option<Result<Bundle, CellError>> {
-        let steps = commands::steps(code).ok()?;
+        let steps = commands::steps(code, &|name| self.knows(name)).ok()?;
         let [step] = steps.as_slice() else { return None };
         Some(step.answer_now(self)?.map_err(|message| commands::failed(&message)))
     }
@@ -560,6 +610,12 @@ impl Handle {
 
     pub(crate) fn scope(&self) -> Arc<Scope> {
         lock(&self.0.scope).clone()
+    }
+
+    /// Whether a name is one of the notebook's.
+    fn knows(&self, name: &str) -> bool {
+        let scope = self.scope();
+        scope.names.iter().any(|known| known == name) || scope.variables.iter().any(|view| view.name == name)
     }
 
     pub(crate) fn assist(&self) -> &Assist {
@@ -591,7 +647,7 @@ impl Handle {
     }
 }
 
-fn interrupted(detail: &str) -> CellError {
+pub(crate) fn interrupted(detail: &str) -> CellError {
     let plain = format!("interrupted: {detail}");
     CellError { name: "Interrupted".to_string(), message: "interrupted".to_string(), styled: red(&plain), plain, place: None }
 }
@@ -628,6 +684,7 @@ impl Session {
         self.dependencies = Dependencies::new(&self.home);
         self.compiler.set_extra(skep_cell::Extra::default());
         self.level = 0;
+        self.outputs.clear();
         self.start_evaluator().map(drop)
     }
 

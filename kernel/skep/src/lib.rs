@@ -30,6 +30,14 @@ pub mod cell {
 
     pub use skep_cluster::set_versions;
 
+    pub use skep_eval::look::{Look, row, show_rows};
+
+    /// The ways to look at a variable, best first by the number of references they take.
+    pub mod looks {
+        pub use skep_eval::look::{HeapOfList as _, HeapUnknown as _, LookDebug as _, LookDisplay as _, LookList as _, LookNothing as _, LookRich as _};
+        pub use skep_frame::{HeapOfFrame as _, HeapOfSerde as _, LookFrame as _};
+    }
+
     /// The ways to show a tail expression, richest first by the number of references they take.
     pub mod shows {
         pub use skep_eval::{

@@ -1,30 +1,52 @@
 //! `:vars`, `:clear`.
 
-use skep_cell::CellError;
-use skep_render::{Bundle, bytes, card::Card, plural, short_type};
+use skep_cell::{CellError, Purpose};
+use skep_render::{Bundle, bytes, plural, short_type};
 
 use super::{Call, failed};
 use crate::session::{Handle, Session, View};
 
-pub(super) fn vars(handle: &Handle, _: &str) -> Result<Bundle, String> {
-    let scope = handle.scope();
-    if scope.variables.is_empty() {
-        return Ok(Bundle::text("no variables yet"));
+/// More rows than this nobody reads; the newest are shown.
+const MOST_ROWS: usize = 40;
+
+/// Compiles a look at each variable: what its type can say of it is known to the compiler alone.
+pub(super) fn vars(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
+    let scope = session.handle().scope();
+    let shown = &scope.variables[scope.variables.len().saturating_sub(MOST_ROWS)..];
+    if shown.is_empty() {
+        return Ok(Some(Bundle::text("no variables yet")));
     }
-    let rows = scope.variables.iter().map(|view| [view.name.clone(), short_type(&view.type_name), bytes(view.size), view.from.clone(), place(view)]);
-    Ok(Card::new(format!("Variables: {}", scope.variables.len())).table(["name", "type", "size", "from", "lives"], rows).bundle())
+    let look = |View { name, from, type_name, .. }: &View| {
+        format!(
+            "{{ let look = ::skep::cell::Look(&{name}); ::skep::cell::row({name:?}, {from:?}, {:?}, &{name}, (&&&&&look).__skep_look(), (&&&look).__skep_heap()) }}",
+            place(type_name)
+        )
+    };
+    let rows: Vec<String> = shown.iter().map(look).collect();
+    let source = format!("{{ use ::skep::cell::looks::*; ::skep::cell::show_rows({}, vec![{}]) }}", scope.variables.len(), rows.join(", "));
+    match session.run_rust(call.rust(&source), Purpose::Run, 0).0 {
+        Ok(()) => Ok(None),
+        Err(error) if error.name == "Interrupted" => Err(error),
+        Err(_) => Ok(Some(types_alone(&scope.variables, "a closer look at the values did not compile"))),
+    }
+}
+
+/// While a cell has the variables.
+pub(super) fn vars_now(handle: &Handle, _: &str) -> Result<Bundle, String> {
+    Ok(types_alone(&handle.scope().variables, "as they were before the cell that runs; when it has ended, their values are shown too"))
+}
+
+fn types_alone(variables: &[View], why: &str) -> Bundle {
+    if variables.is_empty() {
+        return Bundle::text("no variables yet");
+    }
+    let rows = variables.iter().map(|view| [view.name.clone(), short_type(&view.type_name), bytes(view.size), view.from.clone()]);
+    skep_eval::look::plain_rows(rows, why)
 }
 
 /// Handles are here, what they stand for is not.
-fn place(view: &View) -> String {
-    let is_of = |name: &str| view.type_name.starts_with(name);
-    if is_of("skep_cluster::cluster::Remote<") {
-        "on a worker; the handle here".to_string()
-    } else if is_of("skep_frame::frame::Frame") {
-        "partitions on workers or in files; the plan here".to_string()
-    } else {
-        "here".to_string()
-    }
+fn place(type_name: &str) -> &'static str {
+    if type_name.starts_with("skep_cluster::cluster::Remote<") { "on a worker" } else { "" }
 }
 
 pub(super) fn clear(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {

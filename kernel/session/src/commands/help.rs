@@ -32,10 +32,11 @@ pub(super) fn page(handle: &Handle, name: &str) -> Result<Bundle, String> {
     if let Some(text) = handle.describe(name) {
         return Ok(Bundle::markdown(text));
     }
-    let hint = if handle.assist().is_ready() {
-        "names of this notebook, of std, Polars and Skep can be asked for: `?Frame`, `?Vec::push`, `?my_function`"
-    } else {
-        "the analyser that knows std, Polars and Skep is not up yet; ask again in ten seconds, or see `:assist`"
+    let is_ready = handle.assist().is_ready();
+    let hint = match handle.assist().is_coming() {
+        _ if is_ready => "names of this notebook, of std, Polars and Skep can be asked for: `?Frame`, `?Vec::push`, `?my_function`".to_string(),
+        Some(reading) => format!("the analyser, which knows std, Polars and Skep, is {reading}; ask again then"),
+        None => format!("the analyser, which knows std, Polars and Skep, is {}", handle.assist().describe()),
     };
     Err(format!("nothing is known about `{name}`\nhint: {hint}"))
 }

@@ -9,6 +9,7 @@ mod help;
 mod measure;
 mod restart;
 mod scripts;
+pub(crate) mod shell;
 mod sql;
 
 use skep_cell::CellError;
@@ -33,6 +34,8 @@ pub struct Command {
 enum Run {
     /// Answered at once, also while a cell runs.
     Anytime(fn(&Handle, &str) -> Result<Bundle, String>),
+    /// In its turn, as a cell; while another runs, what can be said at once.
+    InTurnOrNow(fn(&mut Session, &Call) -> Result<Option<Bundle>, CellError>, fn(&Handle, &str) -> Result<Bundle, String>),
     /// In its turn, as a cell.
     InTurn(fn(&mut Session, &Call) -> Result<Option<Bundle>, CellError>),
     /// As `InTurn`, with what follows it in the cell as its text.
@@ -60,9 +63,9 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "vars",
         usage: ":vars",
-        help: "the variables, with their types and sizes, and where they live",
-        more: "`size` is that of the value itself, without what it points to. A `Remote` is a handle: its value is on a worker, and the last column says on which.",
-        run: Run::Anytime(cells::vars),
+        help: "the variables: type, length or shape, memory, value",
+        more: "`size` counts what a value's vectors and strings hold; `≥` where its type does not tell. A `Remote` is a handle: its value is on a worker. While a cell runs, types alone.",
+        run: Run::InTurnOrNow(cells::vars, cells::vars_now),
     },
     Command {
         name: "type",
@@ -201,7 +204,7 @@ pub const COMMANDS: &[Command] = &[
         name: "assist",
         usage: ":assist [on|off]",
         help: "completion and docs by rust-analyzer: on, off, and what it costs",
-        more: "It starts at the first Tab, reads the sources of std, Polars and Skep (about ten seconds, about 2 GB) and never holds up a cell. Off, names in scope and commands still complete.",
+        more: "One process serves all notebooks. It starts at the first Tab, reads the sources of std, Polars and Skep, never holds up a cell, and gives its memory back when nobody asks. Off, names in scope and commands still complete.",
         run: Run::Anytime(help::assist),
     },
 ];
@@ -224,6 +227,8 @@ pub(crate) enum Step {
     Describe(String),
     /// A command of evcxr's that is not there, and what to do instead.
     Instead(String),
+    /// `!command`
+    Shell(String),
     Rust(String),
 }
 
@@ -231,12 +236,20 @@ pub(crate) enum Step {
 ///
 /// # Errors
 /// A command that does not exist, with the nearest one that does.
-pub(crate) fn steps(code: &str) -> Result<Vec<Step>, String> {
+///
+/// `is_known` tells names of the notebook, since `!name` is Rust too.
+pub(crate) fn steps(code: &str, is_known: &dyn Fn(&str) -> bool) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     let mut at = 0;
     while let Some(line) = command_line(code, at) {
         let (start, end) = line;
         let text = code[start..end].trim_end();
+        if text.starts_with('!') {
+            let Some(command) = shell::shell_line(text, is_known) else { break };
+            steps.push(Step::Shell(command.to_string()));
+            at = end;
+            continue;
+        }
         if let Some(name) = text.strip_prefix('?') {
             steps.push(Step::Describe(name.trim_start_matches('?').trim_end_matches(';').trim().to_string()));
             at = end;
@@ -283,7 +296,10 @@ fn end_of_rust(code: &str, start: usize, line_end: usize) -> usize {
 /// Blanks the command lines at the top of a cell; every offset stays.
 pub(crate) fn blank_commands(code: &str) -> String {
     let mut at = 0;
-    while let Some((_, end)) = command_line(code, at) {
+    while let Some((start, end)) = command_line(code, at) {
+        if code[start..].starts_with('!') && shell::shell_line(code[start..end].trim_end(), &|_| true).is_none() {
+            break;
+        }
         at = end;
     }
     blank(&code[..at]) + &code[at..]
@@ -307,7 +323,7 @@ fn command_line(code: &str, at: usize) -> Option<(usize, usize)> {
             start = end + 1;
             continue;
         }
-        let is_command = (text.starts_with(':') && !text.starts_with("::")) || is_magic(text) || text.starts_with('?');
+        let is_command = (text.starts_with(':') && !text.starts_with("::")) || is_magic(text) || text.starts_with(['?', '!']);
         return is_command.then(|| (start + line.len() - text.len(), end));
     }
 }
@@ -337,7 +353,7 @@ impl Step {
     /// The answer, if this needs no turn; else `None`.
     pub fn answer_now(&self, handle: &Handle) -> Option<Result<Bundle, String>> {
         match self {
-            Step::Command { command: Command { run: Run::Anytime(run), .. }, args, .. } => Some(run(handle, args)),
+            Step::Command { command: Command { run: Run::Anytime(run) | Run::InTurnOrNow(_, run), .. }, args, .. } => Some(run(handle, args)),
             Step::Describe(name) => Some(help::page(handle, name)),
             Step::Instead(text) => Some(Ok(Bundle::text(text.clone()))),
             _ => None,
@@ -348,14 +364,14 @@ impl Step {
 /// Whether a cell does more than ask: what a saved script should hold.
 pub(crate) fn changes_something(code: &str) -> bool {
     const ONLY_HERE: [&str; 5] = ["save", "load", "edit", "restart", "type"];
-    steps(code).is_ok_and(|steps| {
+    steps(code, &|_| false).is_ok_and(|steps| {
         steps.iter().any(|step| match step {
             Step::Describe(_) | Step::Instead(_) => false,
             Step::Command { command, args, .. } => {
-                let only_asks = matches!(command.run, Run::Anytime(_)) || ONLY_HERE.contains(&command.name) || (command.name == "dep" && args.is_empty());
+                let only_asks = matches!(command.run, Run::Anytime(_) | Run::InTurnOrNow(..)) || ONLY_HERE.contains(&command.name) || (command.name == "dep" && args.is_empty());
                 !only_asks
             }
-            Step::Rust(_) => true,
+            Step::Rust(_) | Step::Shell(_) => true,
         })
     })
 }
@@ -364,7 +380,7 @@ pub(crate) fn changes_something(code: &str) -> bool {
 pub(crate) fn run(session: &mut Session, command: &'static Command, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     match command.run {
         Run::Anytime(run) => run(&session.handle(), call.args).map(Some).map_err(|message| failed(&message)),
-        Run::InTurn(run) | Run::WithText(run) => run(session, call),
+        Run::InTurn(run) | Run::WithText(run) | Run::InTurnOrNow(run, _) => run(session, call),
     }
 }
 
@@ -393,7 +409,7 @@ mod tests {
     use super::*;
 
     fn shape(code: &str) -> Vec<String> {
-        match steps(code) {
+        match steps(code, &|name| name == "known") {
             Err(message) => vec![message],
             Ok(steps) => steps
                 .into_iter()
@@ -402,6 +418,7 @@ mod tests {
                     Step::Command { command, text, .. } => format!("{} <{text}>", command.name),
                     Step::Describe(name) => format!("?{name}"),
                     Step::Instead(text) => text,
+                    Step::Shell(command) => format!("!{command}"),
                     Step::Rust(text) => format!("<{text}>"),
                 })
                 .collect(),
@@ -417,6 +434,8 @@ mod tests {
             ("::std::mem::drop(1)", vec!["<::std::mem::drop(1)>"]),
             ("1\n:vars", vec!["<1\n:vars>"]),
             ("?Frame", vec!["?Frame"]),
+            ("!ls\n1", vec!["!ls", "<   \n1>"]),
+            ("!known", vec!["<!known>"]),
             (" ? Vec::new ;", vec!["?Vec::new"]),
             (":time let x = 1;\nx", vec!["time <      let x = 1;>", "<                \nx>"]),
             (":time for i in 0..3 {\n}\n1", vec!["time <      for i in 0..3 {\n}>", "<                     \n \n1>"]),

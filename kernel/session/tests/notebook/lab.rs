@@ -41,6 +41,12 @@ impl Lab {
         Lab { page, session }
     }
 
+    /// As it is at a terminal, where values of cells are kept.
+    pub fn at_terminal() -> Lab {
+        let Lab { page, session } = Lab::new();
+        Lab { page, session: session.with_terminal() }
+    }
+
     /// Runs a cell, whatever comes of it.
     pub fn run(&mut self, code: &str) -> Ran {
         self.page.0.lock().unwrap().clear();

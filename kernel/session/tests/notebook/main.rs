@@ -5,6 +5,7 @@
 mod forms;
 mod kept;
 mod lab;
+mod outputs;
 mod poison;
 mod said;
 mod sound;

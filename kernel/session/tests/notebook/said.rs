@@ -134,3 +134,57 @@ fn without_a_cluster_that_is_what_is_said() {
     let said = lab.fails("fn f() -> i32 { 1 } delayed!(f()).compute()?");
     assert!(said.contains("there is no cluster yet") && !said.contains("could not be started"), "{said}");
 }
+
+#[test]
+fn a_missing_name_says_where_to_import_it_from() {
+    check(
+        r#"
+JoinArgs::new(JoinType::Left)
+!> import it: `use skep::polars::prelude::JoinArgs;`
+---
+concat([df!("a" => [1])?.lazy()], UnionArgs::default())?
+!> import it: `use skep::polars::prelude::UnionArgs;`
+---
+HashMap::<i32, i32>::new()
+!> use std::collections::HashMap;
+---
+NoSuchThing::new()
+!> cannot find type `NoSuchThing`
+---
+use std::f64::consts::PI;
+---
+let PI = 3.0;
+---
+PI
+=> 3.0
+---
+let v = vec![1, 2, 3];
+---
+std::thread::spawn(|| v.len()).join().unwrap()
+!> give it the value: `move ||`
+---
+1i64 + 1i32
+!> no implementation for `i64 + i32`
+---
+macro_rules! mk { ($n:ident) => { let $n = 5; } }
+mk!(made);
+made
+=> 5
+---
+made
+!> variables that a macro makes are not kept
+"#,
+    );
+    let said = Lab::new().fails("1i64 + 1i32");
+    assert!(!said.contains("zerocopy") && !said.contains("Delayed"), "{said}");
+}
+
+#[test]
+fn ends_of_threads_and_of_the_process_say_why() {
+    let mut lab = Lab::new();
+    let printed = lab.run("std::thread::spawn(|| { panic!(\"in a thread\") }).join().is_err()").printed;
+    assert_eq!(printed, "thread `without a name` panicked at cell 1, line 1: in a thread\n");
+    let said = lab.fails("let p: *const i32 = std::ptr::null(); unsafe { *p }");
+    assert!(said.contains("aborted (SIGABRT): null pointer dereference occurred, at cell 2, line 1"), "{said}");
+    assert_eq!(lab.run("#[test]\nfn works() {}").notes, ["note: `works` is a `#[test]`, which only a test build has: without the attribute it can be called"]);
+}
