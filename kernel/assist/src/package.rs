@@ -144,7 +144,8 @@ fn host() -> Option<String> {
 /// The notebook first, and of what it stands on what is to be read.
 fn crates(metadata: &Metadata, checkout: &Path) -> Vec<Crate> {
     let is_read = |package: &Package| package.name == "notebook" || package.manifest_path.starts_with(checkout) || READ.contains(&package.name.as_str());
-    let library = |package: &Package| package.targets.iter().position(|target| target.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "dylib")));
+    let library =
+        |package: &Package| package.targets.iter().position(|target| target.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "dylib")));
     let chosen: Vec<(&Package, &Target)> =
         metadata.packages.iter().filter(|package| is_read(package)).filter_map(|package| Some((package, &package.targets[library(package)?]))).collect();
     let index: HashMap<&str, usize> = chosen.iter().enumerate().map(|(at, (package, _))| (package.id.as_str(), at)).collect();

@@ -48,7 +48,8 @@ pub fn serve(folder: &Path, checkout: &Path) -> anyhow::Result<()> {
     let listener = UnixListener::bind(&socket).with_context(|| format!("no socket could be made at {}", socket.display()))?;
     let took = fs::read_to_string(folder.join(TOOK)).ok().and_then(|text| text.trim().parse().ok());
     let began = Instant::now();
-    let shared = Arc::new(Mutex::new(Shared { clients: HashMap::new(), n_greeted: 0, state: None, began, expected: took.map(Duration::from_millis), left_at: began }));
+    let shared =
+        Arc::new(Mutex::new(Shared { clients: HashMap::new(), n_greeted: 0, state: None, began, expected: took.map(Duration::from_millis), left_at: began }));
     let (asked, questions) = mpsc::channel::<(Question, UnixStream)>();
     let known = shared.clone();
     thread::spawn(move || {

@@ -124,7 +124,8 @@ impl Notebook {
 
     /// A `let` that a macro makes is nobody's to see before it is expanded. Whoever looks for the variable is told.
     fn remember_macros(&mut self, prepared: &Prepared) {
-        let is_own = |name: &str| self.items.iter().any(|item| item.definition.kind == Kind::Macro && item.definition.keys.iter().any(|key| key.name() == Some(name)));
+        let is_own =
+            |name: &str| self.items.iter().any(|item| item.definition.kind == Kind::Macro && item.definition.keys.iter().any(|key| key.name() == Some(name)));
         let mut unknown = Vec::new();
         for (name, arguments) in prepared.parsed.calls.iter().filter(|(name, _)| is_own(name)) {
             for argument in arguments.iter().filter(|argument| !self.variables.contains_key(*argument)) {

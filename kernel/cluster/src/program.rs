@@ -118,8 +118,8 @@ pub fn become_worker_if_asked(prepare: fn()) {
 /// A program that was killed could not remove its folder; its workers outlive it by a moment, and do it. Each of them
 /// tries, since one may still write its own files while another removes all; the socket may then be gone already.
 fn clear_after_dead_host(socket: &Path) {
-    let is_dead = std::os::unix::net::UnixStream::connect(socket)
-        .is_err_and(|error| matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound));
+    let is_dead =
+        std::os::unix::net::UnixStream::connect(socket).is_err_and(|error| matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound));
     let folder = socket.parent().filter(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("skep-")));
     if let (true, Some(folder)) = (is_dead, folder) {
         // Two workers that remove the same folder can each find an entry that the other has just removed.

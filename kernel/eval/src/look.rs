@@ -158,6 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::needless_borrow, reason = "as generated code writes it, whatever the type")]
     fn the_best_that_a_type_has_is_said() {
         struct Plain;
         let details = (&&&&&Look(&vec![1, 2, 3])).__skep_look();

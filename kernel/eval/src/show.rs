@@ -23,12 +23,12 @@ impl<T: Rich + ?Sized> ShowRich for &&&&&Show<'_, T> {
     }
 }
 
-pub trait ShowList {
+pub trait ShowStd {
     fn __skep_show(&self);
 }
-impl<T: Listed> ShowList for &&&&Show<'_, T> {
+impl<T: OfStd> ShowStd for &&&&Show<'_, T> {
     fn __skep_show(&self) {
-        self.0.with_entries(&mut |len, brackets, entries| show_list(self.0, len, brackets, entries));
+        self.0.show();
     }
 }
 
@@ -142,6 +142,21 @@ pub enum Entry<'a> {
     Pair(&'a dyn Debug, &'a dyn Debug),
 }
 
+/// Types of the standard library that are shown in a way of their own: lists are shortened, and numbers and text are written by
+/// code that is here already. Their `Debug` is inlined into every cell, which costs the compiler 17 ms.
+pub trait OfStd {
+    fn show(&self);
+}
+
+macro_rules! shown_from_here {
+    ($($t:ty)*) => { $(impl OfStd for $t {
+        fn show(&self) {
+            show_debug(self);
+        }
+    })* };
+}
+shown_from_here!(bool char f32 f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize String &str);
+
 /// Takes the length, the brackets and the entries of a list.
 pub type WithEntries<'f> = dyn FnMut(usize, Brackets, &mut dyn Iterator<Item = Entry<'_>>) + 'f;
 
@@ -153,8 +168,18 @@ pub trait Listed: Debug {
     fn entry_bytes(&self) -> u64;
 }
 
+fn show_listed<T: Listed>(list: &T) {
+    list.with_entries(&mut |len, brackets, entries| show_list(list, len, brackets, entries));
+}
+
 macro_rules! listed {
-    ($($t:ty, [$($p:ident),*], $brackets:expr;)*) => { $(impl<T: Debug $(, $p)*> Listed for $t {
+    ($($t:ty, [$($p:ident),*], $brackets:expr;)*) => { $(impl<T: Debug $(, $p)*> OfStd for $t {
+        fn show(&self) {
+            show_listed(self);
+        }
+    }
+
+    impl<T: Debug $(, $p)*> Listed for $t {
         fn with_entries(&self, f: &mut WithEntries<'_>) {
             f(self.len(), $brackets, &mut self.iter().map(|item| Entry::Item(item)));
         }
@@ -172,6 +197,12 @@ listed! {
     HashSet<T, S>, [S], ("{", "}");
 }
 
+impl<T: Debug, const N: usize> OfStd for [T; N] {
+    fn show(&self) {
+        show_listed(self);
+    }
+}
+
 impl<T: Debug, const N: usize> Listed for [T; N] {
     fn with_entries(&self, f: &mut WithEntries<'_>) {
         f(N, ("[", "]"), &mut self.iter().map(|item| Entry::Item(item)));
@@ -182,6 +213,12 @@ impl<T: Debug, const N: usize> Listed for [T; N] {
     }
 }
 
+impl<K: Debug, V: Debug> OfStd for BTreeMap<K, V> {
+    fn show(&self) {
+        show_listed(self);
+    }
+}
+
 impl<K: Debug, V: Debug> Listed for BTreeMap<K, V> {
     fn with_entries(&self, f: &mut WithEntries<'_>) {
         f(self.len(), ("{", "}"), &mut self.iter().map(|(key, value)| Entry::Pair(key, value)));
@@ -189,6 +226,12 @@ impl<K: Debug, V: Debug> Listed for BTreeMap<K, V> {
 
     fn entry_bytes(&self) -> u64 {
         (self.len() * size_of::<(K, V)>()) as u64
+    }
+}
+
+impl<K: Debug, V: Debug, S> OfStd for HashMap<K, V, S> {
+    fn show(&self) {
+        show_listed(self);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use polars::prelude::{AnyValue, Column, DataFrame, DataType, Expr, LazyFrame, Series};
-use skep_cluster::Remote;
 use serde::Serialize;
+use skep_cluster::Remote;
 use skep_eval::{
     Bundle, Rich, Shown,
     look::{Details, Look},

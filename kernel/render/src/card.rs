@@ -178,7 +178,9 @@ fn a_card_is_drawn() {
 
 #[test]
 fn text_fits_its_columns() {
-    let row = |n: usize| ["worker-1".to_string(), "a/long/path/that/nobody/wants/to/see".repeat(n), "12.0 MiB of 1.5 GiB".into(), "why it is so, in some words".repeat(3 * n)];
+    let row = |n: usize| {
+        ["worker-1".to_string(), "a/long/path/that/nobody/wants/to/see".repeat(n), "12.0 MiB of 1.5 GiB".into(), "why it is so, in some words".repeat(3 * n)]
+    };
     let card = Card::new("Workers that have a long title, longer than a terminal is wide, so that it goes on below".to_string())
         .fact("state", "a fact may be long as well, and then goes on below itself, where it began")
         .note("and so may a note be, which stands below everything else and has no indent");

@@ -116,7 +116,13 @@ impl Evaluator {
     /// Runs a compiled cell and waits for its end.
     pub fn run(&self, cell: u32, library: &Path, entry: &str, epoch: u32) -> Report {
         self.current.store(cell, Ordering::SeqCst);
-        let message = ToEval::Run { cell, library: library.to_string_lossy().into_owned(), entry: entry.to_string(), epoch, columns: skep_render::text::columns() as u16 };
+        let message = ToEval::Run {
+            cell,
+            library: library.to_string_lossy().into_owned(),
+            entry: entry.to_string(),
+            epoch,
+            columns: skep_render::text::columns() as u16,
+        };
         let sent = self.send(&message);
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

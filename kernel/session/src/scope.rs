@@ -58,16 +58,8 @@ const PHRASES: &[Phrase] = &[
 ];
 
 /// Where a name may be that a cell misses, best first.
-const MODULES: &[&str] = &[
-    "skep::polars::prelude",
-    "skep",
-    "skep::plotters::prelude",
-    "skep::serde",
-    "skep::serde_json",
-    "skep::tokio",
-    "skep::tokio::sync",
-    "skep::tokio::time",
-];
+const MODULES: &[&str] =
+    &["skep::polars::prelude", "skep", "skep::plotters::prelude", "skep::serde", "skep::serde_json", "skep::tokio", "skep::tokio::sync", "skep::tokio::time"];
 
 pub fn known_names() -> KnownNames {
     KnownNames::new(TYPES).with_handles(&["skep_cluster::cluster::Cluster"]).with_phrases(PHRASES).with_modules(MODULES)

@@ -187,8 +187,20 @@ impl Session {
         });
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
         let dependencies = Dependencies::new(&home);
-        let mut session =
-            Session { home, notebook, compiler, shared, face, progress, dependencies, level: 0, has_terminal: false, next_uncounted: 1_000_000, outputs: Vec::new(), private };
+        let mut session = Session {
+            home,
+            notebook,
+            compiler,
+            shared,
+            face,
+            progress,
+            dependencies,
+            level: 0,
+            has_terminal: false,
+            next_uncounted: 1_000_000,
+            outputs: Vec::new(),
+            private,
+        };
         session.start_evaluator()?;
         Ok(session)
     }

@@ -42,7 +42,7 @@ pub mod cell {
     pub mod shows {
         pub use skep_eval::{
             cell::{IsNotSend as _, IsSend as _},
-            show::{ShowDebug as _, ShowDisplay as _, ShowFuture as _, ShowList as _, ShowNothing as _, ShowRich as _},
+            show::{ShowDebug as _, ShowDisplay as _, ShowFuture as _, ShowNothing as _, ShowRich as _, ShowStd as _},
         };
         pub use skep_frame::ShowFrame as _;
     }

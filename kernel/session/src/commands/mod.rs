@@ -368,7 +368,9 @@ pub(crate) fn changes_something(code: &str) -> bool {
         steps.iter().any(|step| match step {
             Step::Describe(_) | Step::Instead(_) => false,
             Step::Command { command, args, .. } => {
-                let only_asks = matches!(command.run, Run::Anytime(_) | Run::InTurnOrNow(..)) || ONLY_HERE.contains(&command.name) || (command.name == "dep" && args.is_empty());
+                let only_asks = matches!(command.run, Run::Anytime(_) | Run::InTurnOrNow(..))
+                    || ONLY_HERE.contains(&command.name)
+                    || (command.name == "dep" && args.is_empty());
                 !only_asks
             }
             Step::Rust(_) | Step::Shell(_) => true,

@@ -24,7 +24,10 @@ pub(super) fn shell_line<'l>(line: &'l str, is_known: &dyn Fn(&str) -> bool) -> 
     let is_rust = match command.chars().next()? {
         c if c.is_alphabetic() || c == '_' => {
             let rest = &command[word.len()..];
-            ["true", "false", "matches", "self", "std", "skep", "if", "match"].contains(&word.as_str()) || is_known(&word) || rest.starts_with("::") || rest.starts_with('(')
+            ["true", "false", "matches", "self", "std", "skep", "if", "match"].contains(&word.as_str())
+                || is_known(&word)
+                || rest.starts_with("::")
+                || rest.starts_with('(')
         }
         c => !matches!(c, '.' | '/' | '~' | '$'),
     };

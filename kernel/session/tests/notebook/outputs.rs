@@ -87,7 +87,15 @@ fn variables_say_shape_size_and_value() {
     lab.ok("struct Opaque(Box<i32>); let o = Opaque(Box::new(1)); let rc = std::rc::Rc::new(5); let n = 3;");
     lab.ok("let df = df!(\"Origin\" => [\"JFK\", \"LGA\"], \"delay\" => [1.0, 2.0])?;");
     let shown = lab.ok(":vars");
-    let line = |name: &str| shown.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{name}: {shown}")).split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = |name: &str| {
+        shown
+            .lines()
+            .find(|line| line.trim_start().starts_with(name))
+            .unwrap_or_else(|| panic!("{name}: {shown}"))
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     assert!(line("xs ").starts_with("xs Vec<f64> 10,000 long 78.1 KiB [1.5, 1.5"), "{shown}");
     assert!(line("label ").starts_with("label String 4 chars 28 B \"Skep\""), "{shown}");
     assert!(line("nested ").starts_with("nested Vec<Vec<u8>> 100 long 100.0 KiB [[1, 1"), "{shown}");
