@@ -444,10 +444,14 @@ mod tests {
           stage         at       what happened
           submitted     0 µs
           inputs ready  2.00 ms  waited 2.00 ms for the tasks it needs
-          assigned      2.10 ms  to worker-1: it holds the inputs, so that the fewest bytes move; 2.0 KiB to move there
-          lost          3.00 ms  worker-1 died, or an input was lost with another; it runs again
-          assigned      3.10 ms  to worker-2: a worker died under this task before, so it got an idle one to itself
-          started       3.50 ms  after 400 µs on the way, for inputs, and in the worker's queue
+          assigned      2.10 ms  to worker-1: it holds the inputs, so that the fewest
+                                 bytes move; 2.0 KiB to move there
+          lost          3.00 ms  worker-1 died, or an input was lost with another; it
+                                 runs again
+          assigned      3.10 ms  to worker-2: a worker died under this task before, so
+                                 it got an idle one to itself
+          started       3.50 ms  after 400 µs on the way, for inputs, and in the
+                                 worker's queue
           done          5.00 ms  ran 1.20 ms; 8 B kept on worker-2
           freed         8.00 ms  no handle and no task needed the value any more
         ");
