@@ -353,7 +353,9 @@ impl Step {
     /// The answer, if this needs no turn; else `None`.
     pub fn answer_now(&self, handle: &Handle) -> Option<Result<Bundle, String>> {
         match self {
-            Step::Command { command: Command { run: Run::Anytime(run) | Run::InTurnOrNow(_, run), .. }, args, .. } => Some(run(handle, args)),
+            Step::Command { command: Command { run: Run::Anytime(run), .. }, args, .. } => Some(run(handle, args)),
+            // Between cells its turn is now.
+            Step::Command { command: Command { run: Run::InTurnOrNow(_, run), .. }, args, .. } if !handle.is_idle() => Some(run(handle, args)),
             Step::Describe(name) => Some(help::page(handle, name)),
             Step::Instead(text) => Some(Ok(Bundle::text(text.clone()))),
             _ => None,
