@@ -12,8 +12,9 @@ use std::{
 use crate::{
     compile::Compiler,
     definition::{Definition, Key, Kind},
+    model::{From, Kept, Origin, Prepared, Purpose},
     parse::Binding,
-    program::{From, Kept, Notebook, Origin, Prepared, Purpose},
+    program::Notebook,
     reach::{Reach, versions_statement},
     splice::{Spliced, splice},
     statics,

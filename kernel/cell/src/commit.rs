@@ -7,8 +7,9 @@ use std::{
 
 use crate::{
     definition::{Definition, Key, Kind},
+    model::{Candidate, From, LiveItem, Prepared, Statements, Unkept, Variable},
     names::mentions_type,
-    program::{Body, From, LiveItem, Notebook, Prepared, Unkept, Variable},
+    program::Notebook,
     reach::Reach,
     stale::Staleness,
 };
@@ -24,11 +25,11 @@ pub struct Commit {
 impl Notebook {
     /// The notebook's items after this cell.
     fn items_after(prepared: &Prepared) -> Vec<LiveItem> {
-        let is_in = |(at, candidate): &(usize, &crate::program::Candidate)| {
+        let is_in = |(at, candidate): &(usize, &Candidate)| {
             let is_out = prepared.dropped.contains(at) || prepared.yielded.contains(at);
             !is_out && (candidate.from != From::Aside || prepared.included.contains(at))
         };
-        let item = |(_, candidate): (usize, &crate::program::Candidate)| LiveItem { cell: candidate.cell, definition: candidate.definition.clone() };
+        let item = |(_, candidate): (usize, &Candidate)| LiveItem { cell: candidate.cell, definition: candidate.definition.clone() };
         prepared.candidates.iter().enumerate().filter(is_in).map(item).collect()
     }
 
@@ -62,7 +63,7 @@ impl Notebook {
         }
         if is_done {
             let text = body_text(&prepared);
-            self.bodies.insert(cell, Body { text, mentions: prepared.parsed.mentions.clone(), uses });
+            self.bodies.insert(cell, Statements { text, mentions: prepared.parsed.mentions.clone(), uses });
         }
         let mut variables = BTreeMap::new();
         let mut dropped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -144,12 +145,12 @@ impl Notebook {
     }
 
     fn aside_after(prepared: &Prepared) -> Vec<LiveItem> {
-        let is_aside = |(at, candidate): &(usize, &crate::program::Candidate)| match candidate.from {
+        let is_aside = |(at, candidate): &(usize, &Candidate)| match candidate.from {
             From::Own => false,
             From::Live => prepared.dropped.contains(at) && !prepared.yielded.contains(at),
             From::Aside => !prepared.yielded.contains(at) && (prepared.dropped.contains(at) || !prepared.included.contains(at)),
         };
-        let item = |(_, candidate): (usize, &crate::program::Candidate)| LiveItem { cell: candidate.cell, definition: candidate.definition.clone() };
+        let item = |(_, candidate): (usize, &Candidate)| LiveItem { cell: candidate.cell, definition: candidate.definition.clone() };
         prepared.candidates.iter().enumerate().filter(is_aside).map(item).collect()
     }
 
@@ -237,8 +238,7 @@ impl Notebook {
 
 /// One line for all items that no longer compile.
 fn set_aside(prepared: &Prepared) -> Option<String> {
-    let newly: Vec<&crate::program::Candidate> =
-        prepared.dropped.iter().map(|at| &prepared.candidates[*at]).filter(|candidate| candidate.from == From::Live).collect();
+    let newly: Vec<&Candidate> = prepared.dropped.iter().map(|at| &prepared.candidates[*at]).filter(|candidate| candidate.from == From::Live).collect();
     let what: BTreeSet<String> =
         newly.iter().flat_map(|candidate| candidate.definition.keys.iter().map(describe).map(|what| format!("{what} (cell {})", candidate.cell))).collect();
     let cells: BTreeSet<u32> = newly.iter().map(|candidate| candidate.cell).collect();

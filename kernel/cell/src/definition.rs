@@ -6,8 +6,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::{ForeignItem, ImplItem, Item, TraitItem, UseTree, parse::Parser, visit::Visit};
 
 use crate::{
+    body::{Body, range_of},
     mentions::{idents, is_symbol, mentions},
-    parse::{Body, range_of},
     statics::{self, Static},
 };
 

@@ -5,6 +5,7 @@
 //! process. This crate knows neither Jupyter nor clusters nor Polars: what is in scope comes from [`Toolchain`].
 
 mod assemble;
+mod body;
 mod commit;
 mod compile;
 mod completeness;
@@ -12,6 +13,7 @@ mod definition;
 mod imports;
 mod members;
 mod mentions;
+mod model;
 mod names;
 mod outputs;
 mod parse;
@@ -28,7 +30,8 @@ pub use commit::Commit;
 pub use compile::{Cancel, Compiler, Extra, Failure, Optimise, Toolchain};
 pub use completeness::{Completeness, completeness};
 pub use members::{Member, members};
+pub use model::{Compiled, Prepared, Purpose, Request, Variable};
 pub use names::{KnownNames, Phrase, mentions_type};
 pub use outputs::{cell_of_output, output_name, with_outputs};
-pub use program::{Compiled, Notebook, Prepared, Purpose, Request, Variable};
+pub use program::Notebook;
 pub use report::{CellError, Place, in_cells};

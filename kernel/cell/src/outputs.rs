@@ -11,7 +11,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-use crate::parse::range_of;
+use crate::body::range_of;
 
 /// The variable that holds the value of a cell's last expression.
 pub fn output_name(cell: u32) -> String {

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    program::{From, Notebook, Prepared, Unkept, plain_error},
+    model::{From, Prepared, Unkept},
+    program::{Notebook, plain_error},
     report::{CellError, Diagnostic, Span, cell_of},
     splice::offset_of,
 };

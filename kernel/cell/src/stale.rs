@@ -3,13 +3,14 @@
 //! A notebook shows results of cells whose functions and variables may have been defined anew below or above them. The
 //! program knows who used what: after a redefinition the cells that used the old one are named, once, until they run again.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     definition::{Definition, Key},
-    program::{Prepared, Variable},
+    model::{Prepared, Variable},
 };
 
 #[derive(Default)]

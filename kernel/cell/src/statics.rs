@@ -20,8 +20,8 @@ use syn::{
 };
 
 use crate::{
+    body::range_of,
     mentions::{is_symbol, mentions},
-    parse::range_of,
 };
 
 /// A static at any depth of an item.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::{
     definition::Key,
+    model::{Kept, Prepared},
     names::Phrase,
-    program::{Kept, Notebook, Prepared, plain_error},
+    program::{Notebook, plain_error},
     recover::BORROWS,
     report::{CellError, Diagnostic, Drawn, Mark},
 };

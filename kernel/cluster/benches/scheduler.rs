@@ -1,6 +1,6 @@
 //! What the scheduler costs by itself: microseconds and bytes a task, for a thousand workers that answer at once.
 //!
-//! Prints one JSON line for each size and shape; `tests/bench/run cluster` shows them.
+//! Capture one JSON line for each size and shape; `tests/bench/run cluster` shows them.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -11,8 +11,9 @@ use std::{
 
 use skep_cluster::{
     ClientId, CodeId, Event, FunctionId, Key, Stories, WorkerId,
-    message::{Arg, CodePlace, Function, Ran, Task, ToClient, ToWorker},
+    model::task::{Arg, CodePlace, Function, Task},
     scheduler::{Comm, NewWorker, Scheduler},
+    wire::protocol::{Ran, ToClient, ToWorker},
 };
 
 const WORKERS: u32 = 1_000;

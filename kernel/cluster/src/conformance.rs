@@ -8,7 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Cluster, Delayed, Error, Event, Key, Remote, TaskErrorKind};
+use crate::{
+    api::{cluster::Cluster, delayed::Delayed, remote::Remote},
+    model::{
+        error::{Error, TaskErrorKind},
+        event::Event,
+        ids::Key,
+    },
+};
 
 /// What a check may do to the machines behind an engine.
 pub trait Control {

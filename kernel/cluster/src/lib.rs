@@ -1,61 +1,67 @@
 //! A cluster on one machine: a scheduler, worker processes, and the handles that a program holds.
 //!
-//! Scheduler ([`scheduler`]) and worker ([`worker`]) are pure state machines: events in, messages out through a trait; no
-//! clock, no I/O. Sockets, threads and processes are around them, in [`host`] and [`serve`]. The client half is
-//! [`Cluster`], [`Remote`] and [`Delayed`]. Nothing here knows Polars or Jupyter.
+//! From the bottom up, each part knowing only those before it:
+//!
+//! | part | holds |
+//! |---|---|
+//! | [`hooks`] | how a notebook takes part: interrupts, code that is being compiled |
+//! | [`model`] | names, tasks, events, errors, as plain data |
+//! | [`data`] | values, their sizes, and the memory that they travel in |
+//! | [`wire`] | frames over sockets, and the messages in them |
+//! | [`call`] | what makes a function callable in another process |
+//! | [`graph`] | calls that have not run |
+//! | [`engine`] | what runs graphs for a program: the trait, a program's half, the local one |
+//! | [`scheduler`] | which task runs where, as a pure state machine |
+//! | [`observe`] | progress, the story of each task, reports |
+//! | [`worker`] | a worker: a pure machine, its threads, its server |
+//! | [`host`] | the scheduler's thread and the processes of workers |
+//! | [`api`] | what a program holds: [`Cluster`], [`Remote`], [`Delayed`], [`Actor`] |
+//!
+//! Nothing here knows Polars or Jupyter.
 
-mod actor;
-mod builder;
-mod client;
-mod cluster;
-mod code;
+pub mod api;
+pub mod call;
 pub mod conformance;
-mod delayed;
+pub mod data;
 pub mod engine;
-mod error;
-mod event;
-mod function;
-mod futures;
+pub mod graph;
+pub mod hooks;
 pub mod host;
-mod hub;
-mod ids;
-mod local;
-mod memory;
-pub mod message;
-mod named;
-mod ops;
-mod pool;
-mod prints;
-pub mod program;
-mod report;
+pub mod model;
+pub mod observe;
 pub mod scheduler;
-mod segment;
-pub mod serve;
-mod show;
-mod size;
-mod spread;
-mod story;
-mod task;
-mod value;
+pub mod wire;
 pub mod worker;
 
-pub use actor::{Actor, Method, NewActor};
-pub use builder::{ClusterBuilder, IntoBytes};
-pub use client::{Hooks, set_hooks, wake_waits};
-pub use cluster::{Cluster, Computed, Remote, Root};
-pub use code::code_id;
-pub use delayed::Delayed;
-pub use error::{Error, TaskError, TaskErrorKind};
-pub use event::{Event, Progress, ProgressRow, Reason};
-pub use function::{IntoArg, TaskFn, register_list, set_versions};
-pub use futures::AsCompleted;
-pub use ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId};
-pub use scheduler::Explanation;
-pub use segment::{Bytes, Segment};
-pub use show::{card, remotes_card, workers_card};
-pub use size::heap_bytes;
-pub use story::{Attempt, Bar, End, History, Journey, Stories};
-pub use task::progress;
-pub use value::{Codec, TaskValue, register_codec};
-
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub use api::{
+    actor::Actor,
+    builder::{ClusterBuilder, IntoBytes},
+    cluster::Cluster,
+    compute::{Computed, Root},
+    delayed::Delayed,
+    futures::AsCompleted,
+    remote::Remote,
+    show::{card, remotes_card, workers_card},
+};
+pub use call::{code::code_id, context::progress, locate::set_versions};
+pub use data::{
+    lists::register_list,
+    segment::{Bytes, Segment},
+    size::heap_bytes,
+    value::{Codec, TaskValue, register_codec},
+};
+pub use graph::{
+    method::{Method, NewActor},
+    task_fn::{IntoArg, TaskFn},
+};
+pub use hooks::{Hooks, set_hooks, wake_waits};
+pub use model::{
+    error::{Error, Result, TaskError, TaskErrorKind},
+    event::{Event, Reason},
+    history::{Attempt, Bar, End, Explanation, History, Journey},
+    ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId},
+};
+pub use observe::{
+    progress::{Progress, ProgressRow},
+    stories::Stories,
+};

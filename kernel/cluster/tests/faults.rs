@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skep_cluster::{Cluster, Delayed, Error, Remote, TaskErrorKind, WorkerId, message::WorkerInfo};
+use skep_cluster::{Cluster, Delayed, Error, Remote, TaskErrorKind, WorkerId, model::cluster::WorkerInfo};
 
 skep_cluster::workers_are_this_program!(|| {});
 
@@ -310,7 +310,7 @@ fn strangers_and_garbage_on_every_socket() {
 fn a_real_greeting_with_a_wrong_token_is_refused() {
     use skep_cluster::{
         Token,
-        message::{ToPeer, ToScheduler},
+        wire::protocol::{ToPeer, ToScheduler},
     };
     let cluster = start(1);
     let right = Token::beside(&folder().join("scheduler.sock")).unwrap();

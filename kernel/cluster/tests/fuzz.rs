@@ -12,7 +12,11 @@ use std::{
 use serde_bytes::ByteBuf;
 use skep_cluster::{
     ClientId, Event, FunctionId, Key, TaskError, TaskErrorKind, Token, WorkerId,
-    message::{Arg, AskId, Assignment, Carried, Finished, FromPeer, Input, Memory, Ran, Request, Task, TaskOptions, ToClient, ToPeer, ToScheduler, ToWorker},
+    model::{
+        cluster::Memory,
+        task::{Arg, Task, TaskOptions},
+    },
+    wire::protocol::{AskId, Assignment, Carried, Finished, FromPeer, Input, Ran, Request, ToClient, ToPeer, ToScheduler, ToWorker},
 };
 
 fn real_messages() -> Vec<Vec<u8>> {

@@ -2,77 +2,20 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
     future::Future,
-    panic::{AssertUnwindSafe, Location as Caller, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::OnceLock,
 };
 
-use crate::{
-    interrupt::Interrupted,
-    process, store,
-    wire::{Location, Outcome},
+use crate::{interrupt::Interrupted, link, store, wire::Outcome};
+
+pub use crate::{
+    errors::{DebugError, Error, Failure},
+    interrupt::poll,
+    local::Local,
+    panics::{panic_message, quiet_panics, take_panic_location},
+    show::Show,
 };
-pub use crate::{interrupt::poll, local::Local, show::Show};
-
-/// The error type of a cell's body: whatever `?` meets, with the place of the `?`.
-pub struct Error {
-    message: String,
-    at: Location,
-}
-
-impl<E: Into<Box<dyn std::error::Error>>> From<E> for Error {
-    #[track_caller]
-    fn from(error: E) -> Self {
-        let error = error.into();
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            if !message.contains(&text) {
-                message = format!("{message}\ncaused by: {text}");
-            }
-            source = cause.source();
-        }
-        Error { message, at: Caller::caller().into() }
-    }
-}
-
-/// The same for errors that `Error` does not take: those that borrow, and those that have `Debug` alone.
-pub struct DebugError {
-    message: String,
-    at: Location,
-}
-
-impl<E: std::fmt::Debug> From<E> for DebugError {
-    #[track_caller]
-    fn from(error: E) -> Self {
-        DebugError { message: format!("{error:?}"), at: Caller::caller().into() }
-    }
-}
-
-/// What a cell's body fails with.
-pub trait Failure {
-    fn into_parts(self) -> (String, Location);
-}
-
-impl Failure for Error {
-    fn into_parts(self) -> (String, Location) {
-        (self.message, self.at)
-    }
-}
-
-impl Failure for DebugError {
-    fn into_parts(self) -> (String, Location) {
-        (self.message, self.at)
-    }
-}
-
-impl From<&Caller<'_>> for Location {
-    fn from(at: &Caller<'_>) -> Self {
-        Location { file: at.file().to_string(), line: at.line(), column: at.column() }
-    }
-}
 
 /// The entry point of a compiled cell.
 pub type Entry = fn() -> Outcome;
@@ -95,7 +38,7 @@ impl<T> TypeSlot<T> {
     pub fn is(&self, _: &T) {}
 
     pub fn show(&self) {
-        process::result(skep_render::Bundle::text(skep_render::short_type(std::any::type_name::<T>())));
+        link::result(skep_render::Bundle::text(skep_render::short_type(std::any::type_name::<T>())));
     }
 }
 
@@ -147,7 +90,7 @@ impl<T> IsNotSend for &Probe<'_, T> {}
 /// Keeps a variable that this cell defined.
 pub fn put<T: 'static>(name: &str, is_send: bool, value: T) {
     // A cell that was given up comes too late: the name may stand for something newer.
-    if process::is_abandoned() {
+    if link::is_abandoned() {
         return;
     }
     match store::put(name, is_send, value) {
@@ -163,20 +106,20 @@ fn say_not_kept(name: &str) {
     if name.strip_prefix('_').is_some_and(|rest| rest.parse::<u32>().is_ok()) {
         return;
     }
-    process::notice(format!(
+    link::notice(format!(
         "`{name}` was not kept: its type has no name that a later cell could write (a closure, or a future); collect an iterator, `.await` a future, box a closure: `Box<dyn Fn(…) -> …>`"
     ));
 }
 
 #[inline(never)]
 fn say_drop_panicked(name: &str, message: &str) {
-    process::notice(format!("the old value of `{name}` panicked while it was dropped: {message}; the new one is there"));
+    link::notice(format!("the old value of `{name}` panicked while it was dropped: {message}; the new one is there"));
 }
 
 /// Puts a carried variable back.
 pub fn restore<T: 'static>(name: &str, value: T) {
     // The store belongs to another thread by now; what may not go there ends here, on its own.
-    if process::is_abandoned() && (store::has(name) || !store::is_send(std::any::type_name::<T>())) {
+    if link::is_abandoned() && (store::has(name) || !store::is_send(std::any::type_name::<T>())) {
         return;
     }
     store::restore(name, value);
@@ -243,59 +186,8 @@ pub(crate) fn outcome_of_panic(payload: Box<dyn Any + Send>) -> Outcome {
         Ok(refusal) => return Outcome::Refused { message: refusal.0 },
         Err(payload) => payload,
     };
-    let at = LAST_PANIC.with_borrow_mut(Option::take);
+    let at = take_panic_location();
     Outcome::Panicked { message: panic_message(&*payload), at }
-}
-
-/// The text of a panic's payload.
-pub fn panic_message(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        return (*text).to_string();
-    }
-    payload.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic without a message".to_string())
-}
-
-thread_local! {
-    static LAST_PANIC: RefCell<Option<Location>> = const { RefCell::new(None) };
-    static QUIET: RefCell<bool> = const { RefCell::new(false) };
-}
-
-/// Where this thread last panicked; taken, so that an old place is never reported for a new panic.
-pub fn take_panic_location() -> Option<Location> {
-    LAST_PANIC.with_borrow_mut(Option::take)
-}
-
-/// How messages of panics begin that end the process: std has no other way to tell them.
-const ABORTS: [&str; 5] = [
-    "null pointer dereference",
-    "misaligned pointer dereference",
-    "unsafe precondition(s) violated",
-    "panic in a function that cannot unwind",
-    "panic in a destructor during cleanup",
-];
-
-/// Panics of this thread are reported by whoever catches them, not printed.
-pub fn quiet_panics() {
-    static HOOK: OnceLock<()> = OnceLock::new();
-    QUIET.set(true);
-    HOOK.get_or_init(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            LAST_PANIC.with_borrow_mut(|last| *last = info.location().map(Location::from));
-            let message = panic_message(info.payload());
-            let place = info.location().map(Location::from);
-            if let Some(at) = place.filter(|_| ABORTS.iter().any(|start| message.starts_with(start))) {
-                process::aborting(message, at);
-            } else if std::env::var("RUST_BACKTRACE").is_ok_and(|wanted| wanted == "full") {
-                before(info);
-            } else if !QUIET.with_borrow(|quiet| *quiet) {
-                // A thread of the user's. The frames of the standard library say nothing about it.
-                let thread = std::thread::current();
-                let at = info.location().map_or_else(String::new, |at| format!(" at {at}"));
-                eprintln!("thread `{}` panicked{at}: {message}", thread.name().unwrap_or("without a name"));
-            }
-        }));
-    });
 }
 
 /// The runtime is started by the first cell that needs it and serves all later ones.

@@ -5,16 +5,24 @@
 //! Jupyter, clusters or Polars: richer values join in through [`Rich`].
 
 pub mod cell;
+mod display;
+mod errors;
+mod input;
 mod interrupt;
+mod link;
 mod local;
 pub mod look;
 mod measure;
+mod panics;
 mod process;
 pub mod show;
 mod store;
 pub mod wire;
 
+pub use display::{DisplayHandle, clear_output, display};
+pub use input::{input, password, read_stdin};
 pub use interrupt::{Interrupted, adopt_flag, interrupted, lower_flag, on_interrupt, poll, raise_flag, sleep};
-pub use process::{DisplayHandle, clear_output, code_needed, display, input, password, read_stdin, result, serve};
+pub use link::{code_needed, result};
+pub use process::serve;
 pub use show::Shown;
 pub use skep_render::{Bundle, Rich};

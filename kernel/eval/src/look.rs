@@ -144,7 +144,7 @@ pub fn show_rows(n: usize, rows: Vec<Row>) {
     let head = ["name", "type", "shape", "size", "value", "from"];
     let card = Card::new(format!("Variables: {n}")).table(head, rows.into_iter().map(|row| row.0)).cut_cells();
     let card = if n_left_out > 0 { card.note(format!("the newest; {n_left_out} older ones are not shown")) } else { card };
-    crate::process::result(card.bundle());
+    crate::link::result(card.bundle());
 }
 
 /// The same before a variable could be looked at: types alone.

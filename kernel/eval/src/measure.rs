@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use skep_render::{Bundle, count, duration};
 
-use crate::{cell::Error, interrupt::poll, process};
+use crate::{errors::Error, interrupt::poll, link};
 
 /// All runs together take about this long.
 const TOTAL: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ pub(crate) fn measure(body: &mut dyn FnMut() -> Result<(), Error>) -> Result<(),
     while samples.len() < FEWEST_SAMPLES || (started.elapsed() < TOTAL && samples.len() < MOST_SAMPLES) {
         samples.push(sample(body, n_each)? / n_each);
     }
-    process::result(Bundle::text(describe(&mut samples, n_each)));
+    link::result(Bundle::text(describe(&mut samples, n_each)));
     Ok(())
 }
 

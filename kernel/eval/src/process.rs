@@ -4,57 +4,28 @@
 //! process ends at once: no orphan outlives its notebook.
 
 use std::{
-    cell::Cell,
     ffi::{CStr, CString},
     io::Write,
     os::{fd::FromRawFd, unix::net::UnixStream},
     sync::{
-        Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-        mpsc::{self, Receiver, Sender},
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, Sender},
     },
     thread,
     time::Duration,
 };
 
-use skep_render::Bundle;
-
 use crate::{
     cell::{self, Entry},
     interrupt::{self, Flag},
-    show::Shown,
-    store,
+    link::{CELL, LINK, Link, claim_end, flush, is_running, link_ref, lock_shown, send},
+    panics, store,
     wire::{self, FromEval, Outcome, ToEval},
 };
 
-/// A host that is this busy may mix up the order of text and values; the cell goes on.
-const MOST_WAIT: Duration = Duration::from_secs(2);
 /// Cells may recurse deeply; the memory is only reserved, not used.
 const CELL_STACK: usize = 256 << 20;
-
-struct Link {
-    to_host: Mutex<UnixStream>,
-    answers: Mutex<Receiver<Option<String>>>,
-    /// The cell that currently owns the output. An abandoned one no longer speaks.
-    running: AtomicU32,
-    /// 1 while a cell waits for an answer.
-    asking: AtomicU32,
-    /// How much was shown, and how much of it the host has passed on.
-    shown: (Mutex<Passed>, Condvar),
-}
-
-#[derive(Default)]
-struct Passed {
-    n_sent: u64,
-    n_passed: u64,
-}
-
-thread_local! {
-    /// The cell that this thread was started for; none in threads that cells start.
-    static CELL: Cell<Option<u32>> = const { Cell::new(None) };
-}
-
-static LINK: OnceLock<Link> = OnceLock::new();
 
 struct Job {
     cell: u32,
@@ -134,7 +105,7 @@ impl Evaluator {
         let flag = stop.clone();
         let body = move || {
             interrupt::adopt(&flag);
-            cell::quiet_panics();
+            panics::quiet_panics();
             for work in inbox {
                 let job = match work {
                     Work::Run(job) => job,
@@ -190,185 +161,10 @@ fn last_dl_error() -> String {
     if text.is_null() { "no reason given".into() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned() }
 }
 
-fn link_ref() -> &'static Link {
-    LINK.get().expect("invariant: set by `serve` before anything runs")
-}
-
-fn is_running(cell: u32) -> bool {
-    link_ref().running.load(Ordering::SeqCst) == cell
-}
-
-/// Whether this thread is that of a cell which was given up.
-pub(crate) fn is_abandoned() -> bool {
-    LINK.get().is_some() && CELL.get().is_some_and(|cell| !is_running(cell))
-}
-
-/// The end of a cell is told once: by its thread, or by who gives it up.
-fn claim_end(cell: u32) -> bool {
-    link_ref().running.compare_exchange(cell, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-}
-
-/// Outside an evaluation process (a plain program, a worker) there is nobody to tell, and nothing is sent.
-fn send(message: &FromEval) -> bool {
-    let Some(link) = LINK.get() else { return false };
-    let mut stream = link.to_host.lock().unwrap_or_else(PoisonError::into_inner);
-    match wire::write_frame(&mut *stream, message) {
-        Ok(()) => true,
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
-            drop(stream);
-            eprintln!("error: not shown: {error}\nhint: show a part of it");
-            // Nobody will say that it was passed on.
-            lock_shown(link).n_passed += 1;
-            true
-        }
-        Err(_) => false,
-    }
-}
-
-fn flush() {
-    let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
-    // SAFETY: null means all C streams.
-    unsafe { libc::fflush(std::ptr::null_mut()) };
-}
-
 /// `print!` without a newline stays in std's buffer until somebody flushes; a reader expects to see it at once.
 fn flush_often() {
     loop {
         thread::sleep(Duration::from_millis(50));
         let _ = std::io::stdout().flush();
     }
-}
-
-/// Sends a shown value. Text printed before it comes first, and text printed after it later: the host says when it has
-/// passed the value on, 50 µs later. A cell that was given up no longer shows anything.
-fn send_in_order(message: &FromEval) -> bool {
-    let Some(link) = LINK.get() else { return false };
-    if CELL.get().is_some_and(|cell| !is_running(cell)) {
-        return true;
-    }
-    flush();
-    let number = {
-        let mut shown = lock_shown(link);
-        shown.n_sent += 1;
-        shown.n_sent
-    };
-    if !send(message) {
-        return false;
-    }
-    let passed = |shown: &mut Passed| shown.n_passed < number;
-    drop(link.shown.1.wait_timeout_while(lock_shown(link), MOST_WAIT, passed));
-    true
-}
-
-fn lock_shown(link: &Link) -> MutexGuard<'_, Passed> {
-    link.shown.0.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Shows the value of a cell's last expression.
-pub fn result(bundle: Bundle) {
-    send_in_order(&FromEval::Result { bundle });
-}
-
-/// The last words before an abort.
-pub(crate) fn aborting(message: String, at: wire::Location) {
-    send(&FromEval::Aborting { message, at });
-}
-
-pub(crate) fn notice(text: String) {
-    flush();
-    send(&FromEval::Notice { text });
-}
-
-/// Asks the host for the optimised build of a cell's library. False outside an evaluation process.
-pub fn code_needed(library: &str) -> bool {
-    send(&FromEval::CodeNeeded { library: library.to_string() })
-}
-
-/// What [`display`] returns: a place on the page, to be filled anew.
-///
-/// ```no_run
-/// let shown = skep_eval::display("working");
-/// shown.update("done");
-/// ```
-pub struct DisplayHandle {
-    id: String,
-}
-
-impl DisplayHandle {
-    /// Replaces what this handle shows.
-    pub fn update<Kind, T: Shown<Kind>>(&self, value: T) {
-        let bundle = value.shown();
-        if !send_in_order(&FromEval::UpdateDisplay { id: self.id.clone(), bundle: bundle.clone() }) {
-            println!("{}", bundle.plain());
-        }
-    }
-}
-
-/// Shows a value now, in the middle of a cell. Outside a notebook its text is printed.
-pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let id = format!("skep-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let bundle = value.shown();
-    if !send_in_order(&FromEval::Display { id: Some(id.clone()), bundle: bundle.clone() }) {
-        println!("{}", bundle.plain());
-    }
-    DisplayHandle { id }
-}
-
-/// Clears the cell's output; with `wait`, only when the next output arrives, so that nothing flickers.
-pub fn clear_output(wait: bool) {
-    send_in_order(&FromEval::ClearOutput { wait });
-}
-
-/// Asks the person at the keyboard for a line of text.
-///
-/// # Errors
-/// When nobody can answer: the front end does not allow input, or the cell was interrupted.
-pub fn input(prompt: &str) -> std::io::Result<String> {
-    ask(prompt, false)
-}
-
-/// Like [`input`], without showing what is typed.
-pub fn password(prompt: &str) -> std::io::Result<String> {
-    ask(prompt, true)
-}
-
-fn ask(prompt: &str, password: bool) -> std::io::Result<String> {
-    let Some(link) = LINK.get() else {
-        return Err(std::io::Error::other("no notebook is there to ask\nhint: read from `std::io::stdin()` in a plain program"));
-    };
-    let answer = ask_host(link, prompt, password);
-    interrupt::poll();
-    answer.ok_or_else(|| std::io::Error::other("nobody can answer here: this front end does not take input\nhint: pass the value in the code"))
-}
-
-fn ask_host(link: &Link, prompt: &str, password: bool) -> Option<String> {
-    let answers = link.answers.lock().unwrap_or_else(PoisonError::into_inner);
-    while answers.try_recv().is_ok() {}
-    link.asking.store(1, Ordering::SeqCst);
-    if interrupt::interrupted() || is_abandoned() {
-        link.asking.store(0, Ordering::SeqCst);
-        return None;
-    }
-    flush();
-    if !send(&FromEval::Input { prompt: prompt.to_string(), password }) {
-        return None;
-    }
-    answers.recv().ok().flatten()
-}
-
-/// Standard input of a cell: each line is asked for when somebody reads it. Returns the bytes read; 0 is the end of input,
-/// which is also the answer where nobody can be asked, and after an interrupt.
-pub fn read_stdin(buffer: &mut [u8]) -> usize {
-    static REST: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-    let mut rest = REST.lock().unwrap_or_else(PoisonError::into_inner);
-    if rest.is_empty() {
-        let line = LINK.get().and_then(|link| ask_host(link, "", false));
-        rest.extend(line.map(|line| line + "\n").unwrap_or_default().into_bytes());
-    }
-    let n = rest.len().min(buffer.len());
-    buffer[..n].copy_from_slice(&rest[..n]);
-    rest.drain(..n);
-    n
 }

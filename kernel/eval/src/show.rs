@@ -19,7 +19,7 @@ pub trait ShowRich {
 }
 impl<T: Rich + ?Sized> ShowRich for &&&&&Show<'_, T> {
     fn __skep_show(&self) {
-        crate::process::result(self.0.bundle());
+        crate::link::result(self.0.bundle());
     }
 }
 
@@ -77,31 +77,31 @@ fn show_name(type_name: &str) {
     let is_function = type_name.starts_with("cell::") && !name.starts_with(char::is_uppercase);
     if is_closure || is_function {
         let what = if is_closure { "a closure" } else { "a function" };
-        return crate::process::result(Bundle::text(format!("{what}, `{name}`: call it to see what it gives")));
+        return crate::link::result(Bundle::text(format!("{what}, `{name}`: call it to see what it gives")));
     }
-    crate::process::result(Bundle::text(format!("a value of type `{name}`, which has no text form\nhint: `#[derive(Debug)]` gives a type of yours one")));
+    crate::link::result(Bundle::text(format!("a value of type `{name}`, which has no text form\nhint: `#[derive(Debug)]` gives a type of yours one")));
 }
 
 #[inline(never)]
 fn show_future() {
-    crate::process::result(Bundle::text("a future, which does nothing until it is awaited\nhint: add `.await`"));
+    crate::link::result(Bundle::text("a future, which does nothing until it is awaited\nhint: add `.await`"));
 }
 
 #[inline(never)]
 fn show_display(value: &dyn Display) {
-    crate::process::result(Bundle::text(value.to_string()));
+    crate::link::result(Bundle::text(value.to_string()));
 }
 
 #[inline(never)]
 fn show_debug(value: &dyn Debug) {
     if let Some(bundle) = debug_bundle(value) {
-        crate::process::result(bundle);
+        crate::link::result(bundle);
     }
 }
 
 #[inline(never)]
 fn show_list(whole: &dyn Debug, len: usize, brackets: Brackets, entries: &mut dyn Iterator<Item = Entry<'_>>) {
-    crate::process::result(if len <= MOST_ENTRIES { debug_bundle(whole).unwrap_or_default() } else { Bundle::text(cut_list(len, brackets, entries)) });
+    crate::link::result(if len <= MOST_ENTRIES { debug_bundle(whole).unwrap_or_default() } else { Bundle::text(cut_list(len, brackets, entries)) });
 }
 
 /// One line while it fits the columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is silent.

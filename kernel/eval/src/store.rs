@@ -103,7 +103,7 @@ fn put_any(name: &str, is_send: Option<bool>, value: Box<dyn Any>, type_name: &'
     // Outside the lock: a user's `Drop` may take long, or panic.
     match catch_unwind(AssertUnwindSafe(|| drop(old))) {
         Ok(()) => Put::Kept,
-        Err(payload) => Put::DropPanicked(crate::cell::panic_message(&*payload)),
+        Err(payload) => Put::DropPanicked(crate::panics::panic_message(&*payload)),
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
-    source::{Kind, Part, Source, Stamp, find},
+    files::{Stamp, find},
 };
 
 /// Larger files are cut into ranges of this size.
@@ -82,7 +82,7 @@ impl CsvPart {
 }
 
 /// Reads headers and samples of all files; the rows stay where they are.
-pub(crate) fn source(pattern: &str, given: &[(String, DataType)]) -> Result<Source> {
+pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(SchemaRef, Vec<CsvPart>, u64)> {
     let paths = find(pattern)?;
     let names = header(&paths[0])?;
     for path in &paths[1..] {
@@ -117,10 +117,10 @@ pub(crate) fn source(pattern: &str, given: &[(String, DataType)]) -> Result<Sour
         let n_ranges = stamp.n_bytes.div_ceil(PARTITION_BYTES).max(1);
         for i in 0..n_ranges {
             let range = (n_ranges > 1).then_some((i * PARTITION_BYTES, ((i + 1) * PARTITION_BYTES).min(stamp.n_bytes)));
-            parts.push(Part::Csv(CsvPart { path: path.clone(), stamp, range, columns: columns.clone() }));
+            parts.push(CsvPart { path: path.clone(), stamp, range, columns: columns.clone() });
         }
     }
-    Ok(Source { name: pattern.to_string(), schema: Arc::new(schema), kind: Kind::Parts(parts), n_bytes })
+    Ok((Arc::new(schema), parts, n_bytes))
 }
 
 fn header(path: &str) -> Result<Vec<String>> {

@@ -9,7 +9,6 @@ use skep_cluster::{Cluster, Delayed, Remote};
 use crate::{
     Error, Result, Timeseries,
     aggregate::{Decomposed, decompose},
-    csv,
     source::{Kind, Source},
     stage::{Op, Ops, apply, combine, count_rows, scan, without_rows, write_parquet},
 };
@@ -68,13 +67,20 @@ pub struct GroupBy {
     keys: Vec<Expr>,
 }
 
+impl Timeseries {
+    /// The frame: `timestamp`, `id` (Poisson around 1000), `name`, `x` and `y` in [-1, 1).
+    pub fn build(self) -> Frame {
+        Frame::from_source(Source::timeseries(&self))
+    }
+}
+
 impl Frame {
     /// CSV files by pattern, with a header each and the same columns. Types come from samples of all files.
     ///
     /// # Errors
     /// When no file matches, headers differ, or a sample cannot be read.
     pub fn read_csv(pattern: &str) -> Result<Frame> {
-        csv::source(pattern, &[]).map(Frame::from_source)
+        Source::csv(pattern, &[]).map(Frame::from_source)
     }
 
     /// As [`Frame::read_csv`], with the types of some columns given.
@@ -83,7 +89,7 @@ impl Frame {
     /// As [`Frame::read_csv`], and when a given column does not exist.
     pub fn read_csv_typed<'a>(pattern: &str, types: impl IntoIterator<Item = (&'a str, DataType)>) -> Result<Frame> {
         let types: Vec<(String, DataType)> = types.into_iter().map(|(name, dtype)| (name.to_string(), dtype)).collect();
-        csv::source(pattern, &types).map(Frame::from_source)
+        Source::csv(pattern, &types).map(Frame::from_source)
     }
 
     /// Parquet files by pattern, one partition each.

@@ -7,6 +7,7 @@
 mod aggregate;
 mod csv;
 mod error;
+mod files;
 mod frame;
 mod show;
 mod source;

@@ -1,12 +1,17 @@
 //! Where a frame's rows come from, cut into partitions.
 
-use std::{fs, path::Path, time::UNIX_EPOCH};
+use std::path::Path;
 
-use polars::prelude::{DataFrame, IntoLazy, LazyFrame, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet, Schema, SchemaRef};
+use polars::prelude::{DataFrame, DataType, IntoLazy, LazyFrame, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet, SchemaRef};
 use serde::{Deserialize, Serialize};
 use skep_cluster::Remote;
 
-use crate::{Error, Result, csv::CsvPart, timeseries::Timeseries};
+use crate::{
+    Error, Result,
+    csv::{self, CsvPart},
+    files::{Stamp, difference, find},
+    timeseries::Timeseries,
+};
 
 /// One partition of a source, as a task is given it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -14,21 +19,6 @@ pub(crate) enum Part {
     Csv(CsvPart),
     Parquet { path: String, stamp: Stamp },
     Timeseries { spec: Timeseries, index: u32 },
-}
-
-/// Length and date of a file: a file that changed is another input, so that no old result is taken for its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stamp {
-    pub n_bytes: u64,
-    modified_ns: u64,
-}
-
-impl Stamp {
-    pub fn of(path: &Path) -> Result<Stamp> {
-        let meta = fs::metadata(path).map_err(|error| Error::Source(format!("{}: {error}", path.display())))?;
-        let modified = meta.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        Ok(Stamp { n_bytes: meta.len(), modified_ns: modified.map_or(0, |since| since.as_nanos() as u64) })
-    }
 }
 
 impl Part {
@@ -87,6 +77,17 @@ impl Source {
         }
     }
 
+    pub fn csv(pattern: &str, given: &[(String, DataType)]) -> Result<Source> {
+        let (schema, parts, n_bytes) = csv::scan(pattern, given)?;
+        Ok(Source { name: pattern.to_string(), schema, kind: Kind::Parts(parts.into_iter().map(Part::Csv).collect()), n_bytes })
+    }
+
+    /// Rows that are made where they are needed.
+    pub fn timeseries(spec: &Timeseries) -> Source {
+        let parts = (0..spec.n_partitions()).map(|index| Part::Timeseries { spec: spec.clone(), index }).collect();
+        Source { name: format!("timeseries, seed {}", spec.seed_of()), schema: spec.schema(), kind: Kind::Parts(parts), n_bytes: 0 }
+    }
+
     pub fn parquet(pattern: &str) -> Result<Source> {
         let paths = find(pattern)?;
         let mut parts = Vec::new();
@@ -109,29 +110,4 @@ impl Source {
         let (schema, _) = schema.expect("invariant: `find` gives at least one file");
         Ok(Source { name: pattern.to_string(), schema, kind: Kind::Parts(parts), n_bytes })
     }
-}
-
-/// The files of a pattern, in order.
-pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
-    let matches = glob::glob(pattern).map_err(|error| Error::Source(format!("`{pattern}` is no pattern: {error}")))?;
-    let mut paths: Vec<String> =
-        matches.flatten().filter(|path| path.is_file()).map(|path| fs::canonicalize(&path).unwrap_or(path).to_string_lossy().into_owned()).collect();
-    paths.sort();
-    if paths.is_empty() {
-        let here = std::env::current_dir().map_or_else(|_| String::new(), |here| format!(" (paths begin at {})", here.display()));
-        return Err(Error::Source(format!("no file matches `{pattern}`{here}\nhint: look at the path; `*` matches within one folder, `**` across folders")));
-    }
-    Ok(paths)
-}
-
-/// The first thing in which two schemas differ.
-pub(crate) fn difference(a: &Schema, b: &Schema) -> String {
-    for (name, dtype) in a.iter() {
-        match b.get(name) {
-            None => return format!("`{name}` is missing"),
-            Some(other) if other != dtype => return format!("`{name}` is {other} instead of {dtype}"),
-            Some(_) => {}
-        }
-    }
-    b.iter_names().find(|name| a.get(name).is_none()).map_or_else(|| "the order of columns".to_string(), |name| format!("`{name}` is new"))
 }

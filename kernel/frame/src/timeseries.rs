@@ -2,13 +2,8 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{Column, DataFrame, DataType, Field, IntoColumn, NamedFrom, PolarsResult, Schema, Series, TimeUnit};
+use polars::prelude::{Column, DataFrame, DataType, Field, IntoColumn, NamedFrom, PolarsResult, Schema, SchemaRef, Series, TimeUnit};
 use serde::{Deserialize, Serialize};
-
-use crate::{
-    Frame,
-    source::{Kind, Part, Source},
-};
 
 const NAMES: [&str; 26] = [
     "Alice", "Bob", "Charlie", "Dan", "Edith", "Frank", "George", "Hannah", "Ingrid", "Jerry", "Kevin", "Laura", "Michael", "Norbert", "Oliver", "Patricia",
@@ -54,8 +49,15 @@ impl Timeseries {
         self
     }
 
-    /// The frame: `timestamp`, `id` (Poisson around 1000), `name`, `x` and `y` in [-1, 1).
-    pub fn build(self) -> Frame {
+    pub(crate) fn n_partitions(&self) -> u32 {
+        self.days
+    }
+
+    pub(crate) fn seed_of(&self) -> u64 {
+        self.seed
+    }
+
+    pub(crate) fn schema(&self) -> SchemaRef {
         let columns = [
             ("timestamp", DataType::Datetime(TimeUnit::Milliseconds, None)),
             ("id", DataType::Int64),
@@ -63,9 +65,7 @@ impl Timeseries {
             ("x", DataType::Float64),
             ("y", DataType::Float64),
         ];
-        let schema: Schema = columns.into_iter().map(|(name, dtype)| Field::new(name.into(), dtype)).collect();
-        let parts = (0..self.days).map(|index| Part::Timeseries { spec: self.clone(), index }).collect();
-        Frame::from_source(Source { name: format!("timeseries, seed {}", self.seed), schema: Arc::new(schema), kind: Kind::Parts(parts), n_bytes: 0 })
+        Arc::new(columns.into_iter().map(|(name, dtype)| Field::new(name.into(), dtype)).collect::<Schema>())
     }
 
     pub(crate) fn partition(&self, index: u32) -> PolarsResult<DataFrame> {

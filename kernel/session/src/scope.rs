@@ -1,9 +1,13 @@
 //! What every cell has in scope, and how the types of the crates in scope are written.
 
 use skep_cell::{KnownNames, Phrase};
+use skep_cluster::{Cluster, Delayed, Remote};
 
 /// In front of every cell, on its first line.
 pub const PRELUDE: &str = "use ::skep::prelude::*;";
+
+/// Frames, which this process does not link.
+pub(crate) const FRAME: &str = "skep_frame::frame::Frame";
 
 /// Where each type is defined, as `type_name` prints it, and where a cell finds it.
 const TYPES: &[(&str, &str)] = &[
@@ -13,10 +17,7 @@ const TYPES: &[(&str, &str)] = &[
     ("polars_core::datatypes::BooleanType", "::skep::polars::prelude::BooleanType"),
     ("polars_core::series::Series", "::skep::polars::prelude::Series"),
     ("polars_core::datatypes::dtype::DataType", "::skep::polars::prelude::DataType"),
-    ("skep_cluster::cluster::Cluster", "::skep::Cluster"),
-    ("skep_cluster::cluster::Remote", "::skep::Remote"),
-    ("skep_cluster::delayed::Delayed", "::skep::Delayed"),
-    ("skep_frame::frame::Frame", "::skep::Frame"),
+    (FRAME, "::skep::Frame"),
     ("polars_lazy::frame::LazyFrame", "::skep::polars::prelude::LazyFrame"),
     ("polars_plan::dsl::expr::Expr", "::skep::polars::prelude::Expr"),
     ("core::cell::once::OnceCell", "::std::cell::OnceCell"),
@@ -41,7 +42,7 @@ const PHRASES: &[Phrase] = &[
         hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`",
     },
     Phrase {
-        says: "skep_cluster::function::IntoArg<",
+        says: "::IntoArg<",
         message: "this function of a task does not take such arguments",
         hint: "one argument as it is, several as a tuple: `cluster.submit(add, (1, 2))`; text as `String`",
     },
@@ -61,6 +62,24 @@ const PHRASES: &[Phrase] = &[
 const MODULES: &[&str] =
     &["skep::polars::prelude", "skep", "skep::plotters::prelude", "skep::serde", "skep::serde_json", "skep::tokio", "skep::tokio::sync", "skep::tokio::time"];
 
+/// A type's path without its parameters, as `type_name` prints it.
+pub(crate) fn path_of<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    name.split('<').next().unwrap_or(name)
+}
+
+/// Whether a type's name, as `type_name` prints it, is that of a `T`, whatever its parameters.
+pub(crate) fn is_a<T>(type_name: &str) -> bool {
+    type_name.split('<').next() == Some(path_of::<T>())
+}
+
 pub fn known_names() -> KnownNames {
-    KnownNames::new(TYPES).with_handles(&["skep_cluster::cluster::Cluster"]).with_phrases(PHRASES).with_modules(MODULES)
+    let own = [(path_of::<Cluster>(), "::skep::Cluster"), (path_of::<Remote<()>>(), "::skep::Remote"), (path_of::<Delayed<()>>(), "::skep::Delayed")];
+    let types: Vec<(&str, &str)> = TYPES.iter().copied().chain(own).collect();
+    KnownNames::new(&types).with_handles(&[path_of::<Cluster>()]).with_phrases(PHRASES).with_modules(MODULES)
+}
+
+#[test]
+fn types_are_told_by_name() {
+    assert!(is_a::<Remote<()>>(std::any::type_name::<Remote<Vec<i64>>>()) && !is_a::<Remote<()>>(std::any::type_name::<Vec<Remote<i64>>>()));
 }

@@ -44,7 +44,7 @@ pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
     // SAFETY: the caller passes a C string.
     let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_string_lossy().into_owned();
     prepare_worker();
-    let code = match skep_cluster::serve::run_worker(&skep_cluster::serve::WorkerOptions::from_env(path.into())) {
+    let code = match skep_cluster::worker::server::run_worker(&skep_cluster::worker::server::WorkerOptions::from_env(path.into())) {
         Ok(()) => 0,
         Err(_) => 1,
     };

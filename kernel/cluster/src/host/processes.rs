@@ -11,9 +11,9 @@ use std::{
 
 use super::{Elastic, Launch, Server};
 use crate::{
-    WorkerId,
-    message::{Answer, Asker, ClusterSpec, ToWorker},
+    model::{cluster::ClusterSpec, ids::WorkerId},
     scheduler::Comm,
+    wire::protocol::{Answer, Asker, ToWorker},
 };
 
 /// How long new workers may take to report.
@@ -169,7 +169,7 @@ impl Server {
             self.dismiss(worker);
             self.scheduler.on_worker_left(worker, "the cluster was shut down", &mut self.outbox);
         }
-        self.hub.flush();
+        self.transport.flush();
         // Those that have not said yet who they are belong to the cluster that ends.
         let known: Vec<u32> = self.pids.values().copied().collect();
         for child in self.children.iter_mut().filter(|child| !known.contains(&child.id())) {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{Comm, Key, Scheduler, State, Timer, WorkerId};
 use crate::{
-    Event,
-    message::{Answer, Asker, Memory, ToWorker},
+    model::{cluster::Memory, event::Event},
+    wire::protocol::{Answer, Asker, ToWorker},
 };
 
 /// Work shorter than this is not worth taking from a worker: asking for it takes a tenth of that.

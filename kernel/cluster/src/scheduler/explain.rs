@@ -1,20 +1,7 @@
 //! Why a task is where it is: what it waits for, in words.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Key, Record, Scheduler, State};
-use crate::WorkerId;
-
-/// An answer to "why does this task not run?".
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    pub function: String,
-    pub key: String,
-    /// One word: waiting, queued, assigned, done, failed, freed.
-    pub state: String,
-    /// The reasons, most important first.
-    pub reasons: Vec<String>,
-}
+use crate::model::{history::Explanation, ids::WorkerId};
 
 /// So many inputs are named.
 const MOST_NAMED: usize = 5;

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use super::{Comm, DETACHED, Scheduler, State};
 use crate::{
-    Event, Key, TaskError, TaskErrorKind, WorkerId,
-    message::{Finished, ToClient, ToWorker},
+    model::{
+        error::{TaskError, TaskErrorKind},
+        event::Event,
+        ids::{Key, WorkerId},
+    },
+    wire::protocol::{Finished, ToClient, ToWorker},
 };
 
 /// What a timer is for.

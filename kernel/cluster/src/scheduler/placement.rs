@@ -11,9 +11,13 @@ use std::{
 
 use super::{Comm, MOST_AHEAD, Record, Scheduler, State, Timer, UNKNOWN_DURATION_US, Worker};
 use crate::{
-    Event, Key, TaskError, TaskErrorKind, WorkerId,
-    event::Reason,
-    message::{Assignment, Input, Resource, Task, TaskOptions, ToWorker},
+    model::{
+        error::{TaskError, TaskErrorKind},
+        event::{Event, Reason},
+        ids::{Key, WorkerId},
+        task::{Resource, Task, TaskOptions},
+    },
+    wire::protocol::{Assignment, Input, ToWorker},
 };
 
 /// What moving an input costs beside its bytes: a round trip to its holder.

@@ -2,8 +2,11 @@
 
 use super::{Comm, Scheduler};
 use crate::{
-    ClientId, Key,
-    message::{Answer, Asker, Published},
+    model::{
+        cluster::Published,
+        ids::{ClientId, Key},
+    },
+    wire::protocol::{Answer, Asker},
 };
 
 /// Holds published values in place of a program.

@@ -8,8 +8,8 @@ use std::{
 
 use super::{tests::*, *};
 use crate::{
-    message::{Assignment, Input, ToScheduler},
-    worker,
+    wire::protocol::{Assignment, Input, ToScheduler},
+    worker::machine,
 };
 
 /// What a run is like.
@@ -42,7 +42,7 @@ enum Happening {
 }
 
 struct Simulated {
-    machine: worker::Worker<()>,
+    machine: machine::Worker<()>,
     queue: BinaryHeap<Reverse<(u64, Key)>>,
     waiting: KeyMap<u32>,
     running: Option<(Key, u32)>,
@@ -50,7 +50,7 @@ struct Simulated {
     reports: Vec<ToScheduler>,
 }
 
-impl worker::Comm<()> for Hands<'_> {
+impl machine::Comm<()> for Hands<'_> {
     fn execute(&mut self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, ()>) {
         for input in task.dependencies() {
             assert!(inputs.contains_key(&input), "{:?} begins without {input:?}", task.key);
@@ -97,7 +97,7 @@ struct Hands<'w> {
 impl Simulated {
     fn new() -> Simulated {
         Simulated {
-            machine: worker::Worker::default(),
+            machine: machine::Worker::default(),
             queue: BinaryHeap::new(),
             waiting: KeyMap::default(),
             running: None,
@@ -106,7 +106,7 @@ impl Simulated {
         }
     }
 
-    fn with<R>(&mut self, act: impl FnOnce(&mut worker::Worker<()>, &mut Hands<'_>) -> R) -> R {
+    fn with<R>(&mut self, act: impl FnOnce(&mut machine::Worker<()>, &mut Hands<'_>) -> R) -> R {
         let Simulated { machine, queue, waiting, fetches, reports, .. } = self;
         act(machine, &mut Hands { queue, waiting, fetches, reports })
     }
@@ -332,7 +332,7 @@ fn deliver(worker: &mut Simulated, message: ToWorker, setup: Setup) {
 }
 
 /// Each input is either named with its holder, or meant to be here.
-fn check_assignment(assignment: &Assignment, machine: &worker::Worker<()>, setup: Setup) {
+fn check_assignment(assignment: &Assignment, machine: &machine::Worker<()>, setup: Setup) {
     for input in assignment.task.dependencies() {
         let is_named = assignment.inputs.iter().any(|(key, source)| *key == input && matches!(source, Input::At { .. }));
         assert!(is_named || machine.value(input).is_some(), "{setup:?}: {:x} came without {:x}", assignment.task.key.0, input.0);

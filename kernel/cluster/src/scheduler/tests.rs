@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::*;
+use crate::model::ids::HERE;
 use crate::{
-    ids::KeySet,
-    message::{Arg, Assignment, CodePlace, Input, Memory, TaskOptions},
+    model::{
+        cluster::Memory,
+        ids::KeySet,
+        task::{Arg, CodePlace, TaskOptions},
+    },
+    wire::protocol::{Assignment, Input},
 };
 
 pub(super) const FUNCTION: FunctionId = FunctionId(1);
@@ -96,7 +101,7 @@ fn a_published_value_outlives_the_program_that_made_it() {
 }
 
 fn asker(client: ClientId) -> Asker {
-    Asker { client, id: crate::message::AskId(1) }
+    Asker { client, id: crate::wire::protocol::AskId(1) }
 }
 
 fn failure() -> TaskError {

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Comm, DETACHED, HERE, MOST_LOSSES, Record, Scheduler, State};
+use super::{Comm, DETACHED, MOST_LOSSES, Record, Scheduler, State};
 use crate::{
-    ClientId, Event, Key, TaskError, TaskErrorKind, WorkerId,
-    ids::KeyMap,
-    message::{Finished, ToClient, ToWorker},
+    model::{
+        error::{TaskError, TaskErrorKind},
+        event::Event,
+        ids::{ClientId, HERE, Key, KeyMap, WorkerId},
+    },
+    wire::protocol::{Finished, ToClient, ToWorker},
 };
 
 impl Scheduler {
@@ -174,7 +177,7 @@ impl Scheduler {
     /// An actor is not made again: what calls have made of it is gone.
     fn lose_actor(&mut self, key: Key, holder: WorkerId, comm: &mut impl Comm) {
         let cause = self.losses.last().cloned().unwrap_or_default();
-        let error = crate::actor::lost_with(self.name_of(key), holder, &cause);
+        let error = TaskError::actor_lost_with(self.name_of(key), holder, &cause);
         self.fail_done(key, error, comm);
     }
 

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use super::{AHEAD_US, Comm, MOST_AHEAD, MOST_DEATHS, Scheduler, State, placement};
 use crate::{
-    Event, FunctionId, Key, TaskError, TaskErrorKind, WorkerId,
-    ids::{IdSet, KeyMap, KeySet},
-    message::{ClusterInfo, Memory, Resource, ToWorker, WorkerInfo},
+    model::{
+        cluster::{ClusterInfo, Memory, WorkerInfo},
+        error::{TaskError, TaskErrorKind},
+        event::Event,
+        ids::{FunctionId, IdSet, Key, KeyMap, KeySet, WorkerId},
+        task::Resource,
+    },
+    wire::protocol::ToWorker,
 };
 
 /// A worker that joins.

@@ -4,7 +4,11 @@ use skep_cell::{CellError, Purpose};
 use skep_render::{Bundle, bytes, plural, short_type};
 
 use super::{Call, failed};
-use crate::session::{Handle, Session, View};
+use crate::{
+    scope::is_a,
+    session::{Handle, Session, View},
+};
+use skep_cluster::Remote;
 
 /// More rows than this nobody reads; the newest are shown.
 const MOST_ROWS: usize = 40;
@@ -46,7 +50,7 @@ fn types_alone(variables: &[View], why: &str) -> Bundle {
 
 /// Handles are here, what they stand for is not.
 fn place(type_name: &str) -> &'static str {
-    if type_name.starts_with("skep_cluster::cluster::Remote<") { "on a worker" } else { "" }
+    if is_a::<Remote<()>>(type_name) { "on a worker" } else { "" }
 }
 
 pub(super) fn clear(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {

@@ -1,11 +1,14 @@
 //! `:cluster`, `:workers`, `:tasks`, `:journey`, `:explain`, `:graph`.
 
 use skep_cell::{CellError, Purpose};
-use skep_cluster::message::ClusterInfo;
+use skep_cluster::{Delayed, Remote, model::cluster::ClusterInfo};
 use skep_render::Bundle;
 
 use super::{Call, failed};
-use crate::session::{Handle, Session};
+use crate::{
+    scope,
+    session::{Handle, Session},
+};
 
 fn info(handle: &Handle) -> Result<ClusterInfo, String> {
     let info = handle.host().info().ok_or("the scheduler does not answer\nhint: `:restart` begins anew")?;
@@ -29,16 +32,16 @@ pub(super) fn tasks(handle: &Handle, _: &str) -> Result<Bundle, String> {
 }
 
 pub(super) fn journey(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    of_variable(session, call, "journey", "()?", &["skep_cluster::cluster::Remote<"])
+    of_variable(session, call, "journey", "()?", &[scope::path_of::<Remote<()>>()])
 }
 
 pub(super) fn explain(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    of_variable(session, call, "explain", "()?", &["skep_cluster::cluster::Remote<", "skep_frame::frame::Frame"])
+    of_variable(session, call, "explain", "()?", &[scope::path_of::<Remote<()>>(), scope::FRAME])
 }
 
 pub(super) fn graph(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    let is_frame = session.handle().scope().variables.iter().any(|view| view.name == call.args && view.type_name == "skep_frame::frame::Frame");
-    of_variable(session, call, "graph", if is_frame { "()?" } else { "()" }, &["skep_cluster::delayed::Delayed<", "skep_frame::frame::Frame"])
+    let is_frame = session.handle().scope().variables.iter().any(|view| view.name == call.args && view.type_name == scope::FRAME);
+    of_variable(session, call, "graph", if is_frame { "()?" } else { "()" }, &[scope::path_of::<Delayed<()>>(), scope::FRAME])
 }
 
 /// `:journey c` is `c.journey()`.

@@ -1,0 +1,159 @@
+//! One object with a state, on a worker, and calls of its methods: what tasks, which have no memory, cannot do.
+//!
+//! An actor is made by a task, so that the scheduler places it and knows of it. Its methods are called over a connection
+//! straight to its worker, one after the other, in the order in which a program calls them. With its worker the state is
+//! gone: an actor is not made again behind its owner's back.
+
+use std::{
+    collections::HashMap,
+    marker::PhantomData,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    api::{cluster::Cluster, remote::Handle},
+    call::locate::{self, FnRef},
+    data::value::TaskValue,
+    engine::client::Status,
+    graph::{
+        method::{Method, NewActor},
+        node::Graph,
+    },
+    model::{
+        error::{Error, Result},
+        ids::FunctionId,
+        task::Arg,
+    },
+};
+
+/// The handle of an object that lives on a worker. Clones name the same object; it is dropped with the last of them.
+///
+/// ```no_run
+/// struct Counter { n: i64 }
+/// impl Counter {
+///     fn new(n: i64) -> Counter { Counter { n } }
+///     fn add(&mut self, by: i64) -> i64 { self.n += by; self.n }
+/// }
+/// # fn main() -> skep_cluster::Result<()> {
+/// # let cluster = skep_cluster::Cluster::local().start()?;
+/// let counter = cluster.actor(Counter::new, 10)?;
+/// assert_eq!(counter.call(Counter::add, 5)?, 15);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Actor<S> {
+    inner: Arc<Inner>,
+    state: PhantomData<fn() -> S>,
+}
+
+struct Inner {
+    handle: Handle,
+    /// Methods whose code is on the actor's worker.
+    prepared: Mutex<HashMap<FunctionId, String>>,
+}
+
+impl<S> Clone for Actor<S> {
+    fn clone(&self) -> Self {
+        Actor { inner: self.inner.clone(), state: PhantomData }
+    }
+}
+
+impl Cluster {
+    /// Makes an object on a worker, which stays there with its state; see [`Actor`].
+    ///
+    /// # Errors
+    /// When `new` fails, or the cluster is gone.
+    pub fn actor<F, Kind, In>(&self, new: F, args: In) -> Result<Actor<F::State>>
+    where
+        F: NewActor<Kind, In>,
+    {
+        let _ = new;
+        let mut graph = Graph::default();
+        let args = F::args(args, &mut graph);
+        let handle = self.make_actor(locate::checked::<F>(F::make as *const () as usize, "actor"), args, graph)?;
+        Ok(Actor { inner: Arc::new(Inner { handle, prepared: Mutex::default() }), state: PhantomData })
+    }
+
+    #[inline(never)]
+    fn make_actor(&self, f: FnRef, args: Result<Vec<Arg>>, graph: Graph) -> Result<Handle> {
+        let handle = self.impure().with(|options| options.is_actor = true).call(f, args, graph);
+        let held = handle.held()?;
+        held.client.wait(&[held.key])?;
+        Ok(handle)
+    }
+}
+
+impl<S> Actor<S> {
+    /// Calls a method where the actor is, and brings its result here. Calls run one after the other.
+    ///
+    /// # Errors
+    /// When the method panics, the actor is gone with its worker, or the cell is interrupted.
+    pub fn call<F, Kind, In>(&self, method: F, args: In) -> Result<F::Output>
+    where
+        F: Method<S, Kind, In>,
+        F::Output: TaskValue,
+    {
+        let _ = method;
+        let mut graph = Graph::default();
+        let args = F::args(args, &mut graph);
+        let bytes = self.inner.call(locate::checked::<F>(F::call as *const () as usize, "method"), args)?;
+        crate::data::value::decode(&bytes.into()).map_err(Error::Serialisation)
+    }
+
+    /// The worker on which it is.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn worker(&self) -> Result<String> {
+        self.inner.place().map(|(worker, _)| worker)
+    }
+}
+
+impl<S> std::fmt::Debug for Actor<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = skep_render::short_type(std::any::type_name::<S>());
+        match self.worker() {
+            Ok(worker) => write!(f, "Actor<{name}>(on {worker})"),
+            Err(error) => write!(f, "Actor<{name}>(gone: {error})"),
+        }
+    }
+}
+
+impl Inner {
+    fn place(&self) -> Result<(String, String)> {
+        let held = self.handle.held()?;
+        match held.client.status(held.key) {
+            Some(Status::Done { worker, address, .. }) => Ok((worker, address)),
+            Some(Status::Failed(error)) => Err(error),
+            _ => Err(Error::Disconnected("the actor's worker is gone".into())),
+        }
+    }
+
+    #[inline(never)]
+    fn call(&self, f: FnRef, args: Result<Vec<Arg>>) -> Result<Vec<u8>> {
+        let args = args?;
+        let mut has_handles = false;
+        args.iter().for_each(|arg| arg.for_each_key(&mut |_| has_handles = true));
+        if has_handles {
+            return Err(Error::Serialisation("a method of an actor takes values, not handles\nhint: `.gather()?` the value first".into()));
+        }
+        let held = self.handle.held()?;
+        let located = locate::located(f)?;
+        let id = located.function.id;
+        let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let address = match known {
+            Some(address) => address,
+            None => {
+                let address = held.client.prepare(held.key, &located)?;
+                self.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(id, address.clone());
+                address
+            }
+        };
+        match held.client.call(&address, held.key, id, args) {
+            // The scheduler knows how its worker ended.
+            Err(Error::Disconnected(why)) => Err(held.client.why_ended(held.key, Duration::from_secs(5))?.unwrap_or(Error::Disconnected(why))),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! A running cluster: how calls are made on it, and how they shall run.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    api::remote::{Handle, Held, Remote},
+    call::locate::FnRef,
+    data::{
+        segment::Bytes,
+        value::{self, TaskValue},
+    },
+    engine::client::Client,
+    graph::{
+        node::{Graph, How, Node},
+        task_fn::{TaskFn, fn_ref},
+    },
+    model::{
+        cluster::{ClusterInfo, ClusterSpec},
+        error::{Error, Result},
+        event::Event,
+        ids::{Key, WorkerId},
+        task::{Arg, Resource, TaskOptions},
+    },
+    wire::protocol::Request,
+};
+
+/// A running cluster. Cheap to clone; the workers live as long as the notebook.
+///
+/// ```no_run
+/// # use skep_cluster::Cluster;
+/// fn inc(x: i64) -> i64 { x + 1 }
+/// let cluster = Cluster::local().workers(2).start()?;
+/// let a = cluster.submit(inc, 1);
+/// assert_eq!(a.gather()?, 2);
+/// # Ok::<(), skep_cluster::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) client: Arc<Client>,
+    pub(crate) spec: ClusterSpec,
+    is_impure: bool,
+    how: How,
+}
+
+impl Cluster {
+    /// What runs this cluster's graphs: `local`, or the name of another engine.
+    pub fn engine(&self) -> &'static str {
+        self.client.engine_name()
+    }
+
+    /// Keeps every event from now on for [`Cluster::next_events`].
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn follow(&self) -> Result<()> {
+        self.client.follow()
+    }
+
+    /// Events since the last call, oldest first; waits for `patience` if there are none.
+    ///
+    /// # Errors
+    /// When the scheduler is gone, or the cell is interrupted.
+    pub fn next_events(&self, patience: Duration) -> Result<Vec<Event>> {
+        self.client.next_events(patience)
+    }
+
+    pub(crate) fn of(client: Arc<Client>, spec: ClusterSpec) -> Cluster {
+        Cluster { client, spec, is_impure: false, how: How::default() }
+    }
+
+    /// Calls `f` on a worker. `args` is a tuple of values and handles; one argument stands alone.
+    ///
+    /// The result stays on its worker until it is gathered, and is freed with its last handle. The same function with the
+    /// same arguments is the same task: see [`Cluster::impure`]. A function that returns a `Result` whose error cannot
+    /// travel fails the task with that error.
+    pub fn submit<F, Kind, In>(&self, f: F, args: In) -> Remote<F::Output>
+    where
+        F: TaskFn<Kind, In>,
+        F::Output: TaskValue,
+    {
+        let _ = f;
+        let mut graph = Graph::default();
+        let args = F::args(args, &mut graph);
+        self.call(fn_ref::<F, Kind, In>(), args, graph).typed()
+    }
+
+    #[inline(never)]
+    pub(crate) fn call(&self, f: FnRef, args: Result<Vec<Arg>>, mut graph: Graph) -> Handle {
+        match graph.call(f, args, self.is_impure) {
+            Ok(node) => self.submit_node(&node, graph),
+            Err(error) => Handle::Refused(error),
+        }
+    }
+
+    /// Calls `f` once for each item, as one batch.
+    pub fn map<F, Kind, In>(&self, f: F, items: impl IntoIterator<Item = In>) -> Vec<Remote<F::Output>>
+    where
+        F: TaskFn<Kind, In>,
+        F::Output: TaskValue,
+    {
+        let _ = f;
+        let f = fn_ref::<F, Kind, In>();
+        let mut graph = Graph::default();
+        let mut nodes = Vec::new();
+        for item in items {
+            let args = F::args(item, &mut graph);
+            nodes.push(graph.call(f, args, self.is_impure));
+        }
+        let mut remotes = Vec::with_capacity(nodes.len());
+        for handle in self.submit_all(nodes, graph) {
+            remotes.push(handle.typed());
+        }
+        remotes
+    }
+
+    #[inline(never)]
+    fn submit_all(&self, nodes: Vec<Result<Arc<Node>>>, graph: Graph) -> Vec<Handle> {
+        let keys: Vec<Key> = nodes.iter().flatten().map(|node| node.key()).collect();
+        let known: Vec<bool> = keys.iter().map(|key| self.client.is_known(*key)).collect();
+        let mut known = known.into_iter();
+        let submitted = self.submit_graph(graph, &keys);
+        let mut handle = |node: Result<Arc<Node>>| match (&submitted, node) {
+            (Ok(()), Ok(node)) => self.held(&node, known.next().unwrap_or(false)),
+            (Err(error), _) => Handle::Refused(error.clone()),
+            (_, Err(error)) => Handle::Refused(error),
+        };
+        nodes.into_iter().map(&mut handle).collect()
+    }
+
+    pub(crate) fn held(&self, node: &Node, was_known: bool) -> Handle {
+        Handle::Held(Arc::new(Held { client: self.client.clone(), key: node.key(), name: node.name(), was_known }))
+    }
+
+    /// Waits for the values of many handles and brings them here, in order.
+    ///
+    /// # Errors
+    /// The first task that failed, the cluster being gone, or an interrupt.
+    pub fn gather<'r, T: TaskValue>(&self, handles: impl IntoIterator<Item = &'r Remote<T>>) -> Result<Vec<T>> {
+        let mut wanted = Vec::new();
+        for remote in handles {
+            wanted.push(&remote.handle);
+        }
+        let mut values = Vec::with_capacity(wanted.len());
+        for (key, bytes) in self.gather_bytes(&wanted)? {
+            values.push(value::decode(&bytes).map_err(|error| Error::decode(key, &error))?);
+        }
+        Ok(values)
+    }
+
+    #[inline(never)]
+    fn gather_bytes(&self, handles: &[&Handle]) -> Result<Vec<(Key, Bytes)>> {
+        let held = handles.iter().map(|handle| handle.held()).collect::<Result<Vec<&Arc<Held>>>>()?;
+        let keys: Vec<Key> = held.iter().map(|held| held.key).collect();
+        self.client.wait(&keys)?;
+        keys.into_iter().map(|key| Ok((key, self.client.fetch(key)?))).collect()
+    }
+
+    /// The same cluster, but every call runs anew: for functions whose result depends on more than their arguments.
+    #[must_use]
+    pub fn impure(&self) -> Cluster {
+        self.caching(false)
+    }
+
+    /// The same cluster, with caching on or off. It is on at first: the same function with the same arguments is the same
+    /// task, which runs once for as long as its value is held; the handle of a value that was there says "cached".
+    #[must_use]
+    pub fn caching(&self, is_on: bool) -> Cluster {
+        Cluster { is_impure: !is_on, ..self.clone() }
+    }
+
+    /// Whether the same call is the same task; see [`Cluster::caching`].
+    pub fn is_caching(&self) -> bool {
+        !self.is_impure
+    }
+
+    /// The same cluster, but a task that fails runs again, up to `n` times: `cluster.retries(3).submit(f, x)`.
+    #[must_use]
+    pub fn retries(&self, n: u32) -> Cluster {
+        self.with(|options| options.retries = n)
+    }
+
+    /// The same cluster, but a task that failed waits before it runs again; see [`Cluster::retries`].
+    #[must_use]
+    pub fn retry_delay(&self, delay: Duration) -> Cluster {
+        self.with(|options| options.retry_delay_us = delay.as_micros() as u64)
+    }
+
+    /// The same cluster, but a task that its worker has had for longer is stopped, and fails.
+    #[must_use]
+    pub fn timeout(&self, limit: Duration) -> Cluster {
+        self.with(|options| options.timeout_us = (limit.as_micros() as u64).max(1))
+    }
+
+    /// The same cluster, but tasks run on these workers only: `cluster.on_workers([1, 2])`.
+    #[must_use]
+    pub fn on_workers(&self, workers: impl IntoIterator<Item = u32>) -> Cluster {
+        let workers: Vec<WorkerId> = workers.into_iter().map(WorkerId).collect();
+        self.with(|options| options.workers = workers)
+    }
+
+    /// The same cluster, but each task uses up so much of a resource while it runs: `cluster.resource("gpu", 1).submit(f, x)`.
+    /// Workers get resources when the cluster starts; see [`ClusterBuilder::resource`].
+    #[must_use]
+    pub fn resource(&self, name: &str, amount: u32) -> Cluster {
+        self.with(|options| {
+            options.resources.retain(|resource| resource.name != name);
+            options.resources.push(Resource { name: name.to_string(), amount });
+            options.resources.sort();
+        })
+    }
+
+    /// The same cluster, but its tasks go before (or, below 0, behind) others that wait. The default is 0.
+    #[must_use]
+    pub fn priority(&self, urgency: i32) -> Cluster {
+        Cluster { how: How { urgency, ..self.how.clone() }, ..self.clone() }
+    }
+
+    pub(crate) fn with(&self, change: impl FnOnce(&mut TaskOptions)) -> Cluster {
+        let mut options = self.how.options.as_deref().cloned().unwrap_or_default();
+        change(&mut options);
+        Cluster { how: How { options: Some(Arc::new(options)), ..self.how.clone() }, ..self.clone() }
+    }
+
+    /// Workers, threads and memory as they are now.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn info(&self) -> Result<ClusterInfo> {
+        self.client.info()
+    }
+
+    pub fn spec(&self) -> &ClusterSpec {
+        &self.spec
+    }
+
+    /// Kills a worker process, for teaching: its values are made again, and it is replaced.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn kill_worker(&self, worker: u32) -> Result<()> {
+        self.client.tell(Request::KillWorker { worker: WorkerId(worker) })
+    }
+
+    /// Ends the workers; their values are lost.
+    ///
+    /// # Errors
+    /// When the scheduler is gone already.
+    pub fn shutdown(&self) -> Result<()> {
+        self.client.shutdown()
+    }
+
+    /// As many workers as this from now on. Values of workers that go are made again where they are needed.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn scale(&self, workers: usize) -> Result<()> {
+        self.client.tell(Request::Scale { least: workers.max(1) as u32, most: workers.max(1) as u32 })
+    }
+
+    /// Between `least` and `most` workers from now on: more while tasks wait, fewer when there has been nothing to do for
+    /// two seconds.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn adapt(&self, least: usize, most: usize) -> Result<()> {
+        self.client.tell(Request::Scale { least: least.max(1) as u32, most: most.max(least).max(1) as u32 })
+    }
+
+    /// Which of these tasks have ended; waits for one at least, or until the deadline.
+    #[inline(never)]
+    fn ended_keys(&self, handles: &[&Handle], deadline: Option<Instant>) -> Result<Vec<bool>> {
+        // What could not even be submitted has ended.
+        let keys: Vec<Option<Key>> = handles.iter().map(|handle| handle.held().ok().map(|held| held.key)).collect();
+        if keys.contains(&None) {
+            return Ok(keys.iter().map(Option::is_none).collect());
+        }
+        self.client.ended(&keys.into_iter().flatten().collect::<Vec<_>>(), deadline)
+    }
+
+    pub(crate) fn ended<T>(&self, remotes: &[Remote<T>], deadline: Option<Instant>) -> Result<Vec<bool>> {
+        let mut handles = Vec::with_capacity(remotes.len());
+        for remote in remotes {
+            handles.push(&remote.handle);
+        }
+        self.ended_keys(&handles, deadline)
+    }
+
+    #[inline(never)]
+    pub(crate) fn detach(&self, key: Option<Key>) -> Result<()> {
+        key.map_or(Ok(()), |key| self.client.tell(Request::Detach { key }))
+    }
+
+    pub(crate) fn submit_graph(&self, graph: Graph, wanted: &[Key]) -> Result<()> {
+        let (tasks, functions) = graph.into_tasks(&self.how, || self.client.next_priority());
+        self.client.submit(tasks, wanted, &functions)
+    }
+
+    pub(crate) fn submit_node(&self, node: &Arc<Node>, graph: Graph) -> Handle {
+        let was_known = self.client.is_known(node.key());
+        match self.submit_graph(graph, &[node.key()]) {
+            Ok(()) => self.held(node, was_known),
+            Err(error) => Handle::Refused(error),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Calls that have not run, as a program holds them: `delayed!` builds them.
+
+use std::{collections::HashSet, marker::PhantomData, sync::Arc};
+
+use crate::{
+    data::value::TaskValue,
+    engine::client::Status,
+    graph::{
+        node::{Graph, Node, for_each_node},
+        task_fn::{IntoArg, TaskFn, fn_ref, handles},
+    },
+    model::{
+        error::Result,
+        ids::{Key, KeyMap},
+        task::Arg,
+    },
+};
+
+/// A call that has not run. `delayed!(f(a, b))` makes one; its arguments may be delayed themselves.
+///
+/// ```no_run
+/// # use skep_cluster::Delayed;
+/// fn inc(x: i64) -> i64 { x + 1 }
+/// fn add(a: i64, b: i64) -> i64 { a + b }
+/// let total = Delayed::call(add, (Delayed::call(inc, 1), Delayed::call(inc, 2)));
+/// assert_eq!(total.compute()?, 5);
+/// # Ok::<(), skep_cluster::Error>(())
+/// ```
+pub struct Delayed<T> {
+    pub(crate) node: Result<Arc<Node>>,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Delayed<T> {
+    fn clone(&self) -> Self {
+        Delayed { node: self.node.clone(), value: PhantomData }
+    }
+}
+
+impl<T: TaskValue> Delayed<T> {
+    /// What `delayed!(f(…))` expands to.
+    pub fn call<F, Kind, In>(f: F, args: In) -> Delayed<T>
+    where
+        F: TaskFn<Kind, In, Output = T>,
+    {
+        let _ = f;
+        let mut graph = Graph::default();
+        let args = F::args(args, &mut graph);
+        Delayed { node: graph.call(fn_ref::<F, Kind, In>(), args, false), value: PhantomData }
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        self.node.as_ref().expect("invariant: `persist` refuses a graph that could not be built")
+    }
+
+    pub(crate) fn graph_of(&self) -> Graph {
+        Graph::of(vec![self.node().clone()])
+    }
+}
+
+impl<T> Delayed<T> {
+    #[doc(hidden)]
+    pub fn root(&self) -> crate::api::compute::Root {
+        crate::api::compute::Root(self.node.clone())
+    }
+
+    /// The function's name.
+    pub fn name(&self) -> String {
+        self.node.as_ref().map_or_else(|_| "?".to_string(), |node| node.name().to_string())
+    }
+
+    /// Calls in the graph.
+    pub fn n_tasks(&self) -> usize {
+        let (mut n, mut seen) = (0, HashSet::new());
+        if let Ok(node) = &self.node {
+            for_each_node(node, &mut seen, &mut |_| n += 1);
+        }
+        n
+    }
+
+    /// The graph as it is now, coloured by what has run.
+    pub fn graph(&self) -> skep_render::graph::Graph {
+        Delayed::graph_of_all(std::slice::from_ref(self))
+    }
+
+    /// The graph of several results, with shared work drawn once.
+    pub fn graph_of_all(results: &[Delayed<T>]) -> skep_render::graph::Graph {
+        let roots: Vec<&Arc<Node>> = results.iter().flat_map(|delayed| &delayed.node).collect();
+        draw(&roots)
+    }
+
+    pub(crate) fn add_to(&self, graph: &mut Graph) -> Result<Arg> {
+        let node = self.node.clone()?;
+        let key = node.key();
+        graph.need(node);
+        Ok(Arg::Task(key))
+    }
+}
+
+#[inline(never)]
+fn draw(roots: &[&Arc<Node>]) -> skep_render::graph::Graph {
+    let mut drawn = skep_render::graph::Graph::default();
+    let mut at: KeyMap<usize> = KeyMap::default();
+    let mut seen = HashSet::new();
+    let client = crate::engine::client::current();
+    let state_of = |key: Key| match client.as_ref().and_then(|client| client.status(key)) {
+        Some(Status::Done { .. }) => "done",
+        Some(Status::Failed(_)) => "failed",
+        Some(Status::Pending) => "running",
+        None => "pending",
+    };
+    for root in roots {
+        for_each_node(root, &mut seen, &mut |node| {
+            for (key, name, state) in &node.remotes {
+                at.entry(*key).or_insert_with(|| drawn.add_node(name, state));
+            }
+            let id = drawn.add_node(&node.name(), state_of(node.key()));
+            at.insert(node.key(), id);
+            for key in node.task.dependencies() {
+                if let Some(from) = at.get(&key) {
+                    drawn.add_edge(*from, id);
+                }
+            }
+        });
+    }
+    drawn
+}
+
+handles!(Delayed);

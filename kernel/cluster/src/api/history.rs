@@ -1,0 +1,34 @@
+//! Everything that happened on a cluster, as files.
+
+use std::{fs, path::Path};
+
+use crate::{
+    api::cluster::Cluster,
+    model::error::{Error, Result},
+    observe::report::{page, trace},
+};
+
+impl Cluster {
+    /// Writes everything that happened so far into one HTML file that needs nothing else: tasks by function, the task
+    /// stream, workers with their ends, memory over time.
+    ///
+    /// # Errors
+    /// When the scheduler is gone, or the file cannot be written.
+    pub fn report(&self, path: impl AsRef<Path>) -> Result<()> {
+        write(path.as_ref(), &page(&self.client.history()?))
+    }
+
+    /// Writes the newest tasks as a trace, which `chrome://tracing` and <https://ui.perfetto.dev> show: a row for each
+    /// thread of each worker.
+    ///
+    /// # Errors
+    /// As [`Cluster::report`].
+    pub fn trace(&self, path: impl AsRef<Path>) -> Result<()> {
+        write(path.as_ref(), &trace(&self.client.history()?))
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let why = |error: std::io::Error| Error::File(format!("{} could not be written: {error}\nhint: does its folder exist, and is there room?", path.display()));
+    fs::write(path, text).map_err(why)
+}

@@ -1,0 +1,14 @@
+//! What a program holds: clusters, handles, delayed calls, actors.
+
+pub(crate) mod actor;
+pub(crate) mod builder;
+pub(crate) mod cluster;
+pub(crate) mod compute;
+pub(crate) mod delayed;
+pub(crate) mod futures;
+mod history;
+mod ops;
+mod published;
+pub(crate) mod remote;
+mod replicate;
+pub(crate) mod show;

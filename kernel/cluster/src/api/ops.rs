@@ -1,0 +1,84 @@
+//! Operators between delayed values, and between those and plain ones: `a + b` is a call like any other.
+
+use std::ops;
+
+use crate::{api::delayed::Delayed, data::value::TaskValue};
+
+macro_rules! operators {
+    ($($trait:ident $method:ident)*) => { $(
+        fn $method<A: ops::$trait<B>, B>(a: A, b: B) -> A::Output {
+            ops::$trait::$method(a, b)
+        }
+
+        impl<A, B> ops::$trait<Delayed<B>> for Delayed<A>
+        where A: TaskValue + Clone + ops::$trait<B>, B: TaskValue + Clone, A::Output: TaskValue
+        {
+            type Output = Delayed<A::Output>;
+            fn $method(self, other: Delayed<B>) -> Self::Output {
+                Delayed::call($method::<A, B>, (self, other))
+            }
+        }
+
+        impl<A, B> ops::$trait<&Delayed<B>> for &Delayed<A>
+        where A: TaskValue + Clone + ops::$trait<B>, B: TaskValue + Clone, A::Output: TaskValue
+        {
+            type Output = Delayed<A::Output>;
+            fn $method(self, other: &Delayed<B>) -> Self::Output {
+                Delayed::call($method::<A, B>, (self, other))
+            }
+        }
+
+        impl<A> ops::$trait<A> for Delayed<A>
+        where A: TaskValue + Clone + ops::$trait<A>, A::Output: TaskValue
+        {
+            type Output = Delayed<A::Output>;
+            fn $method(self, other: A) -> Self::Output {
+                Delayed::call($method::<A, A>, (self, other))
+            }
+        }
+
+        impl<A> ops::$trait<A> for &Delayed<A>
+        where A: TaskValue + Clone + ops::$trait<A>, A::Output: TaskValue
+        {
+            type Output = Delayed<A::Output>;
+            fn $method(self, other: A) -> Self::Output {
+                Delayed::call($method::<A, A>, (self, other))
+            }
+        }
+
+        operators!(left $trait $method i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 usize isize f32 f64);
+    )* };
+    (left $trait:ident $method:ident $($number:ty)*) => { $(
+        impl ops::$trait<Delayed<$number>> for $number {
+            type Output = Delayed<$number>;
+            fn $method(self, other: Delayed<$number>) -> Self::Output {
+                Delayed::call($method::<$number, $number>, (self, other))
+            }
+        }
+
+        impl ops::$trait<&Delayed<$number>> for $number {
+            type Output = Delayed<$number>;
+            fn $method(self, other: &Delayed<$number>) -> Self::Output {
+                Delayed::call($method::<$number, $number>, (self, other))
+            }
+        }
+    )* };
+}
+
+operators!(Add add Sub sub Mul mul Div div Rem rem);
+
+fn neg<A: ops::Neg>(a: A) -> A::Output {
+    -a
+}
+
+impl<A> ops::Neg for Delayed<A>
+where
+    A: TaskValue + Clone + ops::Neg,
+    A::Output: TaskValue,
+{
+    type Output = Delayed<A::Output>;
+
+    fn neg(self) -> Self::Output {
+        Delayed::call(neg::<A>, self)
+    }
+}

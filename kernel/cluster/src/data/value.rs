@@ -1,0 +1,328 @@
+//! Values of tasks: typed where they were made, bytes where they travel.
+
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::HashMap,
+    io::{self, Write},
+    mem,
+    path::Path,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::data::{
+    segment::{Bytes, Segment},
+    size,
+    type_names::names_of_cells,
+};
+
+/// What tasks take and return: anything that serde can turn into bytes and back, and that threads may share.
+///
+/// A type of your own needs `#[derive(Clone, Serialize, Deserialize)]`.
+pub trait TaskValue: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> TaskValue for T {}
+
+/// Results this small, and without heap memory, travel with the message that says they are done.
+const MOST_INLINE: usize = 64;
+
+/// How a type becomes bytes, where serde's way is not the best: frames as Arrow IPC.
+pub struct Codec<T> {
+    pub write: fn(&T, &mut dyn Write) -> Result<(), String>,
+    /// May map the file behind the bytes rather than copy them.
+    pub read: fn(&Bytes) -> Result<T, String>,
+    /// Bytes in memory.
+    pub size: fn(&T) -> u64,
+}
+
+type Codecs = RwLock<HashMap<TypeId, &'static (dyn Any + Send + Sync)>>;
+
+fn codecs() -> &'static Codecs {
+    static CODECS: OnceLock<Codecs> = OnceLock::new();
+    CODECS.get_or_init(|| {
+        let mut codecs = HashMap::new();
+        add_numbers(&mut codecs);
+        RwLock::new(codecs)
+    })
+}
+
+/// Vectors of numbers go as they are in memory, rather than item by item.
+macro_rules! numbers {
+    ($($number:ty)*) => {
+        fn add_numbers(codecs: &mut HashMap<TypeId, &'static (dyn Any + Send + Sync)>) { $(
+            let codec: Codec<Vec<$number>> = Codec {
+                write: |values, out| {
+                    const SIZE: usize = size_of::<$number>();
+                    // As large as the writer's own buffer, which then stays out of the way.
+                    const AT_ONCE: usize = (1 << 20) / SIZE;
+                    let mut buffer = vec![0; values.len().min(AT_ONCE) * SIZE];
+                    for some in values.chunks(AT_ONCE) {
+                        let bytes = &mut buffer[..some.len() * SIZE];
+                        bytes.chunks_exact_mut(SIZE).zip(some).for_each(|(bytes, value)| bytes.copy_from_slice(&value.to_le_bytes()));
+                        out.write_all(bytes).map_err(|error| error.to_string())?;
+                    }
+                    Ok(())
+                },
+                read: |bytes| {
+                    let (numbers, rest) = bytes.as_slice().as_chunks();
+                    if !rest.is_empty() {
+                        return Err(format!("{} bytes are no whole number of `{}`", bytes.as_slice().len(), stringify!($number)));
+                    }
+                    Ok(numbers.iter().map(|bytes| <$number>::from_le_bytes(*bytes)).collect())
+                },
+                size: |values| (size_of::<Vec<$number>>() + size_of_val(values.as_slice())) as u64,
+            };
+            codecs.insert(TypeId::of::<Vec<$number>>(), Box::leak(Box::new(codec)));
+        )* }
+    };
+}
+
+/// Calls a macro with the types of numbers.
+macro_rules! with_numbers {
+    ($what:ident) => {
+        $what!(u8 i8 u16 i16 u32 i32 u64 i64 usize isize f32 f64);
+    };
+}
+pub(crate) use with_numbers;
+
+with_numbers!(numbers);
+
+/// Makes `codec` the way for all values of type `T`, for the life of the process.
+pub fn register_codec<T: TaskValue>(codec: Codec<T>) {
+    codecs().write().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<T>(), Box::leak(Box::new(codec)));
+}
+
+#[inline(never)]
+fn codec_of(id: TypeId) -> Option<&'static (dyn Any + Send + Sync)> {
+    codecs().read().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+}
+
+fn codec<T: TaskValue>() -> Option<&'static Codec<T>> {
+    codec_of(TypeId::of::<T>())?.downcast_ref()
+}
+
+#[inline(never)]
+fn cannot_encode(name: &str, error: &postcard::Error) -> String {
+    format!("a `{name}` cannot be turned into bytes: {error}")
+}
+
+#[inline(never)]
+fn cannot_decode(name: &str, error: &postcard::Error) -> String {
+    format!("these bytes are no `{name}`: {error}")
+}
+
+#[inline(never)]
+fn not_a(held: &str, wanted: &str) -> String {
+    format!("the value is a `{held}`, not a `{wanted}`")
+}
+
+pub(crate) fn encode<T: TaskValue>(value: &T) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    match codec::<T>() {
+        Some(codec) => (codec.write)(value, &mut bytes)?,
+        None => return postcard::to_stdvec(value).map_err(|error| cannot_encode(type_name::<T>(), &error)),
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn decode<T: TaskValue>(bytes: &Bytes) -> Result<T, String> {
+    match codec::<T>() {
+        Some(codec) => (codec.read)(bytes),
+        None => postcard::from_bytes(bytes.as_slice()).map_err(|error| cannot_decode(type_name::<T>(), &error)),
+    }
+}
+
+/// A value on its worker, with its type forgotten.
+pub(crate) trait AnyValue: Any + Send + Sync {
+    fn write(&self, out: &mut dyn Write) -> Result<(), String>;
+    /// Bytes in memory, about.
+    fn size(&self) -> u64;
+    /// Small values as bytes.
+    fn inline(&self) -> Option<Vec<u8>>;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    fn type_name(&self) -> &'static str;
+    /// An actor stays where it is.
+    fn is_movable(&self) -> bool {
+        true
+    }
+}
+
+impl dyn AnyValue {
+    /// `None` if it is a `T` as it is. If it is one by name, of a cell that was compiled before some other type was defined anew, it
+    /// goes by way of its bytes.
+    fn as_it_is<T: TaskValue + Clone>(&self) -> Result<Option<T>, String> {
+        if (self as &dyn Any).is::<Holder<T>>() { Ok(None) } else { decode(&self.bytes_for(type_name::<T>())?.into()).map(Some) }
+    }
+
+    #[inline(never)]
+    fn bytes_for(&self, wanted: &str) -> Result<Vec<u8>, String> {
+        if self.type_name() != wanted || names_of_cells(wanted).next().is_none() {
+            return Err(not_a(self.type_name(), wanted));
+        }
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+pub(crate) struct Holder<T>(T);
+
+/// A value that a task looks at.
+pub(crate) enum Shared<T> {
+    Own(T),
+    Held(Arc<Holder<T>>),
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Shared::Own(value) => value,
+            Shared::Held(holder) => &holder.0,
+        }
+    }
+}
+
+impl<T: TaskValue> AnyValue for Holder<T> {
+    fn write(&self, out: &mut dyn Write) -> Result<(), String> {
+        match codec::<T>() {
+            Some(codec) => (codec.write)(&self.0, out),
+            None => postcard::to_io(&self.0, out).map(drop).map_err(|error| cannot_encode(type_name::<T>(), &error)),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        if let Some(codec) = codec::<T>() {
+            return (codec.size)(&self.0);
+        }
+        if !mem::needs_drop::<T>() {
+            return size_of::<T>() as u64;
+        }
+        size_of::<T>() as u64 + size::heap_bytes(&self.0)
+    }
+
+    fn inline(&self) -> Option<Vec<u8>> {
+        if mem::needs_drop::<T>() || size_of::<T>() > MOST_INLINE { None } else { encode(&self.0).ok() }
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn type_name(&self) -> &'static str {
+        type_name::<T>()
+    }
+}
+
+/// A value that a worker holds.
+#[derive(Clone)]
+pub(crate) enum Stored {
+    Typed(Arc<dyn AnyValue>),
+    Bytes(Bytes),
+}
+
+impl Stored {
+    pub fn new<T: TaskValue>(value: T) -> Stored {
+        Stored::Typed(Arc::new(Holder(value)))
+    }
+
+    pub fn size(&self) -> u64 {
+        match self {
+            Stored::Typed(value) => value.size(),
+            Stored::Bytes(bytes) => bytes.as_slice().len() as u64,
+        }
+    }
+
+    pub fn encode(&self) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write(&self, out: &mut dyn Write) -> Result<(), String> {
+        match self {
+            Stored::Typed(value) => value.write(out),
+            Stored::Bytes(bytes) => out.write_all(bytes.as_slice()).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// The value in memory that other processes can map.
+    pub fn share(&self, folder: &Path) -> Result<Arc<Segment>, String> {
+        if let Stored::Bytes(Bytes::Segment(segment)) = self {
+            return Ok(segment.clone());
+        }
+        Segment::in_memory(folder, |out| self.write(out).map_err(io::Error::other)).map(Arc::new).map_err(|error| error.to_string())
+    }
+
+    /// The value in a file of its own, which goes when the value does.
+    pub fn spill(&self, path: &Path) -> Result<Stored, String> {
+        let segment = Segment::on_disk(path, |out| self.write(out).map_err(io::Error::other)).map_err(|error| error.to_string())?;
+        Ok(Stored::Bytes(Bytes::Segment(Arc::new(segment))))
+    }
+
+    /// Whether it could be elsewhere, or on disk, as well.
+    pub fn is_movable(&self) -> bool {
+        match self {
+            Stored::Typed(value) => value.is_movable(),
+            Stored::Bytes(bytes) => bytes.segment().is_none_or(|segment| !segment.is_on_disk()),
+        }
+    }
+
+    /// Small plain values as bytes.
+    pub fn inline(&self) -> Option<Vec<u8>> {
+        match self {
+            Stored::Typed(value) => value.inline(),
+            Stored::Bytes(_) => None,
+        }
+    }
+
+    /// The value to look at: the one that is held here, not a copy.
+    pub fn share_typed<T: TaskValue + Clone>(self) -> Result<Shared<T>, String> {
+        let value = match self {
+            Stored::Bytes(bytes) => return decode(&bytes).map(Shared::Own),
+            Stored::Typed(value) => value,
+        };
+        match value.as_it_is::<T>()? {
+            Some(again) => Ok(Shared::Own(again)),
+            None => value.into_any().downcast::<Holder<T>>().map(Shared::Held).map_err(|_| not_a("value", type_name::<T>())),
+        }
+    }
+
+    /// The value itself: moved out if this is the last holder, else cloned.
+    ///
+    /// A value and its reader share a type's layout although they may come from two compilations: handles of a redefined
+    /// type are dropped with their variables, so that no later function can name an old value.
+    pub fn take<T: TaskValue + Clone>(self) -> Result<T, String> {
+        let value = match self {
+            Stored::Bytes(bytes) => return decode(&bytes),
+            Stored::Typed(value) => value,
+        };
+        if let Some(again) = value.as_it_is::<T>()? {
+            return Ok(again);
+        }
+        let value = value.into_any().downcast::<Holder<T>>().map_err(|_| not_a("value", type_name::<T>()))?;
+        Ok(Arc::try_unwrap(value).map_or_else(|shared| shared.0.clone(), |holder| holder.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_typed_at_home_and_bytes_abroad() {
+        let home = Stored::new(vec![1.5f64; 3]);
+        let abroad = Stored::Bytes(home.encode().unwrap().into());
+        let shared = Stored::Bytes(Bytes::Segment(home.share(&std::env::temp_dir()).unwrap()));
+        assert_eq!(shared.take::<Vec<f64>>().unwrap(), [1.5; 3]);
+        assert_eq!(home.clone().take::<Vec<f64>>().unwrap(), [1.5; 3]);
+        assert_eq!(abroad.take::<Vec<f64>>().unwrap(), [1.5; 3]);
+        assert!(home.clone().take::<Vec<i64>>().unwrap_err().contains("Vec<f64>"));
+        assert_eq!(home.inline(), None);
+        assert_eq!(home.size(), 48);
+        assert!(Stored::Bytes(vec![1, 2, 3].into()).take::<Vec<f64>>().unwrap_err().contains("no whole number"));
+        assert_eq!(Stored::new(7i64).inline().map(|bytes| decode::<i64>(&bytes.into()).unwrap()), Some(7));
+    }
+}

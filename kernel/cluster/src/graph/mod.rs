@@ -1,0 +1,5 @@
+//! Calls that have not run, the functions that can be called, and the methods of actors.
+
+pub(crate) mod method;
+pub(crate) mod node;
+pub(crate) mod task_fn;

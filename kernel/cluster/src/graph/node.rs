@@ -1,0 +1,162 @@
+//! Graphs of calls that have not run.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    call::locate::{FnRef, Located, located},
+    model::{
+        error::Result,
+        ids::Key,
+        task::{Arg, Task, TaskOptions},
+    },
+};
+
+/// One call in a graph, with the calls it needs.
+pub(crate) struct Node {
+    pub task: Task,
+    located: Arc<Located>,
+    inputs: Vec<Arc<Node>>,
+    /// Remote handles among the arguments: kept so that their values are.
+    _kept: Vec<Arc<dyn Any + Send + Sync>>,
+    pub remotes: Vec<(Key, Arc<str>, &'static str)>,
+}
+
+impl Node {
+    pub fn key(&self) -> Key {
+        self.task.key
+    }
+
+    pub fn name(&self) -> Arc<str> {
+        self.located.function.name.as_str().into()
+    }
+}
+
+/// Collects what the arguments of a call bring with them.
+#[derive(Default)]
+pub(crate) struct Graph {
+    inputs: Vec<Arc<Node>>,
+    kept: Vec<Arc<dyn Any + Send + Sync>>,
+    remotes: Vec<(Key, Arc<str>, &'static str)>,
+    /// Finished nodes, roots last.
+    roots: Vec<Arc<Node>>,
+}
+
+impl Graph {
+    /// A graph of several results.
+    pub fn of(roots: Vec<Arc<Node>>) -> Graph {
+        Graph { roots, ..Graph::default() }
+    }
+
+    /// The next call needs this one's result.
+    pub fn need(&mut self, node: Arc<Node>) {
+        self.inputs.push(node);
+    }
+
+    pub fn keep(&mut self, handle: Arc<dyn Any + Send + Sync>) {
+        self.kept.push(handle);
+    }
+
+    pub fn note_remote(&mut self, key: Key, name: &Arc<str>, state: &'static str) {
+        self.remotes.push((key, name.clone(), state));
+    }
+
+    /// A call of `f` with these arguments.
+    #[inline(never)]
+    pub fn call(&mut self, f: FnRef, args: Result<Vec<Arg>>, is_impure: bool) -> Result<Arc<Node>> {
+        match (located(f), args) {
+            (Ok(located), Ok(args)) => Ok(self.add(&located, args, is_impure)),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Ends a call: its key comes from function, code and arguments.
+    fn add(&mut self, located: &Arc<Located>, args: Vec<Arg>, is_impure: bool) -> Arc<Node> {
+        static SALT: AtomicU64 = AtomicU64::new(1);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&located.function.id.0.to_le_bytes());
+        args.iter().for_each(|arg| hash(arg, &mut hasher));
+        if is_impure {
+            hasher.update(&SALT.fetch_add(1, Ordering::Relaxed).to_le_bytes()).update(&std::process::id().to_le_bytes());
+        }
+        let key = Key(u128::from_le_bytes(hasher.finalize().as_bytes()[..16].try_into().expect("invariant: a hash has 32 bytes")));
+        let task = Task { key, function: located.function.id, args, priority: 0, options: None };
+        let node = Arc::new(Node {
+            task,
+            located: located.clone(),
+            inputs: std::mem::take(&mut self.inputs),
+            _kept: std::mem::take(&mut self.kept),
+            remotes: std::mem::take(&mut self.remotes),
+        });
+        self.roots.push(node.clone());
+        node
+    }
+
+    /// All nodes as tasks, inputs first, in an order that finishes one branch before it begins the next, and their functions.
+    pub fn into_tasks(self, how: &How, mut next_priority: impl FnMut() -> u64) -> (Vec<Task>, Vec<Located>) {
+        let mut tasks = Vec::new();
+        let mut functions = BTreeMap::new();
+        let mut seen: HashSet<Key> = HashSet::new();
+        for root in &self.roots {
+            for_each_node(root, &mut seen, &mut |node| {
+                tasks.push(Task { priority: how.priority_of(next_priority()), options: how.options.clone(), ..node.task.clone() });
+                functions.entry(node.located.function.id).or_insert_with(|| node.located.clone());
+            });
+        }
+        (tasks, functions.into_values().map(|located| (*located).clone()).collect())
+    }
+}
+
+/// How the calls of a graph shall run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct How {
+    pub options: Option<Arc<TaskOptions>>,
+    /// Higher is more urgent.
+    pub urgency: i32,
+}
+
+impl How {
+    /// The scheduler takes the lowest number first; urgency outweighs the order of the graph.
+    fn priority_of(&self, order: u64) -> u64 {
+        (1u64 << 63).saturating_add_signed(-(i64::from(self.urgency) << 31)).saturating_add(order)
+    }
+}
+
+fn hash(arg: &Arg, hasher: &mut blake3::Hasher) {
+    match arg {
+        Arg::Value(bytes) => drop(hasher.update(&[0]).update(&bytes.len().to_le_bytes()).update(bytes)),
+        Arg::Task(key) => drop(hasher.update(&[1]).update(&key.0.to_le_bytes())),
+        Arg::List(items) => {
+            hasher.update(&[2]).update(&items.len().to_le_bytes());
+            items.iter().for_each(|item| hash(item, hasher));
+        }
+    }
+}
+
+/// Depth first, each node once, inputs before what needs them; without recursion, since chains may be long.
+pub(crate) fn for_each_node(root: &Arc<Node>, seen: &mut HashSet<Key>, each: &mut impl FnMut(&Node)) {
+    let mut stack = vec![(root.clone(), 0)];
+    while let Some((node, n_visited)) = stack.pop() {
+        if n_visited == 0 && seen.contains(&node.key()) {
+            continue;
+        }
+        match node.inputs.get(n_visited) {
+            Some(input) => {
+                let input = input.clone();
+                stack.push((node, n_visited + 1));
+                stack.push((input, 0));
+            }
+            None => {
+                if seen.insert(node.key()) {
+                    each(&node);
+                }
+            }
+        }
+    }
+}

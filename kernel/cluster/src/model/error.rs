@@ -1,0 +1,132 @@
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ids::{Key, WorkerId};
+
+/// Why a task has no result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskError {
+    pub kind: TaskErrorKind,
+    pub message: String,
+    /// The function's name.
+    pub function: String,
+    /// Source file, line and column, where known.
+    pub at: Option<(String, u32, u32)>,
+    /// The worker where it happened, where there was one.
+    pub worker: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskErrorKind {
+    /// The function panicked.
+    Panicked,
+    /// The function returned an error.
+    Failed,
+    /// The workers that ran it died, time after time.
+    KilledWorkers,
+    /// Its arguments or result could not be turned into bytes, or back.
+    Serialisation,
+    /// Its code could not be loaded.
+    Code,
+    Cancelled,
+    /// An actor whose worker is gone.
+    ActorLost,
+    /// It took longer than it was allowed to.
+    TimedOut,
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            TaskErrorKind::Panicked => "panicked",
+            TaskErrorKind::Failed => "failed",
+            TaskErrorKind::KilledWorkers => "was given up",
+            TaskErrorKind::Serialisation => "has a value that cannot travel",
+            TaskErrorKind::Code => "could not be loaded",
+            TaskErrorKind::Cancelled => "was cancelled",
+            TaskErrorKind::ActorLost => "is an actor, and gone",
+            TaskErrorKind::TimedOut => "took too long",
+        };
+        write!(f, "task `{}` {what}", self.function)?;
+        if let Some((file, line, column)) = &self.at {
+            write!(f, " at {file}:{line}:{column}")?;
+        }
+        if let Some(worker) = &self.worker {
+            write!(f, " on {worker}")?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// What can go wrong between a program and its cluster.
+#[derive(Clone)]
+pub enum Error {
+    /// A task failed; look at the function.
+    Task(Arc<TaskError>),
+    /// The scheduler or a worker cannot be reached; start the cluster again.
+    Disconnected(String),
+    /// No cluster was started yet.
+    NoCluster,
+    /// The cluster could not be started as asked.
+    Start(String),
+    /// A value could not be turned into bytes, or back.
+    Serialisation(String),
+    /// A file could not be written.
+    File(String),
+    /// A published name is not known, or stands for something else.
+    Name(String),
+    /// The cell was interrupted while it waited.
+    Interrupted,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Task(task) => write!(f, "{task}"),
+            Error::Disconnected(why) => write!(f, "the cluster is not reachable: {why}\nhint: run `Cluster::local().start()?` again"),
+            Error::NoCluster => write!(f, "there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first"),
+            Error::Start(why) => write!(f, "the cluster could not be started: {why}"),
+            Error::Serialisation(why) | Error::File(why) | Error::Name(why) => write!(f, "{why}"),
+            Error::Interrupted => write!(f, "interrupted"),
+        }
+    }
+}
+
+/// As people read it: this is what `unwrap` and a value that nobody took apart show.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    pub(crate) fn decode(key: Key, error: &impl fmt::Display) -> Error {
+        Error::Serialisation(format!("the value {key} could not be read back: {error}\nhint: was its type redefined? Run the cell that makes it again"))
+    }
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl TaskError {
+    /// An error that knows neither its function nor its place yet.
+    pub(crate) fn new(kind: TaskErrorKind, message: impl Into<String>) -> TaskError {
+        TaskError { kind, message: message.into(), function: String::new(), at: None, worker: None }
+    }
+
+    /// The error of everything that needs an actor whose worker is gone.
+    pub(crate) fn actor_lost(message: &str) -> TaskError {
+        TaskError::new(TaskErrorKind::ActorLost, message)
+    }
+
+    /// As [`TaskError::actor_lost`], with the worker.
+    pub(crate) fn actor_lost_with(function: String, worker: WorkerId, cause: &str) -> TaskError {
+        let message = format!("its worker is gone: {cause}; what it knew is lost\nhint: make it again with `cluster.actor(…)`");
+        TaskError { function, worker: Some(worker.to_string()), ..TaskError::actor_lost(&message) }
+    }
+}

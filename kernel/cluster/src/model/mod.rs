@@ -1,0 +1,8 @@
+//! What a cluster is about, as plain data: names of things, tasks, events, errors. No I/O, no threads, nothing from above.
+
+pub mod cluster;
+pub mod error;
+pub mod event;
+pub mod history;
+pub mod ids;
+pub mod task;

@@ -1,0 +1,310 @@
+//! What travels between client, scheduler and workers. One frame is a batch: a `Vec` of messages, encoded with postcard.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::model::{
+    cluster::{ClusterInfo, ClusterSpec, Memory, Published},
+    error::TaskError,
+    event::Event,
+    history::{Explanation, History, Journey},
+    ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId},
+    task::{Arg, Function, Resource, Task},
+};
+
+/// What a program asks of its engine beside running graphs. An engine may refuse what it has not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Start workers, or find them as they are.
+    Launch(ClusterSpec),
+    Shutdown,
+    Info,
+    /// What happened to a task.
+    Journey {
+        key: Key,
+    },
+    /// What a task waits for.
+    Explain {
+        key: Key,
+    },
+    /// What happened to all tasks.
+    History,
+    KillWorker {
+        worker: WorkerId,
+    },
+    /// Keep values under a name, also without handles.
+    Publish {
+        name: String,
+        keys: Vec<Key>,
+        type_name: String,
+        /// What the layout of a cell's type stands on; it changes when the type is defined anew.
+        layout: u64,
+    },
+    Unpublish {
+        name: String,
+    },
+    /// Which names there are.
+    Lookup,
+    /// Run this task to its end, whoever holds it.
+    Detach {
+        key: Key,
+    },
+    /// Between so many workers from now on.
+    Scale {
+        least: u32,
+        most: u32,
+    },
+    /// Copy values to all workers.
+    Broadcast {
+        keys: Vec<Key>,
+    },
+    /// Spread the values evenly.
+    Rebalance,
+    /// Send the worker of this actor a function that is to be called there.
+    Prepare {
+        actor: Key,
+        function: FunctionId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToScheduler {
+    // From a program.
+    Hello {
+        token: Token,
+    },
+    Code {
+        id: CodeId,
+        path: Option<String>,
+    },
+    Function(Function),
+    Submit {
+        tasks: Vec<Task>,
+        wanted: Vec<Key>,
+    },
+    Release {
+        keys: Vec<Key>,
+    },
+    Cancel {
+        keys: Vec<Key>,
+    },
+    /// Tell this program every event from now on.
+    Follow,
+    /// A question, or an order that has no answer.
+    Ask {
+        id: AskId,
+        request: Request,
+    },
+    // From a worker.
+    Register {
+        token: Token,
+        pid: u32,
+        address: String,
+        threads: u32,
+        memory_limit: u64,
+        resources: Vec<Resource>,
+    },
+    Done(Ran),
+    Failed {
+        key: Key,
+        error: TaskError,
+    },
+    /// These inputs of a task could not be fetched.
+    Missing {
+        key: Key,
+        inputs: Vec<(Key, WorkerId)>,
+    },
+    Heartbeat(Memory),
+    /// These had not begun; others that were asked for had.
+    GivenBack {
+        keys: Vec<Key>,
+    },
+    /// A value that was to be fetched is here, or could not be had.
+    Acquired {
+        key: Key,
+        is_here: bool,
+    },
+    /// A task waits for tasks of its own.
+    Seceded {
+        key: Key,
+    },
+    /// What a task printed, or a thread that it began.
+    Printed {
+        key: Option<Key>,
+        is_stderr: bool,
+        text: String,
+    },
+    /// How far a task says that it is.
+    Progressed {
+        key: Key,
+        n_done: u64,
+        n_total: u64,
+    },
+    /// The worker is about to end, and why.
+    Dying {
+        cause: String,
+    },
+}
+
+/// A task that has ended with a value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ran {
+    pub key: Key,
+    /// Which [`Assignment`] this is the end of: what comes late is not taken for the end of the next.
+    pub attempt: u32,
+    /// Size of the value in memory.
+    pub n_bytes: u64,
+    /// The value itself, where it is small and plain.
+    pub inline: Option<ByteBuf>,
+    /// Microseconds since 1970, by the worker's clock.
+    pub start_us: u64,
+    pub duration_us: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub task: Arc<Task>,
+    /// Counts the times that the task was given to a worker.
+    pub attempt: u32,
+    /// For each input that is elsewhere: who has it.
+    pub inputs: Vec<(Key, Input)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    Inline(ByteBuf),
+    At { worker: WorkerId, address: String, n_bytes: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    Welcome {
+        id: WorkerId,
+    },
+    Function {
+        function: Function,
+        library: String,
+    },
+    Compute(Assignment),
+    Free {
+        keys: Vec<Key>,
+    },
+    Cancel {
+        keys: Vec<Key>,
+    },
+    /// Those of these tasks that have not begun shall run elsewhere.
+    GiveBack {
+        keys: Vec<Key>,
+        most: u32,
+    },
+    /// Fetch a value, and hold it.
+    Acquire {
+        key: Key,
+        source: Input,
+    },
+    Exit,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Finished {
+    Done {
+        n_bytes: u64,
+        inline: Option<ByteBuf>,
+        worker: WorkerId,
+        address: String,
+        duration_us: u64,
+    },
+    Failed(Arc<TaskError>),
+    /// The value was lost with its worker and is being made again.
+    Pending,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToClient {
+    Welcome {
+        id: ClientId,
+    },
+    Finished {
+        key: Key,
+        how: Finished,
+    },
+    Events(Vec<Event>),
+    /// To the question of this number.
+    Answer {
+        id: AskId,
+        answer: Answer,
+    },
+}
+
+/// A program's own number of a question: the answer carries it, so that one to a question that was given up is nobody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AskId(pub u64);
+
+/// Who asked what: a question of some client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub client: ClientId,
+    pub id: AskId,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    Launched(Result<ClusterInfo, String>),
+    Info(ClusterInfo),
+    Journey(Option<Journey>),
+    Published(Vec<Published>),
+    Explained(Option<Explanation>),
+    History(History),
+    /// The worker of the actor has the function's code: its address. Or it will not get it.
+    Prepared(Result<String, String>),
+    /// A broadcast or a rebalancing has ended.
+    Transferred {
+        n_values: u64,
+        n_bytes: u64,
+    },
+}
+
+/// To a worker's own socket, from another worker or a program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToPeer {
+    /// Always the first.
+    Hello {
+        token: Token,
+    },
+    Get {
+        key: Key,
+    },
+    /// A segment was opened; its worker may let it go.
+    Opened {
+        key: Key,
+    },
+    /// A method of an actor. Calls of one connection run in order.
+    Call {
+        actor: Key,
+        id: u64,
+        function: FunctionId,
+        args: Vec<Arg>,
+    },
+}
+
+/// A worker's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromPeer {
+    /// `None`: it is not here (any more).
+    Value { key: Key, value: Option<Result<Carried, String>> },
+    /// What a method returned.
+    Returned { id: u64, result: Result<ByteBuf, TaskError> },
+}
+
+/// A value on its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Carried {
+    Bytes(ByteBuf),
+    /// In memory that both processes map, or in a file: only its name travels.
+    Segment {
+        path: String,
+        n_bytes: u64,
+    },
+}

@@ -1,0 +1,8 @@
+//! A worker: its decisions as a pure machine, the threads that run tasks, and the server around them.
+
+pub(crate) mod actors;
+pub(crate) mod capture;
+pub mod machine;
+pub mod memory;
+pub(crate) mod pool;
+pub mod server;

@@ -1,0 +1,41 @@
+//! Showing values in the middle of a cell.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{link::send_in_order, show::Shown, wire::FromEval};
+
+/// What [`display`] returns: a place on the page, to be filled anew.
+///
+/// ```no_run
+/// let shown = skep_eval::display("working");
+/// shown.update("done");
+/// ```
+pub struct DisplayHandle {
+    id: String,
+}
+
+impl DisplayHandle {
+    /// Replaces what this handle shows.
+    pub fn update<Kind, T: Shown<Kind>>(&self, value: T) {
+        let bundle = value.shown();
+        if !send_in_order(&FromEval::UpdateDisplay { id: self.id.clone(), bundle: bundle.clone() }) {
+            println!("{}", bundle.plain());
+        }
+    }
+}
+
+/// Shows a value now, in the middle of a cell. Outside a notebook its text is printed.
+pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = format!("skep-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let bundle = value.shown();
+    if !send_in_order(&FromEval::Display { id: Some(id.clone()), bundle: bundle.clone() }) {
+        println!("{}", bundle.plain());
+    }
+    DisplayHandle { id }
+}
+
+/// Clears the cell's output; with `wait`, only when the next output arrives, so that nothing flickers.
+pub fn clear_output(wait: bool) {
+    send_in_order(&FromEval::ClearOutput { wait });
+}
