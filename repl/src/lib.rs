@@ -89,7 +89,7 @@ fn join(starting: thread::JoinHandle<std::io::Result<Session>>) -> anyhow::Resul
 /// Without a terminal: the input runs cell by cell, as if it were typed, and its first error is the exit code.
 fn run_piped(mut session: Session, first: Vec<script::Cell>) -> anyhow::Result<u8> {
     let text = std::io::read_to_string(std::io::stdin())?;
-    for cell in first.into_iter().chain(script::split_typed(&text)) {
+    for cell in first.into_iter().chain(skep_session::split_typed(&text)) {
         let reply = session.execute_script(&cell);
         if let Some(page) = reply.page {
             println!("{}", page.plain());

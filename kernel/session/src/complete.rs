@@ -7,7 +7,8 @@ use skep_cell::Completeness;
 
 use crate::{
     commands::{self, COMMANDS, Step},
-    session::{Handle, Scope, View},
+    state::Handle,
+    view::{Scope, View},
 };
 
 /// Ways to go on at a place. Positions count characters.

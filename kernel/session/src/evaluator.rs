@@ -25,10 +25,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skep_eval::wire::{self, FromEval, Outcome, ToEval, Variable};
 
 use crate::{
-    Face, Home, Output,
-    evcxr::{Content, Piece},
-    flow::Flow,
-    notes,
+    face::{Face, Output},
+    home::Home,
+    output::{
+        content::{Content, Piece},
+        notes,
+        throttle::Throttle,
+    },
 };
 
 /// What the evaluation process reports besides output.
@@ -91,7 +94,7 @@ impl Evaluator {
         let to_eval: ToProcess = Arc::new(Mutex::new(stream.try_clone()?));
         let process: Process = Arc::new(Mutex::new(Some(child)));
         let pump = Pump {
-            flow: Flow::new(face.clone()),
+            flow: Throttle::new(face.clone()),
             stream,
             out: Pipe { fd: PipeEnd::Out(out), partial: Vec::new() },
             err: Pipe { fd: PipeEnd::Err(err), partial: Vec::new() },
@@ -199,7 +202,7 @@ struct Pipe {
 
 /// Reads the socket and both pipes in one thread, so that everything comes out in the order it went in.
 struct Pump {
-    flow: Flow,
+    flow: Throttle,
     stream: UnixStream,
     out: Pipe,
     err: Pipe,
@@ -332,7 +335,7 @@ impl Pump {
         let output = match output {
             Output::Result(bundle) => {
                 (self.hooks.before_result)();
-                Output::Result(crate::evcxr::unwrapped(bundle))
+                Output::Result(crate::output::content::unwrapped(bundle))
             }
             other => other,
         };

@@ -61,3 +61,10 @@ impl<T: TaskValue> Delayed<T> {
         Ok(Cluster::current()?.compute(self))
     }
 }
+
+impl<T> Delayed<T> {
+    #[doc(hidden)]
+    pub fn root(&self) -> Root {
+        Root(self.node.clone())
+    }
+}

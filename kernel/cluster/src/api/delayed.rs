@@ -59,11 +59,6 @@ impl<T: TaskValue> Delayed<T> {
 }
 
 impl<T> Delayed<T> {
-    #[doc(hidden)]
-    pub fn root(&self) -> crate::api::compute::Root {
-        crate::api::compute::Root(self.node.clone())
-    }
-
     /// The function's name.
     pub fn name(&self) -> String {
         self.node.as_ref().map_or_else(|_| "?".to_string(), |node| node.name().to_string())

@@ -1,14 +1,15 @@
 //! `:vars`, `:clear`.
 
 use skep_cell::{CellError, Purpose};
+use skep_cluster::Remote;
 use skep_render::{Bundle, bytes, plural, short_type};
 
 use super::{Call, failed};
 use crate::{
     scope::is_a,
-    session::{Handle, Session, View},
+    state::{Handle, Session},
+    view::View,
 };
-use skep_cluster::Remote;
 
 /// More rows than this nobody reads; the newest are shown.
 const MOST_ROWS: usize = 40;

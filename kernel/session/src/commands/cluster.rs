@@ -7,7 +7,7 @@ use skep_render::Bundle;
 use super::{Call, failed};
 use crate::{
     scope,
-    session::{Handle, Session},
+    state::{Handle, Session},
 };
 
 fn info(handle: &Handle) -> Result<ClusterInfo, String> {

@@ -3,7 +3,7 @@
 use skep_render::{Bundle, card::Card};
 
 use super::{COMMANDS, Command};
-use crate::session::Handle;
+use crate::state::Handle;
 
 pub(super) fn help(_: &Handle, args: &str) -> Result<Bundle, String> {
     if !args.is_empty() {

@@ -4,7 +4,7 @@ use skep_cell::{CellError, Purpose};
 use skep_render::{Bundle, duration};
 
 use super::{Call, failed};
-use crate::session::Session;
+use crate::state::Session;
 
 pub(super) fn type_of(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     needs_code(call, "type", "x")?;

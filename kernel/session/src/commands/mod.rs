@@ -3,19 +3,25 @@
 //! One table defines each command's name, help, completion and dispatch, for Jupyter and the terminal alike. Commands stand
 //! at the top of a cell, one a line; Rust may follow.
 
+use skep_cell::CellError;
+use skep_render::Bundle;
+
+use crate::{
+    errors::session_error,
+    run::RustCell,
+    state::{Handle, Session},
+};
+
 mod cells;
 mod cluster;
+mod dep;
+mod evcxr;
 mod help;
 mod measure;
 mod restart;
 mod scripts;
 pub(crate) mod shell;
 mod sql;
-
-use skep_cell::CellError;
-use skep_render::Bundle;
-
-use crate::session::{Handle, Session, session_error};
 
 pub(crate) use self::help::describe;
 
@@ -50,6 +56,12 @@ pub(crate) struct Call<'c> {
     pub args: &'c str,
     /// The arguments and, for commands with a text, the rest of the cell; all at their own lines and columns.
     pub text: &'c str,
+}
+
+impl<'c> Call<'c> {
+    pub fn rust(&self, source: &'c str) -> RustCell<'c> {
+        RustCell { cell: self.cell, cell_id: self.cell_id, title: self.title, source, keeps_value: false }
+    }
 }
 
 pub const COMMANDS: &[Command] = &[
@@ -100,7 +112,7 @@ pub const COMMANDS: &[Command] = &[
         usage: ":dep NAME [= \"VERSION\" | { … }]",
         help: "add a crate, as in the [dependencies] of a Cargo.toml",
         more: "`:dep regex`, `:dep rand = \"0.9\"`, `:dep mine = { path = \"../mine\" }`. It is built once and kept for this user; an interrupt cancels. `:dep` alone lists what was added. Crates that are part of Skep (serde, tokio, polars …) are used as they are, so types agree.",
-        run: Run::InTurn(crate::dep::dep),
+        run: Run::InTurn(dep::dep),
     },
     Command {
         name: "sql",
@@ -258,7 +270,7 @@ pub(crate) fn steps(code: &str, is_known: &dyn Fn(&str) -> bool) -> Result<Vec<S
         let is_cell_magic = text.starts_with("%%");
         let body = text.trim_start_matches([':', '%']);
         let name = body.split_whitespace().next().unwrap_or("help");
-        if let Some(instead) = crate::evcxr::replacement(name).filter(|_| !is_cell_magic && COMMANDS.iter().all(|command| command.name != name)) {
+        if let Some(instead) = evcxr::replacement(name).filter(|_| !is_cell_magic && COMMANDS.iter().all(|command| command.name != name)) {
             steps.push(Step::Instead(format!("`:{name}`: {instead}")));
             at = end;
             continue;

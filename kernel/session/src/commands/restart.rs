@@ -4,7 +4,7 @@ use skep_cell::CellError;
 use skep_render::Bundle;
 
 use super::{Call, failed};
-use crate::session::{Handle, Session};
+use crate::state::{Handle, Session};
 
 pub(super) fn restart(session: &mut Session, _: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     session.restart().map_err(|error| failed(&error.to_string()))?;

@@ -12,7 +12,7 @@ use skep_render::{Bundle, card::Card, plural};
 use super::{Call, failed};
 use crate::{
     script,
-    session::{Handle, Session},
+    state::{Handle, Session},
 };
 
 pub(super) fn history(handle: &Handle, args: &str) -> Result<Bundle, String> {

@@ -13,8 +13,10 @@ use skep_cell::CellError;
 
 use super::failed;
 use crate::{
-    Face, Output, notes,
-    session::{Session, interrupted},
+    errors::interrupted,
+    face::{Face, Output},
+    output::notes,
+    state::Session,
 };
 
 /// What is typed on a line that begins with `!`, if it is for the shell. `!x` is also Rust: it is, where `x` is known here.

@@ -4,7 +4,7 @@ use skep_cell::{CellError, Purpose};
 use skep_render::Bundle;
 
 use super::{Call, failed};
-use crate::session::{Session, session_error};
+use crate::{errors::session_error, state::Session};
 
 /// Types that can be a table, as `type_name` prints them.
 const TABLES: [&str; 3] = ["skep_frame::frame::Frame", "polars_core::frame::dataframe::DataFrame", "polars_lazy::frame::LazyFrame"];

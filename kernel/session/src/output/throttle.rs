@@ -8,7 +8,7 @@ use std::{
 
 use skep_render::bytes;
 
-use crate::{Face, Output};
+use crate::face::{Face, Output};
 
 /// Text that comes quickly is gathered for this long: 25 messages a second are smooth, and a front end keeps up with them.
 const GATHER: Duration = Duration::from_millis(40);
@@ -19,7 +19,7 @@ const MOST_SHOWN: usize = 2 << 20;
 const TAIL: usize = 8 << 10;
 
 /// The printed text of the current cell.
-pub(crate) struct Flow {
+pub(crate) struct Throttle {
     face: Arc<dyn Face>,
     cell: u32,
     pending: String,
@@ -31,9 +31,9 @@ pub(crate) struct Flow {
     tail: String,
 }
 
-impl Flow {
-    pub fn new(face: Arc<dyn Face>) -> Flow {
-        Flow { face, cell: 0, pending: String::new(), is_stderr: false, sent_at: None, n_shown: 0, n_left_out: 0, tail: String::new() }
+impl Throttle {
+    pub fn new(face: Arc<dyn Face>) -> Throttle {
+        Throttle { face, cell: 0, pending: String::new(), is_stderr: false, sent_at: None, n_shown: 0, n_left_out: 0, tail: String::new() }
     }
 
     /// Takes in text of `cell`.
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn the_first_print_shows_at_once_and_the_next_are_gathered() {
         let page = Arc::new(Page::default());
-        let mut flow = Flow::new(page.clone());
+        let mut flow = Throttle::new(page.clone());
         flow.add(1, false, "a");
         flow.add(1, false, "b");
         flow.add(1, false, "c");
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_flood_is_cut_and_says_so() {
         let page = Arc::new(Page::default());
-        let mut flow = Flow::new(page.clone());
+        let mut flow = Throttle::new(page.clone());
         for n in 0..1_000_000 {
             flow.add(7, false, &format!("line {n} é\n"));
         }

@@ -1,122 +1,26 @@
 //! Progress that appears by itself: for any cell that keeps the cluster busy for over a quarter of a second.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     io,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        mpsc::{self, RecvTimeoutError, Sender},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
 use skep_cluster::{Event, Progress};
-use skep_render::{
-    Bundle, duration,
-    progress::{Row, bundle},
-};
+use skep_render::progress::{Row, bundle};
 
-use crate::{Face, Output, flow::Flow};
+use crate::{
+    face::{Face, Output},
+    output::{serial::Serial, throttle::Throttle, ticker::Ticker},
+};
 
 /// Work shorter than this shows nothing; with the time to the next look it is on the page within a quarter of a second.
 const PATIENCE: Duration = Duration::from_millis(140);
+
 /// At most ten updates a second.
 const EVERY: Duration = Duration::from_millis(100);
-
-/// One call of the face at a time, whoever speaks.
-pub struct Serial {
-    pub face: Arc<dyn Face>,
-    pub lock: Mutex<()>,
-    /// Where the text of the running cell's result goes, for the history.
-    pub last_result: Mutex<Option<Arc<Mutex<Option<String>>>>>,
-    /// How people call cells that have a name of their own.
-    pub titles: Mutex<BTreeMap<u32, String>>,
-}
-
-impl Serial {
-    pub fn new(face: Arc<dyn Face>) -> Serial {
-        Serial { face, lock: Mutex::default(), last_result: Mutex::default(), titles: Mutex::default() }
-    }
-
-    /// Says `cell 3, line 2` where an output names a generated file: what `dbg!` prints, and errors of tasks.
-    fn in_cells(&self, output: Output) -> Output {
-        let titles = self.titles.lock().unwrap_or_else(PoisonError::into_inner);
-        let map = |text: &str| skep_cell::in_cells(text, &titles);
-        match output {
-            Output::Text { is_stderr, text } if text.contains("cell-") => Output::Text { is_stderr, text: map(&text) },
-            Output::Result(bundle) if bundle.plain().contains("cell-") => Output::Result(bundle.map(map)),
-            Output::Display { id, bundle } if bundle.plain().contains("cell-") => Output::Display { id, bundle: bundle.map(map) },
-            Output::UpdateDisplay { id, bundle } if bundle.plain().contains("cell-") => Output::UpdateDisplay { id, bundle: bundle.map(map) },
-            other => other,
-        }
-    }
-}
-
-impl Face for Serial {
-    fn output(&self, cell: u32, output: Output) {
-        let output = self.in_cells(output);
-        if let Output::Result(bundle) = &output
-            && let Some(last) = &*self.last_result.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(bundle.plain().to_string());
-        }
-        let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.face.output(cell, output);
-    }
-
-    fn ask(&self, cell: u32, prompt: &str, password: bool) -> Option<String> {
-        self.face.ask(cell, prompt, password)
-    }
-}
-
-/// A compilation shorter than this is not worth a line.
-const COMPILE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Says that a cell is being compiled, and for how long, until it is dropped.
-pub struct Ticker {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    /// `what` is in front of the time: `compiling`.
-    pub fn start(face: Arc<Serial>, cell: u32, what: &'static str) -> Ticker {
-        let so_far = move |elapsed: Duration| format!("{what}, {} so far; an interrupt stops it", duration(Duration::from_secs(elapsed.as_secs())));
-        Ticker::saying(face, cell, what, so_far)
-    }
-
-    /// Shows what `so_far` makes of the time that has passed, and at the end how long it took.
-    pub fn saying(face: Arc<Serial>, cell: u32, what: &'static str, so_far: impl Fn(Duration) -> String + Send + 'static) -> Ticker {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let thread = thread::spawn(move || {
-            let started = Instant::now();
-            let id = format!("skep-progress-compile-{}-{cell}", std::process::id());
-            let mut wait = COMPILE_PATIENCE;
-            let mut is_shown = false;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
-                let bundle = Bundle::text(so_far(started.elapsed()));
-                let output = if is_shown { Output::UpdateDisplay { id: id.clone(), bundle } } else { Output::Display { id: Some(id.clone()), bundle } };
-                face.output(cell, output);
-                (is_shown, wait) = (true, Duration::from_secs(1));
-            }
-            if is_shown {
-                let bundle = Bundle::text(format!("{what} took {}", duration(started.elapsed())));
-                face.output(cell, Output::UpdateDisplay { id, bundle });
-            }
-        });
-        Ticker { stop: Some(stop), thread: Some(thread) }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
 
 /// Follows the cluster's events, and shows them while a cell runs.
 ///
@@ -200,7 +104,7 @@ struct State {
     /// The last cell, whose tasks went on when it had ended.
     after: Option<Running>,
     /// What tasks print, on its way to the cells that launched them.
-    prints: Flow,
+    prints: Throttle,
     /// Libraries that are being compiled for the workers.
     compiling: Vec<(String, Instant)>,
 }
@@ -217,7 +121,7 @@ struct Running {
 
 impl Tracker {
     pub fn new(face: Arc<Serial>) -> io::Result<Tracker> {
-        let prints = Flow::new(face.clone());
+        let prints = Throttle::new(face.clone());
         let state = Arc::new(Mutex::new(State { prints, face, progress: Progress::default(), cell: None, after: None, compiling: Vec::new() }));
         let queue = Arc::new(Queue::default());
         let (shown, events) = (state.clone(), queue.clone());

@@ -8,7 +8,7 @@ use std::{collections::HashMap, fs, path::Path, sync::OnceLock};
 use skep_assist::wire::Candidate;
 use skep_cell::{Member, members};
 
-use crate::session::Scope;
+use crate::view::Scope;
 
 /// What types have, by their last name.
 #[derive(Default)]
@@ -405,7 +405,7 @@ fn files(code: &str, at: usize) -> Option<(usize, Vec<Candidate>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::View;
+    use crate::view::View;
 
     fn index() -> Index {
         let source = "
@@ -484,8 +484,8 @@ mod tests {
 
     #[test]
     fn an_open_string_names_files() {
-        let code = "Frame::read_csv(\"src/mem";
+        let code = "Frame::read_csv(\"src/hom";
         let (start, found) = index().complete(code, code.len(), &scope()).unwrap();
-        assert_eq!((&code[start..], found.iter().map(|candidate| candidate.insert.as_str()).collect::<Vec<_>>()), ("mem", vec!["members.rs"]));
+        assert_eq!((&code[start..], found.iter().map(|candidate| candidate.insert.as_str()).collect::<Vec<_>>()), ("hom", vec!["home.rs"]));
     }
 }

@@ -1,17 +1,10 @@
-//! `:dep`: crates from a registry or a folder, built once per user into dylibs that cells link.
-//!
-//! Cargo resolves and builds, from Skep's own lock file, so that shared crates get the versions that `libskep.so` has. Each
-//! call of rustc goes through [`crate::wrap_rustc`]: a crate that is inside `libskep.so` already, with all features that are asked
-//! for, is not compiled but taken from there. That is what makes a `serde::Serialize` of a new crate the one that Skep
-//! knows. What is new goes into one dylib, so that its statics exist once, however many cells use them; a later `:dep`
-//! makes another dylib on top of the first.
+//! Building a crate with cargo: its progress, its end, its files.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, BufRead, BufReader, Read},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -19,161 +12,21 @@ use std::{
 };
 
 use serde_json::Value;
-use skep_cell::{CellError, Extra};
-use skep_render::{Bundle, card::Card};
+use skep_cell::CellError;
+use skep_render::Bundle;
 
 use crate::{
-    Home, Output, cache_folder,
-    commands::{Call, failed},
-    session::{Session, session_error},
-    wrap::{Built, Job},
+    deps::{
+        stable_hash,
+        wrap::{Built, Job},
+    },
+    errors::session_error,
+    face::Output,
+    home::cache_folder,
+    state::Session,
 };
 
-/// The crates that a session added, and what they were built on.
-pub(crate) struct Dependencies {
-    /// Name → what stands behind `=` in a Cargo.toml.
-    wanted: BTreeMap<String, String>,
-    /// The dylibs so far, oldest first.
-    built: Vec<Built>,
-    build_id: String,
-}
-
-impl Dependencies {
-    pub fn new(home: &Home) -> Dependencies {
-        let dylib = fs::metadata(&home.toolchain().dylib).ok();
-        let built_at = dylib.and_then(|dylib| Some((dylib.len(), dylib.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos())));
-        Dependencies { wanted: BTreeMap::new(), built: Vec::new(), build_id: format!("{built_at:?}") }
-    }
-
-    fn list(&self) -> Bundle {
-        if self.wanted.is_empty() {
-            return Bundle::text("no crate was added yet; for example `:dep regex = \"1\"`");
-        }
-        let rows = self.wanted.iter().map(|(name, value)| [name.clone(), value.clone()]);
-        Card::new("Dependencies").table(["crate", "as in Cargo.toml"], rows).bundle()
-    }
-
-    fn extra(&self) -> Extra {
-        let mut extra = Extra::default();
-        for built in &self.built {
-            extra.externs.push((built.krate.clone(), built.dylib.clone()));
-            extra.dylibs.push(built.krate.clone());
-            for (name, file) in &built.externs {
-                extra.externs.retain(|(known, _)| known != name);
-                extra.externs.push((name.clone(), file.clone()));
-            }
-            let folder = built.dylib.parent().map(Path::to_path_buf).unwrap_or_default();
-            if !extra.folders.contains(&folder) {
-                extra.folders.push(folder);
-            }
-        }
-        extra
-    }
-}
-
-/// The command.
-pub(crate) fn dep(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    if call.args.is_empty() {
-        return Ok(Some(session.dependencies.list()));
-    }
-    let args = of_folder(call.args).map_err(|message| failed(&message))?;
-    let (name, value) = parse(&args).map_err(|message| failed(&message))?;
-    if session.dependencies.wanted.get(&name) == Some(&value) {
-        return Ok(Some(Bundle::text(format!("`{name}` is there already"))));
-    }
-    if let Some(text) = inside_skep(&session.home, &name, &value) {
-        return Ok(Some(Bundle::text(text)));
-    }
-    let built = Build::new(session, &name, &value).run(session, call.cell)?;
-    // Of the rest nobody sees the types.
-    let known = session.home.toolchain().externs.iter().map(|(name, _)| name.as_str()).chain(["chrono", "serde_core", "rayon"]);
-    let apart: Vec<&str> = known.filter(|name| built.apart.iter().any(|apart| apart == name)).collect();
-    if !apart.is_empty() {
-        let text = format!(
-            "note: built anew, with features or a version that Skep's own copy lacks: {}; types of these are not those that Skep and Polars use",
-            apart.join(", ")
-        );
-        session.say(call.cell, &text);
-    }
-    session.dependencies.wanted.insert(name, value);
-    session.dependencies.built.push(built);
-    session.compiler.set_extra(session.dependencies.extra());
-    Ok(None)
-}
-
-/// `:dep /path/to/crate` names the crate by its folder.
-fn of_folder(args: &str) -> Result<String, String> {
-    if !args.starts_with(['/', '.', '~']) {
-        return Ok(args.to_string());
-    }
-    let home = std::env::var("HOME").unwrap_or_default();
-    let folder = PathBuf::from(args.strip_prefix('~').map_or_else(|| args.to_string(), |rest| format!("{home}{rest}")));
-    let manifest = folder.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).map_err(|error| format!("{} cannot be read: {error}\nhint: give the folder of a crate", manifest.display()))?;
-    let package = text.split("[package]").nth(1).unwrap_or_default();
-    let name = package.lines().find_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('=')?.trim().strip_prefix('"')?.strip_suffix('"'));
-    let name = name.ok_or_else(|| format!("{} names no package\nhint: give the folder of a crate, not of a workspace", manifest.display()))?;
-    Ok(format!("{name} = {{ path = {:?} }}", folder.display().to_string()))
-}
-
-/// What to say of a crate that is part of Skep, and need not be built: the version fits, and no feature is asked for that its copy
-/// lacks. `None` for all others.
-fn inside_skep(home: &Home, name: &str, value: &str) -> Option<String> {
-    let name = name.replace('-', "_");
-    if !home.toolchain().externs.iter().any(|(known, _)| *known == name)
-        || ["path", "git", "default-features", "package", "branch"].iter().any(|key| value.contains(key))
-    {
-        return None;
-    }
-    let all: Vec<crate::Prebuilt> = serde_json::from_slice(&fs::read(home.prebuilt()).ok()?).ok()?;
-    let mut strings = value.split('"').skip(1).step_by(2).peekable();
-    let is_version_first = value.starts_with('"') || value.split('"').next().is_some_and(|before| before.contains("version"));
-    let wanted = if is_version_first { strings.next().unwrap_or("*") } else { "*" };
-    let features: Vec<&str> = strings.collect();
-    let fits = |prebuilt: &&crate::Prebuilt| {
-        prebuilt.name == name && is_compatible(wanted, &prebuilt.version) && features.iter().all(|feature| prebuilt.features.iter().any(|has| has == feature))
-    };
-    let prebuilt = all.iter().find(fits)?;
-    Some(format!("`{name}` {} is part of Skep, and this copy is used, so that its types are those of Skep and Polars", prebuilt.version))
-}
-
-/// As cargo reads a plain requirement.
-fn is_compatible(wanted: &str, version: &str) -> bool {
-    semver::VersionReq::parse(wanted).is_ok_and(|wanted| semver::Version::parse(version).is_ok_and(|version| wanted.matches(&version)))
-}
-
-/// `regex`, `regex = "1"`, `regex = { version = "1", features = ["unicode"] }`.
-fn parse(args: &str) -> Result<(String, String), String> {
-    let (name, value) = args.split_once('=').map_or((args.trim(), "\"*\""), |(name, value)| (name.trim(), value.trim()));
-    let is_name =
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') && !name.starts_with(|c: char| c.is_ascii_digit());
-    if !is_name {
-        return Err(format!("`{name}` is no crate's name\nhint: as in a Cargo.toml: `:dep regex = \"1\"`"));
-    }
-    let is_value = (value.starts_with('"') && value.ends_with('"') && value.len() > 1) || (value.starts_with('{') && value.ends_with('}'));
-    if !is_value || value.contains('\n') {
-        return Err(format!(
-            "`{value}` is no version\nhint: as in a Cargo.toml: `:dep {name} = \"1\"` or `:dep {name} = {{ version = \"1\", features = [\"…\"] }}`"
-        ));
-    }
-    Ok((name.to_string(), absolute_path(value)))
-}
-
-/// A relative `path = "…"` is meant from here, not from the cache.
-fn absolute_path(value: &str) -> String {
-    // The key, not a feature or an address that has these letters.
-    let is_key = |at: &usize| value[..*at].ends_with(['{', ',', ' ']) && value[at + 4..].trim_start().starts_with('=');
-    let Some(at) = value.match_indices("path").map(|(at, _)| at).find(is_key) else { return value.to_string() };
-    let mut quotes = value[at..].match_indices('"').map(|(i, _)| at + i);
-    let (Some(open), Some(close)) = (quotes.next(), quotes.next()) else { return value.to_string() };
-    let path = Path::new(&value[open + 1..close]);
-    match path.is_relative().then(|| std::env::current_dir().map(|here| here.join(path))) {
-        Some(Ok(path)) => format!("{}{:?}{}", &value[..open], path.display().to_string(), &value[close + 1..]),
-        _ => value.to_string(),
-    }
-}
-
-struct Build {
+pub(crate) struct Build {
     folder: PathBuf,
     krate: String,
     manifest: String,
@@ -188,7 +41,7 @@ struct Build {
 
 impl Build {
     /// Only the new crate: what was added before stays as it was built, whatever features this one asks for.
-    fn new(session: &Session, name: &str, value: &str) -> Build {
+    pub(crate) fn new(session: &Session, name: &str, value: &str) -> Build {
         let dependencies = &session.dependencies;
         let below: Vec<(String, PathBuf)> = dependencies.built.iter().map(|built| (built.krate.clone(), built.dylib.clone())).collect();
         let line = format!("{name} = {value}");
@@ -211,7 +64,7 @@ impl Build {
         Build { folder, krate, manifest, lib, lock, below, target, name: name.to_string() }
     }
 
-    fn run(&self, session: &Session, cell: u32) -> Result<Built, CellError> {
+    pub(crate) fn run(&self, session: &Session, cell: u32) -> Result<Built, CellError> {
         let done = self.folder.join("built.json");
         let known: Option<Built> = fs::read(&done).ok().and_then(|text| serde_json::from_slice(&text).ok());
         if let Some(built) = known.filter(|built| built.dylib.exists() && built.externs.iter().all(|(_, file)| file.exists())) {
@@ -330,12 +183,12 @@ impl Build {
     }
 }
 
-enum Outcome {
+pub(crate) enum Outcome {
     Done,
     Failed(String),
 }
 
-fn is_about_the_network(said: &str) -> bool {
+pub(crate) fn is_about_the_network(said: &str) -> bool {
     [
         "offline",
         "no matching package",
@@ -351,14 +204,14 @@ fn is_about_the_network(said: &str) -> bool {
 }
 
 /// Cargo's children go with it.
-fn end_group(child: &mut Child) {
+pub(crate) fn end_group(child: &mut Child) {
     if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
         let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
     }
     let _ = child.wait();
 }
 
-fn read_artifacts(stdout: impl Read, built: &mpsc::Sender<String>) {
+pub(crate) fn read_artifacts(stdout: impl Read, built: &mpsc::Sender<String>) {
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         if message["reason"] == "compiler-artifact"
@@ -371,7 +224,7 @@ fn read_artifacts(stdout: impl Read, built: &mpsc::Sender<String>) {
 }
 
 /// The line of progress, once there is something to wait for.
-struct Shown<'s> {
+pub(crate) struct Shown<'s> {
     session: &'s Session,
     cell: u32,
     name: String,
@@ -384,7 +237,7 @@ struct Shown<'s> {
 }
 
 impl<'s> Shown<'s> {
-    fn new(session: &'s Session, cell: u32, name: &str) -> Shown<'s> {
+    pub(crate) fn new(session: &'s Session, cell: u32, name: &str) -> Shown<'s> {
         let now = std::time::Instant::now();
         let id = format!("skep-progress-dep-{}-{cell}-{name}", std::process::id());
         Shown { session, cell, name: name.to_string(), id, is_shown: false, n_crates: 0, last: String::new(), started: now, drawn: now }
@@ -409,7 +262,7 @@ impl<'s> Shown<'s> {
         let bundle = Bundle::text(text);
         let id = self.id.clone();
         let output = if self.is_shown { Output::UpdateDisplay { id, bundle } } else { Output::Display { id: Some(id), bundle } };
-        crate::Face::output(&*self.session.face, self.cell, output);
+        crate::face::Face::output(&*self.session.face, self.cell, output);
         (self.is_shown, self.drawn) = (true, std::time::Instant::now());
     }
 
@@ -418,37 +271,5 @@ impl<'s> Shown<'s> {
             let n = skep_render::plural(self.n_crates, "crate");
             self.show(format!("{how} `{}`: {n} compiled in {}", self.name, skep_render::duration(self.started.elapsed())));
         }
-    }
-}
-
-/// FNV-1a: the same in every build and on every machine, which the standard library's hasher does not promise.
-fn stable_hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_can_stand_behind_dep() {
-        for (args, expect) in [
-            ("regex", Ok(("regex", "\"*\""))),
-            ("regex = \"1\"", Ok(("regex", "\"1\""))),
-            ("a-b={version=\"1\"}", Ok(("a-b", "{version=\"1\"}"))),
-            ("m = { path = \"/abs\" }", Ok(("m", "{ path = \"/abs\" }"))),
-            ("1x", Err("no crate's name")),
-            ("x = 1", Err("no version")),
-            ("x = \"", Err("no version")),
-        ] {
-            match (parse(args), expect) {
-                (Ok((name, value)), Ok(expect)) => assert_eq!((name.as_str(), value.as_str()), expect),
-                (Err(message), Err(expect)) => assert!(message.contains(expect) && message.contains("hint:"), "{message}"),
-                (found, expect) => panic!("{args}: {found:?} instead of {expect:?}"),
-            }
-        }
-        let feature = "{ version = \"1\", features = [\"path\", \"std\"] }";
-        assert_eq!(absolute_path(feature), feature);
-        assert!(parse("m = { path = \"../mine\" }").unwrap().1.contains("path = \"/"));
     }
 }

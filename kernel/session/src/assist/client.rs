@@ -8,7 +8,11 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::{BufRead, BufReader, Write},
     net::Shutdown,
-    os::unix::{fs::DirBuilderExt, fs::MetadataExt, net::UnixStream, process::CommandExt},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt},
+        net::UnixStream,
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -21,7 +25,7 @@ use std::{
 
 use skep_assist::wire::{Answer, Candidate, Question, QuestionKind, SOCKET, idle_limit};
 
-use crate::{Home, cache_folder};
+use crate::home::{Home, cache_folder};
 
 /// A question that takes longer is given up; rust-analyzer finishes it, and the next one finds its result.
 const PATIENCE: Duration = Duration::from_millis(1500);
