@@ -140,14 +140,14 @@ rust_sources() {
   return 1
 }
 
-# A line every few seconds while the dependencies compile: how many of about how many. Cargo makes its folders when it comes to
-# them, so there may be none yet.
+# A line every few seconds while the dependencies compile: how many of about how many. rustc writes the list of its sources (`.d`)
+# when it is through with a crate; the folder is made when the first one begins, so it may not be there yet.
 report_progress() {
   total=$(cargo tree --quiet --locked -p skep -e normal,build --prefix none 2>/dev/null | sed 's| (.*||' | sort -u | wc -l) || total=350
   began=$(date +%s)
   last=-1
   while kill -0 "$1" 2>/dev/null; do
-    crates=("$CARGO_TARGET_DIR"/release/.fingerprint/*)
+    crates=("$CARGO_TARGET_DIR"/release/deps/*.d)
     done=${#crates[@]}
     [ -e "${crates[0]}" ] || done=0
     [ "$done" -le "$total" ] || done=$total
