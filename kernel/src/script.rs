@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use skep_session::{Bundle, CellError, Face, Home, Output, Session, script};
+use skep_session::{Bundle, CellError, Frontend, Home, Output, Session, script};
 
 /// Prints what cells show as text, and remembers it as a notebook does.
 #[derive(Default)]
@@ -17,7 +17,7 @@ struct Plain {
     outputs: Mutex<Vec<Value>>,
 }
 
-impl Face for Plain {
+impl Frontend for Plain {
     fn output(&self, cell: u32, output: Output) {
         remember(&mut self.outputs.lock().unwrap_or_else(PoisonError::into_inner), cell, &output);
         match output {
@@ -51,15 +51,15 @@ pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
         script::read(file)?
     };
     let mut executed = output.map(|to| Executed::begin(file, to)).transpose()?;
-    let face = Arc::new(Plain::default());
-    let mut session = Session::start(Home::locate()?, face.clone())?;
+    let frontend = Arc::new(Plain::default());
+    let mut session = Session::start(Home::locate()?, frontend.clone())?;
     let mut code = 0;
     for cell in cells {
         let reply = session.execute_script(&cell);
         if let Some(page) = reply.page {
             println!("{}", page.plain());
         }
-        let mut outputs = std::mem::take(&mut *face.outputs.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outputs = std::mem::take(&mut *frontend.outputs.lock().unwrap_or_else(PoisonError::into_inner));
         if let Err(error) = &reply.result {
             eprintln!("{}", error.plain);
             outputs.push(error_output(error));

@@ -33,11 +33,11 @@ pub fn run(home: Home, file: Option<&Path>) -> anyhow::Result<u8> {
     let first = file.map(script::read).transpose()?.unwrap_or_default();
     let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
     let terminal = Arc::new(Terminal::new(has_terminal));
-    let face = terminal.clone();
+    let frontend = terminal.clone();
     let handle = Arc::new(OnceLock::new());
     let known = handle.clone();
     let starting = thread::spawn(move || {
-        let session = Session::start(home, face)?;
+        let session = Session::start(home, frontend)?;
         let _ = known.set(session.handle());
         Ok(if has_terminal { session.with_terminal() } else { session })
     });

@@ -10,7 +10,7 @@ use std::{
 };
 
 use reedline::ExternalPrinter;
-use skep_session::{Bundle, Face, Output};
+use skep_session::{Bundle, Frontend, Output};
 
 use crate::image::{self, Protocol};
 
@@ -146,7 +146,7 @@ impl State {
     }
 }
 
-impl Face for Terminal {
+impl Frontend for Terminal {
     fn output(&self, _: u32, output: Output) {
         let mut state = self.lock();
         if self.is_reading.load(Ordering::SeqCst) {

@@ -25,7 +25,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skep_eval::wire::{self, FromEval, Outcome, ToEval, Variable};
 
 use crate::{
-    face::{Face, Output},
+    frontend::{Frontend, Output},
     home::Home,
     output::{
         content::{Content, Piece},
@@ -70,7 +70,7 @@ pub struct Hooks {
 
 impl Evaluator {
     /// Starts the process and waits until it is ready, a tenth of a second on a quiet machine.
-    pub fn start(home: &Home, folder: &Path, face: Arc<dyn Face>, hooks: Hooks) -> io::Result<Evaluator> {
+    pub fn start(home: &Home, folder: &Path, frontend: Arc<dyn Frontend>, hooks: Hooks) -> io::Result<Evaluator> {
         let path = folder.join("eval.sock");
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
@@ -94,13 +94,13 @@ impl Evaluator {
         let to_eval: ToProcess = Arc::new(Mutex::new(stream.try_clone()?));
         let process: Process = Arc::new(Mutex::new(Some(child)));
         let pump = Pump {
-            flow: Throttle::new(face.clone()),
+            flow: Throttle::new(frontend.clone()),
             stream,
             out: Pipe { fd: PipeEnd::Out(out), partial: Vec::new() },
             err: Pipe { fd: PipeEnd::Err(err), partial: Vec::new() },
             process: process.clone(),
             content: Content::default(),
-            face,
+            frontend,
             report,
             current: current.clone(),
             answers: to_eval.clone(),
@@ -209,7 +209,7 @@ struct Pump {
     process: Process,
     /// Content that the cell prints between marker lines.
     content: Content,
-    face: Arc<dyn Face>,
+    frontend: Arc<dyn Frontend>,
     report: Sender<Report>,
     current: Arc<AtomicU32>,
     answers: ToProcess,
@@ -295,7 +295,7 @@ impl Pump {
             Piece::Text(text) => self.flow.add(cell, false, &text),
             Piece::Shown(bundle) => {
                 self.flow.flush();
-                self.face.output(cell, Output::Display { id: None, bundle });
+                self.frontend.output(cell, Output::Display { id: None, bundle });
             }
         }
     }
@@ -323,7 +323,7 @@ impl Pump {
             FromEval::ClearOutput { wait } => self.show(cell, Output::ClearOutput { wait }),
             FromEval::Returned { variables } => *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables),
             FromEval::Aborting { message, at } => self.last_words = Some(format!("{message}, at {}:{}:{}", at.file, at.line, at.column)),
-            FromEval::Notice { text } => self.face.output(cell, notes::note(&text)),
+            FromEval::Notice { text } => self.frontend.output(cell, notes::note(&text)),
             FromEval::CodeNeeded { library } => (self.hooks.code_needed)(library),
             FromEval::Input { prompt, password } => self.ask(cell, prompt, password),
             FromEval::Ended { cell, outcome, variables, lost } => drop(self.report.send(Report::Ended { cell, outcome, variables, lost })),
@@ -339,16 +339,16 @@ impl Pump {
             }
             other => other,
         };
-        self.face.output(cell, output);
+        self.frontend.output(cell, output);
         let _ = send(&self.answers, &ToEval::Shown);
     }
 
     /// In a thread of its own: a person may take long, and prints of other threads go on meanwhile.
     fn ask(&self, cell: u32, prompt: String, password: bool) {
-        let face = self.face.clone();
+        let frontend = self.frontend.clone();
         let answers = self.answers.clone();
         thread::spawn(move || {
-            let value = face.ask(cell, &prompt, password);
+            let value = frontend.ask(cell, &prompt, password);
             let _ = send(&answers, &ToEval::Input { value });
         });
     }

@@ -11,7 +11,7 @@ use skep_render::Bundle;
 
 use crate::{
     commands::{self, Call, Step},
-    face::{Face, Output},
+    frontend::{Frontend, Output},
     output::notes,
     run::RustCell,
     script,
@@ -51,10 +51,10 @@ impl Session {
         let cell = if cell == 0 { self.take_uncounted() } else { cell };
         let mut page = None;
         let shown = Arc::new(Mutex::new(None));
-        *lock(&self.face.last_result) = Some(shown.clone());
+        *lock(&self.frontend.last_result) = Some(shown.clone());
         let result = self.execute_titled(cell, None, execute, &mut page);
         *lock(&self.shared.phase) = Phase::Idle;
-        *lock(&self.face.last_result) = None;
+        *lock(&self.frontend.last_result) = None;
         self.publish_scope();
         if execute.counts && !execute.code.trim().is_empty() {
             let output = lock(&shown).take();
@@ -96,11 +96,11 @@ impl Session {
                     *page = Some(found.map_err(|message| commands::failed(&message))?);
                 }
                 Step::Shell(line) => commands::shell::run(self, cell, line)?,
-                Step::Instead(text) => self.face.output(cell, notes::note(text)),
+                Step::Instead(text) => self.frontend.output(cell, notes::note(text)),
                 Step::Command { command, args, text } => {
                     let call = Call { cell, cell_id: execute.cell_id, title, args, text };
                     if let Some(bundle) = commands::run(self, command, &call)? {
-                        self.face.output(cell, Output::Result(bundle));
+                        self.frontend.output(cell, Output::Result(bundle));
                     }
                 }
                 Step::Rust(source) => {
@@ -133,7 +133,7 @@ impl Session {
         *lock(&self.shared.phase) = Phase::Compiling;
         let handle = self.handle();
         let so_far = move |_| handle.assist().is_coming().map_or_else(String::new, |reading| format!("the analyser is {reading}; an interrupt stops the wait"));
-        let _ticker = crate::output::ticker::Ticker::saying(self.face.clone(), cell, "reading the sources of std, Polars and Skep", so_far);
+        let _ticker = crate::output::ticker::Ticker::saying(self.frontend.clone(), cell, "reading the sources of std, Polars and Skep", so_far);
         while self.shared.assist.is_coming().is_some() && !self.compiler.is_cancelled() {
             thread::sleep(Duration::from_millis(50));
         }

@@ -1,6 +1,6 @@
 //! One notebook's life: the program, the evaluation process, and what they show.
 //!
-//! The Jupyter kernel and the terminal share everything here; they differ in their [`Face`], which is where output goes.
+//! The Jupyter kernel and the terminal share everything here; they differ in their [`Frontend`], which is where output goes.
 
 mod assist;
 mod commands;
@@ -9,7 +9,7 @@ mod deps;
 mod errors;
 mod evaluator;
 mod execute;
-mod face;
+mod frontend;
 mod history;
 mod home;
 mod output;
@@ -25,7 +25,7 @@ pub use complete::{Completion, completeness};
 pub use deps::wrap::{Prebuilt, wrap_rustc};
 pub use evaluator::Evaluator;
 pub use execute::{Execute, Reply};
-pub use face::{Face, Output};
+pub use frontend::{Frontend, Output};
 pub use history::{Entry, History};
 pub use home::{Home, Private, cache_folder};
 pub use skep_assist::wire::Candidate;

@@ -73,7 +73,7 @@ impl Session {
         let ticker = self.progress.compiling(cell);
         let compiled = self.notebook.compile(&self.compiler, Request { cell, cell_id, title, source, purpose, level, keeps_value });
         drop(ticker);
-        lock(&self.face.titles).clone_from(self.notebook.titles());
+        lock(&self.frontend.titles).clone_from(self.notebook.titles());
         timing.compile = started.elapsed();
         let compiled = compiled?;
         {

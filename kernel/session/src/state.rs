@@ -22,7 +22,7 @@ use crate::{
     deps::Dependencies,
     errors::session_error,
     evaluator::{Evaluator, Hooks},
-    face::Face,
+    frontend::Frontend,
     history::History,
     home::{Home, Private},
     output::{notes, progress::Tracker, serial::Serial},
@@ -45,7 +45,7 @@ pub struct Session {
     pub(crate) notebook: Notebook,
     pub(crate) compiler: Arc<Compiler>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) face: Arc<Serial>,
+    pub(crate) frontend: Arc<Serial>,
     pub(crate) progress: Arc<Tracker>,
     pub(crate) dependencies: Dependencies,
     /// rustc's `opt-level` for cells.
@@ -95,11 +95,11 @@ impl Session {
     ///
     /// # Errors
     /// When the cache folder cannot be written, or the process does not come up; the message has a hint.
-    pub fn start(home: Home, face: Arc<dyn Face>) -> io::Result<Session> {
+    pub fn start(home: Home, frontend: Arc<dyn Frontend>) -> io::Result<Session> {
         let private = Private::new()?;
         let compiler = Arc::new(Compiler::new(home.toolchain().clone(), private.path().join("cells"))?);
-        let face = Arc::new(Serial::new(face));
-        let progress = Arc::new(Tracker::new(face.clone())?);
+        let frontend = Arc::new(Serial::new(frontend));
+        let progress = Arc::new(Tracker::new(frontend.clone())?);
         let subscriber = progress.clone();
         let command = worker_command(&home);
         let host = Arc::new(Host::start(private.path(), command, Box::new(move |events| subscriber.on_events(events)))?);
@@ -124,7 +124,7 @@ impl Session {
             notebook,
             compiler,
             shared,
-            face,
+            frontend,
             progress,
             dependencies,
             level: 0,
@@ -155,7 +155,7 @@ impl Session {
         let (shown, host) = (self.progress.clone(), self.shared.host.clone());
         let before_result = Arc::new(move || finish(&shown, &host));
         let hooks = Hooks { code_needed, before_output: Arc::new(move || progress.catch_up()), before_result };
-        let evaluator = Evaluator::start(&self.home, self.private.path(), self.face.clone(), hooks)?;
+        let evaluator = Evaluator::start(&self.home, self.private.path(), self.frontend.clone(), hooks)?;
         let evaluator = Arc::new(evaluator);
         *lock(&self.shared.evaluator) = Some(evaluator.clone());
         Ok(evaluator)
@@ -205,11 +205,11 @@ impl Session {
 
     /// A line beside the results of a cell.
     pub(crate) fn say(&self, cell: u32, text: &str) {
-        self.face.output(cell, notes::line(text));
+        self.frontend.output(cell, notes::line(text));
     }
 
     pub(crate) fn note(&self, text: &str) {
-        self.face.output(self.next_cell() - 1, notes::note(text));
+        self.frontend.output(self.next_cell() - 1, notes::note(text));
     }
 
     /// The evaluation process is gone: says what went with it and starts a new one.

@@ -19,7 +19,7 @@ use tokio::runtime;
 
 use super::{
     IoPub, Kernel, Replies,
-    face::{Front, media},
+    frontend::{Page, media},
     wire,
 };
 
@@ -31,7 +31,7 @@ pub struct Job {
 
 pub struct Executor {
     pub session: Session,
-    pub front: Arc<Front>,
+    pub page: Arc<Page>,
     pub iopub: IoPub,
     pub shell: Replies,
     pub runtime: runtime::Handle,
@@ -63,7 +63,7 @@ impl Executor {
         let handle = self.session.handle();
         let cell = if counts { handle.take_number() } else { 0 };
         let count = if counts { cell } else { handle.last_number() } as usize;
-        self.front.begin(&request, count, execute.silent, execute.allow_stdin);
+        self.page.begin(&request, count, execute.silent, execute.allow_stdin);
         if !execute.silent {
             let input = ExecuteInput { code: execute.code.clone(), execution_count: ExecutionCount::new(count) };
             self.iopub.publish(input, &request);
@@ -110,9 +110,9 @@ impl Executor {
     fn user_expressions(&mut self, execute: &ExecuteRequest) -> HashMap<String, ExpressionResult> {
         let mut results = HashMap::new();
         for (name, expression) in execute.user_expressions.iter().flatten() {
-            self.front.capture();
+            self.page.capture();
             let reply = self.session.execute_as(0, Execute { code: expression, cell_id: None, counts: false });
-            let shown = self.front.end_capture().pop().unwrap_or_default();
+            let shown = self.page.end_capture().pop().unwrap_or_default();
             let result = match reply.result {
                 Ok(()) => ExpressionResult::Ok { data: media(&shown), metadata: Default::default() },
                 Err(error) => {

@@ -1,10 +1,10 @@
-//! The Jupyter face: messages on five sockets ↔ one session.
+//! The Jupyter frontend: messages on five sockets ↔ one session.
 //!
 //! Cells run in a thread of their own; everything else is answered at once, also while a cell runs. What cells show goes
 //! through one task that owns the iopub socket, so that it leaves in order.
 
 mod execute;
-mod face;
+mod frontend;
 mod iopub;
 mod relay;
 mod reply;
@@ -27,7 +27,7 @@ use skep_session::{Handle, Home, Private, Session};
 use tokio::sync::Mutex as AsyncMutex;
 use zeromq::{Socket as _, SocketRecv as _, SocketSend as _};
 
-use self::{execute::Executor, face::Front, iopub::IoPub};
+use self::{execute::Executor, frontend::Page, iopub::IoPub};
 
 /// A socket on which replies leave, one at a time.
 type Replies = Arc<AsyncMutex<RouterSendConnection>>;
@@ -76,15 +76,15 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     });
     iopub.tell(Status::starting(), None).await;
 
-    let front = Arc::new(Front::new(iopub.clone(), stdin_send, tokio::runtime::Handle::current()));
-    tokio::spawn(face::hear_answers(stdin_receive, front.clone()));
+    let page = Arc::new(Page::new(iopub.clone(), stdin_send, tokio::runtime::Handle::current()));
+    tokio::spawn(frontend::hear_answers(stdin_receive, page.clone()));
     let home = Home::locate()?;
-    let session = Session::start(home, front.clone())?;
+    let session = Session::start(home, page.clone())?;
     let handle = session.handle();
     let shell: Replies = Arc::new(AsyncMutex::new(shell_send));
     let n_queued = Arc::new(AtomicUsize::new(0));
     let executor =
-        Executor { session, front, iopub: iopub.clone(), shell: shell.clone(), runtime: tokio::runtime::Handle::current(), n_queued: n_queued.clone() };
+        Executor { session, page, iopub: iopub.clone(), shell: shell.clone(), runtime: tokio::runtime::Handle::current(), n_queued: n_queued.clone() };
     let executor = executor.start()?;
     let kernel = Kernel { iopub: iopub.clone(), session: handle, executor, n_queued };
 

@@ -7,7 +7,7 @@ use jupyter_protocol::{
 use serde_json::{Value, json};
 use skep_session::{Bundle, Completeness, Completion, Entry, History};
 
-use super::{Kernel, face::media};
+use super::{Kernel, frontend::media};
 
 /// `None` for messages that get no reply.
 pub async fn reply(kernel: &Kernel, request: &JupyterMessage) -> Option<Content> {

@@ -14,7 +14,7 @@ use skep_cell::CellError;
 use super::failed;
 use crate::{
     errors::interrupted,
-    face::{Face, Output},
+    frontend::{Frontend, Output},
     output::notes,
     state::Session,
 };
@@ -52,7 +52,7 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
     ];
     for (is_stderr, stream) in streams {
         let Some(mut stream) = stream else { continue };
-        let face = Arc::clone(&session.face);
+        let frontend = Arc::clone(&session.frontend);
         readers.push(thread::spawn(move || {
             let mut buffer = [0; 8192];
             let mut rest = Vec::new();
@@ -64,7 +64,7 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
                 let text = String::from_utf8_lossy(&rest[..whole]).into_owned();
                 rest.drain(..whole);
                 if !text.is_empty() {
-                    face.output(cell, Output::Text { is_stderr, text });
+                    frontend.output(cell, Output::Text { is_stderr, text });
                 }
                 if n == 0 {
                     break;
@@ -91,7 +91,7 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
         thread::sleep(Duration::from_millis(2));
     }
     if !status.success() {
-        session.face.output(cell, notes::note(&format!("`{}` ended with {status}", line.trim())));
+        session.frontend.output(cell, notes::note(&format!("`{}` ended with {status}", line.trim())));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use skep_render::{Bundle, escape_words};
 
-use crate::face::Output;
+use crate::frontend::Output;
 
 /// A note as an output of its cell.
 pub(crate) fn note(text: &str) -> Output {

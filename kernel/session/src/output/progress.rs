@@ -12,7 +12,7 @@ use skep_cluster::{Event, Progress};
 use skep_render::progress::{Row, bundle};
 
 use crate::{
-    face::{Face, Output},
+    frontend::{Frontend, Output},
     output::{serial::Serial, throttle::Throttle, ticker::Ticker},
 };
 
@@ -98,7 +98,7 @@ impl Drop for Tracker {
 }
 
 struct State {
-    face: Arc<Serial>,
+    frontend: Arc<Serial>,
     progress: Progress,
     cell: Option<Running>,
     /// The last cell, whose tasks went on when it had ended.
@@ -120,9 +120,9 @@ struct Running {
 }
 
 impl Tracker {
-    pub fn new(face: Arc<Serial>) -> io::Result<Tracker> {
-        let prints = Throttle::new(face.clone());
-        let state = Arc::new(Mutex::new(State { prints, face, progress: Progress::default(), cell: None, after: None, compiling: Vec::new() }));
+    pub fn new(frontend: Arc<Serial>) -> io::Result<Tracker> {
+        let prints = Throttle::new(frontend.clone());
+        let state = Arc::new(Mutex::new(State { prints, frontend, progress: Progress::default(), cell: None, after: None, compiling: Vec::new() }));
         let queue = Arc::new(Queue::default());
         let (shown, events) = (state.clone(), queue.clone());
         thread::Builder::new().name("progress".into()).spawn(move || {
@@ -165,7 +165,7 @@ impl Tracker {
 
     /// Shows that `cell` is being compiled, while that takes long.
     pub fn compiling(&self, cell: u32) -> Ticker {
-        Ticker::start(lock(&self.state).face.clone(), cell, "compiling")
+        Ticker::start(lock(&self.state).frontend.clone(), cell, "compiling")
     }
 
     /// A library is being compiled for the workers, until this is told of it again with `is_done`.
@@ -317,7 +317,7 @@ impl State {
                 Output::Display { id: Some(id), bundle }
             }
         };
-        self.face.output(running.cell, output);
+        self.frontend.output(running.cell, output);
     }
 }
 
@@ -348,7 +348,7 @@ mod tests {
         stuck: Mutex<()>,
     }
 
-    impl Face for Page {
+    impl Frontend for Page {
         fn output(&self, cell: u32, output: Output) {
             drop(self.stuck.lock().unwrap());
             let text = match output {

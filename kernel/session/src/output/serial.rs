@@ -5,11 +5,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::face::{Face, Output};
+use crate::frontend::{Frontend, Output};
 
-/// One call of the face at a time, whoever speaks.
+/// One call of the frontend at a time, whoever speaks.
 pub struct Serial {
-    pub face: Arc<dyn Face>,
+    pub frontend: Arc<dyn Frontend>,
     pub lock: Mutex<()>,
     /// Where the text of the running cell's result goes, for the history.
     pub last_result: Mutex<Option<Arc<Mutex<Option<String>>>>>,
@@ -18,8 +18,8 @@ pub struct Serial {
 }
 
 impl Serial {
-    pub fn new(face: Arc<dyn Face>) -> Serial {
-        Serial { face, lock: Mutex::default(), last_result: Mutex::default(), titles: Mutex::default() }
+    pub fn new(frontend: Arc<dyn Frontend>) -> Serial {
+        Serial { frontend, lock: Mutex::default(), last_result: Mutex::default(), titles: Mutex::default() }
     }
 
     /// Says `cell 3, line 2` where an output names a generated file: what `dbg!` prints, and errors of tasks.
@@ -36,7 +36,7 @@ impl Serial {
     }
 }
 
-impl Face for Serial {
+impl Frontend for Serial {
     fn output(&self, cell: u32, output: Output) {
         let output = self.in_cells(output);
         if let Output::Result(bundle) = &output
@@ -45,10 +45,10 @@ impl Face for Serial {
             *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(bundle.plain().to_string());
         }
         let _guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.face.output(cell, output);
+        self.frontend.output(cell, output);
     }
 
     fn ask(&self, cell: u32, prompt: &str, password: bool) -> Option<String> {
-        self.face.ask(cell, prompt, password)
+        self.frontend.ask(cell, prompt, password)
     }
 }

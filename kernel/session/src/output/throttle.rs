@@ -8,7 +8,7 @@ use std::{
 
 use skep_render::bytes;
 
-use crate::face::{Face, Output};
+use crate::frontend::{Frontend, Output};
 
 /// Text that comes quickly is gathered for this long: 25 messages a second are smooth, and a front end keeps up with them.
 const GATHER: Duration = Duration::from_millis(40);
@@ -20,7 +20,7 @@ const TAIL: usize = 8 << 10;
 
 /// The printed text of the current cell.
 pub(crate) struct Throttle {
-    face: Arc<dyn Face>,
+    frontend: Arc<dyn Frontend>,
     cell: u32,
     pending: String,
     is_stderr: bool,
@@ -32,8 +32,8 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    pub fn new(face: Arc<dyn Face>) -> Throttle {
-        Throttle { face, cell: 0, pending: String::new(), is_stderr: false, sent_at: None, n_shown: 0, n_left_out: 0, tail: String::new() }
+    pub fn new(frontend: Arc<dyn Frontend>) -> Throttle {
+        Throttle { frontend, cell: 0, pending: String::new(), is_stderr: false, sent_at: None, n_shown: 0, n_left_out: 0, tail: String::new() }
     }
 
     /// Takes in text of `cell`.
@@ -79,7 +79,7 @@ impl Throttle {
             return;
         }
         let text = std::mem::take(&mut self.pending);
-        self.face.output(self.cell, Output::Text { is_stderr: self.is_stderr, text });
+        self.frontend.output(self.cell, Output::Text { is_stderr: self.is_stderr, text });
         self.sent_at = Some(Instant::now());
     }
 
@@ -92,14 +92,14 @@ impl Throttle {
         let start = self.tail.ceil_char_boundary(self.tail.len().saturating_sub(TAIL));
         let tail = self.tail[start..].to_string();
         let n_missing = self.n_left_out - tail.len();
-        self.face.output(self.cell, Output::Text { is_stderr: self.is_stderr, text: tail });
+        self.frontend.output(self.cell, Output::Text { is_stderr: self.is_stderr, text: tail });
         let note = format!(
             "\nnote: {} of what this cell printed are not shown: it printed more than {}; above are the beginning and the last {}\nhint: print less, or write to a file\n",
             bytes(n_missing as u64),
             bytes(MOST_SHOWN as u64),
             bytes(TAIL as u64)
         );
-        self.face.output(self.cell, Output::Text { is_stderr: true, text: note });
+        self.frontend.output(self.cell, Output::Text { is_stderr: true, text: note });
         (self.n_left_out, self.tail) = (0, String::new());
     }
 }
@@ -113,7 +113,7 @@ mod tests {
     #[derive(Default)]
     struct Page(Mutex<Vec<(u32, bool, String)>>);
 
-    impl Face for Page {
+    impl Frontend for Page {
         fn output(&self, cell: u32, output: Output) {
             let Output::Text { is_stderr, text } = output else { panic!("only text flows here") };
             self.0.lock().unwrap().push((cell, is_stderr, text));

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use skep_session::{CellError, Face, Home, Output, Session};
+use skep_session::{CellError, Frontend, Home, Output, Session};
 
 #[derive(Default)]
 struct Page(Mutex<Vec<Output>>);
 
-impl Face for Page {
+impl Frontend for Page {
     fn output(&self, _: u32, output: Output) {
         self.0.lock().unwrap().push(output);
     }

@@ -21,7 +21,7 @@ use crate::{
         wrap::{Built, Job},
     },
     errors::session_error,
-    face::Output,
+    frontend::Output,
     home::cache_folder,
     state::Session,
 };
@@ -262,7 +262,7 @@ impl<'s> Shown<'s> {
         let bundle = Bundle::text(text);
         let id = self.id.clone();
         let output = if self.is_shown { Output::UpdateDisplay { id, bundle } } else { Output::Display { id: Some(id), bundle } };
-        crate::face::Face::output(&*self.session.face, self.cell, output);
+        crate::frontend::Frontend::output(&*self.session.frontend, self.cell, output);
         (self.is_shown, self.drawn) = (true, std::time::Instant::now());
     }
 

@@ -10,13 +10,13 @@ use jupyter_protocol::{
     StreamContent, Transient, UpdateDisplayData,
 };
 use jupyter_zmq_client::{RouterRecvConnection, RouterSendConnection};
-use skep_session::{Bundle, Face, Output};
+use skep_session::{Bundle, Frontend, Output};
 use tokio::runtime;
 
 use super::{IoPub, wire};
 
 /// The Jupyter side of a session's output.
-pub struct Front {
+pub struct Page {
     iopub: IoPub,
     state: Mutex<State>,
     stdin: tokio::sync::Mutex<RouterSendConnection>,
@@ -35,9 +35,9 @@ struct State {
     answer: Option<mpsc::Sender<String>>,
 }
 
-impl Front {
-    pub fn new(iopub: IoPub, stdin: RouterSendConnection, runtime: runtime::Handle) -> Front {
-        Front { iopub, state: Mutex::default(), stdin: tokio::sync::Mutex::new(stdin), runtime }
+impl Page {
+    pub fn new(iopub: IoPub, stdin: RouterSendConnection, runtime: runtime::Handle) -> Page {
+        Page { iopub, state: Mutex::default(), stdin: tokio::sync::Mutex::new(stdin), runtime }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -51,7 +51,7 @@ impl Front {
         (state.parent, state.count, state.is_silent, state.allows_stdin) = (Some(parent.clone()), count, is_silent, allows_stdin);
     }
 
-    /// Collects results from now on; [`Front::end_capture`] gives them.
+    /// Collects results from now on; [`Page::end_capture`] gives them.
     pub fn capture(&self) {
         self.state().captured = Some(Vec::new());
     }
@@ -61,7 +61,7 @@ impl Front {
     }
 }
 
-impl Face for Front {
+impl Frontend for Page {
     fn output(&self, _: u32, output: Output) {
         let mut state = self.state();
         if let (Some(captured), Output::Result(bundle)) = (&mut state.captured, &output) {
@@ -106,11 +106,11 @@ impl Face for Front {
 }
 
 /// Passes what people type to the cell that asked.
-pub async fn hear_answers(mut stdin: RouterRecvConnection, front: Arc<Front>) {
+pub async fn hear_answers(mut stdin: RouterRecvConnection, page: Arc<Page>) {
     loop {
         match wire::read(&mut stdin).await {
             Ok(JupyterMessage { content: Content::InputReply(reply), .. }) => {
-                if let Some(answer) = front.state().answer.take() {
+                if let Some(answer) = page.state().answer.take() {
                     let _ = answer.send(reply.value);
                 }
             }

@@ -13,7 +13,7 @@ pub enum Output {
 }
 
 /// Where a session's output goes. Calls come from one thread at a time, in order.
-pub trait Face: Send + Sync {
+pub trait Frontend: Send + Sync {
     /// `cell` is the one that runs, or the last that ran: threads may print after their cell has ended.
     fn output(&self, cell: u32, output: Output);
 
