@@ -30,12 +30,20 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
     let mut prebuilt = Vec::new();
     let mut dylib = None;
     for line in messages.lines() {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+        let Ok(message) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
         if message["reason"] != "compiler-artifact" {
             continue;
         }
         let name = message["target"]["name"].as_str().unwrap_or_default();
-        for file in message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str).map(Path::new) {
+        for file in message["filenames"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(Path::new)
+        {
             let extension = file.extension().unwrap_or_default();
             if name == "skep" && extension == "so" {
                 dylib = Some(place(file, &lib)?);
@@ -51,7 +59,10 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
         }
     }
     let dylib = dylib.context("cargo's messages name no libskep.so")?;
-    ensure!(externs.len() == EXTERNS.len(), "cargo's messages lack one of {EXTERNS:?}: {externs:?}");
+    ensure!(
+        externs.len() == EXTERNS.len(),
+        "cargo's messages lack one of {EXTERNS:?}: {externs:?}"
+    );
     for entry in fs::read_dir(ask_rustc("target-libdir")?)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with("libstd-") && !name.ends_with(".rlib") && !name.ends_with(".rmeta") {
@@ -59,45 +70,98 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
         }
     }
     place(&std::env::current_exe()?, &home.join("bin"))?;
-    fs::write(home.join("prebuilt.json"), serde_json::to_string_pretty(&prebuilt)?)?;
-    fs::write(home.join("checkout"), checkout.canonicalize()?.display().to_string())?;
+    fs::write(
+        home.join("prebuilt.json"),
+        serde_json::to_string_pretty(&prebuilt)?,
+    )?;
+    fs::write(
+        home.join("checkout"),
+        checkout.canonicalize()?.display().to_string(),
+    )?;
     write_wrapper(&home.join("bin/skep-rustc"))?;
     let share = home.join("share");
     fs::create_dir_all(&share)?;
-    fs::copy(checkout.join("install/requirements.txt"), share.join("requirements.txt"))?;
+    fs::copy(
+        checkout.join("install/requirements.txt"),
+        share.join("requirements.txt"),
+    )?;
     fs::copy(checkout.join("assets/logo.svg"), share.join("logo.svg"))?;
     crate::index::write(&messages, checkout, &share.join("members.json"))?;
     let _ = fs::remove_dir_all(share.join("course"));
     copy_lessons(&checkout.join("tutorial"), &share.join("course"))?;
-    let toolchain = Toolchain { rustc: ask_rustc("sysroot")?.join("bin/rustc"), dylib, deps, externs };
-    fs::write(home.join("toolchain.json"), serde_json::to_string_pretty(&toolchain)?)?;
+    let toolchain = Toolchain {
+        rustc: ask_rustc("sysroot")?.join("bin/rustc"),
+        dylib,
+        deps,
+        externs,
+    };
+    fs::write(
+        home.join("toolchain.json"),
+        serde_json::to_string_pretty(&toolchain)?,
+    )?;
     Ok(())
 }
 
-/// What `:dep` must know of a crate inside the library. Its bare metadata goes beside: cargo asks for it under its own name.
+/// What `:dep` must know of a crate inside the library. Its bare metadata goes beside: cargo asks for it
+/// under its own name.
 fn describe(message: &Value, rlib: &Path, rmetas: &Path) -> anyhow::Result<Option<Prebuilt>> {
-    let files = || message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str).map(Path::new);
-    let Some(rmeta) = files().find(|file| file.extension() == Some(OsStr::new("rmeta"))) else { return Ok(None) };
+    let files = || {
+        message["filenames"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(Path::new)
+    };
+    let Some(rmeta) = files().find(|file| file.extension() == Some(OsStr::new("rmeta"))) else {
+        return Ok(None);
+    };
     let id = message["package_id"].as_str().unwrap_or_default();
     let version = id.rsplit(['#', '@']).next().unwrap_or_default().to_string();
-    let features = message["features"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_string).collect();
-    let name = message["target"]["name"].as_str().unwrap_or_default().replace('-', "_");
-    Ok(Some(Prebuilt { name, version, features, rlib: rlib.to_path_buf(), rmeta: place(rmeta, rmetas)? }))
+    let features = message["features"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_string)
+        .collect();
+    let name = message["target"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .replace('-', "_");
+    Ok(Some(Prebuilt {
+        name,
+        version,
+        features,
+        rlib: rlib.to_path_buf(),
+        rmeta: place(rmeta, rmetas)?,
+    }))
 }
 
 /// Cargo wants one program as its wrapper, without arguments.
 fn write_wrapper(path: &Path) -> anyhow::Result<()> {
-    fs::write(path, "#!/bin/sh\nexec \"$(dirname \"$0\")/skep\" wrap-rustc \"$@\"\n")?;
+    fs::write(
+        path,
+        "#!/bin/sh\nexec \"$(dirname \"$0\")/skep\" wrap-rustc \"$@\"\n",
+    )?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 
 /// Notebooks only: the crate beside them is in the library.
 fn copy_lessons(tutorial: &Path, to: &Path) -> anyhow::Result<()> {
-    for lesson in fs::read_dir(tutorial)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("lesson-")) {
+    for lesson in fs::read_dir(tutorial)?
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("lesson-"))
+    {
         let folder = to.join(lesson.file_name());
         fs::create_dir_all(&folder)?;
-        for file in fs::read_dir(lesson.path())?.flatten().filter(|entry| entry.path().extension().is_some_and(|extension| extension == "ipynb")) {
+        for file in fs::read_dir(lesson.path())?.flatten().filter(|entry| {
+            entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "ipynb")
+        }) {
             fs::copy(file.path(), folder.join(file.file_name()))?;
         }
     }
@@ -106,12 +170,20 @@ fn copy_lessons(tutorial: &Path, to: &Path) -> anyhow::Result<()> {
 
 fn ask_rustc(what: &str) -> anyhow::Result<PathBuf> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(&rustc).args(["--print", what]).output().with_context(|| format!("running {}", rustc.to_string_lossy()))?;
-    ensure!(output.status.success(), "`rustc --print {what}` failed: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(&rustc)
+        .args(["--print", what])
+        .output()
+        .with_context(|| format!("running {}", rustc.to_string_lossy()))?;
+    ensure!(
+        output.status.success(),
+        "`rustc --print {what}` failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }
 
-/// A hard link where the file system allows it: the crates take 2 GB. Never written in place, since processes map the old.
+/// A hard link where the file system allows it: the crates take 2 GB. Never written in place, since processes
+/// map the old.
 fn place(file: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let target = folder.join(file.file_name().context("invariant: artifacts are files")?);
     let fresh = target.with_extension("new");

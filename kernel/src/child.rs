@@ -27,7 +27,9 @@ fn enter(entry: &std::ffi::CStr, socket: &Path) -> anyhow::Result<u8> {
     }
     // SAFETY: `handle` is live.
     let symbol = unsafe { libc::dlsym(handle, entry.as_ptr()) };
-    (!symbol.is_null()).then_some(()).context("libskep.so is of another version\nhint: run ./install/start again")?;
+    (!symbol.is_null())
+        .then_some(())
+        .context("libskep.so is of another version\nhint: run ./install/start again")?;
     if entry == c"skep_eval_main" {
         // SAFETY: `handle` is live; a null symbol leaves standard input as it is.
         crate::stdin::redirect(unsafe { libc::dlsym(handle, c"skep_read_stdin".as_ptr()) });
@@ -39,5 +41,11 @@ fn enter(entry: &std::ffi::CStr, socket: &Path) -> anyhow::Result<u8> {
 fn last_error() -> String {
     // SAFETY: `dlerror` returns null or a C string that lives until the next call on this thread.
     let text = unsafe { libc::dlerror() };
-    if text.is_null() { "no reason given".into() } else { unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned() }
+    if text.is_null() {
+        "no reason given".into()
+    } else {
+        unsafe { std::ffi::CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned()
+    }
 }

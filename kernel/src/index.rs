@@ -1,4 +1,5 @@
-//! The index of what types have, for completing names without an analyser: read from the sources that Skep is built from.
+//! The index of what types have, for completing names without an analyser: read from the sources that Skep is
+//! built from.
 
 use std::{
     fs,
@@ -68,23 +69,49 @@ const STD: [(&str, &str); 24] = [
     ("str", "core/src/str/mod.rs"),
 ];
 
-/// The index of the crates that cargo's messages name, with that of the standard library, which is kept in the checkout.
+/// The index of the crates that cargo's messages name, with that of the standard library, which is kept in
+/// the checkout.
 pub fn write(messages: &str, checkout: &Path, to: &Path) -> anyhow::Result<()> {
-    const CRATES: [&str; 7] = ["polars_core", "polars_lazy", "polars_plan", "skep_cluster", "skep_eval", "skep_frame", "skep_render"];
+    const CRATES: [&str; 7] = [
+        "polars_core",
+        "polars_lazy",
+        "polars_plan",
+        "skep_cluster",
+        "skep_eval",
+        "skep_frame",
+        "skep_render",
+    ];
     let std = checkout.join("assets/members-std.json");
     let text = fs::read(&std).with_context(|| format!("reading {}", std.display()))?;
-    let mut found: Vec<Member> = serde_json::from_slice(&text).with_context(|| format!("reading {}", std.display()))?;
+    let mut found: Vec<Member> =
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", std.display()))?;
     for line in messages.lines() {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
+        let Ok(message) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
         let name = message["target"]["name"].as_str().unwrap_or_default();
         if message["reason"] != "compiler-artifact" || !CRATES.contains(&name) {
             continue;
         }
-        let features: Vec<&str> = message["features"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let root = message["target"]["src_path"].as_str().map(Path::new).and_then(Path::parent).context("invariant: a crate has a source")?;
+        let features: Vec<&str> = message["features"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let root = message["target"]["src_path"]
+            .as_str()
+            .map(Path::new)
+            .and_then(Path::parent)
+            .context("invariant: a crate has a source")?;
         for file in sources(root) {
             let text = fs::read_to_string(&file).unwrap_or_default();
-            found.extend(members(&text, false, &|name| WANTED.contains(&name), &|feature| features.contains(&feature)));
+            found.extend(members(
+                &text,
+                false,
+                &|name| WANTED.contains(&name),
+                &|feature| features.contains(&feature),
+            ));
         }
     }
     fs::write(to, serde_json::to_string(&found)?).with_context(|| format!("writing {}", to.display()))
@@ -101,7 +128,8 @@ pub fn write_std(library: &Path, to: &Path) -> anyhow::Result<()> {
     for member in &mut found {
         member.summary.truncate(member.summary.floor_char_boundary(100));
     }
-    fs::write(to, serde_json::to_string_pretty(&found)? + "\n").with_context(|| format!("writing {}", to.display()))
+    fs::write(to, serde_json::to_string_pretty(&found)? + "\n")
+        .with_context(|| format!("writing {}", to.display()))
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

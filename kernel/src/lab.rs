@@ -1,4 +1,5 @@
-//! `skep lab`: a private Python environment with JupyterLab, the kernelspec, and one link that logs in by itself.
+//! `skep lab`: a private Python environment with JupyterLab, the kernelspec, and one link that logs in by
+//! itself.
 
 use std::{
     fs,
@@ -43,14 +44,25 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
     let port = free_port(options.port)?;
     let token = token()?;
     let link = format!("http://127.0.0.1:{port}/lab/tree/{LESSON}?token={token}");
-    println!("\nSkep is ready. The course is in {}.\n\n    {link}\n\nCtrl-C here ends it.", folder.display());
+    println!(
+        "\nSkep is ready. The course is in {}.\n\n    {link}\n\nCtrl-C here ends it.",
+        folder.display()
+    );
     std::io::stdout().flush()?;
     let mut lab = Command::new(&python);
-    lab.args(["-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]);
-    lab.arg(format!("--ServerApp.port={port}")).arg(format!("--ServerApp.root_dir={}", folder.display()));
+    lab.args([
+        "-m",
+        "jupyterlab",
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.port_retries=0",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]);
+    lab.arg(format!("--ServerApp.port={port}"))
+        .arg(format!("--ServerApp.root_dir={}", folder.display()));
     // Not on the command line, which every user of the machine can read.
     lab.env("JUPYTER_TOKEN", &token);
-    lab.arg(format!("--LabApp.default_url=/lab/tree/{LESSON}")).arg("--ServerApp.log_level=WARN");
+    lab.arg(format!("--LabApp.default_url=/lab/tree/{LESSON}"))
+        .arg("--ServerApp.log_level=WARN");
     if options.no_browser {
         lab.arg("--no-browser");
     }
@@ -70,17 +82,33 @@ fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
     let folder = cache_folder().join("python");
     let python = folder.join("bin/python");
     let requirements = home.root().join("share/requirements.txt");
-    let wanted = fs::read_to_string(&requirements).with_context(|| format!("{} is missing\nhint: run ./install/start again", requirements.display()))?;
+    let wanted = fs::read_to_string(&requirements).with_context(|| {
+        format!(
+            "{} is missing\nhint: run ./install/start again",
+            requirements.display()
+        )
+    })?;
     let stamp = folder.join("skep-requirements.txt");
     if fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
         let began = Instant::now();
         println!("JupyterLab: making a private Python environment (about a minute, once) …");
         run_quietly(
-            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder),
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(&folder),
             "python3 with its `venv` module is needed\nhint: install Python 3.10 or newer (Debian: python3 and python3-venv)",
         )?;
         run_quietly(
-            Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements),
+            Command::new(&python)
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                    "-r",
+                ])
+                .arg(&requirements),
             "JupyterLab could not be installed\nhint: is the network there? Is the disk full? Run it again when it is mended",
         )?;
         fs::write(&stamp, &wanted)?;
@@ -100,7 +128,10 @@ fn run_quietly(command: &mut Command, hint: &str) -> anyhow::Result<()> {
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let last: Vec<&str> = said.lines().rev().take(3).collect();
-        bail!("{hint}\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        bail!(
+            "{hint}\n{}",
+            last.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
     }
     Ok(())
 }
@@ -127,8 +158,12 @@ fn install_kernelspec(home: &Home, folder: &Path) -> anyhow::Result<()> {
 fn course_folder(home: &Home, chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
     let default = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join("skep-course");
     let folder = chosen.map_or_else(default, Path::to_path_buf);
-    copy_new(&home.root().join("share/course"), &folder)
-        .with_context(|| format!("the course could not be copied to {}\nhint: choose another place with --folder", folder.display()))?;
+    copy_new(&home.root().join("share/course"), &folder).with_context(|| {
+        format!(
+            "the course could not be copied to {}\nhint: choose another place with --folder",
+            folder.display()
+        )
+    })?;
     Ok(folder)
 }
 
@@ -150,10 +185,15 @@ fn free_port(wanted: Option<u16>) -> anyhow::Result<u16> {
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     match wanted {
         Some(port) => {
-            ensure!(is_free(port), "port {port} is taken\nhint: leave --port out, or name another one");
+            ensure!(
+                is_free(port),
+                "port {port} is taken\nhint: leave --port out, or name another one"
+            );
             Ok(port)
         }
-        None => (8888..8988).find(|port| is_free(*port)).context("no port from 8888 to 8987 is free\nhint: end another Jupyter, or name one with --port"),
+        None => (8888..8988)
+            .find(|port| is_free(*port))
+            .context("no port from 8888 to 8987 is free\nhint: end another Jupyter, or name one with --port"),
     }
 }
 
@@ -167,9 +207,23 @@ fn check(home: &Home, python: &Path) -> anyhow::Result<u8> {
     copy_new(&home.root().join("share/course"), &folder)?;
     println!("Lesson 1: running it without a browser (about half a minute) …");
     let began = Instant::now();
-    let status =
-        Command::new(python).args(["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "--log-level=WARN"]).arg(folder.join(LESSON)).status()?;
+    let status = Command::new(python)
+        .args([
+            "-m",
+            "nbconvert",
+            "--to",
+            "notebook",
+            "--execute",
+            "--inplace",
+            "--log-level=WARN",
+        ])
+        .arg(folder.join(LESSON))
+        .status()?;
     let _ = fs::remove_dir_all(&folder);
-    println!("Lesson 1: {} after {:.0} s", if status.success() { "passed" } else { "failed" }, began.elapsed().as_secs_f64());
+    println!(
+        "Lesson 1: {} after {:.0} s",
+        if status.success() { "passed" } else { "failed" },
+        began.elapsed().as_secs_f64()
+    );
     Ok(u8::from(!status.success()))
 }

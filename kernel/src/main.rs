@@ -14,7 +14,12 @@ mod script;
 mod stdin;
 
 #[derive(Parser)]
-#[command(name = "skep", version, about = "A Rust notebook with a cluster inside.", max_term_width = 100)]
+#[command(
+    name = "skep",
+    version,
+    about = "A Rust notebook with a cluster inside.",
+    max_term_width = 100
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -22,7 +27,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the cells of a notebook, or of a Rust script, separated by lines of `// %%`; `-` reads standard input.
+    /// Run the cells of a notebook, or of a Rust script, separated by lines of `// %%`; `-` reads standard
+    /// input.
     Run {
         file: PathBuf,
         /// Of a notebook: write a copy with what its cells showed.
@@ -77,7 +83,13 @@ fn raise_descriptor_limit() {
     let wanted = now.maximum.map_or(ENOUGH, |most| most.min(ENOUGH));
     if now.current.is_some_and(|current| current < wanted) {
         // What is refused stays as it was.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: now.maximum });
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(wanted),
+                maximum: now.maximum,
+            },
+        );
     }
 }
 
@@ -87,12 +99,20 @@ fn main() -> std::process::ExitCode {
         Command::Run { file, output } => script::run(&file, output.as_deref()),
         Command::Kernel { connection_file } => jupyter::run(&connection_file).map(|()| 0),
         Command::Lab(options) => lab::run(&options),
-        Command::Repl { file } => Home::locate().map_err(Into::into).and_then(|home| skep_repl::run(home, file.as_deref())),
+        Command::Repl { file } => Home::locate()
+            .map_err(Into::into)
+            .and_then(|home| skep_repl::run(home, file.as_deref())),
         Command::Eval { socket } => child::eval(&socket),
         Command::Worker { scheduler } => child::worker(&scheduler),
-        Command::WrapRustc { arguments } => skep_session::wrap_rustc(&arguments).map(|code| code as u8).map_err(Into::into),
+        Command::WrapRustc { arguments } => skep_session::wrap_rustc(&arguments)
+            .map(|code| code as u8)
+            .map_err(Into::into),
         Command::IndexStd { library, to } => index::write_std(&library, &to).map(|()| 0),
-        Command::Assemble { messages, checkout, home } => assemble::assemble(&messages, &checkout, &home).map(|()| 0),
+        Command::Assemble {
+            messages,
+            checkout,
+            home,
+        } => assemble::assemble(&messages, &checkout, &home).map(|()| 0),
     };
     match result {
         Ok(code) => std::process::ExitCode::from(code),

@@ -19,15 +19,29 @@ struct Plain {
 
 impl Frontend for Plain {
     fn output(&self, cell: u32, output: Output) {
-        remember(&mut self.outputs.lock().unwrap_or_else(PoisonError::into_inner), cell, &output);
+        remember(
+            &mut self.outputs.lock().unwrap_or_else(PoisonError::into_inner),
+            cell,
+            &output,
+        );
         match output {
-            Output::Text { is_stderr: true, text } => eprint!("{text}"),
+            Output::Text {
+                is_stderr: true,
+                text,
+            } => eprint!("{text}"),
             Output::Text { text, .. } => print!("{text}"),
             // What only moves while people watch does not belong into a log.
-            Output::Display { id: Some(id), .. } | Output::UpdateDisplay { id, .. } if id.starts_with("skep-progress") => {}
+            Output::Display { id: Some(id), .. } | Output::UpdateDisplay { id, .. }
+                if id.starts_with("skep-progress") => {}
             // Results go to standard output, words beside them do not.
-            Output::Display { bundle, .. } if bundle.plain().starts_with("note: ") || bundle.plain().starts_with("time: ") => eprintln!("{}", bundle.plain()),
-            Output::Result(bundle) | Output::Display { bundle, .. } | Output::UpdateDisplay { bundle, .. } => println!("{}", bundle.plain()),
+            Output::Display { bundle, .. }
+                if bundle.plain().starts_with("note: ") || bundle.plain().starts_with("time: ") =>
+            {
+                eprintln!("{}", bundle.plain())
+            }
+            Output::Result(bundle)
+            | Output::Display { bundle, .. }
+            | Output::UpdateDisplay { bundle, .. } => println!("{}", bundle.plain()),
             Output::ClearOutput { .. } => {}
         }
         let _ = std::io::stdout().flush();
@@ -41,12 +55,20 @@ impl Frontend for Plain {
     }
 }
 
-/// Runs every cell up to the first error that nobody expects, which is the exit code. With `output`, writes an executed notebook.
+/// Runs every cell up to the first error that nobody expects, which is the exit code. With `output`, writes
+/// an executed notebook.
 pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
     let is_notebook = file.extension().is_some_and(|extension| extension == "ipynb");
-    ensure!(output.is_none() || is_notebook, "--output writes an executed notebook, and {} is none\nhint: leave --output out", file.display());
+    ensure!(
+        output.is_none() || is_notebook,
+        "--output writes an executed notebook, and {} is none\nhint: leave --output out",
+        file.display()
+    );
     let cells = if file == Path::new("-") {
-        script::split(&std::io::read_to_string(std::io::stdin()).context("reading standard input")?, None)
+        script::split(
+            &std::io::read_to_string(std::io::stdin()).context("reading standard input")?,
+            None,
+        )
     } else {
         script::read(file)?
     };
@@ -59,7 +81,8 @@ pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
         if let Some(page) = reply.page {
             println!("{}", page.plain());
         }
-        let mut outputs = std::mem::take(&mut *frontend.outputs.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outputs =
+            std::mem::take(&mut *frontend.outputs.lock().unwrap_or_else(PoisonError::into_inner));
         if let Err(error) = &reply.result {
             eprintln!("{}", error.plain);
             outputs.push(error_output(error));
@@ -87,8 +110,14 @@ struct Executed<'p> {
 impl<'p> Executed<'p> {
     fn begin(file: &Path, to: &'p Path) -> anyhow::Result<Executed<'p>> {
         let text = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-        let mut notebook: Value = serde_json::from_slice(&text).with_context(|| format!("{} is no notebook", file.display()))?;
-        for cell in notebook["cells"].as_array_mut().into_iter().flatten().filter(|cell| cell["cell_type"] == "code") {
+        let mut notebook: Value =
+            serde_json::from_slice(&text).with_context(|| format!("{} is no notebook", file.display()))?;
+        for cell in notebook["cells"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .filter(|cell| cell["cell_type"] == "code")
+        {
             (cell["outputs"], cell["execution_count"]) = (json!([]), Value::Null);
         }
         Ok(Executed { notebook, to })
@@ -111,7 +140,12 @@ impl<'p> Executed<'p> {
         let beside = self.to.with_extension("ipynb.new");
         let text = serde_json::to_string_pretty(&self.notebook)? + "\n";
         let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, self.to));
-        written.with_context(|| format!("{} could not be written\nhint: is the folder there, and is there space?", self.to.display()))
+        written.with_context(|| {
+            format!(
+                "{} could not be written\nhint: is the folder there, and is there space?",
+                self.to.display()
+            )
+        })
     }
 }
 
@@ -139,7 +173,11 @@ fn remember(outputs: &mut Vec<Value>, cell: u32, output: &Output) {
 fn data(bundle: &Bundle) -> Value {
     let mut data = json!({ "text/plain": bundle.plain() });
     for (mime, text) in bundle.rich() {
-        let value = if mime.ends_with("json") { serde_json::from_str(text).unwrap_or_else(|_| json!(text)) } else { json!(text) };
+        let value = if mime.ends_with("json") {
+            serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+        } else {
+            json!(text)
+        };
         data[mime] = value;
     }
     data
@@ -153,18 +191,30 @@ fn error_output(error: &CellError) -> Value {
 #[test]
 fn outputs_become_those_of_a_notebook() {
     let mut outputs = Vec::new();
-    let text = |is_stderr, text: &str| Output::Text { is_stderr, text: text.to_string() };
+    let text = |is_stderr, text: &str| Output::Text {
+        is_stderr,
+        text: text.to_string(),
+    };
     for output in [
         text(false, "a"),
         text(false, "b\n"),
         text(true, "c"),
-        Output::Display { id: Some("p".into()), bundle: Bundle::text("running") },
-        Output::UpdateDisplay { id: "p".into(), bundle: Bundle::text("done").with_html("<b>done</b>") },
+        Output::Display {
+            id: Some("p".into()),
+            bundle: Bundle::text("running"),
+        },
+        Output::UpdateDisplay {
+            id: "p".into(),
+            bundle: Bundle::text("done").with_html("<b>done</b>"),
+        },
         Output::Result(Bundle::text("1")),
     ] {
         remember(&mut outputs, 3, &output);
     }
-    let seen: Vec<String> = outputs.iter().map(|output| format!("{} {} {}", output["output_type"], output["text"], output["data"])).collect();
+    let seen: Vec<String> = outputs
+        .iter()
+        .map(|output| format!("{} {} {}", output["output_type"], output["text"], output["data"]))
+        .collect();
     assert_eq!(
         seen,
         [

@@ -1,8 +1,9 @@
 //! `std::io::stdin()` in a cell: the person is asked when the cell reads, not before.
 //!
-//! Whether somebody waits for a pipe cannot be seen from its other end. So this executable has a `read` of its own, which
-//! the dynamic linker prefers to the C library's for all that is loaded below: descriptor 0 of an evaluation process goes to
-//! the notebook, everything else to the system. On systems whose linker does not do that, a cell's standard input is empty.
+//! Whether somebody waits for a pipe cannot be seen from its other end. So this executable has a `read` of
+//! its own, which the dynamic linker prefers to the C library's for all that is loaded below: descriptor 0 of
+//! an evaluation process goes to the notebook, everything else to the system. On systems whose linker does
+//! not do that, a cell's standard input is empty.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -22,7 +23,8 @@ pub fn redirect(symbol: *mut libc::c_void) {
 pub unsafe extern "C" fn read(fd: libc::c_int, buffer: *mut libc::c_void, n: libc::size_t) -> libc::ssize_t {
     let symbol = READ_STDIN.load(Ordering::Acquire);
     if fd == 0 && !symbol.is_null() {
-        // SAFETY: only `redirect` stores here, and it is given a function of this type; the buffer is the caller's promise.
+        // SAFETY: only `redirect` stores here, and it is given a function of this type; the buffer is the
+        // caller's promise.
         return unsafe { std::mem::transmute::<*mut libc::c_void, ReadStdin>(symbol)(buffer.cast(), n) };
     }
     // SAFETY: the caller's promise. `syscall` sets errno as `read` does.

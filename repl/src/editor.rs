@@ -1,7 +1,7 @@
 //! The line editor: reedline with our completion, highlighting, indentation and pasting.
 //!
-//! reedline rather than rustyline: it has a menu with a description beside each candidate, a prompt for the lines below the
-//! first, hands over pasted text as a whole, and prints above the prompt without losing keys.
+//! reedline rather than rustyline: it has a menu with a description beside each candidate, a prompt for the
+//! lines below the first, hands over pasted text as a whole, and prints above the prompt without losing keys.
 
 use std::{
     borrow::Cow,
@@ -14,9 +14,11 @@ use std::{
 use crossterm::event::Event;
 use nu_ansi_term::{Color, Style};
 use reedline::{
-    Completer, CompletionResult, DefaultHinter, EditCommand, EditMode, Emacs, FileBackedHistory, History as _, HistoryItem, IdeMenu, KeyCode, KeyModifiers,
-    Menu, MenuBuilder, MenuEvent, MenuSettings, Painter, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent,
-    ReedlineMenu, ReedlineRawEvent, Signal, Span, Suggestion, UndoBehavior, ValidationResult, Validator, default_emacs_keybindings,
+    Completer, CompletionResult, DefaultHinter, EditCommand, EditMode, Emacs, FileBackedHistory,
+    History as _, HistoryItem, IdeMenu, KeyCode, KeyModifiers, Menu, MenuBuilder, MenuEvent, MenuSettings,
+    Painter, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent,
+    ReedlineMenu, ReedlineRawEvent, Signal, Span, Suggestion, UndoBehavior, ValidationResult, Validator,
+    default_emacs_keybindings,
 };
 use skep_session::{Candidate, Completeness, Handle, History, completeness};
 
@@ -35,7 +37,11 @@ pub(crate) struct Editor {
 }
 
 impl Editor {
-    pub fn new(handle: Arc<OnceLock<Handle>>, terminal: &Arc<Terminal>, past: &History) -> anyhow::Result<Editor> {
+    pub fn new(
+        handle: Arc<OnceLock<Handle>>,
+        terminal: &Arc<Terminal>,
+        past: &History,
+    ) -> anyhow::Result<Editor> {
         let is_incomplete = Arc::new(AtomicBool::new(false));
         let mut history = FileBackedHistory::new(HISTORY)?;
         for entry in past.tail(HISTORY) {
@@ -45,7 +51,9 @@ impl Editor {
         let mut reedline = Reedline::create()
             .with_history(Box::new(history))
             .with_completer(Box::new(Names { handle }))
-            .with_validator(Box::new(Whole { is_incomplete: is_incomplete.clone() }))
+            .with_validator(Box::new(Whole {
+                is_incomplete: is_incomplete.clone(),
+            }))
             .with_highlighter(Box::new(highlight::Rust))
             .with_edit_mode(Box::new(Keys(Emacs::new(bindings()))))
             .with_quick_completions(true)
@@ -53,12 +61,19 @@ impl Editor {
             .use_bracketed_paste(true)
             .with_ansi_colors(has_colour);
         if has_colour {
-            reedline = reedline.with_hinter(Box::new(DefaultHinter::default().with_style(Style::new().dimmed())));
+            reedline = reedline.with_hinter(Box::new(
+                DefaultHinter::default().with_style(Style::new().dimmed()),
+            ));
         }
         if let Some(printer) = terminal.take_printer() {
             reedline = reedline.with_external_printer(printer);
         }
-        Ok(Editor { reedline: Some(reedline), terminal: terminal.clone(), columns: 0, is_incomplete })
+        Ok(Editor {
+            reedline: Some(reedline),
+            terminal: terminal.clone(),
+            columns: 0,
+            is_incomplete,
+        })
     }
 
     /// Reads one cell under the prompt `[number]`.
@@ -75,7 +90,9 @@ impl Editor {
             }));
             self.reedline = Some(reedline.clear_menus().with_menu(menu(columns)).with_menu(indent));
         }
-        let Some(reedline) = &mut self.reedline else { return Ok(Signal::CtrlD) };
+        let Some(reedline) = &mut self.reedline else {
+            return Ok(Signal::CtrlD);
+        };
         self.terminal.set_reading(true);
         let signal = reedline.read_line(&Number(number));
         self.terminal.set_reading(false);
@@ -104,16 +121,27 @@ fn menu(columns: u16) -> ReedlineMenu {
 fn bindings() -> reedline::Keybindings {
     let mut keys = default_emacs_keybindings();
     let menu = |name: &str| ReedlineEvent::Menu(name.to_string());
-    // Enter runs a whole cell; else it starts a line and indents it. The last Enter is for the history search.
-    let enter = ReedlineEvent::UntilFound(vec![ReedlineEvent::Multiple(vec![ReedlineEvent::Enter, ReedlineEvent::Esc, menu(INDENT)]), ReedlineEvent::Enter]);
+    // Enter runs a whole cell; else it starts a line and indents it. The last Enter is for the history
+    // search.
+    let enter = ReedlineEvent::UntilFound(vec![
+        ReedlineEvent::Multiple(vec![ReedlineEvent::Enter, ReedlineEvent::Esc, menu(INDENT)]),
+        ReedlineEvent::Enter,
+    ]);
     keys.add_binding(KeyModifiers::NONE, KeyCode::Enter, enter.clone());
     keys.add_binding(KeyModifiers::CONTROL, KeyCode::Char('j'), enter);
     // A closing brace goes back to where its block began.
     for modifiers in [KeyModifiers::NONE, KeyModifiers::SHIFT] {
-        let brace = ReedlineEvent::Multiple(vec![ReedlineEvent::Edit(vec![EditCommand::InsertChar('}')]), menu(INDENT)]);
+        let brace = ReedlineEvent::Multiple(vec![
+            ReedlineEvent::Edit(vec![EditCommand::InsertChar('}')]),
+            menu(INDENT),
+        ]);
         keys.add_binding(modifiers, KeyCode::Char('}'), brace);
     }
-    keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, ReedlineEvent::UntilFound(vec![menu(MENU), ReedlineEvent::MenuNext]));
+    keys.add_binding(
+        KeyModifiers::NONE,
+        KeyCode::Tab,
+        ReedlineEvent::UntilFound(vec![menu(MENU), ReedlineEvent::MenuNext]),
+    );
     keys.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
     keys
 }
@@ -139,7 +167,11 @@ impl Prompt for Number {
     }
 
     fn render_prompt_history_search_indicator(&self, search: PromptHistorySearch) -> Cow<'_, str> {
-        let failing = if matches!(search.status, PromptHistorySearchStatus::Failing) { "nothing has " } else { "" };
+        let failing = if matches!(search.status, PromptHistorySearchStatus::Failing) {
+            "nothing has "
+        } else {
+            ""
+        };
         Cow::Owned(format!("(history: {failing}{}) ", search.term))
     }
 
@@ -158,7 +190,11 @@ impl Validator for Whole {
         // What is wrong is said by the compiler, in its better words.
         let is_incomplete = matches!(completeness(line), Completeness::Incomplete { .. });
         self.is_incomplete.store(is_incomplete, Ordering::SeqCst);
-        if is_incomplete { ValidationResult::Incomplete } else { ValidationResult::Complete }
+        if is_incomplete {
+            ValidationResult::Incomplete
+        } else {
+            ValidationResult::Complete
+        }
     }
 }
 
@@ -168,8 +204,11 @@ struct Keys(Emacs);
 impl EditMode for Keys {
     fn parse_event(&mut self, event: ReedlineRawEvent) -> ReedlineEvent {
         match Event::from(event) {
-            Event::Paste(text) => ReedlineEvent::Edit(vec![EditCommand::InsertString(paste::without_prompts(&text))]),
-            event => ReedlineRawEvent::try_from(event).map_or(ReedlineEvent::None, |event| self.0.parse_event(event)),
+            Event::Paste(text) => {
+                ReedlineEvent::Edit(vec![EditCommand::InsertString(paste::without_prompts(&text))])
+            }
+            event => ReedlineRawEvent::try_from(event)
+                .map_or(ReedlineEvent::None, |event| self.0.parse_event(event)),
         }
     }
 
@@ -185,22 +224,40 @@ struct Names {
 
 impl Completer for Names {
     fn complete(&mut self, line: &str, at: usize) -> CompletionResult {
-        let Some(handle) = self.handle.get() else { return CompletionResult::fresh(Vec::new()) };
+        let Some(handle) = self.handle.get() else {
+            return CompletionResult::fresh(Vec::new());
+        };
         let found = handle.complete(line, line[..at].chars().count());
         let byte = |position: usize| line.char_indices().nth(position).map_or(line.len(), |(at, _)| at);
         let span = Span::new(byte(found.start), byte(found.end));
         let suggestions: Vec<Suggestion> = found
             .candidates
             .into_iter()
-            .map(|candidate| Suggestion { description: describe(&candidate), value: candidate.insert, span, ..Suggestion::default() })
+            .map(|candidate| Suggestion {
+                description: describe(&candidate),
+                value: candidate.insert,
+                span,
+                ..Suggestion::default()
+            })
             .collect();
         CompletionResult::fresh(suggestions)
     }
 }
 
 fn describe(candidate: &Candidate) -> Option<String> {
-    let parts = [if candidate.signature.is_empty() { &candidate.kind } else { &candidate.signature }, &candidate.summary];
-    let text: Vec<&str> = parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    let parts = [
+        if candidate.signature.is_empty() {
+            &candidate.kind
+        } else {
+            &candidate.signature
+        },
+        &candidate.summary,
+    ];
+    let text: Vec<&str> = parts
+        .into_iter()
+        .map(String::as_str)
+        .filter(|part| !part.is_empty())
+        .collect();
     (!text.is_empty()).then(|| text.join("\n"))
 }
 
@@ -210,7 +267,12 @@ fn outdent(editor: &mut reedline::Editor) -> bool {
     let at = editor.line_buffer().insertion_point();
     let before = &editor.get_buffer()[..at];
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    let Some(indent) = before[line_start..].strip_suffix('}').filter(|indent| indent.ends_with(STEP) && indent.trim().is_empty()) else { return false };
+    let Some(indent) = before[line_start..]
+        .strip_suffix('}')
+        .filter(|indent| indent.ends_with(STEP) && indent.trim().is_empty())
+    else {
+        return false;
+    };
     let brace = line_start + indent.len();
     editor.edit_buffer(
         |buffer| {
@@ -250,7 +312,12 @@ impl Menu for Indent {
         false
     }
 
-    fn can_partially_complete(&mut self, _: bool, editor: &mut reedline::Editor, _: &mut dyn Completer) -> bool {
+    fn can_partially_complete(
+        &mut self,
+        _: bool,
+        editor: &mut reedline::Editor,
+        _: &mut dyn Completer,
+    ) -> bool {
         if outdent(editor) {
             return true;
         }

@@ -25,13 +25,15 @@ use self::{
     terminal::{Quiet, Terminal},
 };
 
-/// Runs the terminal until end of input, after the cells of `file`; with piped input, runs that. Returns the exit code.
+/// Runs the terminal until end of input, after the cells of `file`; with piped input, runs that. Returns the
+/// exit code.
 ///
 /// # Errors
 /// When the session cannot start; the message has a hint.
 pub fn run(home: Home, file: Option<&Path>) -> anyhow::Result<u8> {
     let first = file.map(script::read).transpose()?.unwrap_or_default();
-    let has_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    let has_terminal =
+        std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
     let terminal = Arc::new(Terminal::new(has_terminal));
     let frontend = terminal.clone();
     let handle = Arc::new(OnceLock::new());
@@ -39,20 +41,29 @@ pub fn run(home: Home, file: Option<&Path>) -> anyhow::Result<u8> {
     let starting = thread::spawn(move || {
         let session = Session::start(home, frontend)?;
         let _ = known.set(session.handle());
-        Ok(if has_terminal { session.with_terminal() } else { session })
+        Ok(if has_terminal {
+            session.with_terminal()
+        } else {
+            session
+        })
     });
     terminal.tell_columns();
     if !has_terminal {
         return run_piped(join(starting)?, first);
     }
-    println!("Skep {}: a Rust notebook with a cluster inside. :help, Tab, Ctrl-D to end.", env!("CARGO_PKG_VERSION"));
+    println!(
+        "Skep {}: a Rust notebook with a cluster inside. :help, Tab, Ctrl-D to end.",
+        env!("CARGO_PKG_VERSION")
+    );
     let mut editor = Editor::new(handle, &terminal, &History::open())?;
     let mut starting = Some(starting);
     let mut session = None;
     let mut number = 1;
     if !first.is_empty() {
         let _quiet = Quiet::begin();
-        let session = session.insert(join(starting.take().expect("invariant: nothing has waited for it yet"))?);
+        let session = session.insert(join(
+            starting.take().expect("invariant: nothing has waited for it yet"),
+        )?);
         for cell in first {
             if !execute(session, &cell.text, &terminal) {
                 break;
@@ -69,7 +80,10 @@ pub fn run(home: Home, file: Option<&Path>) -> anyhow::Result<u8> {
         if code.trim().is_empty() {
             continue;
         }
-        if matches!(code.trim(), ":quit" | ":q" | ":exit" | "exit" | "quit" | "exit()" | "quit()") {
+        if matches!(
+            code.trim(),
+            ":quit" | ":q" | ":exit" | "exit" | "quit" | "exit()" | "quit()"
+        ) {
             return Ok(0);
         }
         let _quiet = Quiet::begin();
@@ -83,10 +97,13 @@ pub fn run(home: Home, file: Option<&Path>) -> anyhow::Result<u8> {
 }
 
 fn join(starting: thread::JoinHandle<std::io::Result<Session>>) -> anyhow::Result<Session> {
-    Ok(starting.join().map_err(|_| anyhow::anyhow!("the session could not be started"))??)
+    Ok(starting
+        .join()
+        .map_err(|_| anyhow::anyhow!("the session could not be started"))??)
 }
 
-/// Without a terminal: the input runs cell by cell, as if it were typed, and its first error is the exit code.
+/// Without a terminal: the input runs cell by cell, as if it were typed, and its first error is the exit
+/// code.
 fn run_piped(mut session: Session, first: Vec<script::Cell>) -> anyhow::Result<u8> {
     let text = std::io::read_to_string(std::io::stdin())?;
     for cell in first.into_iter().chain(skep_session::split_typed(&text)) {
@@ -107,7 +124,14 @@ fn execute(session: &mut Session, code: &str, terminal: &Terminal) -> bool {
     terminal.tell_columns();
     hear_interrupts(Some(session.handle()));
     let cell = session.handle().take_number();
-    let reply = session.execute_as(cell, Execute { code, cell_id: None, counts: true });
+    let reply = session.execute_as(
+        cell,
+        Execute {
+            code,
+            cell_id: None,
+            counts: true,
+        },
+    );
     hear_interrupts(None);
     terminal.end_cell();
     if let Some(page) = reply.page {
@@ -115,7 +139,14 @@ fn execute(session: &mut Session, code: &str, terminal: &Terminal) -> bool {
     }
     let is_ok = reply.result.is_ok();
     if let Err(error) = reply.result {
-        eprintln!("{}", if terminal.has_colour() { error.styled } else { error.plain });
+        eprintln!(
+            "{}",
+            if terminal.has_colour() {
+                error.styled
+            } else {
+                error.plain
+            }
+        );
     }
     let _ = std::io::stdout().flush();
     is_ok
@@ -137,7 +168,8 @@ fn hear_interrupts(running: Option<Handle>) {
                 if let Some(handle) = RUNNING.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
                     handle.interrupt();
                 }
-                // Terminals repeat a key that is held down; that is not a second interrupt, which would lose variables.
+                // Terminals repeat a key that is held down; that is not a second interrupt, which would lose
+                // variables.
                 while presses.recv_timeout(Duration::from_millis(150)).is_ok() {}
             }
         });

@@ -15,7 +15,9 @@ pub(crate) fn show(text: &str) {
 }
 
 fn page(text: &str) -> std::io::Result<()> {
-    let named = std::env::var("PAGER").ok().filter(|pager| !pager.trim().is_empty());
+    let named = std::env::var("PAGER")
+        .ok()
+        .filter(|pager| !pager.trim().is_empty());
     let pager = named.unwrap_or_else(|| "less".to_string());
     let mut words = pager.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or("less"));
@@ -31,5 +33,9 @@ fn page(text: &str) -> std::io::Result<()> {
     }
     let status = child.wait()?;
     // A shell that has no such program.
-    if status.code() == Some(127) { Err(std::io::Error::other("there is no such pager")) } else { Ok(()) }
+    if status.code() == Some(127) {
+        Err(std::io::Error::other("there is no such pager"))
+    } else {
+        Ok(())
+    }
 }

@@ -12,7 +12,10 @@ pub(crate) fn without_prompts(text: &str) -> String {
     for line in text.lines() {
         if let Some(n) = prompt_of(line) {
             // What were cells of their own become statements of one.
-            if let Some(last) = kept.last_mut().filter(|last| !last.trim_end().ends_with([';', '}']) && !last.trim().is_empty()) {
+            if let Some(last) = kept
+                .last_mut()
+                .filter(|last| !last.trim_end().ends_with([';', '}']) && !last.trim().is_empty())
+            {
                 last.push(';');
             }
             kept.push(line[n..].to_string());
@@ -43,15 +46,24 @@ fn prompt_of(line: &str) -> Option<usize> {
 /// The lines below a prompt that still belong to it: ours have `… `, evcxr's `.. `, IPython's `...: `.
 fn continuation(line: &str) -> Option<&str> {
     let text = line.trim_start();
-    ["… ", ".. ", "...: "].iter().find_map(|mark| text.strip_prefix(mark)).or_else(|| ["…", "..", "...:"].contains(&text).then_some(""))
+    ["… ", ".. ", "...: "]
+        .iter()
+        .find_map(|mark| text.strip_prefix(mark))
+        .or_else(|| ["…", "..", "...:"].contains(&text).then_some(""))
 }
 
 #[test]
 fn prompts_come_off_and_output_goes() {
     for (text, expect) in [
         ("let x = 1;\r\nx", "let x = 1;\nx"),
-        (">> let x = 1;\n>> x\n1\n>> fn f() {\n.. }\n", "let x = 1;\nx;\nfn f() {\n}"),
-        ("[1] let v = vec![\n  … 1,\n  … ];\n[2] v.len()\n1", "let v = vec![\n1,\n];\nv.len()"),
+        (
+            ">> let x = 1;\n>> x\n1\n>> fn f() {\n.. }\n",
+            "let x = 1;\nx;\nfn f() {\n}",
+        ),
+        (
+            "[1] let v = vec![\n  … 1,\n  … ];\n[2] v.len()\n1",
+            "let v = vec![\n1,\n];\nv.len()",
+        ),
         ("In [3]: x + 1\nOut[3]: 2", "x + 1"),
         ("[1, 2].len()", "[1, 2].len()"),
         ("a >> 2", "a >> 2"),

@@ -1,4 +1,5 @@
-//! What a session shows, in a terminal: text stays, progress is drawn over itself, images go to terminals that have them.
+//! What a session shows, in a terminal: text stays, progress is drawn over itself, images go to terminals
+//! that have them.
 
 use std::{
     io::{IsTerminal, Write},
@@ -49,7 +50,9 @@ impl Terminal {
             is_reading: AtomicBool::new(false),
             above: printer.sender(),
             printer: Mutex::new(Some(printer)),
-            has_colour: wants_colour && std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+            has_colour: wants_colour
+                && std::io::stderr().is_terminal()
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
             images: has_terminal.then(image::protocol).flatten(),
             n_cells: AtomicUsize::new(0),
         }
@@ -152,14 +155,18 @@ impl Frontend for Terminal {
         if self.is_reading.load(Ordering::SeqCst) {
             match output {
                 Output::Text { text, .. } => self.print_above(&mut state, &text),
-                Output::Result(bundle) | Output::Display { bundle, .. } => self.print_above(&mut state, &format!("{}\n", bundle.plain())),
+                Output::Result(bundle) | Output::Display { bundle, .. } => {
+                    self.print_above(&mut state, &format!("{}\n", bundle.plain()))
+                }
                 Output::UpdateDisplay { .. } | Output::ClearOutput { .. } => {}
             }
             return;
         }
         match output {
             Output::Text { is_stderr, text } => state.print(&text, is_stderr),
-            Output::Display { id: Some(id), bundle } | Output::UpdateDisplay { id, bundle } if id.starts_with("skep-progress") => {
+            Output::Display { id: Some(id), bundle } | Output::UpdateDisplay { id, bundle }
+                if id.starts_with("skep-progress") =>
+            {
                 state.show_progress(bundle.plain())
             }
             // The value stands below the bar of its tasks, which stays.
@@ -230,13 +237,18 @@ impl Quiet {
 
 /// Waits a tenth of a second for a line on standard input.
 fn is_line_there() -> bool {
-    let mut fd = libc::pollfd { fd: 0, events: libc::POLLIN, revents: 0 };
+    let mut fd = libc::pollfd {
+        fd: 0,
+        events: libc::POLLIN,
+        revents: 0,
+    };
     // SAFETY: one descriptor, which lives as long as the call.
     unsafe { libc::poll(&mut fd, 1, 100) > 0 }
 }
 
 fn change(edit: impl FnOnce(&mut libc::termios)) -> Option<Quiet> {
-    // SAFETY: a termios is plain data, which tcgetattr fills in or refuses; both calls only look at descriptor 0.
+    // SAFETY: a termios is plain data, which tcgetattr fills in or refuses; both calls only look at
+    // descriptor 0.
     unsafe {
         let mut mode: libc::termios = std::mem::zeroed();
         if libc::tcgetattr(0, &mut mode) != 0 {

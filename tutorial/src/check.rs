@@ -18,8 +18,15 @@ impl Verdict {
 
 impl Rich for Verdict {
     fn bundle(&self) -> Bundle {
-        let (mark, state) = if self.is_right { ("✓", "done") } else { ("✗", "failed") };
-        Card::new(format!("{mark} {}", self.exercise)).state(state).note(self.text.clone()).bundle()
+        let (mark, state) = if self.is_right {
+            ("✓", "done")
+        } else {
+            ("✗", "failed")
+        };
+        Card::new(format!("{mark} {}", self.exercise))
+            .state(state)
+            .note(self.text.clone())
+            .bundle()
     }
 }
 
@@ -29,13 +36,24 @@ pub fn worst_airport(answer: impl AsRef<str>) -> Verdict {
     let answer = answer.as_ref().trim();
     let (is_right, text) = match answer {
         "EWR" => (true, "Right: flights from EWR leave latest on average."),
-        "" | "?" => (false, "No answer yet. Hint: group the flights by `Origin`, take `col(\"DepDelay\").mean()`, and sort by it."),
-        "JFK" | "LGA" => {
-            (false, "Not this one. Hint: look at the *mean* of `DepDelay`, and sort by it with the largest first: `.sort_descending([\"DepDelay\"])`.")
-        }
-        _ => (false, "That is none of the three airports EWR, JFK and LGA. Hint: `answer` is a value of the column `Origin`."),
+        "" | "?" => (
+            false,
+            "No answer yet. Hint: group the flights by `Origin`, take `col(\"DepDelay\").mean()`, and sort by it.",
+        ),
+        "JFK" | "LGA" => (
+            false,
+            "Not this one. Hint: look at the *mean* of `DepDelay`, and sort by it with the largest first: `.sort_descending([\"DepDelay\"])`.",
+        ),
+        _ => (
+            false,
+            "That is none of the three airports EWR, JFK and LGA. Hint: `answer` is a value of the column `Origin`.",
+        ),
     };
-    Verdict { exercise, is_right, text: text.to_string() }
+    Verdict {
+        exercise,
+        is_right,
+        text: text.to_string(),
+    }
 }
 
 #[test]

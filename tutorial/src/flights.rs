@@ -1,7 +1,7 @@
 //! Ten years of flights from New York, made from a seed: the 23 columns that Dask's course made familiar.
 //!
-//! Two traps of real data are kept: `TailNum` and `CRSElapsedTime` are empty in the early years, so that types guessed from
-//! the first file alone are wrong; and cancelled flights have no times.
+//! Two traps of real data are kept: `TailNum` and `CRSElapsedTime` are empty in the early years, so that
+//! types guessed from the first file alone are wrong; and cancelled flights have no times.
 
 use std::{
     fs::{self, File},
@@ -56,13 +56,21 @@ fn write_year(folder: &Path, year: i32, n_rows: u32) -> io::Result<String> {
         for i in 0..n_rows {
             write_row(&mut file, &mut rng, year, i, n_rows)?;
         }
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        file.into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_all()?;
         fs::rename(&unfinished, &path)?;
     }
     Ok(path.to_string_lossy().into_owned())
 }
 
-fn write_row(out: &mut impl Write, rng: &mut fastrand::Rng, year: i32, i: u32, n_rows: u32) -> io::Result<()> {
+fn write_row(
+    out: &mut impl Write,
+    rng: &mut fastrand::Rng,
+    year: i32,
+    i: u32,
+    n_rows: u32,
+) -> io::Result<()> {
     let day_of_year = (u64::from(i) * 365 / u64::from(n_rows)) as u32;
     let (month, day) = month_and_day(day_of_year);
     let weekday = (day_of_year + 7 - (year as u32 % 7)) % 7 + 1;
@@ -72,7 +80,8 @@ fn write_row(out: &mut impl Write, rng: &mut fastrand::Rng, year: i32, i: u32, n
     let planned_dep = 300 + rng.u32(..1080);
     let planned_elapsed = 30 + distance / 8 + rng.u32(..20);
     // Most flights leave about on time; a few leave very late.
-    let delay = (-3.0 + lateness * -(1.0 - rng.f64()).ln() * if rng.u8(..10) == 0 { 4.0 } else { 0.75 }) as i64;
+    let delay =
+        (-3.0 + lateness * -(1.0 - rng.f64()).ln() * if rng.u8(..10) == 0 { 4.0 } else { 0.75 }) as i64;
     let (taxi_in, taxi_out) = (3 + rng.i64(0..8), 8 + rng.i64(0..20));
     let elapsed = i64::from(planned_elapsed) + rng.i64(-15..20);
     let is_cancelled = rng.u32(..1000) < 18;
@@ -87,7 +96,14 @@ fn write_row(out: &mut impl Write, rng: &mut fastrand::Rng, year: i32, i: u32, n
     if is_cancelled {
         write!(out, ",{},,{planned_arr},{carrier},{},", clock(dep), 1 + i % 2000)?;
     } else {
-        write!(out, "{},{},{},{planned_arr},{carrier},{},", clock(dep + delay), clock(dep), clock(dep + delay + elapsed), 1 + i % 2000)?;
+        write!(
+            out,
+            "{},{},{},{planned_arr},{carrier},{},",
+            clock(dep + delay),
+            clock(dep),
+            clock(dep + delay + elapsed),
+            1 + i % 2000
+        )?;
     }
     let is_recorded = year >= RECORDED_FROM;
     if is_recorded {
@@ -109,18 +125,30 @@ fn write_row(out: &mut impl Write, rng: &mut fastrand::Rng, year: i32, i: u32, n
     if ends {
         write!(out, ",,")?;
     } else {
-        write!(out, "{},{},", elapsed - taxi_in - taxi_out, delay + elapsed - i64::from(planned_elapsed))?;
+        write!(
+            out,
+            "{},{},",
+            elapsed - taxi_in - taxi_out,
+            delay + elapsed - i64::from(planned_elapsed)
+        )?;
     }
     if is_cancelled {
         write!(out, ",{origin},{dest},{distance},,,1,0")?;
     } else {
-        write!(out, "{delay},{origin},{dest},{distance},{taxi_in},{taxi_out},0,{}", u8::from(is_diverted))?;
+        write!(
+            out,
+            "{delay},{origin},{dest},{distance},{taxi_in},{taxi_out},0,{}",
+            u8::from(is_diverted)
+        )?;
     }
     writeln!(out)
 }
 
 fn month_and_day(mut day_of_year: u32) -> (u32, u32) {
-    for (i, days) in [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31].into_iter().enumerate() {
+    for (i, days) in [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+        .into_iter()
+        .enumerate()
+    {
         if day_of_year < days {
             return (i as u32 + 1, day_of_year + 1);
         }
@@ -141,13 +169,24 @@ mod tests {
         fs::remove_file(folder.join("1990.csv")).unwrap();
         assert_eq!(read(1990), early, "made from a seed");
         fs::remove_dir_all(&folder).unwrap();
-        let field = |text: &str, i: usize| text.lines().skip(1).map(|row| row.split(',').nth(i).unwrap().to_string()).collect::<Vec<_>>();
+        let field = |text: &str, i: usize| {
+            text.lines()
+                .skip(1)
+                .map(|row| row.split(',').nth(i).unwrap().to_string())
+                .collect::<Vec<_>>()
+        };
         for text in [&early, &late] {
             assert_eq!(text.lines().count(), 501);
             assert!(text.lines().all(|row| row.split(',').count() == 23));
         }
-        assert!(field(&early, 10).iter().all(String::is_empty) && field(&early, 12).iter().all(String::is_empty), "the trap");
-        assert!(field(&late, 10).iter().all(|tail| tail.starts_with('N')) && field(&late, 12).iter().all(|time| time.parse::<u32>().is_ok()));
+        assert!(
+            field(&early, 10).iter().all(String::is_empty) && field(&early, 12).iter().all(String::is_empty),
+            "the trap"
+        );
+        assert!(
+            field(&late, 10).iter().all(|tail| tail.starts_with('N'))
+                && field(&late, 12).iter().all(|time| time.parse::<u32>().is_ok())
+        );
         assert!(field(&early, 21).contains(&"1".to_string()), "some are cancelled");
     }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::Context;
 use ra_ap_hir::{ChangeWithProcMacros, PrefixKind};
 use ra_ap_ide::{
-    Analysis, AnalysisHost, CallableSnippets, CompletionConfig, CompletionFieldsToResolve, CompletionItem, CompletionItemKind, FileId, FilePosition, FileRange,
-    HoverConfig, HoverDocFormat, RaFixtureConfig, SubstTyLen, SymbolKind, TextRange, TextSize,
+    Analysis, AnalysisHost, CallableSnippets, CompletionConfig, CompletionFieldsToResolve, CompletionItem,
+    CompletionItemKind, FileId, FilePosition, FileRange, HoverConfig, HoverDocFormat, RaFixtureConfig,
+    SubstTyLen, SymbolKind, TextRange, TextSize,
 };
 use ra_ap_ide_db::imports::insert_use::{ImportGranularity, InsertUseConfig};
 use ra_ap_load_cargo::{LoadCargoConfig, ProcMacroServerChoice, load_workspace};
@@ -29,12 +30,17 @@ impl Analyser {
     pub fn load(folder: &Path, checkout: &Path) -> anyhow::Result<Analyser> {
         let manifest = package::write(folder, checkout)?;
         let absolute = |path: &Path| -> anyhow::Result<AbsPathBuf> {
-            let path = Utf8PathBuf::from_path_buf(path.to_path_buf()).map_err(|path| anyhow::anyhow!("the path {} is not Unicode", path.display()))?;
+            let path = Utf8PathBuf::from_path_buf(path.to_path_buf())
+                .map_err(|path| anyhow::anyhow!("the path {} is not Unicode", path.display()))?;
             Ok(AbsPathBuf::assert(path))
         };
-        let config = CargoConfig { sysroot: Some(RustLibSource::Discover), ..CargoConfig::default() };
+        let config = CargoConfig {
+            sysroot: Some(RustLibSource::Discover),
+            ..CargoConfig::default()
+        };
         let manifest = ProjectManifest::from_manifest_file(absolute(&manifest)?)?;
-        let workspace = ProjectWorkspace::load(manifest, &config, &|_| {}).context("the notebook's package could not be read")?;
+        let workspace = ProjectWorkspace::load(manifest, &config, &|_| {})
+            .context("the notebook's package could not be read")?;
         let load = LoadCargoConfig {
             load_out_dirs_from_check: false,
             with_proc_macro_server: ProcMacroServerChoice::None,
@@ -44,10 +50,21 @@ impl Analyser {
         };
         let (database, vfs, _) = load_workspace(workspace, &config.extra_env, &load)?;
         let path = VfsPath::from(absolute(&folder.join("src/lib.rs"))?);
-        let (file, _) = vfs.file_id(&path).context("the notebook's own file was not read")?;
-        let mut analyser = Analyser { host: AnalysisHost::with_database(database), file };
-        // The first question about a type pays for what all later ones share: asked here, nobody waits for it.
-        for expression in ["vec![1]", "col(\"a\")", "df!().unwrap()", "Frame::read_csv(\"\").unwrap()"] {
+        let (file, _) = vfs
+            .file_id(&path)
+            .context("the notebook's own file was not read")?;
+        let mut analyser = Analyser {
+            host: AnalysisHost::with_database(database),
+            file,
+        };
+        // The first question about a type pays for what all later ones share: asked here, nobody waits for
+        // it.
+        for expression in [
+            "vec![1]",
+            "col(\"a\")",
+            "df!().unwrap()",
+            "Frame::read_csv(\"\").unwrap()",
+        ] {
             let warm = format!("use ::skep::prelude::*;\nfn cell() {{ let warm = {expression}; warm. }}");
             analyser.complete(&warm, warm.len() - 2);
         }
@@ -63,16 +80,38 @@ impl Analyser {
 
     pub fn complete(&mut self, source: &str, offset: usize) -> (usize, usize, Vec<Candidate>) {
         let nothing = (offset, offset, Vec::new());
-        let Some(position) = position(source, offset) else { return nothing };
+        let Some(position) = position(source, offset) else {
+            return nothing;
+        };
         let analysis = self.set(source);
-        let found = analysis.completions(&completion_config(), FilePosition { file_id: self.file, offset: position }, None);
-        let Ok(Some(mut found)) = found else { return nothing };
-        let Some(range) = found.first().map(|item| item.source_range) else { return nothing };
+        let found = analysis.completions(
+            &completion_config(),
+            FilePosition {
+                file_id: self.file,
+                offset: position,
+            },
+            None,
+        );
+        let Ok(Some(mut found)) = found else {
+            return nothing;
+        };
+        let Some(range) = found.first().map(|item| item.source_range) else {
+            return nothing;
+        };
         let typed = &source[range];
         found.retain(|item| item.source_range == range && is_wanted(item, typed));
-        found.sort_by(|a, b| b.relevance.score().cmp(&a.relevance.score()).then_with(|| a.label.primary.cmp(&b.label.primary)));
+        found.sort_by(|a, b| {
+            b.relevance
+                .score()
+                .cmp(&a.relevance.score())
+                .then_with(|| a.label.primary.cmp(&b.label.primary))
+        });
         found.truncate(MOST_CANDIDATES);
-        (range.start().into(), range.end().into(), found.iter().map(candidate).collect())
+        (
+            range.start().into(),
+            range.end().into(),
+            found.iter().map(candidate).collect(),
+        )
     }
 
     pub fn hover(&mut self, source: &str, offset: usize) -> Option<String> {
@@ -90,14 +129,20 @@ impl Analyser {
             show_drop_glue: false,
             ra_fixture: RaFixtureConfig::default(),
         };
-        let range = FileRange { file_id: self.file, range: TextRange::empty(position) };
+        let range = FileRange {
+            file_id: self.file,
+            range: TextRange::empty(position),
+        };
         let found = self.set(source).hover(&config, range).ok()??;
         Some(found.info.markup.as_str().to_string()).filter(|text| !text.trim().is_empty())
     }
 }
 
 fn position(source: &str, offset: usize) -> Option<TextSize> {
-    source.is_char_boundary(offset).then(|| TextSize::try_from(offset).ok()).flatten()
+    source
+        .is_char_boundary(offset)
+        .then(|| TextSize::try_from(offset).ok())
+        .flatten()
 }
 
 fn completion_config() -> CompletionConfig<'static> {
@@ -136,15 +181,37 @@ fn completion_config() -> CompletionConfig<'static> {
 
 /// rust-analyzer gives all that fits the place; what fits the letters is ours to choose.
 fn is_wanted(item: &CompletionItem, typed: &str) -> bool {
-    item.lookup().starts_with(typed) && item.text_edit.len() == 1 && !matches!(item.kind, CompletionItemKind::UnresolvedReference)
+    item.lookup().starts_with(typed)
+        && item.text_edit.len() == 1
+        && !matches!(item.kind, CompletionItemKind::UnresolvedReference)
 }
 
 fn candidate(item: &CompletionItem) -> Candidate {
-    let insert = item.text_edit.iter().next().map(|edit| edit.insert.clone()).unwrap_or_default();
+    let insert = item
+        .text_edit
+        .iter()
+        .next()
+        .map(|edit| edit.insert.clone())
+        .unwrap_or_default();
     let detail = item.detail.clone().unwrap_or_default();
-    let summary = item.documentation.as_ref().map(|text| text.as_str()).unwrap_or_default();
-    let summary = summary.split("\n\n").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-    Candidate { insert, kind: kind(item.kind).to_string(), signature: detail, summary }
+    let summary = item
+        .documentation
+        .as_ref()
+        .map(|text| text.as_str())
+        .unwrap_or_default();
+    let summary = summary
+        .split("\n\n")
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    Candidate {
+        insert,
+        kind: kind(item.kind).to_string(),
+        signature: detail,
+        summary,
+    }
 }
 
 fn kind(kind: CompletionItemKind) -> &'static str {
@@ -160,7 +227,9 @@ fn kind(kind: CompletionItemKind) -> &'static str {
             SymbolKind::Module | SymbolKind::CrateRoot | SymbolKind::ToolModule => "module",
             SymbolKind::Const | SymbolKind::Static | SymbolKind::ConstParam => "constant",
             SymbolKind::Field => "field",
-            SymbolKind::Macro | SymbolKind::ProcMacro | SymbolKind::Derive | SymbolKind::DeriveHelper => "macro",
+            SymbolKind::Macro | SymbolKind::ProcMacro | SymbolKind::Derive | SymbolKind::DeriveHelper => {
+                "macro"
+            }
             SymbolKind::Attribute | SymbolKind::BuiltinAttr => "attribute",
             _ => "variable",
         },

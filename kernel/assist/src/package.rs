@@ -1,7 +1,8 @@
 //! The package that the analyser reads: one file that depends on the crate that cells see.
 //!
-//! Written as a `rust-project.json`, which names each crate: of the three hundred below Skep only those are read whose types
-//! people complete. The others cost memory in proportion to their code, and their types stay unknown.
+//! Written as a `rust-project.json`, which names each crate: of the three hundred below Skep only those are
+//! read whose types people complete. The others cost memory in proportion to their code, and their types stay
+//! unknown.
 
 use std::{
     collections::HashMap,
@@ -101,11 +102,15 @@ struct Dep {
     name: String,
 }
 
-/// Writes the package to `folder`, with the versions that `libskep.so` was built from. Only sources that are there already
-/// are read: cargo is told to stay offline. Returns the project's file.
+/// Writes the package to `folder`, with the versions that `libskep.so` was built from. Only sources that are
+/// there already are read: cargo is told to stay offline. Returns the project's file.
 pub fn write(folder: &Path, checkout: &Path) -> anyhow::Result<PathBuf> {
     let lock = checkout.join("Cargo.lock");
-    ensure!(lock.exists(), "the sources that Skep was built from are not at {}\nhint: run ./install/start in the checkout again", checkout.display());
+    ensure!(
+        lock.exists(),
+        "the sources that Skep was built from are not at {}\nhint: run ./install/start in the checkout again",
+        checkout.display()
+    );
     fs::create_dir_all(folder.join("src"))?;
     let skep = checkout.join("kernel/skep");
     let manifest = format!(
@@ -115,7 +120,10 @@ pub fn write(folder: &Path, checkout: &Path) -> anyhow::Result<PathBuf> {
     fs::write(folder.join("Cargo.toml"), manifest)?;
     fs::copy(&lock, folder.join("Cargo.lock"))?;
     fs::write(folder.join("src/lib.rs"), "")?;
-    let project = Project { sysroot_src: standard_library(folder)?, crates: crates(&metadata(folder)?, checkout) };
+    let project = Project {
+        sysroot_src: standard_library(folder)?,
+        crates: crates(&metadata(folder)?, checkout),
+    };
     let file = folder.join("rust-project.json");
     fs::write(&file, serde_json::to_vec(&project)?)?;
     Ok(file)
@@ -124,37 +132,82 @@ pub fn write(folder: &Path, checkout: &Path) -> anyhow::Result<PathBuf> {
 fn metadata(folder: &Path) -> anyhow::Result<Metadata> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["metadata", "--offline", "--format-version", "1"]).current_dir(folder);
+    command
+        .args(["metadata", "--offline", "--format-version", "1"])
+        .current_dir(folder);
     // Sources of other platforms' crates were never fetched.
     if let Some(host) = host() {
         command.args(["--filter-platform", &host]);
     }
     let done = command.output().context("cargo could not be run")?;
-    ensure!(done.status.success(), "the notebook's package could not be read: {}", String::from_utf8_lossy(&done.stderr).trim());
-    serde_json::from_slice(&done.stdout).context("what cargo says of the notebook's package was not understood")
+    ensure!(
+        done.status.success(),
+        "the notebook's package could not be read: {}",
+        String::from_utf8_lossy(&done.stderr).trim()
+    );
+    serde_json::from_slice(&done.stdout)
+        .context("what cargo says of the notebook's package was not understood")
 }
 
 /// The platform that this machine's compiler builds for.
 fn host() -> Option<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let said = String::from_utf8(Command::new(rustc).arg("-vV").output().ok()?.stdout).ok()?;
-    said.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_string)
+    said.lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .map(str::to_string)
 }
 
 /// The notebook first, and of what it stands on what is to be read.
 fn crates(metadata: &Metadata, checkout: &Path) -> Vec<Crate> {
-    let is_read = |package: &Package| package.name == "notebook" || package.manifest_path.starts_with(checkout) || READ.contains(&package.name.as_str());
-    let library =
-        |package: &Package| package.targets.iter().position(|target| target.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "dylib")));
-    let chosen: Vec<(&Package, &Target)> =
-        metadata.packages.iter().filter(|package| is_read(package)).filter_map(|package| Some((package, &package.targets[library(package)?]))).collect();
-    let index: HashMap<&str, usize> = chosen.iter().enumerate().map(|(at, (package, _))| (package.id.as_str(), at)).collect();
-    let nodes: HashMap<&str, &Node> = metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
+    let is_read = |package: &Package| {
+        package.name == "notebook"
+            || package.manifest_path.starts_with(checkout)
+            || READ.contains(&package.name.as_str())
+    };
+    let library = |package: &Package| {
+        package.targets.iter().position(|target| {
+            target
+                .kind
+                .iter()
+                .any(|kind| matches!(kind.as_str(), "lib" | "rlib" | "dylib"))
+        })
+    };
+    let chosen: Vec<(&Package, &Target)> = metadata
+        .packages
+        .iter()
+        .filter(|package| is_read(package))
+        .filter_map(|package| Some((package, &package.targets[library(package)?])))
+        .collect();
+    let index: HashMap<&str, usize> = chosen
+        .iter()
+        .enumerate()
+        .map(|(at, (package, _))| (package.id.as_str(), at))
+        .collect();
+    let nodes: HashMap<&str, &Node> = metadata
+        .resolve
+        .nodes
+        .iter()
+        .map(|node| (node.id.as_str(), node))
+        .collect();
     let to_crate = |(package, target): &(&Package, &Target)| {
         let node = nodes.get(package.id.as_str());
-        let deps = node.iter().flat_map(|node| &node.deps).filter_map(|dep| Some(Dep { index: *index.get(dep.pkg.as_str())?, name: dep.name.clone() }));
-        let features = node.iter().flat_map(|node| &node.features).map(|feature| format!("feature=\"{feature}\""));
-        let folder = package.manifest_path.parent().unwrap_or(Path::new("/")).display().to_string();
+        let deps = node.iter().flat_map(|node| &node.deps).filter_map(|dep| {
+            Some(Dep {
+                index: *index.get(dep.pkg.as_str())?,
+                name: dep.name.clone(),
+            })
+        });
+        let features = node
+            .iter()
+            .flat_map(|node| &node.features)
+            .map(|feature| format!("feature=\"{feature}\""));
+        let folder = package
+            .manifest_path
+            .parent()
+            .unwrap_or(Path::new("/"))
+            .display()
+            .to_string();
         Crate {
             display_name: package.name.replace('-', "_"),
             root_module: target.src_path.clone(),
@@ -162,21 +215,32 @@ fn crates(metadata: &Metadata, checkout: &Path) -> Vec<Crate> {
             version: package.version.clone(),
             deps: deps.collect(),
             cfg: features.collect(),
-            env: HashMap::from([("CARGO_MANIFEST_DIR", folder), ("CARGO_PKG_VERSION", package.version.clone())]),
+            env: HashMap::from([
+                ("CARGO_MANIFEST_DIR", folder),
+                ("CARGO_PKG_VERSION", package.version.clone()),
+            ]),
             is_workspace_member: package.name == "notebook",
         }
     };
     chosen.iter().map(to_crate).collect()
 }
 
-/// The standard library's sources without their own manifest: with it cargo would look for crates that are not there
-/// offline, and without it rust-analyzer puts the library together by itself.
+/// The standard library's sources without their own manifest: with it cargo would look for crates that are
+/// not there offline, and without it rust-analyzer puts the library together by itself.
 fn standard_library(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let Some(sources) = std::env::var_os("RUST_SRC_PATH").map(PathBuf::from).filter(|path| path.join("std/src/lib.rs").exists()) else { return Ok(None) };
+    let Some(sources) = std::env::var_os("RUST_SRC_PATH")
+        .map(PathBuf::from)
+        .filter(|path| path.join("std/src/lib.rs").exists())
+    else {
+        return Ok(None);
+    };
     let library = folder.join("library");
     let _ = fs::remove_dir_all(&library);
     fs::create_dir_all(&library)?;
-    for entry in fs::read_dir(&sources)?.flatten().filter(|entry| entry.path().is_dir() && entry.file_name() != "vendor") {
+    for entry in fs::read_dir(&sources)?
+        .flatten()
+        .filter(|entry| entry.path().is_dir() && entry.file_name() != "vendor")
+    {
         std::os::unix::fs::symlink(entry.path(), library.join(entry.file_name()))?;
     }
     Ok(Some(library))

@@ -45,11 +45,20 @@ pub fn serve(folder: &Path, checkout: &Path) -> anyhow::Result<()> {
     }
     let socket = folder.join(SOCKET);
     let _ = fs::remove_file(&socket);
-    let listener = UnixListener::bind(&socket).with_context(|| format!("no socket could be made at {}", socket.display()))?;
-    let took = fs::read_to_string(folder.join(TOOK)).ok().and_then(|text| text.trim().parse().ok());
+    let listener = UnixListener::bind(&socket)
+        .with_context(|| format!("no socket could be made at {}", socket.display()))?;
+    let took = fs::read_to_string(folder.join(TOOK))
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     let began = Instant::now();
-    let shared =
-        Arc::new(Mutex::new(Shared { clients: HashMap::new(), n_greeted: 0, state: None, began, expected: took.map(Duration::from_millis), left_at: began }));
+    let shared = Arc::new(Mutex::new(Shared {
+        clients: HashMap::new(),
+        n_greeted: 0,
+        state: None,
+        began,
+        expected: took.map(Duration::from_millis),
+        left_at: began,
+    }));
     let (asked, questions) = mpsc::channel::<(Question, UnixStream)>();
     let known = shared.clone();
     thread::spawn(move || {
@@ -65,7 +74,12 @@ pub fn serve(folder: &Path, checkout: &Path) -> anyhow::Result<()> {
             analyser
         }
         Err(error) => {
-            tell_all(&shared, Answer::Failed { message: format!("{error:#}") });
+            tell_all(
+                &shared,
+                Answer::Failed {
+                    message: format!("{error:#}"),
+                },
+            );
             // Those that come meanwhile hear it too; later ones make another try.
             thread::sleep(Duration::from_secs(2));
             let _ = fs::remove_file(&socket);
@@ -99,13 +113,26 @@ fn lock_shared(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
 }
 
 fn answer(analyser: &mut Analyser, question: Question, stream: &UnixStream) {
-    let Question { id, source, offset, kind } = question;
+    let Question {
+        id,
+        source,
+        offset,
+        kind,
+    } = question;
     let answer = match kind {
         QuestionKind::Complete => {
             let (start, end, candidates) = analyser.complete(&source, offset);
-            Answer::Completions { id, start, end, candidates }
+            Answer::Completions {
+                id,
+                start,
+                end,
+                candidates,
+            }
         }
-        QuestionKind::Hover => Answer::Hover { id, markdown: analyser.hover(&source, offset) },
+        QuestionKind::Hover => Answer::Hover {
+            id,
+            markdown: analyser.hover(&source, offset),
+        },
     };
     let _ = say(stream, &answer);
 }
@@ -125,14 +152,26 @@ fn tell_all(shared: &Mutex<Shared>, answer: Answer) {
 }
 
 /// Tells a notebook how things stand, and passes its questions on.
-fn greet(shared: &Arc<Mutex<Shared>>, asked: &mpsc::Sender<(Question, UnixStream)>, stream: UnixStream) -> std::io::Result<()> {
+fn greet(
+    shared: &Arc<Mutex<Shared>>,
+    asked: &mpsc::Sender<(Question, UnixStream)>,
+    stream: UnixStream,
+) -> std::io::Result<()> {
     // A notebook that does not read must not hold up the others.
     stream.set_write_timeout(Some(Duration::from_secs(2)))?;
     let reader = stream.try_clone()?;
     let number = {
         let mut shared = lock_shared(shared);
-        let left = shared.expected.map(|expected| expected.saturating_sub(shared.began.elapsed()).as_millis() as u64);
-        say(&stream, &Answer::Here { pid: std::process::id(), left_ms: left })?;
+        let left = shared
+            .expected
+            .map(|expected| expected.saturating_sub(shared.began.elapsed()).as_millis() as u64);
+        say(
+            &stream,
+            &Answer::Here {
+                pid: std::process::id(),
+                left_ms: left,
+            },
+        )?;
         if let Some(state) = &shared.state {
             say(&stream, state)?;
         }
@@ -144,7 +183,9 @@ fn greet(shared: &Arc<Mutex<Shared>>, asked: &mpsc::Sender<(Question, UnixStream
     let (shared, asked) = (shared.clone(), asked.clone());
     thread::spawn(move || {
         for line in BufReader::new(reader).lines().map_while(Result::ok) {
-            let (Ok(question), Ok(stream)) = (serde_json::from_str(&line), stream.try_clone()) else { break };
+            let (Ok(question), Ok(stream)) = (serde_json::from_str(&line), stream.try_clone()) else {
+                break;
+            };
             if asked.send((question, stream)).is_err() {
                 break;
             }

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 /// The socket's name in the analyser's folder.
 pub const SOCKET: &str = "socket";
 
-/// After so long without a question the process ends, and its memory is free again: `SKEP_ASSIST_IDLE` seconds, else 15 minutes.
+/// After so long without a question the process ends, and its memory is free again: `SKEP_ASSIST_IDLE`
+/// seconds, else 15 minutes.
 pub fn idle_limit() -> Duration {
-    let seconds = std::env::var("SKEP_ASSIST_IDLE").ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var("SKEP_ASSIST_IDLE")
+        .ok()
+        .and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(15 * 60))
 }
 
@@ -30,11 +33,9 @@ pub enum QuestionKind {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
-    /// The first words: which process this is, and how long it will read sources, where it has done so before.
-    Here {
-        pid: u32,
-        left_ms: Option<u64>,
-    },
+    /// The first words: which process this is, and how long it will read sources, where it has done so
+    /// before.
+    Here { pid: u32, left_ms: Option<u64> },
     /// The sources are read; questions are answered from now on.
     Ready,
     Completions {
@@ -44,14 +45,9 @@ pub enum Answer {
         candidates: Vec<Candidate>,
     },
     /// Markdown, or nothing where there is nothing to say.
-    Hover {
-        id: u64,
-        markdown: Option<String>,
-    },
+    Hover { id: u64, markdown: Option<String> },
     /// It cannot work: why, and what to do.
-    Failed {
-        message: String,
-    },
+    Failed { message: String },
 }
 
 /// One way to go on.

@@ -10,7 +10,8 @@ use syn::{
 
 use crate::mentions::is_symbol;
 
-/// Finds loops to interrupt, awaits to drive and bare returns; those of nested items, closures and `async` blocks are their own.
+/// Finds loops to interrupt, awaits to drive and bare returns; those of nested items, closures and `async`
+/// blocks are their own.
 pub(crate) struct Body<'s> {
     source: &'s str,
     pub polls: Vec<usize>,
@@ -21,11 +22,18 @@ pub(crate) struct Body<'s> {
 
 impl<'s> Body<'s> {
     pub fn new(source: &'s str) -> Self {
-        Body { source, polls: Vec::new(), returns: Vec::new(), has_await: false, in_async: 0 }
+        Body {
+            source,
+            polls: Vec::new(),
+            returns: Vec::new(),
+            has_await: false,
+            in_async: 0,
+        }
     }
 
     fn poll_in(&mut self, block: &Block) {
-        self.polls.push(range_of(self.source, block.brace_token.span.open()).end);
+        self.polls
+            .push(range_of(self.source, block.brace_token.span.open()).end);
     }
 }
 
@@ -54,7 +62,10 @@ impl<'ast> Visit<'ast> for Body<'_> {
 
     /// `tokio::join!(a, b)` awaits, though no one can see it.
     fn visit_macro(&mut self, mac: &'ast syn::Macro) {
-        let awaits = ["join", "try_join", "select"].iter().any(|name| is_symbol(&mac.path, name)) || has_ident(mac.tokens.clone(), "await");
+        let awaits = ["join", "try_join", "select"]
+            .iter()
+            .any(|name| is_symbol(&mac.path, name))
+            || has_ident(mac.tokens.clone(), "await");
         self.has_await |= awaits && self.in_async == 0;
         visit::visit_macro(self, mac);
     }

@@ -29,8 +29,17 @@ impl Notebook {
             let is_out = prepared.dropped.contains(at) || prepared.yielded.contains(at);
             !is_out && (candidate.from != From::Aside || prepared.included.contains(at))
         };
-        let item = |(_, candidate): (usize, &Candidate)| LiveItem { cell: candidate.cell, definition: candidate.definition.clone() };
-        prepared.candidates.iter().enumerate().filter(is_in).map(item).collect()
+        let item = |(_, candidate): (usize, &Candidate)| LiveItem {
+            cell: candidate.cell,
+            definition: candidate.definition.clone(),
+        };
+        prepared
+            .candidates
+            .iter()
+            .enumerate()
+            .filter(is_in)
+            .map(item)
+            .collect()
     }
 
     /// Takes in a cell that ran. `held` is what the evaluation process now has; returns notices for the user.
@@ -38,21 +47,43 @@ impl Notebook {
         let mut commit = Commit::default();
         let cell = prepared.cell;
         let changed = self.changed_types(&prepared);
-        self.epoch = prepared.epoch.max(self.epoch + u32::from(!changed.is_empty() && prepared.epoch == self.epoch));
+        self.epoch = prepared
+            .epoch
+            .max(self.epoch + u32::from(!changed.is_empty() && prepared.epoch == self.epoch));
         commit.notices.extend(set_aside(&prepared));
         for name in &prepared.parsed.tests {
-            commit.notices.push(format!("`{name}` is a `#[test]`, which only a test build has: without the attribute it can be called"));
+            commit.notices.push(format!(
+                "`{name}` is a `#[test]`, which only a test build has: without the attribute it can be called"
+            ));
         }
         let before: Vec<Arc<Definition>> = self.items.iter().map(|item| item.definition.clone()).collect();
-        if let Some(staleness) = self.runs.on_run(&prepared, is_done, &before, &self.variables, self.known.handles()) {
+        if let Some(staleness) =
+            self.runs
+                .on_run(&prepared, is_done, &before, &self.variables, self.known.handles())
+        {
             commit.notices.push(in_words(&staleness));
         }
         let (live, aside) = (Self::items_after(&prepared), Self::aside_after(&prepared));
         (self.items, self.aside) = (live, aside);
         // A layout that changed meanwhile must never be read again.
-        self.lent.retain(|_, variable| !changed.iter().any(|changed| mentions_type(&variable.type_name, changed)));
-        let uses = prepared.uses.iter().map(|name| (name.clone(), self.origin(name))).collect();
-        let is_new = |name: &str| is_done && prepared.parsed.bindings.iter().any(|binding| binding.name == name);
+        self.lent.retain(|_, variable| {
+            !changed
+                .iter()
+                .any(|changed| mentions_type(&variable.type_name, changed))
+        });
+        let uses = prepared
+            .uses
+            .iter()
+            .map(|name| (name.clone(), self.origin(name)))
+            .collect();
+        let is_new = |name: &str| {
+            is_done
+                && prepared
+                    .parsed
+                    .bindings
+                    .iter()
+                    .any(|binding| binding.name == name)
+        };
         for name in &prepared.moved {
             if !is_new(name) {
                 self.gone.insert(
@@ -63,12 +94,22 @@ impl Notebook {
         }
         if is_done {
             let text = body_text(&prepared);
-            self.bodies.insert(cell, Statements { text, mentions: prepared.parsed.mentions.clone(), uses });
+            self.bodies.insert(
+                cell,
+                Statements {
+                    text,
+                    mentions: prepared.parsed.mentions.clone(),
+                    uses,
+                },
+            );
         }
         let mut variables = BTreeMap::new();
         let mut dropped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, type_name, size) in held {
-            let of_changed = changed.iter().find(|changed| mentions_type(type_name, changed)).filter(|_| !is_new(name));
+            let of_changed = changed
+                .iter()
+                .find(|changed| mentions_type(type_name, changed))
+                .filter(|_| !is_new(name));
             if let Some(changed) = of_changed {
                 commit.forget.push(name.clone());
                 self.gone
@@ -78,11 +119,19 @@ impl Notebook {
             }
             if prepared.hidden.contains(name) && !is_new(name) {
                 commit.forget.push(name.clone());
-                self.gone.insert(name.clone(), format!("the variable `{name}` gave way to the item of that name in cell {cell}"));
+                self.gone.insert(
+                    name.clone(),
+                    format!("the variable `{name}` gave way to the item of that name in cell {cell}"),
+                );
                 continue;
             }
-            let new = prepared.parsed.bindings.iter().find(|binding| binding.name == *name && is_done);
-            // What came back too late, from a cell that had been given up, and that nobody waits for any more.
+            let new = prepared
+                .parsed
+                .bindings
+                .iter()
+                .find(|binding| binding.name == *name && is_done);
+            // What came back too late, from a cell that had been given up, and that nobody waits for any
+            // more.
             if new.is_none() && !self.variables.contains_key(name) {
                 if !self.lent.contains_key(name) {
                     commit.forget.push(name.clone());
@@ -103,10 +152,17 @@ impl Notebook {
             variables.insert(name.clone(), variable);
         }
         for (changed, names) in dropped {
-            commit.notices.push(format!("dropped {}: the type `{changed}` was redefined", list(names.iter().map(|name| format!("`{name}`")))));
+            commit.notices.push(format!(
+                "dropped {}: the type `{changed}` was redefined",
+                list(names.iter().map(|name| format!("`{name}`")))
+            ));
         }
         for name in prepared.uses.iter().filter(|name| !variables.contains_key(*name)) {
-            if let Some(variable) = self.variables.remove(name).filter(|_| !prepared.moved.contains(name)) {
+            if let Some(variable) = self
+                .variables
+                .remove(name)
+                .filter(|_| !prepared.moved.contains(name))
+            {
                 self.lent.insert(name.clone(), variable);
             }
             self.gone.entry(name.clone()).or_insert_with(|| {
@@ -123,13 +179,21 @@ impl Notebook {
         commit
     }
 
-    /// A `let` that a macro makes is nobody's to see before it is expanded. Whoever looks for the variable is told.
+    /// A `let` that a macro makes is nobody's to see before it is expanded. Whoever looks for the variable is
+    /// told.
     fn remember_macros(&mut self, prepared: &Prepared) {
-        let is_own =
-            |name: &str| self.items.iter().any(|item| item.definition.kind == Kind::Macro && item.definition.keys.iter().any(|key| key.name() == Some(name)));
+        let is_own = |name: &str| {
+            self.items.iter().any(|item| {
+                item.definition.kind == Kind::Macro
+                    && item.definition.keys.iter().any(|key| key.name() == Some(name))
+            })
+        };
         let mut unknown = Vec::new();
         for (name, arguments) in prepared.parsed.calls.iter().filter(|(name, _)| is_own(name)) {
-            for argument in arguments.iter().filter(|argument| !self.variables.contains_key(*argument)) {
+            for argument in arguments
+                .iter()
+                .filter(|argument| !self.variables.contains_key(*argument))
+            {
                 unknown.push((
                     argument.clone(),
                     format!(
@@ -148,10 +212,22 @@ impl Notebook {
         let is_aside = |(at, candidate): &(usize, &Candidate)| match candidate.from {
             From::Own => false,
             From::Live => prepared.dropped.contains(at) && !prepared.yielded.contains(at),
-            From::Aside => !prepared.yielded.contains(at) && (prepared.dropped.contains(at) || !prepared.included.contains(at)),
+            From::Aside => {
+                !prepared.yielded.contains(at)
+                    && (prepared.dropped.contains(at) || !prepared.included.contains(at))
+            }
         };
-        let item = |(_, candidate): (usize, &Candidate)| LiveItem { cell: candidate.cell, definition: candidate.definition.clone() };
-        prepared.candidates.iter().enumerate().filter(is_aside).map(item).collect()
+        let item = |(_, candidate): (usize, &Candidate)| LiveItem {
+            cell: candidate.cell,
+            definition: candidate.definition.clone(),
+        };
+        prepared
+            .candidates
+            .iter()
+            .enumerate()
+            .filter(is_aside)
+            .map(item)
+            .collect()
     }
 
     /// Says which of the cell's variables are not there for later cells, and remembers why.
@@ -160,7 +236,12 @@ impl Notebook {
         let (mut borrow, mut closures) = (Vec::new(), Vec::new());
         for binding in &prepared.parsed.bindings {
             let name = &binding.name;
-            if self.variables.get(name).is_some_and(|variable| variable.cell == cell) || prepared.output.as_ref() == Some(name) {
+            if self
+                .variables
+                .get(name)
+                .is_some_and(|variable| variable.cell == cell)
+                || prepared.output.as_ref() == Some(name)
+            {
                 continue;
             }
             let reason = match prepared.unkept.get(name) {
@@ -170,16 +251,22 @@ impl Notebook {
                         "`{name}` of cell {cell} borrows from another value, and a borrow ends with its cell\nhint: keep an owned value there: `.clone()`, `.to_owned()`, `.to_vec()`"
                     )
                 }
-                Some(Unkept::Moved) => format!("`{name}` was moved in cell {cell}, or never given a value\nhint: use `{name}.clone()` there"),
+                Some(Unkept::Moved) => format!(
+                    "`{name}` was moved in cell {cell}, or never given a value\nhint: use `{name}.clone()` there"
+                ),
                 None if binding.is_closure => {
                     closures.push(format!("`{name}`"));
                     format!(
                         "`{name}` of cell {cell} is a closure, whose type no later cell can name\nhint: make it a function, or give it a type there: `let {name}: fn(…) -> … = …` or `Box<dyn Fn(…) -> …>`"
                     )
                 }
-                None if !prepared.parsed.returns.is_empty() => format!("`{name}` was not kept: cell {cell} returned before its end"),
+                None if !prepared.parsed.returns.is_empty() => {
+                    format!("`{name}` was not kept: cell {cell} returned before its end")
+                }
                 None => {
-                    format!("`{name}` of cell {cell} was not kept: no later cell can name its type\nhint: collect the iterator, or make the closure a `fn`")
+                    format!(
+                        "`{name}` of cell {cell} was not kept: no later cell can name its type\nhint: collect the iterator, or make the closure a `fn`"
+                    )
                 }
             };
             self.gone.insert(name.clone(), reason);
@@ -232,17 +319,39 @@ impl Notebook {
         let live = Self::items_after(prepared);
         let new = Reach::new(live.iter().map(|item| &*item.definition));
         let new = new.layouts();
-        old.layouts().into_iter().filter(|(name, layout)| new.get(name).is_some_and(|new| new != layout)).map(|(name, _)| name.to_string()).collect()
+        old.layouts()
+            .into_iter()
+            .filter(|(name, layout)| new.get(name).is_some_and(|new| new != layout))
+            .map(|(name, _)| name.to_string())
+            .collect()
     }
 }
 
 /// One line for all items that no longer compile.
 fn set_aside(prepared: &Prepared) -> Option<String> {
-    let newly: Vec<&Candidate> = prepared.dropped.iter().map(|at| &prepared.candidates[*at]).filter(|candidate| candidate.from == From::Live).collect();
-    let what: BTreeSet<String> =
-        newly.iter().flat_map(|candidate| candidate.definition.keys.iter().map(describe).map(|what| format!("{what} (cell {})", candidate.cell))).collect();
+    let newly: Vec<&Candidate> = prepared
+        .dropped
+        .iter()
+        .map(|at| &prepared.candidates[*at])
+        .filter(|candidate| candidate.from == From::Live)
+        .collect();
+    let what: BTreeSet<String> = newly
+        .iter()
+        .flat_map(|candidate| {
+            candidate
+                .definition
+                .keys
+                .iter()
+                .map(describe)
+                .map(|what| format!("{what} (cell {})", candidate.cell))
+        })
+        .collect();
     let cells: BTreeSet<u32> = newly.iter().map(|candidate| candidate.cell).collect();
-    let (verb, was) = if what.len() == 1 { ("compiles", "was") } else { ("compile", "were") };
+    let (verb, was) = if what.len() == 1 {
+        ("compiles", "was")
+    } else {
+        ("compile", "were")
+    };
     (!what.is_empty()).then(|| {
         format!(
             "{} no longer {verb} with the new definitions and {was} set aside; run {} {} again, adapted",
@@ -257,9 +366,18 @@ fn set_aside(prepared: &Prepared) -> Option<String> {
 fn body_text(prepared: &Prepared) -> String {
     let parsed = &prepared.parsed;
     let mut text = String::new();
-    for range in parsed.statements.iter().filter(|range| parsed.tail.as_ref() != Some(*range)) {
+    for range in parsed
+        .statements
+        .iter()
+        .filter(|range| parsed.tail.as_ref() != Some(*range))
+    {
         let mut from = range.start;
-        for at in parsed.returns.iter().copied().filter(|at| range.contains(at) || *at == range.end) {
+        for at in parsed
+            .returns
+            .iter()
+            .copied()
+            .filter(|at| range.contains(at) || *at == range.end)
+        {
             text.push_str(&parsed.source[from..at]);
             text.push_str(" ::core::unreachable!()");
             from = at;
@@ -282,8 +400,15 @@ fn list(words: impl Iterator<Item = String>) -> String {
 
 fn in_words(Staleness { changed, cells }: &Staleness) -> String {
     let what = list(changed.iter().map(|name| format!("`{name}`")));
-    let (cell, them) = if cells.len() == 1 { ("cell", "it") } else { ("cells", "them") };
-    format!("{what} changed: {cell} {} used the old one; run {them} again to bring the results up to date", list(cells.iter().map(u32::to_string)))
+    let (cell, them) = if cells.len() == 1 {
+        ("cell", "it")
+    } else {
+        ("cells", "them")
+    };
+    format!(
+        "{what} changed: {cell} {} used the old one; run {them} again to bring the results up to date",
+        list(cells.iter().map(u32::to_string))
+    )
 }
 
 fn describe(key: &Key) -> String {

@@ -51,7 +51,8 @@ pub enum Failure {
 /// What `:dep` added to a notebook.
 #[derive(Clone, Debug, Default)]
 pub struct Extra {
-    /// Crates that cells can name from now on, and their files. A later one of a name replaces an earlier one.
+    /// Crates that cells can name from now on, and their files. A later one of a name replaces an earlier
+    /// one.
     pub externs: Vec<(String, PathBuf)>,
     /// Of those, the dylibs that hold the code of the others.
     pub dylibs: Vec<String>,
@@ -80,7 +81,13 @@ impl Cancel {
     pub fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::SeqCst);
         // Release builds of earlier cells go on: workers wait for them.
-        for (child, _) in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter_mut().filter(|(_, is_cell)| *is_cell) {
+        for (child, _) in self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter_mut()
+            .filter(|(_, is_cell)| *is_cell)
+        {
             let _ = child.kill();
         }
     }
@@ -89,7 +96,14 @@ impl Cancel {
 impl Compiler {
     pub fn new(toolchain: Toolchain, folder: PathBuf) -> io::Result<Compiler> {
         fs::create_dir_all(&folder)?;
-        Ok(Compiler { toolchain, folder, running: Arc::default(), is_cancelled: Arc::default(), extra: Mutex::default(), epochs: Mutex::default() })
+        Ok(Compiler {
+            toolchain,
+            folder,
+            running: Arc::default(),
+            is_cancelled: Arc::default(),
+            extra: Mutex::default(),
+            epochs: Mutex::default(),
+        })
     }
 
     pub fn folder(&self) -> &Path {
@@ -106,7 +120,11 @@ impl Compiler {
     }
 
     pub(crate) fn extra_dylibs(&self) -> Vec<String> {
-        self.extra.lock().unwrap_or_else(PoisonError::into_inner).dylibs.clone()
+        self.extra
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .dylibs
+            .clone()
     }
 
     pub fn toolchain(&self) -> &Toolchain {
@@ -114,7 +132,10 @@ impl Compiler {
     }
 
     pub fn canceller(&self) -> Cancel {
-        Cancel { running: self.running.clone(), is_cancelled: self.is_cancelled.clone() }
+        Cancel {
+            running: self.running.clone(),
+            is_cancelled: self.is_cancelled.clone(),
+        }
     }
 
     /// Forgets an old cancellation; called when a cell begins.
@@ -129,27 +150,47 @@ impl Compiler {
 
     /// Compiles the library of a cell again, as workers want it. Both have the same symbols.
     pub fn compile_for_workers(&self, library: &Path) -> Result<PathBuf, Failure> {
-        let stem = library.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.strip_prefix("lib")).unwrap_or_default();
+        let stem = library
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .and_then(|stem| stem.strip_prefix("lib"))
+            .unwrap_or_default();
         let root = format!("{stem}.rs");
-        let epoch = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(&root).copied().unwrap_or(0);
+        let epoch = self
+            .epochs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&root)
+            .copied()
+            .unwrap_or(0);
         self.compile(&root, epoch, Optimise::Release)
     }
 
-    /// Compiles `root` (a file of the build folder) to a shared library. Types of cells are the same ones within an epoch.
+    /// Compiles `root` (a file of the build folder) to a shared library. Types of cells are the same ones
+    /// within an epoch.
     pub fn compile(&self, root: &str, epoch: u32, optimise: Optimise) -> Result<PathBuf, Failure> {
         let stem = root.trim_end_matches(".rs");
-        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).insert(root.to_string(), epoch);
+        self.epochs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(root.to_string(), epoch);
         let library = self.folder.join(match optimise {
             Optimise::Cell(_) => format!("lib{stem}.so"),
             Optimise::Release => format!("lib{stem}.release.so"),
         });
         let mut command = self.command(root, epoch, optimise, &library);
         let mut child = command.spawn().map_err(|error| {
-            Failure::Toolchain(format!("`{}` could not be started: {error}\nhint: run ./install/start again", self.toolchain.rustc.display()))
+            Failure::Toolchain(format!(
+                "`{}` could not be started: {error}\nhint: run ./install/start again",
+                self.toolchain.rustc.display()
+            ))
         })?;
         let mut stderr = child.stderr.take().expect("invariant: stderr is piped");
         let pid = child.id();
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).push((child, optimise != Optimise::Release));
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((child, optimise != Optimise::Release));
         if matches!(optimise, Optimise::Cell(_)) && self.is_cancelled.load(Ordering::SeqCst) {
             self.canceller().cancel();
         }
@@ -157,7 +198,10 @@ impl Compiler {
         let read = stderr.read_to_end(&mut said);
         let child = {
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = running.iter().position(|(child, _)| child.id() == pid).expect("invariant: nobody else removes it");
+            let at = running
+                .iter()
+                .position(|(child, _)| child.id() == pid)
+                .expect("invariant: nobody else removes it");
             running.swap_remove(at).0
         };
         let status = wait(child).map_err(|error| Failure::Toolchain(error.to_string()))?;
@@ -168,9 +212,16 @@ impl Compiler {
             return Err(Failure::Cancelled);
         }
         let said = String::from_utf8_lossy(&said);
-        let errors: Vec<Diagnostic> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(Diagnostic::is_error).collect();
+        let errors: Vec<Diagnostic> = said
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(Diagnostic::is_error)
+            .collect();
         if errors.is_empty() {
-            return Err(Failure::Toolchain(format!("rustc ended with {status}: {}", said.trim())));
+            return Err(Failure::Toolchain(format!(
+                "rustc ended with {status}: {}",
+                said.trim()
+            )));
         }
         Err(Failure::Errors(errors))
     }
@@ -178,26 +229,49 @@ impl Compiler {
     fn command(&self, root: &str, epoch: u32, optimise: Optimise, library: &Path) -> Command {
         let t = &self.toolchain;
         let mut command = Command::new(&t.rustc);
-        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-        command.args([root, "--edition=2024", "--crate-name=cell", "--crate-type=cdylib", "--error-format=json"]);
-        command.args(["-Cprefer-dynamic", "-Cdebuginfo=0", "-Csymbol-mangling-version=v0"]);
+        command
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        command.args([
+            root,
+            "--edition=2024",
+            "--crate-name=cell",
+            "--crate-type=cdylib",
+            "--error-format=json",
+        ]);
+        command.args([
+            "-Cprefer-dynamic",
+            "-Cdebuginfo=0",
+            "-Csymbol-mangling-version=v0",
+        ]);
         // It is part of every `TypeId`: a type that was defined anew is another one, also behind a `dyn Any`.
         command.arg(format!("-Cmetadata=skep-cell-{epoch}"));
         match optimise {
-            Optimise::Cell(level) => command.args([&format!("-Copt-level={}", level.min(3)), "-Ccodegen-units=2"]),
-            Optimise::Release => command.args(["-Copt-level=3", "--cfg", "skep_release", "--cap-lints=allow"]),
+            Optimise::Cell(level) => {
+                command.args([&format!("-Copt-level={}", level.min(3)), "-Ccodegen-units=2"])
+            }
+            Optimise::Release => {
+                command.args(["-Copt-level=3", "--cfg", "skep_release", "--cap-lints=allow"])
+            }
         };
         command.arg("--extern").arg(format!("skep={}", t.dylib.display()));
         let extra = self.extra.lock().unwrap_or_else(PoisonError::into_inner);
         // Of two crates of one name `:dep`'s is the one that is meant; rustc would not choose.
-        let own = t.externs.iter().filter(|(name, _)| !extra.externs.iter().any(|(newer, _)| newer == name));
+        let own = t
+            .externs
+            .iter()
+            .filter(|(name, _)| !extra.externs.iter().any(|(newer, _)| newer == name));
         for (name, file) in own.chain(&extra.externs) {
             command.arg("--extern").arg(format!("{name}={}", file.display()));
         }
         for folder in std::iter::once(&t.deps).chain(&extra.folders) {
             command.arg("-L").arg(format!("dependency={}", folder.display()));
         }
-        // The dylibs of `:dep` name `libskep.so` as theirs, and what a crate names is looked for in folders only.
+        // The dylibs of `:dep` name `libskep.so` as theirs, and what a crate names is looked for in folders
+        // only.
         if let (false, Some(folder)) = (extra.folders.is_empty(), t.dylib.parent()) {
             command.arg("-L").arg(format!("dependency={}", folder.display()));
         }

@@ -15,7 +15,9 @@ pub enum Completeness {
 
 /// Judges by real parsing: text is incomplete when what is wrong with it is that it ends.
 pub fn completeness(source: &str) -> Completeness {
-    let incomplete = |depth: usize| Completeness::Incomplete { indent: " ".repeat(4 * depth) };
+    let incomplete = |depth: usize| Completeness::Incomplete {
+        indent: " ".repeat(4 * depth),
+    };
     match open_delimiters(source) {
         Delimiters::Open { depth, .. } => return incomplete(depth),
         Delimiters::InLiteral => return incomplete(0),
@@ -28,8 +30,15 @@ pub fn completeness(source: &str) -> Completeness {
     match parse(source) {
         Ok(_) => Completeness::Complete,
         Err(error) => {
-            let needs_more = error.to_string().contains("unexpected end of input") || parse(&format!("{source};")).is_ok();
-            if needs_more { incomplete(usize::from(source.trim_end().ends_with(['=', '+', '.', ',', '|', '&']))) } else { Completeness::Invalid }
+            let needs_more =
+                error.to_string().contains("unexpected end of input") || parse(&format!("{source};")).is_ok();
+            if needs_more {
+                incomplete(usize::from(
+                    source.trim_end().ends_with(['=', '+', '.', ',', '|', '&']),
+                ))
+            } else {
+                Completeness::Invalid
+            }
         }
     }
 }
@@ -49,21 +58,28 @@ enum Delimiters {
     Unbalanced,
 }
 
-/// rustc's own lexer would be the better judge of literals, but proc-macro2 gives up on an open one without saying where.
+/// rustc's own lexer would be the better judge of literals, but proc-macro2 gives up on an open one without
+/// saying where.
 fn open_delimiters(source: &str) -> Delimiters {
     let bytes = source.as_bytes();
     let mut stack = Vec::new();
     let mut i = 0;
     while i < bytes.len() {
         match bytes[i] {
-            b'/' if bytes.get(i + 1) == Some(&b'/') => i += source[i..].find('\n').unwrap_or(source.len() - i),
+            b'/' if bytes.get(i + 1) == Some(&b'/') => {
+                i += source[i..].find('\n').unwrap_or(source.len() - i)
+            }
             b'/' if bytes.get(i + 1) == Some(&b'*') => {
-                let Some(end) = end_of_comment(bytes, i) else { return Delimiters::InLiteral };
+                let Some(end) = end_of_comment(bytes, i) else {
+                    return Delimiters::InLiteral;
+                };
                 i = end;
                 continue;
             }
             b'"' => {
-                let Some(end) = end_of_string(bytes, i) else { return Delimiters::InLiteral };
+                let Some(end) = end_of_string(bytes, i) else {
+                    return Delimiters::InLiteral;
+                };
                 i = end;
                 continue;
             }
@@ -86,7 +102,12 @@ fn open_delimiters(source: &str) -> Delimiters {
         }
         i += 1;
     }
-    stack.last().map_or(Delimiters::Closed, |(_, at)| Delimiters::Open { depth: stack.len(), at: *at })
+    stack
+        .last()
+        .map_or(Delimiters::Closed, |(_, at)| Delimiters::Open {
+            depth: stack.len(),
+            at: *at,
+        })
 }
 
 fn end_of_comment(bytes: &[u8], start: usize) -> Option<usize> {
@@ -113,7 +134,15 @@ fn end_of_string(bytes: &[u8], quote: usize) -> Option<usize> {
         match bytes[i] {
             b'\\' if !is_raw => i += 1,
             b'"' if !is_raw => return Some(i + 1),
-            b'"' if bytes[i + 1..].iter().take(n_hashes).filter(|b| **b == b'#').count() == n_hashes => return Some(i + 1 + n_hashes),
+            b'"' if bytes[i + 1..]
+                .iter()
+                .take(n_hashes)
+                .filter(|b| **b == b'#')
+                .count()
+                == n_hashes =>
+            {
+                return Some(i + 1 + n_hashes);
+            }
             _ => {}
         }
         i += 1;
@@ -124,7 +153,11 @@ fn end_of_string(bytes: &[u8], quote: usize) -> Option<usize> {
 fn end_of_char_or_lifetime(source: &str, quote: usize) -> usize {
     let mut rest = source[quote + 1..].char_indices();
     match rest.next() {
-        Some((_, '\\')) => source[quote + 2..].char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(source.len(), |(at, _)| quote + 3 + at),
+        Some((_, '\\')) => source[quote + 2..]
+            .char_indices()
+            .skip(1)
+            .find(|(_, c)| *c == '\'')
+            .map_or(source.len(), |(at, _)| quote + 3 + at),
         Some((_, c)) if matches!(rest.next(), Some((_, '\''))) => quote + 2 + c.len_utf8(),
         _ => quote + 1,
     }
@@ -137,7 +170,9 @@ mod tests {
     #[test]
     fn completeness_is_judged_by_parsing() {
         use Completeness::*;
-        let indent = |n| Incomplete { indent: " ".repeat(n) };
+        let indent = |n| Incomplete {
+            indent: " ".repeat(n),
+        };
         for (source, expect) in [
             ("", Complete),
             ("1 + 1", Complete),

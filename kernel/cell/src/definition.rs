@@ -70,17 +70,19 @@ pub struct Definition {
     pub tokens: String,
     pub mentions: BTreeSet<String>,
     pub(crate) kind: Kind,
-    /// Names that bring it into a program: its own, and of a trait those of its methods. Of an `impl` or an expansion, names in
-    /// its header or its tokens, any of which may.
+    /// Names that bring it into a program: its own, and of a trait those of its methods. Of an `impl` or an
+    /// expansion, names in its header or its tokens, any of which may.
     pub(crate) provides: BTreeSet<String>,
     /// Whether its text can decide the layout of a type: not so for functions, unless constants call them.
     pub(crate) decides_layout: bool,
-    /// Whether a pattern of its name compares rather than binds: constants, statics, structs that are values as well.
+    /// Whether a pattern of its name compares rather than binds: constants, statics, structs that are values
+    /// as well.
     pub(crate) is_constant: bool,
     /// Whether it is a macro whose calls are items.
     pub(crate) makes_items: bool,
     pub(crate) statics: Vec<Static>,
-    /// Names of the types and constants that an `impl` defines: a type's layout can stand on it only if one of them is mentioned.
+    /// Names of the types and constants that an `impl` defines: a type's layout can stand on it only if one
+    /// of them is mentioned.
     pub(crate) associated: BTreeSet<String>,
     /// Of a `use`: where its path begins, and with what.
     pub(crate) path: Option<(usize, String)>,
@@ -113,7 +115,9 @@ pub(crate) fn definitions(source: &str, item: &Item, range: Range<usize>) -> Vec
             _ => None,
         })),
         Item::Impl(i) => idents(header(i), &mut provides),
-        Item::Macro(_) | Item::Const(_) | Item::Verbatim(_) if !matches!(kind, Kind::Macro | Kind::Named) => provides.extend(found.iter().cloned()),
+        Item::Macro(_) | Item::Const(_) | Item::Verbatim(_) if !matches!(kind, Kind::Macro | Kind::Named) => {
+            provides.extend(found.iter().cloned())
+        }
         _ => {}
     }
     let decides_layout = match item {
@@ -162,7 +166,12 @@ fn associated(item: &ImplItem) -> Option<String> {
 fn kind(item: &Item) -> Kind {
     match item {
         Item::Const(c) if c.ident == "_" => Kind::Nameless,
-        Item::Impl(i) => Kind::Impl { decides_layout: i.items.iter().any(|item| matches!(item, ImplItem::Type(_) | ImplItem::Const(_))) },
+        Item::Impl(i) => Kind::Impl {
+            decides_layout: i
+                .items
+                .iter()
+                .any(|item| matches!(item, ImplItem::Type(_) | ImplItem::Const(_))),
+        },
         Item::Macro(m) if m.ident.is_some() => Kind::Macro,
         Item::Macro(m) if statics::thread_locals(&m.mac).is_some() => Kind::Named,
         Item::Macro(_) => Kind::Expansion,
@@ -185,10 +194,17 @@ fn keys(item: &Item, text: &str) -> Vec<Key> {
         Item::TraitAlias(t) => vec![Key::Type(name(&t.ident))],
         Item::Type(t) => vec![Key::Type(name(&t.ident))],
         Item::Mod(m) => vec![Key::Type(name(&m.ident))],
-        Item::ExternCrate(c) => vec![Key::Type(c.rename.as_ref().map_or_else(|| name(&c.ident), |(_, new)| name(new)))],
+        Item::ExternCrate(c) => vec![Key::Type(
+            c.rename
+                .as_ref()
+                .map_or_else(|| name(&c.ident), |(_, new)| name(new)),
+        )],
         Item::Macro(m) => match &m.ident {
             Some(ident) => vec![Key::Macro(name(ident))],
-            None => statics::thread_locals(&m.mac).map_or_else(|| vec![Key::Other(text.to_string())], |names| names.into_iter().map(Key::Value).collect()),
+            None => statics::thread_locals(&m.mac).map_or_else(
+                || vec![Key::Other(text.to_string())],
+                |names| names.into_iter().map(Key::Value).collect(),
+            ),
         },
         Item::Impl(i) => vec![impl_key(i)],
         Item::ForeignMod(f) => f.items.iter().map(|item| foreign_key(item, text)).collect(),
@@ -213,11 +229,15 @@ fn header(item: &syn::ItemImpl) -> TokenStream {
 
 fn impl_key(item: &syn::ItemImpl) -> Key {
     let is_inherent = item.trait_.is_none();
-    let defines = item.items.iter().filter(|_| is_inherent).filter_map(|item| match item {
-        ImplItem::Fn(f) => Some(f.sig.ident.to_string()),
-        ImplItem::Const(c) => Some(c.ident.to_string()),
-        _ => None,
-    });
+    let defines = item
+        .items
+        .iter()
+        .filter(|_| is_inherent)
+        .filter_map(|item| match item {
+            ImplItem::Fn(f) => Some(f.sig.ident.to_string()),
+            ImplItem::Const(c) => Some(c.ident.to_string()),
+            _ => None,
+        });
     Key::Impl(header(item).to_string(), defines.collect())
 }
 
@@ -225,12 +245,16 @@ fn impl_key(item: &syn::ItemImpl) -> Key {
 fn refusal(item: &Item) -> Option<(String, String)> {
     match item {
         Item::Macro(m) if m.ident.is_some() && makes_static(m.mac.tokens.clone()) => Some((
-            format!("the macro `{}!` makes a static, and every cell would have its own", m.ident.as_ref().expect("just seen")),
+            format!(
+                "the macro `{}!` makes a static, and every cell would have its own",
+                m.ident.as_ref().expect("just seen")
+            ),
             "write the static outside of the macro, or keep its value in a variable".to_string(),
         )),
         Item::Macro(m) if is_symbol(&m.mac.path, "lazy_static") => Some((
             "`lazy_static!` would make its values anew in every cell".to_string(),
-            "write `static NAME: LazyLock<TYPE> = LazyLock::new(|| …);` with `use std::sync::LazyLock;`".to_string(),
+            "write `static NAME: LazyLock<TYPE> = LazyLock::new(|| …);` with `use std::sync::LazyLock;`"
+                .to_string(),
         )),
         _ => None,
     }
@@ -239,8 +263,10 @@ fn refusal(item: &Item) -> Option<(String, String)> {
 /// `static NAME :` or `static $name :`, also behind `mut` and `ref`; `&'static` is none.
 fn makes_static(tokens: TokenStream) -> bool {
     let trees: Vec<TokenTree> = tokens.into_iter().collect();
-    let is_ident = |at: usize, name: &str| matches!(trees.get(at), Some(TokenTree::Ident(ident)) if ident == name);
-    let is_punct = |at: usize, c: char| matches!(trees.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == c);
+    let is_ident =
+        |at: usize, name: &str| matches!(trees.get(at), Some(TokenTree::Ident(ident)) if ident == name);
+    let is_punct =
+        |at: usize, c: char| matches!(trees.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == c);
     trees.iter().enumerate().any(|(at, tree)| match tree {
         TokenTree::Group(group) => makes_static(group.stream()),
         TokenTree::Ident(ident) if ident == "static" && !(at > 0 && is_punct(at - 1, '\'')) => {
@@ -276,26 +302,52 @@ pub(crate) fn makes_items(item: &syn::ItemMacro) -> bool {
 
 /// Whether tokens begin with an attribute, a visibility or a keyword that only items have.
 pub(crate) fn begins_item(tokens: TokenStream) -> bool {
-    const KEYWORDS: [&str; 14] = ["struct", "enum", "union", "impl", "fn", "trait", "mod", "const", "static", "type", "extern", "macro_rules", "pub", "async"];
+    const KEYWORDS: [&str; 14] = [
+        "struct",
+        "enum",
+        "union",
+        "impl",
+        "fn",
+        "trait",
+        "mod",
+        "const",
+        "static",
+        "type",
+        "extern",
+        "macro_rules",
+        "pub",
+        "async",
+    ];
     let trees: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
     loop {
         match (trees.get(at), trees.get(at + 1)) {
             // `#[…]`, `$(#[$m])*`, `$vis`
-            (Some(TokenTree::Punct(hash)), Some(TokenTree::Group(group))) if hash.as_char() == '#' && group.delimiter() == Delimiter::Bracket => at += 2,
+            (Some(TokenTree::Punct(hash)), Some(TokenTree::Group(group)))
+                if hash.as_char() == '#' && group.delimiter() == Delimiter::Bracket =>
+            {
+                at += 2
+            }
             (Some(TokenTree::Punct(dollar)), Some(TokenTree::Group(group))) if dollar.as_char() == '$' => {
                 let inner: Vec<TokenTree> = group.stream().into_iter().collect();
-                let is_attribute = matches!(inner.first(), Some(TokenTree::Punct(hash)) if hash.as_char() == '#');
+                let is_attribute =
+                    matches!(inner.first(), Some(TokenTree::Punct(hash)) if hash.as_char() == '#');
                 if !is_attribute {
                     return begins_item(group.stream());
                 }
                 at += 3;
             }
-            (Some(TokenTree::Punct(dollar)), Some(TokenTree::Ident(name))) if dollar.as_char() == '$' && (name == "vis" || name == "v") => at += 2,
+            (Some(TokenTree::Punct(dollar)), Some(TokenTree::Ident(name)))
+                if dollar.as_char() == '$' && (name == "vis" || name == "v") =>
+            {
+                at += 2
+            }
             (Some(TokenTree::Ident(word)), next) => {
                 let is_block = matches!(next, Some(TokenTree::Group(_)));
-                let starts = word == "unsafe" && matches!(next, Some(TokenTree::Ident(next)) if next == "impl" || next == "fn" || next == "trait");
-                return starts || KEYWORDS.iter().any(|keyword| word == keyword) && (!is_block || word == "pub");
+                let starts = word == "unsafe"
+                    && matches!(next, Some(TokenTree::Ident(next)) if next == "impl" || next == "fn" || next == "trait");
+                return starts
+                    || KEYWORDS.iter().any(|keyword| word == keyword) && (!is_block || word == "pub");
             }
             _ => return false,
         }
@@ -304,9 +356,17 @@ pub(crate) fn begins_item(tokens: TokenStream) -> bool {
 
 /// One definition for each leaf of a `use`.
 fn leaves(source: &str, item: &syn::ItemUse, range: &Range<usize>, text: &str) -> Vec<Definition> {
-    let attributes: String =
-        item.attrs.iter().filter(|attr| !attr.path().is_ident("doc")).map(|attr| format!("{} ", quote::ToTokens::to_token_stream(attr))).collect();
-    let mut prefix = if item.leading_colon.is_some() { "::".to_string() } else { String::new() };
+    let attributes: String = item
+        .attrs
+        .iter()
+        .filter(|attr| !attr.path().is_ident("doc"))
+        .map(|attr| format!("{} ", quote::ToTokens::to_token_stream(attr)))
+        .collect();
+    let mut prefix = if item.leading_colon.is_some() {
+        "::".to_string()
+    } else {
+        String::new()
+    };
     let mut found = Vec::new();
     flatten(&item.tree, &mut prefix, &mut found);
     let mut starts = Vec::new();
@@ -314,7 +374,10 @@ fn leaves(source: &str, item: &syn::ItemUse, range: &Range<usize>, text: &str) -
         path_starts(&item.tree, &mut starts);
     }
     let start_of = |path: &str| {
-        let first = path.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
+        let first = path
+            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .next()
+            .unwrap_or_default();
         let ident = starts.iter().find(|ident| **ident == first)?;
         Some((range_of(source, ident.span()).start, first.to_string()))
     };
@@ -325,10 +388,18 @@ fn leaves(source: &str, item: &syn::ItemUse, range: &Range<usize>, text: &str) -
             let mut names = BTreeSet::new();
             mentions(TokenStream::parse_or_empty(&path), &mut names);
             Definition {
-                provides: Key::Use(key.clone()).name().map(str::to_string).into_iter().collect(),
+                provides: Key::Use(key.clone())
+                    .name()
+                    .map(str::to_string)
+                    .into_iter()
+                    .collect(),
                 keys: vec![Key::Use(key)],
                 range: range.clone(),
-                tokens: if line.len() > text.len() { line.clone() } else { text.to_string() + &line },
+                tokens: if line.len() > text.len() {
+                    line.clone()
+                } else {
+                    text.to_string() + &line
+                },
                 mentions: names,
                 kind: Kind::Use,
                 decides_layout: true,
@@ -360,12 +431,14 @@ trait ParseOrEmpty {
 
 impl ParseOrEmpty for TokenStream {
     fn parse_or_empty(text: &str) -> TokenStream {
-        (|input: syn::parse::ParseStream| input.parse::<TokenStream>()).parse_str(text).unwrap_or_default()
+        (|input: syn::parse::ParseStream| input.parse::<TokenStream>())
+            .parse_str(text)
+            .unwrap_or_default()
     }
 }
 
-/// Each leaf's path with the name that it binds. A leaf of a group stays one: `use a::{self}` takes in the module alone, while
-/// `use a` takes in whatever has the name.
+/// Each leaf's path with the name that it binds. A leaf of a group stays one: `use a::{self}` takes in the
+/// module alone, while `use a` takes in whatever has the name.
 fn flatten(tree: &UseTree, prefix: &mut String, leaves: &mut Vec<(String, String)>) {
     let before = prefix.len();
     match tree {
@@ -376,12 +449,28 @@ fn flatten(tree: &UseTree, prefix: &mut String, leaves: &mut Vec<(String, String
         UseTree::Group(group) => group.items.iter().for_each(|tree| flatten(tree, prefix, leaves)),
         UseTree::Glob(_) => leaves.push((format!("{prefix}*"), format!("{prefix}*"))),
         UseTree::Rename(rename) => {
-            let bound = if rename.rename == "_" { format!("{prefix}{} as _", rename.ident) } else { rename.rename.to_string() };
+            let bound = if rename.rename == "_" {
+                format!("{prefix}{} as _", rename.ident)
+            } else {
+                rename.rename.to_string()
+            };
             let leaf = format!("{} as {}", rename.ident, rename.rename);
-            leaves.push((bound, if rename.ident == "self" { format!("{prefix}{{{leaf}}}") } else { format!("{prefix}{leaf}") }));
+            leaves.push((
+                bound,
+                if rename.ident == "self" {
+                    format!("{prefix}{{{leaf}}}")
+                } else {
+                    format!("{prefix}{leaf}")
+                },
+            ));
         }
         UseTree::Name(leaf) if leaf.ident == "self" => {
-            let bound = prefix.trim_end_matches("::").rsplit("::").next().unwrap_or_default().to_string();
+            let bound = prefix
+                .trim_end_matches("::")
+                .rsplit("::")
+                .next()
+                .unwrap_or_default()
+                .to_string();
             leaves.push((bound, format!("{prefix}{{self}}")));
         }
         UseTree::Name(leaf) => leaves.push((leaf.ident.to_string(), format!("{prefix}{}", leaf.ident))),
@@ -392,7 +481,12 @@ fn flatten(tree: &UseTree, prefix: &mut String, leaves: &mut Vec<(String, String
 /// What `range_of` needs of an item that stands in a block.
 pub(crate) fn definitions_of_macro(source: &str, item: &syn::StmtMacro) -> Vec<Definition> {
     let range = range_of(source, syn::spanned::Spanned::span(item));
-    let item = Item::Macro(syn::ItemMacro { attrs: item.attrs.clone(), ident: None, mac: item.mac.clone(), semi_token: item.semi_token });
+    let item = Item::Macro(syn::ItemMacro {
+        attrs: item.attrs.clone(),
+        ident: None,
+        mac: item.mac.clone(),
+        semi_token: item.semi_token,
+    });
     definitions(source, &item, range)
 }
 
@@ -404,7 +498,11 @@ mod tests {
     #[test]
     fn a_use_is_flattened_to_its_leaves() {
         let parsed = parse("#[cfg(unix)] use std::{collections::{HashMap, BTreeMap as Tree}, fmt::{self, *}, io::{self as sio, Read as _}};").unwrap();
-        let leaves: Vec<&str> = parsed.items.iter().map(|item| item.leaf.as_deref().unwrap()).collect();
+        let leaves: Vec<&str> = parsed
+            .items
+            .iter()
+            .map(|item| item.leaf.as_deref().unwrap())
+            .collect();
         assert_eq!(
             leaves,
             [
@@ -423,25 +521,43 @@ mod tests {
         for (source, expect) in [
             ("macro_rules! m { () => { static A: i32 = 1; } }", true),
             ("macro_rules! m { ($n:ident) => { static $n: i32 = 1; } }", true),
-            ("macro_rules! m { ($n:ident) => { struct $n { a: &'static str } } }", false),
+            (
+                "macro_rules! m { ($n:ident) => { struct $n { a: &'static str } } }",
+                false,
+            ),
             ("lazy_static! { static ref A: i32 = 1; }", true),
         ] {
-            assert_eq!(parse(source).unwrap().items[0].refusal.is_some(), expect, "{source}");
+            assert_eq!(
+                parse(source).unwrap().items[0].refusal.is_some(),
+                expect,
+                "{source}"
+            );
         }
     }
 
     #[test]
     fn what_a_macro_makes_is_seen_in_its_arms() {
         for (source, expect) in [
-            ("macro_rules! m { ($n:ident) => { struct $n; impl $n {} }; }", true),
-            ("macro_rules! m { ($(#[$m:meta])* $n:ident) => { $(#[$m])* pub struct $n; } }", true),
+            (
+                "macro_rules! m { ($n:ident) => { struct $n; impl $n {} }; }",
+                true,
+            ),
+            (
+                "macro_rules! m { ($(#[$m:meta])* $n:ident) => { $(#[$m])* pub struct $n; } }",
+                true,
+            ),
             ("macro_rules! m { ($($n:ident),*) => { $(struct $n;)* } }", true),
             ("macro_rules! m { ($e:expr) => { $e + 1 } }", false),
-            ("macro_rules! m { () => { println!() }; (x) => { struct A; } }", false),
+            (
+                "macro_rules! m { () => { println!() }; (x) => { struct A; } }",
+                false,
+            ),
             ("macro_rules! m { () => { const { 1 } } }", false),
             ("macro_rules! m { () => { unsafe { f() } } }", false),
         ] {
-            let Item::Macro(item) = syn::parse_str::<Item>(source).unwrap() else { panic!("{source}") };
+            let Item::Macro(item) = syn::parse_str::<Item>(source).unwrap() else {
+                panic!("{source}")
+            };
             assert_eq!(makes_items(&item), expect, "{source}");
         }
     }

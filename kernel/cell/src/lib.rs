@@ -1,8 +1,9 @@
 //! One cell: parse it, make it a program, compile it, and say what went wrong in the user's own lines.
 //!
-//! The notebook is one growing program. Each cell is compiled as that program with a new entry point: the items defined so
-//! far are included as they stand, and the cell's statements become a function. Running the result belongs to the evaluation
-//! process. This crate knows neither Jupyter nor clusters nor Polars: what is in scope comes from [`Toolchain`].
+//! The notebook is one growing program. Each cell is compiled as that program with a new entry point: the
+//! items defined so far are included as they stand, and the cell's statements become a function. Running the
+//! result belongs to the evaluation process. This crate knows neither Jupyter nor clusters nor Polars: what
+//! is in scope comes from [`Toolchain`].
 
 mod assemble;
 mod body;

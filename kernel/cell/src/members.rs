@@ -1,7 +1,8 @@
-//! What can follow a dot or `::` by what a source text says: methods, functions, fields and variants of its types.
+//! What can follow a dot or `::` by what a source text says: methods, functions, fields and variants of its
+//! types.
 //!
-//! This is how names complete from the first key, without an analyser: sources are read once, when Skep is put together, and the
-//! notebook's own items whenever somebody asks.
+//! This is how names complete from the first key, without an analyser: sources are read once, when Skep is
+//! put together, and the notebook's own items whenever somebody asks.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -24,10 +25,20 @@ pub struct Member {
     pub returns: String,
 }
 
-/// All public members that a source text defines, of types and traits that are wanted; what stands behind a feature counts where that
-/// feature is on. In a text of the notebook itself everything is public.
-pub fn members(source: &str, is_own: bool, is_wanted: &dyn Fn(&str) -> bool, has_feature: &dyn Fn(&str) -> bool) -> Vec<Member> {
-    let mut reader = Reader { is_own, is_wanted, has_feature, found: Vec::new() };
+/// All public members that a source text defines, of types and traits that are wanted; what stands behind a
+/// feature counts where that feature is on. In a text of the notebook itself everything is public.
+pub fn members(
+    source: &str,
+    is_own: bool,
+    is_wanted: &dyn Fn(&str) -> bool,
+    has_feature: &dyn Fn(&str) -> bool,
+) -> Vec<Member> {
+    let mut reader = Reader {
+        is_own,
+        is_wanted,
+        has_feature,
+        found: Vec::new(),
+    };
     match syn::parse_file(source) {
         Ok(file) => reader.items(&file.items),
         Err(_) => reader.loose_items(source.parse().unwrap_or_default()),
@@ -58,22 +69,46 @@ struct Reader<'f> {
 }
 
 impl Reader<'_> {
-    /// For sources with syntax that only a nightly compiler has, such as the standard library's: what can be read is.
+    /// For sources with syntax that only a nightly compiler has, such as the standard library's: what can be
+    /// read is.
     fn loose_items(&mut self, tokens: TokenStream) {
         for piece in pieces(tokens) {
             if let Ok(item) = syn::parse2::<Item>(piece.iter().cloned().collect()) {
                 self.items(&[item]);
                 continue;
             }
-            let keyword = |name: &str| piece.iter().any(|tree| matches!(tree, TokenTree::Ident(ident) if ident == name));
-            let (Some(TokenTree::Group(body)), true) = (piece.last(), keyword("impl") || keyword("trait")) else { continue };
+            let keyword = |name: &str| {
+                piece
+                    .iter()
+                    .any(|tree| matches!(tree, TokenTree::Ident(ident) if ident == name))
+            };
+            let (Some(TokenTree::Group(body)), true) = (piece.last(), keyword("impl") || keyword("trait"))
+            else {
+                continue;
+            };
             let idents: Vec<String> = piece
                 .iter()
                 .take_while(|tree| !matches!(tree, TokenTree::Ident(ident) if ident == "where"))
-                .filter_map(|tree| if let TokenTree::Ident(ident) = tree { Some(ident.to_string()) } else { None })
+                .filter_map(|tree| {
+                    if let TokenTree::Ident(ident) = tree {
+                        Some(ident.to_string())
+                    } else {
+                        None
+                    }
+                })
                 .collect();
-            let of_trait = idents.iter().position(|ident| ident == "trait").and_then(|at| idents.get(at + 1));
-            let Some(of) = of_trait.into_iter().chain(idents.iter().rev()).find(|ident| (self.is_wanted)(ident)).cloned() else { continue };
+            let of_trait = idents
+                .iter()
+                .position(|ident| ident == "trait")
+                .and_then(|at| idents.get(at + 1));
+            let Some(of) = of_trait
+                .into_iter()
+                .chain(idents.iter().rev())
+                .find(|ident| (self.is_wanted)(ident))
+                .cloned()
+            else {
+                continue;
+            };
             if of_trait.is_none() && idents.iter().any(|ident| ident == "for") {
                 continue;
             }
@@ -102,17 +137,34 @@ impl Reader<'_> {
                     }
                 }
                 Item::Struct(s) if (self.is_wanted)(&s.ident.to_string()) => {
-                    let fields = s.fields.iter().filter(|field| self.is_own || matches!(field.vis, Visibility::Public(_)));
+                    let fields = s
+                        .fields
+                        .iter()
+                        .filter(|field| self.is_own || matches!(field.vis, Visibility::Public(_)));
                     for field in fields.collect::<Vec<_>>() {
                         let Some(name) = &field.ident else { continue };
                         let ty = text(&field.ty);
-                        self.add(&s.ident.to_string(), &name.to_string(), "field", ty.clone(), ty, &field.attrs);
+                        self.add(
+                            &s.ident.to_string(),
+                            &name.to_string(),
+                            "field",
+                            ty.clone(),
+                            ty,
+                            &field.attrs,
+                        );
                     }
                 }
                 Item::Enum(e) if (self.is_wanted)(&e.ident.to_string()) => {
                     let of = e.ident.to_string();
                     for variant in &e.variants {
-                        self.add(&of, &variant.ident.to_string(), "variant", text(&variant.fields), of.clone(), &variant.attrs);
+                        self.add(
+                            &of,
+                            &variant.ident.to_string(),
+                            "variant",
+                            text(&variant.fields),
+                            of.clone(),
+                            &variant.attrs,
+                        );
                     }
                 }
                 Item::Mod(m) if self.is_on(&m.attrs) => {
@@ -131,7 +183,9 @@ impl Reader<'_> {
             Type::Slice(_) => Some("slice".to_string()),
             _ => None,
         };
-        let Some(of) = of.filter(|of| (self.is_wanted)(of)) else { return };
+        let Some(of) = of.filter(|of| (self.is_wanted)(of)) else {
+            return;
+        };
         for item in &item.items {
             if let ImplItem::Fn(f) = item
                 && (self.is_own || matches!(f.vis, Visibility::Public(_)))
@@ -148,33 +202,80 @@ impl Reader<'_> {
             ReturnType::Default => String::new(),
             ReturnType::Type(_, ty) => text(&**ty),
         };
-        let arrow = if returns.is_empty() { String::new() } else { format!(" -> {returns}") };
+        let arrow = if returns.is_empty() {
+            String::new()
+        } else {
+            format!(" -> {returns}")
+        };
         let kind = if is_method { "method" } else { "function" };
-        self.add(of, &signature.ident.to_string(), kind, format!("({}){arrow}", inputs.join(", ")), returns, attrs);
+        self.add(
+            of,
+            &signature.ident.to_string(),
+            kind,
+            format!("({}){arrow}", inputs.join(", ")),
+            returns,
+            attrs,
+        );
     }
 
-    fn add(&mut self, of: &str, name: &str, kind: &str, signature: String, returns: String, attrs: &[Attribute]) {
-        let is_hidden = attrs.iter().any(|attr| attr.path().is_ident("unstable") || attr.path().is_ident("deprecated") || is_hidden(attr));
-        if is_hidden || name.starts_with('_') || !self.is_on(attrs) || self.found.iter().any(|found| found.of == of && found.name == name) {
+    fn add(
+        &mut self,
+        of: &str,
+        name: &str,
+        kind: &str,
+        signature: String,
+        returns: String,
+        attrs: &[Attribute],
+    ) {
+        let is_hidden = attrs.iter().any(|attr| {
+            attr.path().is_ident("unstable") || attr.path().is_ident("deprecated") || is_hidden(attr)
+        });
+        if is_hidden
+            || name.starts_with('_')
+            || !self.is_on(attrs)
+            || self
+                .found
+                .iter()
+                .any(|found| found.of == of && found.name == name)
+        {
             return;
         }
         let summary = summary(attrs);
-        self.found.push(Member { of: of.to_string(), name: name.to_string(), kind: kind.to_string(), signature, summary, returns });
+        self.found.push(Member {
+            of: of.to_string(),
+            name: name.to_string(),
+            kind: kind.to_string(),
+            signature,
+            summary,
+            returns,
+        });
     }
 
     /// Whether no feature is missing that a `cfg` asks for.
     fn is_on(&self, attrs: &[Attribute]) -> bool {
-        attrs.iter().filter(|attr| attr.path().is_ident("cfg")).all(|attr| {
-            let condition = attr.meta.to_token_stream().to_string();
-            if condition.contains("not") {
-                return true;
-            }
-            let mut features = condition.split('"').skip(1).step_by(2).map(|feature| (self.has_feature)(feature)).peekable();
-            if condition.contains("test") && features.peek().is_none() {
-                return false;
-            }
-            if condition.contains("any") { features.any(|has| has) } else { features.all(|has| has) }
-        })
+        attrs
+            .iter()
+            .filter(|attr| attr.path().is_ident("cfg"))
+            .all(|attr| {
+                let condition = attr.meta.to_token_stream().to_string();
+                if condition.contains("not") {
+                    return true;
+                }
+                let mut features = condition
+                    .split('"')
+                    .skip(1)
+                    .step_by(2)
+                    .map(|feature| (self.has_feature)(feature))
+                    .peekable();
+                if condition.contains("test") && features.peek().is_none() {
+                    return false;
+                }
+                if condition.contains("any") {
+                    features.any(|has| has)
+                } else {
+                    features.all(|has| has)
+                }
+            })
     }
 }
 
@@ -185,7 +286,10 @@ fn is_hidden(attr: &Attribute) -> bool {
 fn summary(attrs: &[Attribute]) -> String {
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("doc")) {
         if let syn::Meta::NameValue(meta) = &attr.meta
-            && let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(line), .. }) = &meta.value
+            && let syn::Expr::Lit(syn::ExprLit {
+                lit: syn::Lit::Str(line),
+                ..
+            }) = &meta.value
             && !line.value().trim().is_empty()
         {
             return line.value().trim().to_string();
@@ -240,7 +344,15 @@ mod tests {
             trait Area { fn area(&self) -> f64; }
         "#;
         let found = members(source, false, &|_| true, &|feature| feature == "on");
-        let lines: Vec<String> = found.iter().map(|m| format!("{} {}.{} {} [{}] {}", m.kind, m.of, m.name, m.signature, m.returns, m.summary)).collect();
+        let lines: Vec<String> = found
+            .iter()
+            .map(|m| {
+                format!(
+                    "{} {}.{} {} [{}] {}",
+                    m.kind, m.of, m.name, m.signature, m.returns, m.summary
+                )
+            })
+            .collect();
         assert_eq!(
             lines,
             [
@@ -253,10 +365,17 @@ mod tests {
                 "method Area.area (&self) -> f64 [f64] ",
             ]
         );
-        let nightly =
-            "pub const trait Area { #[doc = \"a\"] fn area(&self) -> f64 { 1.0 } } impl<T, A: [const] Allocator> P<T, A> { pub fn len(&self) -> usize { 0 } }";
-        assert_eq!(members(nightly, false, &|name| name == "P" || name == "Area", &|_| true).len(), 2, "what a stable parser cannot read whole");
+        let nightly = "pub const trait Area { #[doc = \"a\"] fn area(&self) -> f64 { 1.0 } } impl<T, A: [const] Allocator> P<T, A> { pub fn len(&self) -> usize { 0 } }";
+        assert_eq!(
+            members(nightly, false, &|name| name == "P" || name == "Area", &|_| true).len(),
+            2,
+            "what a stable parser cannot read whole"
+        );
         let own = members(source, true, &|name| name == "P", &|_| true);
-        assert!(own.iter().any(|m| m.name == "secret") && own.iter().any(|m| m.name == "y") && !own.iter().any(|m| m.of == "Kind"));
+        assert!(
+            own.iter().any(|m| m.name == "secret")
+                && own.iter().any(|m| m.name == "y")
+                && !own.iter().any(|m| m.of == "Kind")
+        );
     }
 }

@@ -28,7 +28,12 @@ fn in_format_string(text: &str, found: &mut BTreeSet<String>) {
     }
     for part in text.split('{').skip(1) {
         // `{value:width$}` names an argument as well.
-        for name in part.split('}').next().unwrap_or_default().split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+        for name in part
+            .split('}')
+            .next()
+            .unwrap_or_default()
+            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        {
             if !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) {
                 found.insert(name.to_string());
             }
@@ -39,14 +44,17 @@ fn in_format_string(text: &str, found: &mut BTreeSet<String>) {
 /// Identifiers that may stand for values: no fields, no methods, no macros.
 pub(crate) fn values(tokens: TokenStream, found: &mut BTreeSet<String>) {
     let trees: Vec<TokenTree> = tokens.into_iter().collect();
-    let is_punct =
-        |at: Option<usize>, c: char| at.and_then(|at| trees.get(at)).is_some_and(|tree| matches!(tree, TokenTree::Punct(punct) if punct.as_char() == c));
+    let is_punct = |at: Option<usize>, c: char| {
+        at.and_then(|at| trees.get(at))
+            .is_some_and(|tree| matches!(tree, TokenTree::Punct(punct) if punct.as_char() == c))
+    };
     for (at, tree) in trees.iter().enumerate() {
         match tree {
             TokenTree::Ident(ident) => {
                 let is_member = is_punct(at.checked_sub(1), '.') && !is_punct(at.checked_sub(2), '.');
                 let is_lifetime = is_punct(at.checked_sub(1), '\'');
-                let is_macro = is_punct(Some(at + 1), '!') && matches!(trees.get(at + 2), Some(TokenTree::Group(_)));
+                let is_macro =
+                    is_punct(Some(at + 1), '!') && matches!(trees.get(at + 2), Some(TokenTree::Group(_)));
                 if !is_member && !is_lifetime && !is_macro {
                     found.insert(ident.to_string());
                 }

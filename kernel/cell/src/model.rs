@@ -165,7 +165,9 @@ impl Prepared {
 
     /// Goes on without keeping the value of the last expression. False if it was not to be kept.
     pub(crate) fn give_up_output(&mut self) -> bool {
-        let Some(name) = self.output.take() else { return false };
+        let Some(name) = self.output.take() else {
+            return false;
+        };
         self.parsed.bindings.retain(|binding| binding.name != name);
         true
     }

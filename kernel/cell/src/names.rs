@@ -1,9 +1,9 @@
 //! Types that a later cell can write down.
 //!
-//! `type_name` prints where a type is *defined* (`alloc::vec::Vec<i32>`), which is often not where it can be *named*. For
-//! the common ones the way back is a table; a variable of any other type has its type inferred again from the statements
-//! that made it, which costs the compiler 5–8 ms for each such cell. With the table a trivial cell costs the same in a
-//! notebook of two hundred.
+//! `type_name` prints where a type is *defined* (`alloc::vec::Vec<i32>`), which is often not where it can be
+//! *named*. For the common ones the way back is a table; a variable of any other type has its type inferred
+//! again from the statements that made it, which costs the compiler 5–8 ms for each such cell. With the table
+//! a trivial cell costs the same in a notebook of two hundred.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,22 @@ use syn::visit_mut::{self, VisitMut};
 const STD: &[(&str, &str)] = &[
     ("alloc::borrow::Cow", "::std::borrow::Cow"),
     ("alloc::boxed::Box", "::std::boxed::Box"),
-    ("alloc::collections::binary_heap::BinaryHeap", "::std::collections::BinaryHeap"),
-    ("alloc::collections::btree::map::BTreeMap", "::std::collections::BTreeMap"),
-    ("alloc::collections::btree::set::BTreeSet", "::std::collections::BTreeSet"),
-    ("alloc::collections::vec_deque::VecDeque", "::std::collections::VecDeque"),
+    (
+        "alloc::collections::binary_heap::BinaryHeap",
+        "::std::collections::BinaryHeap",
+    ),
+    (
+        "alloc::collections::btree::map::BTreeMap",
+        "::std::collections::BTreeMap",
+    ),
+    (
+        "alloc::collections::btree::set::BTreeSet",
+        "::std::collections::BTreeSet",
+    ),
+    (
+        "alloc::collections::vec_deque::VecDeque",
+        "::std::collections::VecDeque",
+    ),
     ("alloc::rc::Rc", "::std::rc::Rc"),
     ("alloc::string::String", "::std::string::String"),
     ("alloc::sync::Arc", "::std::sync::Arc"),
@@ -27,10 +39,19 @@ const STD: &[(&str, &str)] = &[
     ("core::ops::range::RangeInclusive", "::std::ops::RangeInclusive"),
     ("core::option::Option", "::std::option::Option"),
     ("core::result::Result", "::std::result::Result"),
-    ("core::sync::atomic::AtomicBool", "::std::sync::atomic::AtomicBool"),
+    (
+        "core::sync::atomic::AtomicBool",
+        "::std::sync::atomic::AtomicBool",
+    ),
     ("core::time::Duration", "::std::time::Duration"),
-    ("std::collections::hash::map::HashMap", "::std::collections::HashMap"),
-    ("std::collections::hash::set::HashSet", "::std::collections::HashSet"),
+    (
+        "std::collections::hash::map::HashMap",
+        "::std::collections::HashMap",
+    ),
+    (
+        "std::collections::hash::set::HashSet",
+        "::std::collections::HashSet",
+    ),
     ("std::path::PathBuf", "::std::path::PathBuf"),
     ("std::sync::poison::mutex::Mutex", "::std::sync::Mutex"),
     ("std::time::Instant", "::std::time::Instant"),
@@ -52,7 +73,10 @@ const TRAITS: &[(&str, &str)] = &[
     ("std::io::Write", "::std::io::Write"),
 ];
 
-const PRIMITIVES: &[&str] = &["bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "str", "u8", "u16", "u32", "u64", "u128", "usize"];
+const PRIMITIVES: &[&str] = &[
+    "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "str", "u8", "u16", "u32",
+    "u64", "u128", "usize",
+];
 
 /// Types of the crates in scope, added to those of std.
 #[derive(Clone, Debug, Default)]
@@ -74,8 +98,16 @@ pub struct Phrase {
 
 impl KnownNames {
     pub fn new(extra: &[(&str, &str)]) -> KnownNames {
-        let names = STD.iter().chain(extra).map(|(defined, named)| ((*defined).to_string(), (*named).to_string()));
-        KnownNames { names: names.collect(), handles: Vec::new(), phrases: Vec::new(), modules: Vec::new() }
+        let names = STD
+            .iter()
+            .chain(extra)
+            .map(|(defined, named)| ((*defined).to_string(), (*named).to_string()));
+        KnownNames {
+            names: names.collect(),
+            handles: Vec::new(),
+            phrases: Vec::new(),
+            modules: Vec::new(),
+        }
     }
 
     /// Modules that are worth a look for a name that is missing, such as `skep::polars::prelude`.
@@ -89,7 +121,8 @@ impl KnownNames {
         &self.modules
     }
 
-    /// Types of values that are only a way to something else, so that another one makes no result old; as `type_name` prints them.
+    /// Types of values that are only a way to something else, so that another one makes no result old; as
+    /// `type_name` prints them.
     #[must_use]
     pub fn with_handles(mut self, types: &[&str]) -> KnownNames {
         self.handles = types.iter().map(|name| (*name).to_string()).collect();
@@ -113,9 +146,15 @@ impl KnownNames {
     /// How a cell of crate `cell` writes the type that `type_name` printed, if every part of it is known.
     pub fn nameable(&self, type_name: &str) -> Option<String> {
         let mut ty: syn::Type = syn::parse_str(type_name).ok()?;
-        let mut rewrite = Rewrite { known: &self.names, is_known: true, is_trait: false };
+        let mut rewrite = Rewrite {
+            known: &self.names,
+            is_known: true,
+            is_trait: false,
+        };
         rewrite.visit_type_mut(&mut ty);
-        rewrite.is_known.then(|| quote::ToTokens::to_token_stream(&ty).to_string())
+        rewrite
+            .is_known
+            .then(|| quote::ToTokens::to_token_stream(&ty).to_string())
     }
 }
 
@@ -128,14 +167,23 @@ struct Rewrite<'k> {
 
 impl VisitMut for Rewrite<'_> {
     fn visit_path_mut(&mut self, path: &mut syn::Path) {
-        let Some(last) = path.segments.last_mut() else { return };
+        let Some(last) = path.segments.last_mut() else {
+            return;
+        };
         let arguments = std::mem::replace(&mut last.arguments, syn::PathArguments::None);
-        let written: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let written: Vec<String> = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string())
+            .collect();
         let joined = written.join("::");
         let renamed = match written.as_slice() {
             [primitive] if PRIMITIVES.contains(&primitive.as_str()) => Some(joined.clone()),
             [krate, name] if krate == "cell" => Some(format!("crate::{name}")),
-            _ if std::mem::take(&mut self.is_trait) => TRAITS.iter().find(|(defined, _)| *defined == joined).map(|(_, named)| (*named).to_string()),
+            _ if std::mem::take(&mut self.is_trait) => TRAITS
+                .iter()
+                .find(|(defined, _)| *defined == joined)
+                .map(|(_, named)| (*named).to_string()),
             _ => self.known.get(&joined).cloned(),
         };
         let Some(mut renamed) = renamed.and_then(|name| syn::parse_str::<syn::Path>(&name).ok()) else {
@@ -158,7 +206,10 @@ impl VisitMut for Rewrite<'_> {
 
     /// In a box, or behind a `'static` reference, a trait object is `'static` unless it says otherwise.
     fn visit_type_trait_object_mut(&mut self, object: &mut syn::TypeTraitObject) {
-        if quote::ToTokens::to_token_stream(&*object).to_string().contains('&') {
+        if quote::ToTokens::to_token_stream(&*object)
+            .to_string()
+            .contains('&')
+        {
             self.is_known = false;
             return;
         }
@@ -171,7 +222,11 @@ impl VisitMut for Rewrite<'_> {
 
     fn visit_type_bare_fn_mut(&mut self, f: &mut syn::TypeBareFn) {
         // `fn(&str)` is higher-ranked; `'static` would be another type.
-        let mut inner = Rewrite { known: self.known, is_known: true, is_trait: false };
+        let mut inner = Rewrite {
+            known: self.known,
+            is_known: true,
+            is_trait: false,
+        };
         visit_mut::visit_type_bare_fn_mut(&mut inner, f);
         let text = quote::ToTokens::to_token_stream(&*f).to_string();
         self.is_known &= inner.is_known && !text.contains('&');
@@ -197,21 +252,45 @@ mod tests {
 
     #[test]
     fn the_way_back_from_type_name() {
-        let known = KnownNames::new(&[("polars_core::frame::dataframe::DataFrame", "::skep::polars::prelude::DataFrame")]);
+        let known = KnownNames::new(&[(
+            "polars_core::frame::dataframe::DataFrame",
+            "::skep::polars::prelude::DataFrame",
+        )]);
         for (type_name, expect) in [
             ("i32", Some("i32")),
             ("&str", Some("& 'static str")),
-            ("alloc::vec::Vec<(i64, alloc::string::String)>", Some(":: std :: vec :: Vec < (i64 , :: std :: string :: String) >")),
-            ("polars_core::frame::dataframe::DataFrame", Some(":: skep :: polars :: prelude :: DataFrame")),
-            ("core::option::Option<cell::P>", Some(":: std :: option :: Option < crate :: P >")),
+            (
+                "alloc::vec::Vec<(i64, alloc::string::String)>",
+                Some(":: std :: vec :: Vec < (i64 , :: std :: string :: String) >"),
+            ),
+            (
+                "polars_core::frame::dataframe::DataFrame",
+                Some(":: skep :: polars :: prelude :: DataFrame"),
+            ),
+            (
+                "core::option::Option<cell::P>",
+                Some(":: std :: option :: Option < crate :: P >"),
+            ),
             ("[u8; 4]", Some("[u8 ; 4]")),
             ("cell::inner::P", None),
             ("alloc::vec::Vec<tokio::task::JoinHandle<()>>", None),
             ("cell::skep_cell_1::{{closure}}", None),
-            ("alloc::boxed::Box<dyn core::fmt::Debug>", Some(":: std :: boxed :: Box < dyn :: core :: fmt :: Debug >")),
-            ("alloc::boxed::Box<dyn cell::Shape + core::marker::Send>", Some(":: std :: boxed :: Box < dyn crate :: Shape + :: core :: marker :: Send >")),
-            ("alloc::boxed::Box<dyn core::ops::function::Fn(i32) -> cell::P>", Some(":: std :: boxed :: Box < dyn :: core :: ops :: Fn (i32) -> crate :: P >")),
-            ("alloc::boxed::Box<dyn core::ops::function::Fn(&str) -> i32>", None),
+            (
+                "alloc::boxed::Box<dyn core::fmt::Debug>",
+                Some(":: std :: boxed :: Box < dyn :: core :: fmt :: Debug >"),
+            ),
+            (
+                "alloc::boxed::Box<dyn cell::Shape + core::marker::Send>",
+                Some(":: std :: boxed :: Box < dyn crate :: Shape + :: core :: marker :: Send >"),
+            ),
+            (
+                "alloc::boxed::Box<dyn core::ops::function::Fn(i32) -> cell::P>",
+                Some(":: std :: boxed :: Box < dyn :: core :: ops :: Fn (i32) -> crate :: P >"),
+            ),
+            (
+                "alloc::boxed::Box<dyn core::ops::function::Fn(&str) -> i32>",
+                None,
+            ),
             ("alloc::boxed::Box<dyn other::Trait>", None),
             ("core::any::Any", None),
         ] {
@@ -224,6 +303,9 @@ mod tests {
         assert!(mentions_type("alloc::vec::Vec<cell::P>", "P"));
         assert!(mentions_type("cell::outer::P<i32>", "outer"));
         assert!(!mentions_type("cell::Pair", "P"));
-        assert!(!mentions_type("core::cell::P", "P"), "std's module `cell` is not the user's crate");
+        assert!(
+            !mentions_type("core::cell::P", "P"),
+            "std's module `cell` is not the user's crate"
+        );
     }
 }

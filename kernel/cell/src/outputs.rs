@@ -1,4 +1,5 @@
-//! Values of earlier cells by number, as terminals have them: `_` is the last one, `Out[3]` and `_3` that of cell 3.
+//! Values of earlier cells by number, as terminals have them: `_` is the last one, `Out[3]` and `_3` that of
+//! cell 3.
 
 use std::ops::Range;
 
@@ -23,8 +24,8 @@ pub fn cell_of_output(name: &str) -> Option<u32> {
     name.strip_prefix('_')?.parse().ok()
 }
 
-/// The code with `_` and `Out[n]` in the place of values replaced by the variables that hold them. `last` is the newest cell
-/// that has an output.
+/// The code with `_` and `Out[n]` in the place of values replaced by the variables that hold them. `last` is
+/// the newest cell that has an output.
 ///
 /// ```
 /// let with = |code| skep_cell::with_outputs(code, Some(7), &|cell| cell < 8);
@@ -39,10 +40,20 @@ pub fn with_outputs(code: &str, last: Option<u32>, has_output: &dyn Fn(u32) -> b
     if !code.contains("Out[") && !code.contains('_') || code.len() > 1 << 14 {
         return Ok(code.to_string());
     }
-    let parsed = Block::parse_within.parse_str(code).or_else(|_| Block::parse_within.parse_str(&format!("{code};")));
-    let Ok(statements) = parsed else { return Ok(code.to_string()) };
-    let mut found = Found { source: code, last, replacements: Vec::new() };
-    statements.iter().for_each(|statement| found.visit_stmt(statement));
+    let parsed = Block::parse_within
+        .parse_str(code)
+        .or_else(|_| Block::parse_within.parse_str(&format!("{code};")));
+    let Ok(statements) = parsed else {
+        return Ok(code.to_string());
+    };
+    let mut found = Found {
+        source: code,
+        last,
+        replacements: Vec::new(),
+    };
+    statements
+        .iter()
+        .for_each(|statement| found.visit_stmt(statement));
     let mut replacements = found.replacements;
     if let Some((_, cell)) = replacements.iter().find(|(_, cell)| !has_output(*cell)) {
         return Err(*cell);
@@ -75,7 +86,13 @@ impl<'ast> Visit<'ast> for Found<'_> {
                 }
             }
             Expr::Index(index) => match (&*index.expr, &*index.index) {
-                (Expr::Path(path), Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(number), .. })) if path.path.is_ident("Out") => {
+                (
+                    Expr::Path(path),
+                    Expr::Lit(syn::ExprLit {
+                        lit: syn::Lit::Int(number),
+                        ..
+                    }),
+                ) if path.path.is_ident("Out") => {
                     if let Ok(cell) = number.base10_parse() {
                         self.replacements.push((range_of(self.source, expr.span()), cell));
                     }
@@ -90,8 +107,23 @@ impl<'ast> Visit<'ast> for Found<'_> {
 
     /// Macros whose arguments are plain expressions.
     fn visit_macro(&mut self, mac: &'ast syn::Macro) {
-        const OF_VALUES: [&str; 11] = ["println", "print", "eprintln", "eprint", "format", "dbg", "vec", "assert", "assert_eq", "assert_ne", "write"];
-        let is_of_values = mac.path.get_ident().is_some_and(|name| OF_VALUES.iter().any(|known| name == known));
+        const OF_VALUES: [&str; 11] = [
+            "println",
+            "print",
+            "eprintln",
+            "eprint",
+            "format",
+            "dbg",
+            "vec",
+            "assert",
+            "assert_eq",
+            "assert_ne",
+            "write",
+        ];
+        let is_of_values = mac
+            .path
+            .get_ident()
+            .is_some_and(|name| OF_VALUES.iter().any(|known| name == known));
         if let Some(arguments) = is_of_values.then(|| parsed_arguments(&mac.tokens)).flatten() {
             arguments.iter().for_each(|argument| self.visit_expr(argument));
         }
@@ -99,18 +131,31 @@ impl<'ast> Visit<'ast> for Found<'_> {
 }
 
 fn parsed_arguments(tokens: &TokenStream) -> Option<Vec<Expr>> {
-    let arguments = Punctuated::<Expr, syn::Token![,]>::parse_terminated.parse2(tokens.clone()).ok()?;
+    let arguments = Punctuated::<Expr, syn::Token![,]>::parse_terminated
+        .parse2(tokens.clone())
+        .ok()?;
     Some(arguments.into_iter().collect())
 }
 
-/// Whether the value of this last expression is worth keeping: a place is one already, and what prints or loops has none.
+/// Whether the value of this last expression is worth keeping: a place is one already, and what prints or
+/// loops has none.
 pub(crate) fn makes_value(expr: &Expr) -> bool {
     match expr {
-        Expr::Path(_) | Expr::Field(_) | Expr::Assign(_) | Expr::ForLoop(_) | Expr::While(_) | Expr::Closure(_) | Expr::Async(_) => false,
+        Expr::Path(_)
+        | Expr::Field(_)
+        | Expr::Assign(_)
+        | Expr::ForLoop(_)
+        | Expr::While(_)
+        | Expr::Closure(_)
+        | Expr::Async(_) => false,
         Expr::Index(_) | Expr::Reference(_) | Expr::Return(_) | Expr::Break(_) | Expr::Continue(_) => false,
         Expr::Unary(unary) => !matches!(unary.op, syn::UnOp::Deref(_)),
         Expr::Paren(inner) => makes_value(&inner.expr),
-        Expr::Macro(mac) => !mac.mac.path.get_ident().is_some_and(|name| ["println", "print", "eprintln", "eprint"].iter().any(|known| name == known)),
+        Expr::Macro(mac) => !mac.mac.path.get_ident().is_some_and(|name| {
+            ["println", "print", "eprintln", "eprint"]
+                .iter()
+                .any(|known| name == known)
+        }),
         _ => true,
     }
 }
@@ -132,5 +177,8 @@ fn only_values_are_replaced() {
         assert_eq!(with_outputs(code, Some(9), &|_| true).unwrap(), expect, "{code}");
     }
     assert_eq!(with_outputs("_ + 1", None, &|_| true).unwrap(), "_ + 1");
-    assert_eq!((cell_of_output("_12"), cell_of_output("_x"), cell_of_output("x")), (Some(12), None, None));
+    assert_eq!(
+        (cell_of_output("_12"), cell_of_output("_x"), cell_of_output("x")),
+        (Some(12), None, None)
+    );
 }

@@ -61,7 +61,8 @@ pub fn parse(source: &str) -> Result<Parsed, syn::Error> {
     parse_with(source, &Guess::default())
 }
 
-/// What is known of macros: names of the notebook's that make items, and calls that turned out to be statements.
+/// What is known of macros: names of the notebook's that make items, and calls that turned out to be
+/// statements.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Guess {
     pub make_items: BTreeSet<String>,
@@ -83,7 +84,10 @@ pub(crate) fn parse_with(source: &str, guess: &Guess) -> Result<Parsed, syn::Err
             };
         }
     }
-    let mut parsed = Parsed { source: source.to_string(), ..Parsed::default() };
+    let mut parsed = Parsed {
+        source: source.to_string(),
+        ..Parsed::default()
+    };
     let n_statements = statements.len();
     for (i, statement) in statements.into_iter().enumerate() {
         let range = range_of(source, statement.span());
@@ -93,7 +97,10 @@ pub(crate) fn parse_with(source: &str, guess: &Guess) -> Result<Parsed, syn::Err
                     && f.sig.ident == "main"
                     && f.sig.inputs.is_empty()
                 {
-                    parsed.main = Some(f.sig.asyncness.is_some() && !f.attrs.iter().any(|attr| is_symbol(attr.path(), "main")));
+                    parsed.main = Some(
+                        f.sig.asyncness.is_some()
+                            && !f.attrs.iter().any(|attr| is_symbol(attr.path(), "main")),
+                    );
                 }
                 if let Item::Fn(f) = &item
                     && f.attrs.iter().any(|attr| attr.path().is_ident("test"))
@@ -102,16 +109,24 @@ pub(crate) fn parse_with(source: &str, guess: &Guess) -> Result<Parsed, syn::Err
                 }
                 parsed.items.extend(definitions(source, &item, range));
             }
-            Stmt::Macro(m) if is_item_macro(&m.mac, &make_items) && !guess.are_statements.contains(&range) => {
+            Stmt::Macro(m)
+                if is_item_macro(&m.mac, &make_items) && !guess.are_statements.contains(&range) =>
+            {
                 if !m.mac.path.is_ident("thread_local") {
                     parsed.guessed.push(range);
                 }
                 parsed.items.extend(definitions_of_macro(source, &m));
             }
             // Without a semicolon, at the end of the cell, it was parsed as an expression.
-            Stmt::Expr(Expr::Macro(m), None) if is_item_macro(&m.mac, &make_items) && !guess.are_statements.contains(&range) => {
+            Stmt::Expr(Expr::Macro(m), None)
+                if is_item_macro(&m.mac, &make_items) && !guess.are_statements.contains(&range) =>
+            {
                 parsed.guessed.push(range);
-                let item = syn::StmtMacro { attrs: m.attrs, mac: m.mac, semi_token: None };
+                let item = syn::StmtMacro {
+                    attrs: m.attrs,
+                    mac: m.mac,
+                    semi_token: None,
+                };
                 parsed.items.extend(definitions_of_macro(source, &item));
             }
             statement => {
@@ -142,13 +157,21 @@ fn blank_file_header(source: &str) -> String {
             let Some(close) = rest.find("*/") else { break };
             end = at + close + 2;
         } else if rest.starts_with("#!") && rest[2..].trim_start().starts_with('[') {
-            let Some(close) = end_of_brackets(&rest[2..]) else { break };
+            let Some(close) = end_of_brackets(&rest[2..]) else {
+                break;
+            };
             end = at + 2 + close;
         } else {
             break;
         }
     }
-    let blank = |c: char| if c == '\n' { "\n".to_string() } else { " ".repeat(c.len_utf8()) };
+    let blank = |c: char| {
+        if c == '\n' {
+            "\n".to_string()
+        } else {
+            " ".repeat(c.len_utf8())
+        }
+    };
     source[..end].chars().map(blank).collect::<String>() + &source[end..]
 }
 
@@ -168,11 +191,18 @@ fn end_of_brackets(text: &str) -> Option<usize> {
     None
 }
 
-/// Whether a macro call that stands among statements is an item: by the notebook's own macro, or by what it begins with.
+/// Whether a macro call that stands among statements is an item: by the notebook's own macro, or by what it
+/// begins with.
 fn is_item_macro(mac: &syn::Macro, make_items: &BTreeSet<String>) -> bool {
-    let Some(last) = mac.path.segments.last() else { return false };
+    let Some(last) = mac.path.segments.last() else {
+        return false;
+    };
     let is_own = mac.path.segments.len() == 1 && make_items.contains(&last.ident.to_string());
-    is_own || ["thread_local", "lazy_static"].iter().any(|name| last.ident == name) || (last.ident != "quote" && begins_item(mac.tokens.clone()))
+    is_own
+        || ["thread_local", "lazy_static"]
+            .iter()
+            .any(|name| last.ident == name)
+        || (last.ident != "quote" && begins_item(mac.tokens.clone()))
 }
 
 impl Parsed {
@@ -184,7 +214,9 @@ impl Parsed {
         self.has_await |= body.has_await;
         mentions(quote::ToTokens::to_token_stream(statement), &mut self.mentions);
         values(quote::ToTokens::to_token_stream(statement), &mut self.values);
-        self.needs_runtime |= ["tokio", "spawn", "spawn_blocking"].iter().any(|name| self.mentions.contains(*name));
+        self.needs_runtime |= ["tokio", "spawn", "spawn_blocking"]
+            .iter()
+            .any(|name| self.mentions.contains(*name));
         match statement {
             Stmt::Local(local) => self.add_bindings(local),
             Stmt::Expr(expr, None) if is_last => {
@@ -197,7 +229,8 @@ impl Parsed {
                 }
                 let mut names = BTreeSet::new();
                 idents(m.mac.tokens.clone(), &mut names);
-                self.calls.extend(m.mac.path.get_ident().map(|name| (name.to_string(), names)));
+                self.calls
+                    .extend(m.mac.path.get_ident().map(|name| (name.to_string(), names)));
             }
             _ => {}
         }
@@ -206,15 +239,31 @@ impl Parsed {
 
     fn add_bindings(&mut self, local: &Local) {
         let is_typed = matches!(local.pat, syn::Pat::Type(_));
-        let is_closure = !is_typed && local.init.as_ref().is_some_and(|init| matches!(strip_parens(&init.expr), Expr::Closure(_)));
+        let is_closure = !is_typed
+            && local
+                .init
+                .as_ref()
+                .is_some_and(|init| matches!(strip_parens(&init.expr), Expr::Closure(_)));
         let can_fail = local.init.as_ref().is_some_and(|init| init.diverge.is_some());
-        let pattern = if let syn::Pat::Type(typed) = &local.pat { &*typed.pat } else { &local.pat };
+        let pattern = if let syn::Pat::Type(typed) = &local.pat {
+            &*typed.pat
+        } else {
+            &local.pat
+        };
         let is_whole = matches!(pattern, syn::Pat::Ident(_));
-        let mut names = Names { found: Vec::new(), can_fail };
+        let mut names = Names {
+            found: Vec::new(),
+            can_fail,
+        };
         names.visit_pat(&local.pat);
         for (name, is_mutable) in names.found {
             self.bindings.retain(|binding| binding.name != name);
-            self.bindings.push(Binding { name, is_mutable, is_closure, is_whole });
+            self.bindings.push(Binding {
+                name,
+                is_mutable,
+                is_closure,
+                is_whole,
+            });
         }
     }
 
@@ -240,7 +289,10 @@ struct Names {
 impl<'ast> Visit<'ast> for Names {
     fn visit_pat_ident(&mut self, ident: &'ast syn::PatIdent) {
         let name = ident.ident.to_string();
-        let is_sure = ident.by_ref.is_some() || ident.mutability.is_some() || ident.subpat.is_some() || !name.starts_with(char::is_uppercase);
+        let is_sure = ident.by_ref.is_some()
+            || ident.mutability.is_some()
+            || ident.subpat.is_some()
+            || !name.starts_with(char::is_uppercase);
         let looks_like_variant = name.len() > 1 && !name.contains('_');
         if name != "None" && (is_sure || !(self.can_fail && looks_like_variant)) {
             self.found.push((name, ident.mutability.is_some()));
@@ -256,7 +308,12 @@ mod tests {
     use super::*;
 
     fn names(source: &str) -> Vec<String> {
-        parse(source).unwrap().bindings.into_iter().map(|b| b.name).collect()
+        parse(source)
+            .unwrap()
+            .bindings
+            .into_iter()
+            .map(|b| b.name)
+            .collect()
     }
 
     #[test]
@@ -270,7 +327,10 @@ mod tests {
             ("let [first, .., last] = a;", vec!["first", "last"]),
             ("let x = 1; let x = 2;", vec!["x"]),
             ("{ let inner = 1; }", vec![]),
-            ("let X = 1; let N = 2; let X_train = 3;", vec!["X", "N", "X_train"]),
+            (
+                "let X = 1; let N = 2; let X_train = 3;",
+                vec!["X", "N", "X_train"],
+            ),
             ("let Some(N) = o else { panic!() };", vec!["N"]),
             ("let Color::Red = c else { panic!() };", vec![]),
             ("let Red = c else { panic!() };", vec![]),
@@ -283,9 +343,13 @@ mod tests {
 
     #[test]
     fn a_tail_is_the_last_expression_without_semicolon() {
-        for (source, expect) in
-            [("1 + 1", Some("1 + 1")), ("1 + 1;", None), ("let x = 2; x // see", Some("x")), ("fn f() {}", None), ("vec![1]", Some("vec![1]"))]
-        {
+        for (source, expect) in [
+            ("1 + 1", Some("1 + 1")),
+            ("1 + 1;", None),
+            ("let x = 2; x // see", Some("x")),
+            ("fn f() {}", None),
+            ("vec![1]", Some("vec![1]")),
+        ] {
             let tail = parse(source).unwrap().tail;
             assert_eq!(tail.map(|range| &source[range]), expect, "{source}");
         }
@@ -302,7 +366,16 @@ mod tests {
     #[test]
     fn members_and_macros_stand_for_no_variables() {
         let parsed = parse("df!(a); x.len(); y != z; 0..n; p.x.y; println!(\"{w}\"); f(k)").unwrap();
-        for (name, is_value) in [("df", false), ("len", false), ("x", true), ("z", true), ("n", true), ("w", true), ("k", true), ("a", true)] {
+        for (name, is_value) in [
+            ("df", false),
+            ("len", false),
+            ("x", true),
+            ("z", true),
+            ("n", true),
+            ("w", true),
+            ("k", true),
+            ("a", true),
+        ] {
             assert_eq!(parsed.values.contains(name), is_value, "{name}");
         }
     }
@@ -311,34 +384,51 @@ mod tests {
     fn loops_are_polled_and_constants_are_not() {
         let source = "loop { break } const N: usize = { let mut i = 0; while i < 3 { i += 1; } i }; fn f() { for _ in 0..2 {} }";
         let parsed = parse(source).unwrap();
-        let polls: usize = parsed.polls.len() + parsed.items.iter().map(|item| item.polls.len()).sum::<usize>();
+        let polls: usize =
+            parsed.polls.len() + parsed.items.iter().map(|item| item.polls.len()).sum::<usize>();
         assert_eq!(polls, 2);
     }
 
     #[test]
     fn what_only_a_file_may_begin_with_is_blanked() {
-        for source in ["#![allow(unused)]\n1", "#!/usr/bin/env skep\n//! doc\n#![cfg_attr(all(), allow(x))]\n\n1", "/*! doc\n*/ 1", "//! only"] {
+        for source in [
+            "#![allow(unused)]\n1",
+            "#!/usr/bin/env skep\n//! doc\n#![cfg_attr(all(), allow(x))]\n\n1",
+            "/*! doc\n*/ 1",
+            "//! only",
+        ] {
             let parsed = parse(source).unwrap();
             assert_eq!(parsed.source.len(), source.len());
-            assert_eq!(parsed.source.trim(), if source.ends_with('1') { "1" } else { "" }, "{source}");
+            assert_eq!(
+                parsed.source.trim(),
+                if source.ends_with('1') { "1" } else { "" },
+                "{source}"
+            );
         }
         assert_eq!(parse("#[derive(Debug)] struct A;").unwrap().items.len(), 1);
     }
 
     #[test]
     fn bare_returns_of_the_cell_itself_are_found() {
-        for (source, n) in
-            [("if a { return; }", 1), ("let f = || { return; };", 0), ("fn f() { return; }", 0), ("let Some(x) = y else { return };", 1), ("return Ok(());", 0)]
-        {
+        for (source, n) in [
+            ("if a { return; }", 1),
+            ("let f = || { return; };", 0),
+            ("fn f() { return; }", 0),
+            ("let Some(x) = y else { return };", 1),
+            ("return Ok(());", 0),
+        ] {
             assert_eq!(parse(source).unwrap().returns.len(), n, "{source}");
         }
     }
 
     #[test]
     fn awaits_are_seen_in_macros_too() {
-        for (source, expect) in
-            [("tokio::join!(a, b)", true), ("println!(\"{}\", f().await)", true), ("async { f().await };", false), ("thread::spawn(f);", false)]
-        {
+        for (source, expect) in [
+            ("tokio::join!(a, b)", true),
+            ("println!(\"{}\", f().await)", true),
+            ("async { f().await };", false),
+            ("thread::spawn(f);", false),
+        ] {
             assert_eq!(parse(source).unwrap().has_await, expect, "{source}");
         }
     }
@@ -346,7 +436,10 @@ mod tests {
     #[test]
     fn macro_calls_that_make_items_are_items() {
         for (source, n_items) in [
-            ("macro_rules! make { ($n:ident) => { struct $n; } } make!(A); make! { B }", 3),
+            (
+                "macro_rules! make { ($n:ident) => { struct $n; } } make!(A); make! { B }",
+                3,
+            ),
             ("macro_rules! sq { ($n:expr) => { $n * $n } } sq!(3)", 1),
             ("bitflags! { pub struct Flags: u32 { const A = 1; } }", 1),
             ("thread_local! { static A: i32 = 1; }", 1),
@@ -360,7 +453,12 @@ mod tests {
 
     #[test]
     fn a_program_pasted_is_seen() {
-        for (source, expect) in [("fn main() {}", Some(false)), ("async fn main() {}", Some(true)), ("fn main() {} 1", None), ("fn main(x: i32) {}", None)] {
+        for (source, expect) in [
+            ("fn main() {}", Some(false)),
+            ("async fn main() {}", Some(true)),
+            ("fn main() {} 1", None),
+            ("fn main(x: i32) {}", None),
+        ] {
             assert_eq!(parse(source).unwrap().main, expect, "{source}");
         }
     }

@@ -1,8 +1,8 @@
-//! Which items a text reaches, through which others: what a cell's program holds, what a function's version and a type's layout
-//! stand on.
+//! Which items a text reaches, through which others: what a cell's program holds, what a function's version
+//! and a type's layout stand on.
 //!
-//! Reaching goes by name, so it finds too much rather than too little. Where it finds too little after all (a macro that pastes
-//! names together), the cell is compiled with all items instead.
+//! Reaching goes by name, so it finds too much rather than too little. Where it finds too little after all (a
+//! macro that pastes names together), the cell is compiled with all items instead.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -25,19 +25,37 @@ pub(crate) struct Reach<'d> {
 impl<'d> Reach<'d> {
     pub fn new(items: impl IntoIterator<Item = &'d Definition>) -> Reach<'d> {
         let items: Vec<&Definition> = items.into_iter().collect();
-        let mut reach = Reach { by_name: HashMap::new(), impls: HashMap::new(), always: Vec::new(), items };
+        let mut reach = Reach {
+            by_name: HashMap::new(),
+            impls: HashMap::new(),
+            always: Vec::new(),
+            items,
+        };
         let mut own: BTreeSet<&str> = BTreeSet::new();
-        for item in reach.items.iter().filter(|item| matches!(item.kind, Kind::Named | Kind::Macro | Kind::Use | Kind::Expansion)) {
+        for item in reach
+            .items
+            .iter()
+            .filter(|item| matches!(item.kind, Kind::Named | Kind::Macro | Kind::Use | Kind::Expansion))
+        {
             own.extend(item.provides.iter().map(String::as_str));
         }
         for (at, item) in reach.items.iter().enumerate() {
             match item.kind {
-                Kind::Named | Kind::Macro | Kind::Expansion => item.provides.iter().for_each(|name| reach.by_name.entry(name).or_default().push(at)),
+                Kind::Named | Kind::Macro | Kind::Expansion => item
+                    .provides
+                    .iter()
+                    .for_each(|name| reach.by_name.entry(name).or_default().push(at)),
                 Kind::Use if item.provides.is_empty() => reach.always.push(at),
-                Kind::Use => item.provides.iter().for_each(|name| reach.by_name.entry(name).or_default().push(at)),
+                Kind::Use => item
+                    .provides
+                    .iter()
+                    .for_each(|name| reach.by_name.entry(name).or_default().push(at)),
                 Kind::Impl { .. } | Kind::Nameless => {
                     let of_own = item.provides.iter().any(|name| own.contains(name.as_str()));
-                    let names = item.provides.iter().filter(|name| !of_own || own.contains(name.as_str()));
+                    let names = item
+                        .provides
+                        .iter()
+                        .filter(|name| !of_own || own.contains(name.as_str()));
                     names.for_each(|name| reach.impls.entry(name).or_default().push(at));
                 }
             }
@@ -46,7 +64,11 @@ impl<'d> Reach<'d> {
     }
 
     /// The items that `names` reach, by number. With `only`, no way leads through others.
-    pub fn from<'n>(&self, names: impl IntoIterator<Item = &'n str>, only: impl Fn(&Definition) -> bool) -> BTreeSet<usize>
+    pub fn from<'n>(
+        &self,
+        names: impl IntoIterator<Item = &'n str>,
+        only: impl Fn(&Definition) -> bool,
+    ) -> BTreeSet<usize>
     where
         'd: 'n,
     {
@@ -58,11 +80,22 @@ impl<'d> Reach<'d> {
             for at in next.drain(..) {
                 let item: &'d Definition = self.items[at];
                 if only(item) && found.insert(at) {
-                    open.extend(item.mentions.iter().map(String::as_str).filter(|name| seen.insert(name)));
+                    open.extend(
+                        item.mentions
+                            .iter()
+                            .map(String::as_str)
+                            .filter(|name| seen.insert(name)),
+                    );
                 }
             }
             let Some(name) = open.pop() else { return found };
-            next.extend(self.by_name.get(name).into_iter().chain(self.impls.get(name)).flatten());
+            next.extend(
+                self.by_name
+                    .get(name)
+                    .into_iter()
+                    .chain(self.impls.get(name))
+                    .flatten(),
+            );
         }
     }
 
@@ -97,7 +130,9 @@ impl<'d> Reach<'d> {
 
     /// Changes with the text of `name`, and with all that it stands on.
     pub fn version(&self, name: &str) -> u64 {
-        self.hash(&self.from([name], |item| !(item.kind == Kind::Use && item.provides.is_empty())))
+        self.hash(&self.from([name], |item| {
+            !(item.kind == Kind::Use && item.provides.is_empty())
+        }))
     }
 
     /// Changes with whatever could change the layout of a type that is written with `names`.
@@ -111,12 +146,19 @@ impl<'d> Reach<'d> {
         loop {
             let counts = |item: &Definition| match item.kind {
                 Kind::Use => !item.provides.is_empty(),
-                Kind::Impl { .. } => item.associated.iter().any(|name| mentioned.contains(name.as_str())),
+                Kind::Impl { .. } => item
+                    .associated
+                    .iter()
+                    .any(|name| mentioned.contains(name.as_str())),
                 _ => item.decides_layout,
             };
             let found = self.from(names.iter().copied(), counts);
             let n_before = mentioned.len();
-            mentioned.extend(found.iter().flat_map(|at| self.items[*at].mentions.iter().map(String::as_str)));
+            mentioned.extend(
+                found
+                    .iter()
+                    .flat_map(|at| self.items[*at].mentions.iter().map(String::as_str)),
+            );
             if mentioned.len() == n_before {
                 return self.hash(&found);
             }
@@ -125,17 +167,33 @@ impl<'d> Reach<'d> {
 
     /// The layout of each type and constant that has a name, also of those that come out of macros.
     pub fn layouts(&self) -> BTreeMap<&'d str, u64> {
-        let named = self.by_name.iter().filter(|(_, all)| all.iter().any(|at| self.items[*at].decides_layout));
+        let named = self
+            .by_name
+            .iter()
+            .filter(|(_, all)| all.iter().any(|at| self.items[*at].decides_layout));
         named.map(|(name, _)| (*name, self.layout([*name]))).collect()
     }
 }
 
-/// The statement that tells a program the versions of its functions and types: by its version a function is known to be the same
-/// one in another cell's library, so that a call of it is the same call and needs no code that is not there.
+/// The statement that tells a program the versions of its functions and types: by its version a function is
+/// known to be the same one in another cell's library, so that a call of it is the same call and needs no
+/// code that is not there.
 pub(crate) fn versions_statement(reach: &Reach<'_>, included: &[&Definition]) -> String {
-    let names: BTreeSet<&str> = included.iter().filter(|item| item.kind == Kind::Named).flat_map(|item| &item.keys).filter_map(Key::name).collect();
-    let pairs: Vec<String> = names.iter().map(|name| format!("(\"{name}\", {}, {})", reach.version(name), reach.layout([*name]))).collect();
-    if pairs.is_empty() { String::new() } else { format!("::skep::cell::set_versions(&[{}]); ", pairs.join(", ")) }
+    let names: BTreeSet<&str> = included
+        .iter()
+        .filter(|item| item.kind == Kind::Named)
+        .flat_map(|item| &item.keys)
+        .filter_map(Key::name)
+        .collect();
+    let pairs: Vec<String> = names
+        .iter()
+        .map(|name| format!("(\"{name}\", {}, {})", reach.version(name), reach.layout([*name])))
+        .collect();
+    if pairs.is_empty() {
+        String::new()
+    } else {
+        format!("::skep::cell::set_versions(&[{}]); ", pairs.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +208,12 @@ mod tests {
     fn versions(source: &str) -> BTreeMap<String, u64> {
         let items = items(source);
         let reach = Reach::new(&items);
-        items.iter().flat_map(|item| &item.keys).filter_map(Key::name).map(|name| (name.to_string(), reach.version(name))).collect()
+        items
+            .iter()
+            .flat_map(|item| &item.keys)
+            .filter_map(Key::name)
+            .map(|name| (name.to_string(), reach.version(name)))
+            .collect()
     }
 
     #[test]
@@ -165,11 +228,19 @@ mod tests {
             ("fn a()", "fn  a ( )", &[]),
         ] {
             let after = versions(&base.replace(from, to));
-            let differ: Vec<&str> = before.iter().filter(|(name, version)| after.get(*name) != Some(version)).map(|(name, _)| name.as_str()).collect();
+            let differ: Vec<&str> = before
+                .iter()
+                .filter(|(name, version)| after.get(*name) != Some(version))
+                .map(|(name, _)| name.as_str())
+                .collect();
             assert_eq!(differ, changed, "{from} became {to}");
         }
         for also in ["fn d() {}", "use std::fmt;", "use std::collections::*;"] {
-            assert_eq!(versions(&format!("{also} {base}"))["a"], before["a"], "what it does not need is no matter: {also}");
+            assert_eq!(
+                versions(&format!("{also} {base}"))["a"],
+                before["a"],
+                "what it does not need is no matter: {also}"
+            );
         }
     }
 
@@ -178,7 +249,11 @@ mod tests {
         let base = "const N: usize = n(); const fn n() -> usize { 2 } struct P { x: [Q; N] } struct Q(i32); trait T { type Out; } impl T for P { type Out = Q; } struct W(<P as T>::Out); impl P { fn f(&self) {} } fn g() {}";
         let layouts = |source: &str| {
             let items = items(source);
-            Reach::new(&items).layouts().into_iter().map(|(name, layout)| (name.to_string(), layout)).collect::<BTreeMap<_, _>>()
+            Reach::new(&items)
+                .layouts()
+                .into_iter()
+                .map(|(name, layout)| (name.to_string(), layout))
+                .collect::<BTreeMap<_, _>>()
         };
         let before = layouts(base);
         for (from, to, changed) in [
@@ -208,12 +283,19 @@ mod tests {
         let reach = Reach::new(&items);
         for (names, expect) in [
             (&["nothing"][..], &["std::io::*"][..]),
-            (&["make"], &["P", "impl Display", "make", "Area", "impl Area", "impl Area i32"]),
+            (
+                &["make"],
+                &["P", "impl Display", "make", "Area", "impl Area", "impl Area i32"],
+            ),
             (&["area"], &["P", "Area", "impl Area i32"]),
             (&["Gen"], &["mk", "Gen"]),
             (&["Display"], &[]),
         ] {
-            let found: Vec<&str> = reach.from(names.iter().copied(), |_| true).into_iter().map(|at| items[at].tokens.as_str()).collect();
+            let found: Vec<&str> = reach
+                .from(names.iter().copied(), |_| true)
+                .into_iter()
+                .map(|at| items[at].tokens.as_str())
+                .collect();
             let shown = found.join(" | ");
             for part in expect {
                 let text = match *part {

@@ -89,9 +89,13 @@ impl Diagnostic {
         std::iter::once(self.message.as_str()).chain(self.children.iter().map(|child| child.message.as_str()))
     }
 
-    /// The spans of this message and its notes, each at the place of the user's macro call rather than in the macro.
+    /// The spans of this message and its notes, each at the place of the user's macro call rather than in the
+    /// macro.
     pub fn all_spans(&self) -> impl Iterator<Item = &Span> {
-        self.spans.iter().chain(self.children.iter().flat_map(|child| &child.spans)).map(Span::outermost)
+        self.spans
+            .iter()
+            .chain(self.children.iter().flat_map(|child| &child.spans))
+            .map(Span::outermost)
     }
 }
 
@@ -99,7 +103,13 @@ impl Span {
     /// What the span covers, if that is one line.
     pub fn highlighted(&self) -> Option<String> {
         let [line] = self.text.as_slice() else { return None };
-        Some(line.text.chars().skip(line.highlight_start - 1).take(line.highlight_end.saturating_sub(line.highlight_start)).collect())
+        Some(
+            line.text
+                .chars()
+                .skip(line.highlight_start - 1)
+                .take(line.highlight_end.saturating_sub(line.highlight_start))
+                .collect(),
+        )
     }
 
     pub fn outermost(&self) -> &Span {
@@ -120,18 +130,31 @@ pub(crate) struct Sources<'n> {
 
 /// `cell-3.rs`, `cell-3.items.rs` and `cell-3.items-2.rs` are cell 3.
 pub(crate) fn cell_of(file: &str) -> Option<u32> {
-    let name = file.rsplit('/').next()?.strip_prefix("cell-")?.strip_suffix(".rs")?;
+    let name = file
+        .rsplit('/')
+        .next()?
+        .strip_prefix("cell-")?
+        .strip_suffix(".rs")?;
     name.split('.').next()?.parse().ok()
 }
 
-/// Says `cell 3, line 2` where a text names a generated file and a line in it; `titles` are those of cells that have one.
+/// Says `cell 3, line 2` where a text names a generated file and a line in it; `titles` are those of cells
+/// that have one.
 pub fn in_cells(text: &str, titles: &BTreeMap<u32, String>) -> String {
-    Sources { texts: &BTreeMap::new(), spliced: &BTreeMap::new(), titles }.in_cells(text)
+    Sources {
+        texts: &BTreeMap::new(),
+        spliced: &BTreeMap::new(),
+        titles,
+    }
+    .in_cells(text)
 }
 
 impl Sources<'_> {
     fn title(&self, cell: u32) -> String {
-        self.titles.get(&cell).cloned().unwrap_or_else(|| format!("cell {cell}"))
+        self.titles
+            .get(&cell)
+            .cloned()
+            .unwrap_or_else(|| format!("cell {cell}"))
     }
 
     /// Says `cell 3, line 2` where a text names a generated file and a line in it: errors of tasks do.
@@ -167,13 +190,24 @@ impl Sources<'_> {
     pub fn place(&self, file: &str, line: usize, column: usize) -> Option<Place> {
         let cell = cell_of(file)?;
         let text = self.texts.get(&cell)?;
-        let line = self.spliced.get(file).map_or(line, |spliced| spliced.user_line(line));
+        let line = self
+            .spliced
+            .get(file)
+            .map_or(line, |spliced| spliced.user_line(line));
         if line > text.split('\n').count() {
             return None;
         }
         let column = column.saturating_sub(1);
-        let column = self.spliced.get(file).map_or(column, |spliced| spliced.user_column(line, column));
-        Some(Place { cell, title: self.title(cell), line, column: column + 1 })
+        let column = self
+            .spliced
+            .get(file)
+            .map_or(column, |spliced| spliced.user_column(line, column));
+        Some(Place {
+            cell,
+            title: self.title(cell),
+            line,
+            column: column + 1,
+        })
     }
 
     fn range(&self, span: &Span) -> Option<(u32, Range<usize>)> {
@@ -211,7 +245,12 @@ impl Sources<'_> {
             let text = &self.texts[&mark.cell];
             let before = &text[..mark.range.start];
             let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-            Place { cell: mark.cell, title: self.title(mark.cell), line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+            Place {
+                cell: mark.cell,
+                title: self.title(mark.cell),
+                line: before.matches('\n').count() + 1,
+                column: before[line_start..].chars().count() + 1,
+            }
         });
         CellError {
             name: first.name.clone(),
@@ -224,17 +263,34 @@ impl Sources<'_> {
 
     fn group<'a>(&'a self, error: &'a Drawn) -> Group<'a> {
         let title = Level::ERROR.primary_title(error.message.as_str());
-        let title = if error.name.starts_with('E') && error.name[1..].chars().all(|c| c.is_ascii_digit()) { title.id(error.name.as_str()) } else { title };
+        let title = if error.name.starts_with('E') && error.name[1..].chars().all(|c| c.is_ascii_digit()) {
+            title.id(error.name.as_str())
+        } else {
+            title
+        };
         let mut group = Group::with_title(title);
         let mut cells: Vec<u32> = error.marks.iter().map(|mark| mark.cell).collect();
-        cells.sort_by_key(|cell| !error.marks.iter().any(|mark| mark.cell == *cell && mark.is_primary));
+        cells.sort_by_key(|cell| {
+            !error
+                .marks
+                .iter()
+                .any(|mark| mark.cell == *cell && mark.is_primary)
+        });
         cells.dedup();
         for cell in cells {
             let annotations = error.marks.iter().filter(|mark| mark.cell == cell).map(|mark| {
-                let kind = if mark.is_primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+                let kind = if mark.is_primary {
+                    AnnotationKind::Primary
+                } else {
+                    AnnotationKind::Context
+                };
                 kind.span(mark.range.clone()).label(mark.label.as_deref())
             });
-            group = group.element(Snippet::source(self.texts[&cell].as_str()).path(self.title(cell)).annotations(annotations));
+            group = group.element(
+                Snippet::source(self.texts[&cell].as_str())
+                    .path(self.title(cell))
+                    .annotations(annotations),
+            );
         }
         for note in &error.notes {
             let (level, text) = match note.strip_prefix("hint: ") {
@@ -250,10 +306,19 @@ impl Sources<'_> {
     pub fn draw(&self, diagnostic: &Diagnostic) -> Drawn {
         let marks = diagnostic.spans.iter().filter_map(|span| {
             let (cell, range) = self.range(span.outermost())?;
-            Some(Mark { cell, range, is_primary: span.is_primary, label: span.label.clone() })
+            Some(Mark {
+                cell,
+                range,
+                is_primary: span.is_primary,
+                label: span.label.clone(),
+            })
         });
-        let mut drawn =
-            Drawn { name: diagnostic.code().unwrap_or("error").to_string(), message: diagnostic.message.clone(), marks: marks.collect(), notes: Vec::new() };
+        let mut drawn = Drawn {
+            name: diagnostic.code().unwrap_or("error").to_string(),
+            message: diagnostic.message.clone(),
+            marks: marks.collect(),
+            notes: Vec::new(),
+        };
         if !drawn.marks.iter().any(|mark| mark.is_primary)
             && let Some(mark) = drawn.marks.first_mut()
         {
@@ -261,19 +326,34 @@ impl Sources<'_> {
         }
         for child in &diagnostic.children {
             let mut text = without_foreign_impls(&child.message);
-            let replacements: Vec<&str> =
-                child.spans.iter().filter_map(|span| span.suggested_replacement.as_deref()).filter(|new| !new.trim().is_empty()).collect();
-            let short: Vec<String> =
-                replacements.iter().map(|new| new.trim()).filter(|new| !new.contains('\n') && new.len() < 60).map(|new| format!("`{new}`")).collect();
+            let replacements: Vec<&str> = child
+                .spans
+                .iter()
+                .filter_map(|span| span.suggested_replacement.as_deref())
+                .filter(|new| !new.trim().is_empty())
+                .collect();
+            let short: Vec<String> = replacements
+                .iter()
+                .map(|new| new.trim())
+                .filter(|new| !new.contains('\n') && new.len() < 60)
+                .map(|new| format!("`{new}`"))
+                .collect();
             // Several are ways to choose from (imports), unless they belong together.
-            let is_said = short.iter().all(|new| text.contains(new.as_str()) || new.len() <= 5);
-            if !is_said && short.len() == replacements.len() && (short.len() == 1 || short.len() > 1 && short.iter().all(|new| new.starts_with("`use "))) {
+            let is_said = short
+                .iter()
+                .all(|new| text.contains(new.as_str()) || new.len() <= 5);
+            if !is_said
+                && short.len() == replacements.len()
+                && (short.len() == 1 || short.len() > 1 && short.iter().all(|new| new.starts_with("`use ")))
+            {
                 text = format!("{text}: {}", short[..short.len().min(2)].join(" or "));
             }
             match child.level.as_str() {
                 "help" => drawn.notes.push(format!("hint: {text}")),
                 "note" if text.starts_with("`#[deny(") => {}
-                "note" if text.starts_with("the full name for the type has been written") || text.contains("`--verbose`") => {}
+                "note"
+                    if text.starts_with("the full name for the type has been written")
+                        || text.contains("`--verbose`") => {}
                 "note" => drawn.notes.push(text),
                 _ => {}
             }
@@ -283,14 +363,21 @@ impl Sources<'_> {
     }
 }
 
-/// Of the types that implement a trait, those are left out that nobody meant: what crates below Skep add to numbers, and delayed
-/// operands.
+/// Of the types that implement a trait, those are left out that nobody meant: what crates below Skep add to
+/// numbers, and delayed operands.
 fn without_foreign_impls(text: &str) -> String {
     if !text.contains("following other types implement") {
         return text.to_string();
     }
-    let is_foreign = |line: &&str| ["zerocopy::", "Delayed<", "rug::", "num_bigint::", "simd"].iter().any(|part| line.contains(part));
-    text.lines().filter(|line| !is_foreign(line)).collect::<Vec<_>>().join("\n")
+    let is_foreign = |line: &&str| {
+        ["zerocopy::", "Delayed<", "rug::", "num_bigint::", "simd"]
+            .iter()
+            .any(|part| line.contains(part))
+    };
+    text.lines()
+        .filter(|line| !is_foreign(line))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// An error on its way to be drawn.
@@ -314,7 +401,14 @@ pub(crate) struct Mark {
 #[test]
 fn places_in_generated_files_become_cells() {
     let titles = BTreeMap::from([(12, "tools.rs".to_string())]);
-    let sources = Sources { texts: &BTreeMap::new(), spliced: &BTreeMap::new(), titles: &titles };
+    let sources = Sources {
+        texts: &BTreeMap::new(),
+        spliced: &BTreeMap::new(),
+        titles: &titles,
+    };
     let text = "task `f` panicked at cell-3.items-1.rs:2:14 on worker-1: cell-x at cell-12.rs:7";
-    assert_eq!(sources.in_cells(text), "task `f` panicked at cell 3, line 2 on worker-1: cell-x at tools.rs, line 7");
+    assert_eq!(
+        sources.in_cells(text),
+        "task `f` panicked at cell 3, line 2 on worker-1: cell-x at tools.rs, line 7"
+    );
 }

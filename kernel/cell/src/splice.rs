@@ -1,7 +1,7 @@
 //! Generated text that keeps the user's lines.
 //!
-//! A generated file has the user's text at the line where the user wrote it: what does not belong is blanked, and what is
-//! added goes in without a line break. Only columns shift, and [`Spliced`] remembers by how much.
+//! A generated file has the user's text at the line where the user wrote it: what does not belong is blanked,
+//! and what is added goes in without a line break. Only columns shift, and [`Spliced`] remembers by how much.
 
 use std::ops::Range;
 
@@ -22,7 +22,8 @@ struct Insert {
     width: usize,
 }
 
-/// Keeps the `keep` ranges of `source` (sorted, disjoint), blanks the rest, and adds `inserts` (sorted by position).
+/// Keeps the `keep` ranges of `source` (sorted, disjoint), blanks the rest, and adds `inserts` (sorted by
+/// position).
 pub fn splice(source: &str, keep: &[Range<usize>], inserts: &[(usize, &str)]) -> Spliced {
     let mut out = Spliced::default();
     let (mut line, mut column) = (1, 0);
@@ -31,7 +32,11 @@ pub fn splice(source: &str, keep: &[Range<usize>], inserts: &[(usize, &str)]) ->
     let mut add = |out: &mut Spliced, at: usize, line: usize, column: &mut usize| {
         while let Some((_, text)) = pending.next_if(|(position, _)| *position <= at) {
             let width = text.chars().count();
-            out.inserts.push(Insert { line, column: *column, width });
+            out.inserts.push(Insert {
+                line,
+                column: *column,
+                width,
+            });
             out.text.push_str(text);
             out.lines_before += text.matches('\n').count();
             *column += width;
@@ -56,7 +61,10 @@ pub fn splice(source: &str, keep: &[Range<usize>], inserts: &[(usize, &str)]) ->
 impl Spliced {
     /// How many characters stand in front of the user's text.
     pub fn prologue_width(&self) -> usize {
-        self.inserts.first().filter(|insert| insert.line == 1 && insert.column == 0).map_or(0, |insert| insert.width)
+        self.inserts
+            .first()
+            .filter(|insert| insert.line == 1 && insert.column == 0)
+            .map_or(0, |insert| insert.width)
     }
 
     /// The user's line for a 1-based one of the generated text.
@@ -80,7 +88,9 @@ impl Spliced {
 
 /// The byte offset of a 1-based line and a 0-based column in characters, clamped to the text.
 pub fn offset_of(source: &str, line: usize, column: usize) -> usize {
-    let Some(start) = line_starts(source).nth(line.saturating_sub(1)) else { return source.len() };
+    let Some(start) = line_starts(source).nth(line.saturating_sub(1)) else {
+        return source.len();
+    };
     let rest = &source[start..];
     let rest = rest.split('\n').next().unwrap_or(rest);
     start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at)
@@ -98,7 +108,11 @@ mod tests {
     fn lines_stay_and_columns_map_back() {
         let source = "fn f() {}\nlet é = f(); é";
         let tail = source.len() - 'é'.len_utf8();
-        let spliced = splice(source, std::slice::from_ref(&(10..source.len())), &[(10, "show("), (tail, "P("), (source.len(), ")")]);
+        let spliced = splice(
+            source,
+            std::slice::from_ref(&(10..source.len())),
+            &[(10, "show("), (tail, "P("), (source.len(), ")")],
+        );
         assert_eq!(spliced.text, "         \nshow(let é = f(); P(é)");
         assert_eq!(spliced.user_column(2, 0), 0);
         assert_eq!(spliced.user_column(2, 5), 0, "the first user character");

@@ -1,7 +1,8 @@
 //! Which cells still stand on definitions that have since changed.
 //!
-//! A notebook shows results of cells whose functions and variables may have been defined anew below or above them. The
-//! program knows who used what: after a redefinition the cells that used the old one are named, once, until they run again.
+//! A notebook shows results of cells whose functions and variables may have been defined anew below or above
+//! them. The program knows who used what: after a redefinition the cells that used the old one are named,
+//! once, until they run again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,8 +38,8 @@ pub(crate) struct Staleness {
 }
 
 impl Runs {
-    /// Takes in a cell that ran. `items` and `variables` are as they were before it; a variable of one of the types `handles` makes
-    /// no result old when it gets another value.
+    /// Takes in a cell that ran. `items` and `variables` are as they were before it; a variable of one of the
+    /// types `handles` makes no result old when it gets another value.
     pub fn on_run(
         &mut self,
         prepared: &Prepared,
@@ -47,26 +48,51 @@ impl Runs {
         variables: &BTreeMap<String, Variable>,
         handles: &[String],
     ) -> Option<Staleness> {
-        let bindings: BTreeSet<String> = prepared.parsed.bindings.iter().filter(|_| is_done).map(|binding| binding.name.clone()).collect();
+        let bindings: BTreeSet<String> = prepared
+            .parsed
+            .bindings
+            .iter()
+            .filter(|_| is_done)
+            .map(|binding| binding.name.clone())
+            .collect();
         let before = self.previous(prepared);
         let is_same = before.is_some_and(|run| run.text == prepared.parsed.source && !run.is_stale);
         let mut changed = changed_items(&prepared.parsed.items, items);
         // A cell that runs again as it was, on what it had before, makes what it made before.
         // A name that a later cell takes for something else leaves results above it as right as they were.
         let is_rerun = |name: &String| {
-            let by = variables.get(name).and_then(|variable| self.0.get(&variable.cell)).and_then(|run| run.cell_id.as_ref());
+            let by = variables
+                .get(name)
+                .and_then(|variable| self.0.get(&variable.cell))
+                .and_then(|run| run.cell_id.as_ref());
             by.is_some() && by == prepared.cell_id.as_ref()
         };
         let rebound: BTreeSet<String> = bindings
             .iter()
-            .filter(|name| !is_same && is_rerun(name) && variables.get(*name).is_some_and(|variable| !handles.contains(&variable.type_name)))
+            .filter(|name| {
+                !is_same
+                    && is_rerun(name)
+                    && variables
+                        .get(*name)
+                        .is_some_and(|variable| !handles.contains(&variable.type_name))
+            })
             .cloned()
             .collect();
         let told: Vec<String> = changed.iter().chain(&rebound).cloned().collect();
         spread(&mut changed, items);
         let mut mentions = prepared.parsed.mentions.clone();
-        mentions.extend(prepared.parsed.items.iter().flat_map(|item| item.mentions.iter().cloned()));
-        let reads = prepared.uses.iter().filter_map(|name| Some((name.clone(), variables.get(name)?.cell))).collect();
+        mentions.extend(
+            prepared
+                .parsed
+                .items
+                .iter()
+                .flat_map(|item| item.mentions.iter().cloned()),
+        );
+        let reads = prepared
+            .uses
+            .iter()
+            .filter_map(|name| Some((name.clone(), variables.get(name)?.cell)))
+            .collect();
         if let Some(id) = &prepared.cell_id {
             self.0.retain(|_, run| run.cell_id.as_ref() != Some(id));
         }
@@ -75,8 +101,25 @@ impl Runs {
             self.0.entry(*cell).and_modify(|run| run.is_stale = true);
         }
         let text = prepared.parsed.source.clone();
-        let own = prepared.parsed.items.iter().flat_map(names).map(str::to_string).collect();
-        self.0.insert(prepared.cell, Run { cell_id: prepared.cell_id.clone(), text, mentions, reads, defines: bindings, items: own, is_stale: false });
+        let own = prepared
+            .parsed
+            .items
+            .iter()
+            .flat_map(names)
+            .map(str::to_string)
+            .collect();
+        self.0.insert(
+            prepared.cell,
+            Run {
+                cell_id: prepared.cell_id.clone(),
+                text,
+                mentions,
+                reads,
+                defines: bindings,
+                items: own,
+                is_stale: false,
+            },
+        );
         (!cells.is_empty()).then_some(Staleness { changed: told, cells })
     }
 
@@ -86,20 +129,36 @@ impl Runs {
         self.0.values().find(|run| run.cell_id.as_ref() == Some(id))
     }
 
-    fn find_stale(&self, changed: &BTreeSet<String>, rebound: &BTreeSet<String>, variables: &BTreeMap<String, Variable>) -> Vec<u32> {
+    fn find_stale(
+        &self,
+        changed: &BTreeSet<String>,
+        rebound: &BTreeSet<String>,
+        variables: &BTreeMap<String, Variable>,
+    ) -> Vec<u32> {
         let mut stale: BTreeSet<u32> = BTreeSet::new();
         loop {
             let before = stale.len();
             for (cell, run) in &self.0 {
-                // A cell that only defines things is compiled anew with everything; and in a terminal, where nobody
-                // runs a line again, only lines count whose results are still there.
-                let is_done_with = run.cell_id.is_none() && !run.defines.iter().any(|name| variables.get(name).is_some_and(|variable| variable.cell == *cell));
+                // A cell that only defines things is compiled anew with everything; and in a terminal, where
+                // nobody runs a line again, only lines count whose results are still there.
+                let is_done_with = run.cell_id.is_none()
+                    && !run
+                        .defines
+                        .iter()
+                        .any(|name| variables.get(name).is_some_and(|variable| variable.cell == *cell));
                 if run.is_stale || is_done_with {
                     continue;
                 }
-                let uses_item =
-                    changed.iter().any(|name| run.mentions.contains(name) && !run.items.contains(name) && !run.defines.contains(name) && !defines_only(run));
-                let uses_variable = run.reads.iter().any(|(name, from)| rebound.contains(name) || stale.contains(from) && *from != *cell);
+                let uses_item = changed.iter().any(|name| {
+                    run.mentions.contains(name)
+                        && !run.items.contains(name)
+                        && !run.defines.contains(name)
+                        && !defines_only(run)
+                });
+                let uses_variable = run
+                    .reads
+                    .iter()
+                    .any(|(name, from)| rebound.contains(name) || stale.contains(from) && *from != *cell);
                 if uses_item || uses_variable {
                     stale.insert(*cell);
                 }
@@ -124,8 +183,15 @@ fn names(definition: &Definition) -> impl Iterator<Item = &str> {
 }
 
 fn changed_items(new: &[Definition], old: &[Arc<Definition>]) -> BTreeSet<String> {
-    let is_changed = |definition: &&Definition| old.iter().any(|item| item.keys == definition.keys && item.tokens != definition.tokens);
-    new.iter().filter(is_changed).flat_map(names).map(str::to_string).collect()
+    let is_changed = |definition: &&Definition| {
+        old.iter()
+            .any(|item| item.keys == definition.keys && item.tokens != definition.tokens)
+    };
+    new.iter()
+        .filter(is_changed)
+        .flat_map(names)
+        .map(str::to_string)
+        .collect()
 }
 
 /// Functions that call a changed one have changed too.

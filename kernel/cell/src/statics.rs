@@ -1,14 +1,17 @@
 //! Statics that are one and the same in every cell.
 //!
-//! Each cell compiles the items that it needs again, statics among them, exactly as the user wrote them. What makes them one is
-//! the dynamic linker: a static is exported under a name of its own, each library goes through its table of symbols to
-//! reach it, and all tables lead to the library that was loaded first. So a static may have any type that Rust lets it have, a
-//! process that begins anew makes it anew, and a constant may look at it.
+//! Each cell compiles the items that it needs again, statics among them, exactly as the user wrote them. What
+//! makes them one is the dynamic linker: a static is exported under a name of its own, each library goes
+//! through its table of symbols to reach it, and all tables lead to the library that was loaded first. So a
+//! static may have any type that Rust lets it have, a process that begins anew makes it anew, and a constant
+//! may look at it.
 //!
-//! The exported name says which text it is (the cell and the place in it) and what its type's layout stands on. A type that is
-//! defined anew gives the static another name, and it begins anew; nothing is ever read through an old layout.
+//! The exported name says which text it is (the cell and the place in it) and what its type's layout stands
+//! on. A type that is defined anew gives the static another name, and it begins anew; nothing is ever read
+//! through an old layout.
 //!
-//! `thread_local!` becomes a static [`Local`](../../eval/src/local.rs) that leads to the key of the first library.
+//! `thread_local!` becomes a static [`Local`](../../eval/src/local.rs) that leads to the key of the first
+//! library.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -43,10 +46,16 @@ pub(crate) fn symbol(cell: u32, offset: usize, layout: u64) -> String {
 
 /// All statics of an item; those inside functions and modules may be of types that only stand there.
 pub(crate) fn of_item(source: &str, item: &Item, all_mentions: &BTreeSet<String>) -> Vec<Static> {
-    let mut finder = Finder { source, found: Vec::new() };
+    let mut finder = Finder {
+        source,
+        found: Vec::new(),
+    };
     finder.visit_item(item);
     if !matches!(item, Item::Static(_) | Item::Macro(_)) {
-        finder.found.iter_mut().for_each(|found| found.mentions.clone_from(all_mentions));
+        finder
+            .found
+            .iter_mut()
+            .for_each(|found| found.mentions.clone_from(all_mentions));
     }
     finder.found
 }
@@ -61,10 +70,17 @@ impl Finder<'_> {
         if !is_symbol(&mac.path, "thread_local") {
             return;
         }
-        let Ok(Locals(locals)) = syn::parse2(mac.tokens.clone()) else { return };
+        let Ok(Locals(locals)) = syn::parse2(mac.tokens.clone()) else {
+            return;
+        };
         let mut names = BTreeSet::new();
         mentions(mac.tokens.clone(), &mut names);
-        self.found.push(Static { range: range_of(self.source, span), mentions: names, locals, text: format!("{} ;", quote::ToTokens::to_token_stream(mac)) });
+        self.found.push(Static {
+            range: range_of(self.source, span),
+            mentions: names,
+            locals,
+            text: format!("{} ;", quote::ToTokens::to_token_stream(mac)),
+        });
     }
 }
 
@@ -72,7 +88,12 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_item_static(&mut self, item: &'ast syn::ItemStatic) {
         let mut names = BTreeSet::new();
         mentions(quote::ToTokens::to_token_stream(&*item.ty), &mut names);
-        self.found.push(Static { range: range_of(self.source, item.span()), mentions: names, locals: Vec::new(), text: String::new() });
+        self.found.push(Static {
+            range: range_of(self.source, item.span()),
+            mentions: names,
+            locals: Vec::new(),
+            text: String::new(),
+        });
         visit::visit_item_static(self, item);
     }
 
@@ -123,17 +144,23 @@ impl Parse for Locals {
 impl Static {
     /// What goes in front of it and behind it, so that it is the one of `symbol`.
     pub fn inserts(&self, symbol: &str) -> Vec<(usize, String)> {
-        let exported = |symbol: &str| format!("#[cfg_attr(not(skep_release), unsafe(export_name = \"{symbol}\"))] ");
+        let exported =
+            |symbol: &str| format!("#[cfg_attr(not(skep_release), unsafe(export_name = \"{symbol}\"))] ");
         if self.locals.is_empty() {
             return vec![(self.range.start, exported(symbol))];
         }
         let open = |n: usize| {
             let (visibility, name, ty) = &self.locals[n];
-            format!("{}{visibility} static {name}: ::skep::cell::Local<{ty}> = {{ ", exported(&format!("{symbol}_{n}")))
+            format!(
+                "{}{visibility} static {name}: ::skep::cell::Local<{ty}> = {{ ",
+                exported(&format!("{symbol}_{n}"))
+            )
         };
         let close = |n: usize| format!(" ; ::skep::cell::Local::new({}) }};", self.locals[n].1);
         // The user's own text is the first one's; the others come from copies of it on the last line.
-        let others: String = (1..self.locals.len()).map(|n| format!(" {}{}{}", open(n), self.text, close(n))).collect();
+        let others: String = (1..self.locals.len())
+            .map(|n| format!(" {}{}{}", open(n), self.text, close(n)))
+            .collect();
         vec![(self.range.start, open(0)), (self.range.end, close(0) + &others)]
     }
 }

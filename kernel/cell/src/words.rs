@@ -16,27 +16,60 @@ const NO_TYPE: &str = "type annotations needed: nothing says what type this is";
 impl Notebook {
     pub(crate) fn report(&self, prepared: &Prepared, errors: &[Diagnostic]) -> CellError {
         let sources = self.sources();
-        // Where the syntax is broken nothing was in scope, so that only errors of syntax count; they have no code.
+        // Where the syntax is broken nothing was in scope, so that only errors of syntax count; they have no
+        // code.
         let is_of_syntax = |error: &&Diagnostic| !prepared.is_broken || error.code().is_none();
         let counted: Vec<&Diagnostic> = errors.iter().filter(is_of_syntax).collect();
-        let counted = if counted.is_empty() { errors.iter().collect() } else { counted };
+        let counted = if counted.is_empty() {
+            errors.iter().collect()
+        } else {
+            counted
+        };
         if let Some(error) = self.lost_type(prepared, &counted) {
             return error;
         }
-        let mut drawn: Vec<Drawn> = counted.into_iter().map(|error| self.in_users_words(prepared, error, sources.draw(error))).collect();
+        let mut drawn: Vec<Drawn> = counted
+            .into_iter()
+            .map(|error| self.in_users_words(prepared, error, sources.draw(error)))
+            .collect();
         let mut seen = BTreeSet::new();
-        drawn.retain(|error| seen.insert((error.message.clone(), error.marks.first().map(|mark| mark.range.start).filter(|_| error.message != NO_TYPE))));
+        drawn.retain(|error| {
+            seen.insert((
+                error.message.clone(),
+                error
+                    .marks
+                    .first()
+                    .map(|mark| mark.range.start)
+                    .filter(|_| error.message != NO_TYPE),
+            ))
+        });
         sources.render(&drawn)
     }
 
-    /// A variable's type is inferred from the statements that made it, which a newer definition may have broken.
+    /// A variable's type is inferred from the statements that made it, which a newer definition may have
+    /// broken.
     fn lost_type(&self, prepared: &Prepared, errors: &[&Diagnostic]) -> Option<CellError> {
         let inferred = format!("before-{}.rs", prepared.cell);
-        let is_inferred = |error: &&&Diagnostic| error.spans.iter().any(|span| span.is_primary && span.outermost().file_name == inferred);
+        let is_inferred = |error: &&&Diagnostic| {
+            error
+                .spans
+                .iter()
+                .any(|span| span.is_primary && span.outermost().file_name == inferred)
+        };
         let error = errors.iter().find(is_inferred)?;
-        let names: Vec<String> = prepared.uses.iter().filter(|name| self.variables[*name].path.is_none()).map(|name| format!("`{name}`")).collect();
-        let cells: BTreeSet<u32> =
-            prepared.uses.iter().map(|name| &self.variables[name]).filter(|variable| variable.path.is_none()).map(|variable| variable.cell).collect();
+        let names: Vec<String> = prepared
+            .uses
+            .iter()
+            .filter(|name| self.variables[*name].path.is_none())
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let cells: BTreeSet<u32> = prepared
+            .uses
+            .iter()
+            .map(|name| &self.variables[name])
+            .filter(|variable| variable.path.is_none())
+            .map(|variable| variable.cell)
+            .collect();
         let cells: Vec<String> = cells.iter().map(u32::to_string).collect();
         Some(plain_error(
             "TypeLost",
@@ -50,65 +83,111 @@ impl Notebook {
         ))
     }
 
-    /// Where rustc speaks of generated lines, or of a variable that is no longer here, says it in the notebook's terms.
+    /// Where rustc speaks of generated lines, or of a variable that is no longer here, says it in the
+    /// notebook's terms.
     fn in_users_words(&self, prepared: &Prepared, error: &Diagnostic, mut drawn: Drawn) -> Drawn {
         if prepared.is_broken {
             end_of_cell(prepared, &mut drawn);
         }
         about_the_cell(error, self.known.phrases(), &mut drawn);
         let is_borrow = error.code().is_some_and(|code| BORROWS.contains(&code));
-        let kept = error.all_spans().filter(|span| span.file_name == prepared.root).find_map(|span| prepared.put_lines.get(&span.line_start));
+        let kept = error
+            .all_spans()
+            .filter(|span| span.file_name == prepared.root)
+            .find_map(|span| prepared.put_lines.get(&span.line_start));
         if let (true, Some(Kept { name, .. })) = (is_borrow, kept) {
-            drawn.message = format!("a borrow cannot outlive its cell: `{name}` is kept for later cells, and it is borrowed or borrows");
+            drawn.message = format!(
+                "a borrow cannot outlive its cell: `{name}` is kept for later cells, and it is borrowed or borrows"
+            );
             drawn.notes = vec!["hint: keep an owned value (`.clone()`, `.to_owned()`, `.to_vec()`), or put the statements into a block `{ … }`".to_string()];
         }
-        let is_for_a_thread = || drawn.marks.iter().any(|mark| mark.label.as_deref().is_some_and(|label| label.contains("is borrowed for `'static`")));
+        let is_for_a_thread = || {
+            drawn.marks.iter().any(|mark| {
+                mark.label
+                    .as_deref()
+                    .is_some_and(|label| label.contains("is borrowed for `'static`"))
+            })
+        };
         if error.code() == Some("E0597")
-            && let Some(name) = error.message.split('`').nth(1).filter(|name| prepared.uses.iter().any(|used| used == name))
+            && let Some(name) = error
+                .message
+                .split('`')
+                .nth(1)
+                .filter(|name| prepared.uses.iter().any(|used| used == name))
             && is_for_a_thread()
         {
             drawn.message = format!("`{name}` is borrowed by what may outlive the cell, such as a thread");
             drawn.marks.retain(|mark| mark.is_primary);
             drawn.marks.iter_mut().for_each(|mark| mark.label = None);
-            drawn.notes = vec![format!("hint: give it the value: `move ||`; with `let {name} = {name}.clone();` before it the notebook keeps its own")];
+            drawn.notes = vec![format!(
+                "hint: give it the value: `move ||`; with `let {name} = {name}.clone();` before it the notebook keeps its own"
+            )];
         }
-        if matches!(error.code(), Some("E0005" | "E0530")) && drawn.marks.iter().all(|mark| mark.cell == prepared.cell) {
+        if matches!(error.code(), Some("E0005" | "E0530"))
+            && drawn.marks.iter().all(|mark| mark.cell == prepared.cell)
+        {
             self.explain_constant(prepared, &mut drawn);
         }
-        let missing = matches!(error.code(), Some("E0405" | "E0412" | "E0422" | "E0423" | "E0425" | "E0433" | "E0432" | "E0574" | "E0531"))
-            || error.message.starts_with("cannot find");
+        let missing = matches!(
+            error.code(),
+            Some("E0405" | "E0412" | "E0422" | "E0423" | "E0425" | "E0433" | "E0432" | "E0574" | "E0531")
+        ) || error.message.starts_with("cannot find");
         if let Some(name) = error.message.split('`').nth(1).filter(|_| missing) {
             self.explain_missing(prepared, name, &mut drawn);
         }
         if error.code() == Some("E0599")
             && let Some(name) = error.message.split('`').nth(1)
-            && let Some(item) =
-                self.aside.iter().find(|item| matches!(item.definition.keys.first(), Some(Key::Impl(..))) && item.definition.mentions.contains(name))
+            && let Some(item) = self.aside.iter().find(|item| {
+                matches!(item.definition.keys.first(), Some(Key::Impl(..)))
+                    && item.definition.mentions.contains(name)
+            })
         {
             drawn.notes = vec![
-                format!("an `impl` of cell {} with `{name}` was set aside: it does not compile with newer definitions", item.cell),
+                format!(
+                    "an `impl` of cell {} with `{name}` was set aside: it does not compile with newer definitions",
+                    item.cell
+                ),
                 format!("hint: run cell {} again, adapted", item.cell),
             ];
         }
-        let is_of_tail = |mark: &Mark| prepared.parsed.tail.as_ref().is_some_and(|tail| tail.contains(&mark.range.start));
-        let is_open = matches!(error.code(), Some("E0282" | "E0283" | "E0284")) || error.message.starts_with("the trait bound `!: ");
+        let is_of_tail = |mark: &Mark| {
+            prepared
+                .parsed
+                .tail
+                .as_ref()
+                .is_some_and(|tail| tail.contains(&mark.range.start))
+        };
+        let is_open = matches!(error.code(), Some("E0282" | "E0283" | "E0284"))
+            || error.message.starts_with("the trait bound `!: ");
         if is_open && drawn.marks.iter().any(is_of_tail) {
             drawn.message = NO_TYPE.to_string();
             drawn.marks.iter_mut().for_each(|mark| mark.label = None);
-            drawn.notes = vec!["hint: give it one: `let x: i32 = …;`, `….parse::<i32>()`, `….collect::<Vec<_>>()`".to_string()];
+            drawn.notes = vec![
+                "hint: give it one: `let x: i32 = …;`, `….parse::<i32>()`, `….collect::<Vec<_>>()`"
+                    .to_string(),
+            ];
         }
         const NO_CRATE: &str = "you might be missing a crate named `";
         for note in &mut drawn.notes {
-            if let Some(name) = note.split(NO_CRATE).nth(1).and_then(|rest| rest.split('`').next()) {
+            if let Some(name) = note
+                .split(NO_CRATE)
+                .nth(1)
+                .and_then(|rest| rest.split('`').next())
+            {
                 *note = format!("hint: `:dep {name}` in a line above adds the crate");
             }
         }
         if error.code() == Some("E0596") && drawn.marks.iter().all(|mark| mark.cell == prepared.cell) {
-            let outer = error.message.split('`').nth(1).filter(|name| self.variables.contains_key(*name));
+            let outer = error
+                .message
+                .split('`')
+                .nth(1)
+                .filter(|name| self.variables.contains_key(*name));
             if let Some(name) = outer {
                 let cell = self.variables[name].cell;
-                drawn.notes =
-                    vec![format!("hint: make it mutable where it is defined (cell {cell}): `let mut {name} = …`, or here: `let mut {name} = {name};`")];
+                drawn.notes = vec![format!(
+                    "hint: make it mutable where it is defined (cell {cell}): `let mut {name} = …`, or here: `let mut {name} = {name};`"
+                )];
             }
         }
         let mut seen = BTreeSet::new();
@@ -117,9 +196,16 @@ impl Notebook {
     }
 
     fn explain_missing(&self, prepared: &Prepared, name: &str, drawn: &mut Drawn) {
-        let is_variable = self.variables.contains_key(name) || prepared.parsed.bindings.iter().any(|binding| binding.name == name);
+        let is_variable = self.variables.contains_key(name)
+            || prepared
+                .parsed
+                .bindings
+                .iter()
+                .any(|binding| binding.name == name);
         if is_variable {
-            drawn.notes = vec![format!("hint: functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`")];
+            drawn.notes = vec![format!(
+                "hint: functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`"
+            )];
             return;
         }
         if let Some(reason) = self.gone.get(name) {
@@ -130,41 +216,80 @@ impl Notebook {
             drawn.notes.insert(0, format!("hint: import it: `{import}`"));
             return;
         }
-        let dropped = prepared.dropped.iter().map(|at| &prepared.candidates[*at]).map(|candidate| (candidate.cell, &candidate.definition));
+        let dropped = prepared
+            .dropped
+            .iter()
+            .map(|at| &prepared.candidates[*at])
+            .map(|candidate| (candidate.cell, &candidate.definition));
         let mut aside = dropped.chain(self.aside.iter().map(|item| (item.cell, &item.definition)));
-        if let Some((cell, _)) = aside.find(|(_, definition)| definition.keys.iter().any(|key| key.name() == Some(name))) {
-            drawn.notes.insert(0, format!("`{name}` of cell {cell} was set aside: it does not compile with newer definitions"));
-            drawn.notes.insert(1, format!("hint: run cell {cell} again, adapted"));
+        if let Some((cell, _)) =
+            aside.find(|(_, definition)| definition.keys.iter().any(|key| key.name() == Some(name)))
+        {
+            drawn.notes.insert(
+                0,
+                format!("`{name}` of cell {cell} was set aside: it does not compile with newer definitions"),
+            );
+            drawn
+                .notes
+                .insert(1, format!("hint: run cell {cell} again, adapted"));
         }
     }
 
     /// A pattern of a constant's name compares with it.
     fn explain_constant(&self, prepared: &Prepared, drawn: &mut Drawn) {
-        let Some(mark) = drawn.marks.iter().find(|mark| mark.is_primary) else { return };
+        let Some(mark) = drawn.marks.iter().find(|mark| mark.is_primary) else {
+            return;
+        };
         let text = prepared.parsed.source.get(mark.range.clone()).unwrap_or_default();
         let is_constant = |key: &Key| matches!(key, Key::Value(name) | Key::Type(name) if name == text);
-        if let Some(item) = self.items.iter().find(|item| item.definition.is_constant && item.definition.keys.iter().any(is_constant)) {
+        if let Some(item) = self
+            .items
+            .iter()
+            .find(|item| item.definition.is_constant && item.definition.keys.iter().any(is_constant))
+        {
             drawn.notes = vec![
-                format!("`{text}` is a constant (cell {}), and a pattern of its name compares with it", item.cell),
+                format!(
+                    "`{text}` is a constant (cell {}), and a pattern of its name compares with it",
+                    item.cell
+                ),
                 "hint: use another name for the variable".to_string(),
             ];
         }
     }
 }
 
-/// The statements of a cell stand in a closure that returns a `Result`, of which nobody who writes a cell needs to know; and what is
-/// in scope has words of its own for what can go wrong with it.
+/// The statements of a cell stand in a closure that returns a `Result`, of which nobody who writes a cell
+/// needs to know; and what is in scope has words of its own for what can go wrong with it.
 fn about_the_cell(error: &Diagnostic, phrases: &[Phrase], drawn: &mut Drawn) {
     let says = |words: &str| error.message.contains(words);
-    let is_labelled = |words: &str| error.spans.iter().any(|span| span.label.as_deref().is_some_and(|label| label.contains(words)));
+    let is_labelled = |words: &str| {
+        error
+            .spans
+            .iter()
+            .any(|span| span.label.as_deref().is_some_and(|label| label.contains(words)))
+    };
     let about = if says("the `?` operator can only be used on `Result`s, not `Option`s") {
-        Some(("`?` takes a `Result` here, and this is an `Option`", "`.ok_or(\"…\")?` makes it one; `.unwrap()` takes the value"))
-    } else if error.code() == Some("E0308") && (is_labelled("skep::cell::Error") || is_labelled("skep::cell::DebugError")) {
-        Some(("a cell has no value to return", "end it with the expression, without `return`"))
+        Some((
+            "`?` takes a `Result` here, and this is an `Option`",
+            "`.ok_or(\"…\")?` makes it one; `.unwrap()` takes the value",
+        ))
+    } else if error.code() == Some("E0308")
+        && (is_labelled("skep::cell::Error") || is_labelled("skep::cell::DebugError"))
+    {
+        Some((
+            "a cell has no value to return",
+            "end it with the expression, without `return`",
+        ))
     } else if error.code() == Some("E0267") {
-        Some(("`break` and `continue` stand outside of a loop", "`return;` ends a cell"))
+        Some((
+            "`break` and `continue` stand outside of a loop",
+            "`return;` ends a cell",
+        ))
     } else {
-        phrases.iter().find(|phrase| error.all_messages().any(|text| text.contains(phrase.says))).map(|phrase| (phrase.message, phrase.hint))
+        phrases
+            .iter()
+            .find(|phrase| error.all_messages().any(|text| text.contains(phrase.says)))
+            .map(|phrase| (phrase.message, phrase.hint))
     };
     let Some((message, hint)) = about else { return };
     (drawn.message, drawn.notes) = (message.to_string(), vec![format!("hint: {hint}")]);
@@ -175,18 +300,39 @@ fn about_the_cell(error: &Diagnostic, phrases: &[Phrase], drawn: &mut Drawn) {
 /// For a cell that ends too early rustc speaks of the brace that stands behind it.
 fn end_of_cell(prepared: &Prepared, drawn: &mut Drawn) {
     let end = prepared.parsed.source.trim_end().len();
-    let is_behind = drawn.marks.iter().filter(|mark| mark.is_primary).all(|mark| mark.range.start >= end);
+    let is_behind = drawn
+        .marks
+        .iter()
+        .filter(|mark| mark.is_primary)
+        .all(|mark| mark.range.start >= end);
     if is_behind && drawn.message.contains("found `}`") {
         drawn.message = drawn.message.replace("found `}`", "found the end of the cell");
     }
-    let is_unclosed = drawn.message.contains("unclosed delimiter") || drawn.message.starts_with("mismatched closing delimiter: `}`");
-    if let (true, Some(open)) = (is_unclosed, crate::completeness::unclosed(&prepared.parsed.source)) {
+    let is_unclosed = drawn.message.contains("unclosed delimiter")
+        || drawn.message.starts_with("mismatched closing delimiter: `}`");
+    if let (true, Some(open)) = (
+        is_unclosed,
+        crate::completeness::unclosed(&prepared.parsed.source),
+    ) {
         drawn.message = format!("`{}` is never closed", &prepared.parsed.source[open..=open]);
-        drawn.marks = vec![Mark { cell: prepared.cell, range: open..open + 1, is_primary: true, label: Some("opened here".to_string()) }];
+        drawn.marks = vec![Mark {
+            cell: prepared.cell,
+            range: open..open + 1,
+            is_primary: true,
+            label: Some("opened here".to_string()),
+        }];
     }
     if drawn.marks.is_empty() && end > 0 {
-        let start = prepared.parsed.source[..end].char_indices().next_back().map_or(0, |(at, _)| at);
-        drawn.marks.push(Mark { cell: prepared.cell, range: start..end, is_primary: true, label: None });
+        let start = prepared.parsed.source[..end]
+            .char_indices()
+            .next_back()
+            .map_or(0, |(at, _)| at);
+        drawn.marks.push(Mark {
+            cell: prepared.cell,
+            range: start..end,
+            is_primary: true,
+            label: None,
+        });
     }
     for mark in &mut drawn.marks {
         mark.range.end = mark.range.end.min(end.max(mark.range.start));

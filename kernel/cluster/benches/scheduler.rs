@@ -1,4 +1,5 @@
-//! What the scheduler costs by itself: microseconds and bytes a task, for a thousand workers that answer at once.
+//! What the scheduler costs by itself: microseconds and bytes a task, for a thousand workers that answer at
+//! once.
 //!
 //! Capture one JSON line for each size and shape; `tests/bench/run cluster` shows them.
 
@@ -65,7 +66,11 @@ impl Comm for World {
 
 fn main() {
     // `cargo test --benches` only wants to know that it runs.
-    let sizes: &[usize] = if std::env::args().any(|arg| arg == "--bench") { &[10_000, 100_000, 1_000_000] } else { &[1_000] };
+    let sizes: &[usize] = if std::env::args().any(|arg| arg == "--bench") {
+        &[10_000, 100_000, 1_000_000]
+    } else {
+        &[1_000]
+    };
     for n in sizes {
         for shape in ["flat", "tree"] {
             run(*n, shape, false);
@@ -76,22 +81,56 @@ fn main() {
 
 fn run(n_tasks: usize, shape: &str, has_stories: bool) {
     let (tasks, wanted) = graph(n_tasks, shape);
-    let mut world = World { stories: has_stories.then(Stories::default), ..World::default() };
+    let mut world = World {
+        stories: has_stories.then(Stories::default),
+        ..World::default()
+    };
     let mut scheduler = Scheduler::default();
     let (function, code, client) = (FunctionId(1), CodeId(1), ClientId(1));
-    scheduler.add_function(Function { id: function, name: "f".into(), code, place: CodePlace::Offset(0) }, &mut world);
+    scheduler.add_function(
+        Function {
+            id: function,
+            name: "f".into(),
+            code,
+            place: CodePlace::Offset(0),
+        },
+        &mut world,
+    );
     scheduler.code_ready(code, "lib".into(), &mut world);
     for id in 1..=WORKERS {
-        scheduler.add_worker(WorkerId(id), NewWorker { pid: id, address: format!("w{id}"), threads: 1, ..NewWorker::default() }, &mut world);
+        scheduler.add_worker(
+            WorkerId(id),
+            NewWorker {
+                pid: id,
+                address: format!("w{id}"),
+                threads: 1,
+                ..NewWorker::default()
+            },
+            &mut world,
+        );
     }
     let before = HELD.load(Ordering::Relaxed);
-    let task_bytes: usize = tasks.iter().map(|task| size_of::<Task>() + task.args.len() * size_of::<Arg>()).sum();
+    let task_bytes: usize = tasks
+        .iter()
+        .map(|task| size_of::<Task>() + task.args.len() * size_of::<Arg>())
+        .sum();
     let started = Instant::now();
     scheduler.submit(client, tasks, &wanted, &mut world);
     let mut most = HELD.load(Ordering::Relaxed);
     let mut n_run = 0usize;
     while let Some((worker, key)) = world.to_do.pop_front() {
-        scheduler.on_done(worker, Ran { key, attempt: 1, n_bytes: 100, inline: None, start_us: 0, duration_us: 100 }, &mut world);
+        scheduler.on_done(
+            worker,
+            Ran {
+                key,
+                attempt: 1,
+                n_bytes: 100,
+                inline: None,
+                start_us: 0,
+                duration_us: 100,
+            },
+            &mut world,
+        );
         n_run += 1;
         if n_run.is_multiple_of(1_000) {
             most = most.max(HELD.load(Ordering::Relaxed));
@@ -109,10 +148,19 @@ fn run(n_tasks: usize, shape: &str, has_stories: bool) {
 fn graph(n_tasks: usize, shape: &str) -> (Vec<Task>, Vec<Key>) {
     let task = |key: u128, inputs: &[u128]| {
         let args = inputs.iter().map(|key| Arg::Task(hashed(*key))).collect();
-        Task { key: hashed(key), function: FunctionId(1), args, priority: key as u64, options: None }
+        Task {
+            key: hashed(key),
+            function: FunctionId(1),
+            args,
+            priority: key as u64,
+            options: None,
+        }
     };
     if shape == "flat" {
-        return ((1..=n_tasks as u128).map(|key| task(key, &[])).collect(), (1..=n_tasks as u128).map(hashed).collect());
+        return (
+            (1..=n_tasks as u128).map(|key| task(key, &[])).collect(),
+            (1..=n_tasks as u128).map(hashed).collect(),
+        );
     }
     let mut tasks = Vec::with_capacity(n_tasks + 1);
     let mut open: Vec<(u32, u128)> = Vec::new();
@@ -122,7 +170,9 @@ fn graph(n_tasks: usize, shape: &str) -> (Vec<Task>, Vec<Key>) {
         open.push((0, next));
         next += 1;
         while open.len() >= 2 && open[open.len() - 1].0 == open[open.len() - 2].0 {
-            let (Some((height, b)), Some((_, a))) = (open.pop(), open.pop()) else { unreachable!("there are two") };
+            let (Some((height, b)), Some((_, a))) = (open.pop(), open.pop()) else {
+                unreachable!("there are two")
+            };
             tasks.push(task(next, &[a, b]));
             open.push((height + 1, next));
             next += 1;

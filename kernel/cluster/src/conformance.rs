@@ -1,7 +1,7 @@
 //! What every engine must do, as checks to point at one: see [`crate::engine::Engine`].
 //!
-//! A check gets a cluster of two workers with one thread each, and panics with what went wrong. The functions that it runs
-//! are of this crate, so an engine's workers need this crate's code, as they need a cell's.
+//! A check gets a cluster of two workers with one thread each, and panics with what went wrong. The functions
+//! that it runs are of this crate, so an engine's workers need this crate's code, as they need a cell's.
 
 use std::{
     collections::HashSet,
@@ -33,18 +33,54 @@ pub struct Check {
 
 /// All checks, in an order from simple to hard.
 pub const CHECKS: &[Check] = &[
-    Check { name: "graphs", run: graphs },
-    Check { name: "values", run: values },
-    Check { name: "large_values", run: large_values },
-    Check { name: "errors", run: errors },
-    Check { name: "panics", run: panics },
-    Check { name: "same_call_same_task", run: same_call_same_task },
-    Check { name: "retries", run: retries },
-    Check { name: "cancellation", run: cancellation },
-    Check { name: "release", run: release },
-    Check { name: "events", run: events },
-    Check { name: "lost_workers", run: lost_workers },
-    Check { name: "late_joiners", run: late_joiners },
+    Check {
+        name: "graphs",
+        run: graphs,
+    },
+    Check {
+        name: "values",
+        run: values,
+    },
+    Check {
+        name: "large_values",
+        run: large_values,
+    },
+    Check {
+        name: "errors",
+        run: errors,
+    },
+    Check {
+        name: "panics",
+        run: panics,
+    },
+    Check {
+        name: "same_call_same_task",
+        run: same_call_same_task,
+    },
+    Check {
+        name: "retries",
+        run: retries,
+    },
+    Check {
+        name: "cancellation",
+        run: cancellation,
+    },
+    Check {
+        name: "release",
+        run: release,
+    },
+    Check {
+        name: "events",
+        run: events,
+    },
+    Check {
+        name: "lost_workers",
+        run: lost_workers,
+    },
+    Check {
+        name: "late_joiners",
+        run: late_joiners,
+    },
 ];
 
 /// How long anything may take.
@@ -84,14 +120,22 @@ fn process(_: u64) -> u32 {
 fn count_calls(file: String) -> Result<u64, std::io::Error> {
     use std::io::Write;
 
-    std::fs::OpenOptions::new().create(true).append(true).open(&file)?.write_all(b"x")?;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&file)?
+        .write_all(b"x")?;
     Ok(std::fs::read(&file)?.len() as u64)
 }
 
 /// Fails until it has been called so often.
 fn fails_until(file: String, n: u64) -> Result<u64, std::io::Error> {
     let called = count_calls(file)?;
-    if called < n { Err(std::io::Error::other(format!("call {called} of {n}"))) } else { Ok(called) }
+    if called < n {
+        Err(std::io::Error::other(format!("call {called} of {n}")))
+    } else {
+        Ok(called)
+    }
 }
 
 fn ones(n: usize) -> Vec<u8> {
@@ -100,14 +144,22 @@ fn ones(n: usize) -> Vec<u8> {
 
 #[expect(clippy::ptr_arg, reason = "a task's argument is the value itself")]
 fn length(bytes: &Vec<u8>) -> usize {
-    assert!(bytes.iter().all(|byte| *byte == 1), "the bytes have changed on the way");
+    assert!(
+        bytes.iter().all(|byte| *byte == 1),
+        "the bytes have changed on the way"
+    );
     bytes.len()
 }
 
 /// A file that no other check has.
 fn scratch(name: &str) -> String {
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    std::env::temp_dir().join(format!("skep-check-{name}-{}-{nanos}", std::process::id())).to_string_lossy().into_owned()
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos());
+    std::env::temp_dir()
+        .join(format!("skep-check-{name}-{}-{nanos}", std::process::id()))
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn task_error<T: crate::TaskValue + std::fmt::Debug>(remote: &Remote<T>) -> std::sync::Arc<crate::TaskError> {
@@ -121,12 +173,28 @@ fn graphs(cluster: &Cluster, _: &dyn Control) {
     let a = cluster.submit(inc, 1);
     let b = cluster.submit(inc, 2);
     assert_eq!(cluster.submit(add, (&a, &b)).gather().unwrap(), 5);
-    assert_eq!(cluster.gather(&cluster.map(inc, 0..2_000)).unwrap().iter().sum::<i64>(), (1..=2_000).sum::<i64>());
+    assert_eq!(
+        cluster
+            .gather(&cluster.map(inc, 0..2_000))
+            .unwrap()
+            .iter()
+            .sum::<i64>(),
+        (1..=2_000).sum::<i64>()
+    );
     let chain = (0..500).fold(Delayed::call(inc, 0), |last, _| Delayed::call(inc, last));
     assert_eq!(cluster.compute(&chain).gather().unwrap(), 501);
     let parts: Vec<Delayed<i64>> = (0..100).map(|i| Delayed::call(inc, i)).collect();
-    assert_eq!(cluster.compute(&Delayed::chord(&parts, sum)).gather().unwrap(), (1..=100).sum::<i64>());
-    assert_eq!(cluster.compute(&(Delayed::call(inc, 1) * 10 + Delayed::call(inc, 2))).gather().unwrap(), 23);
+    assert_eq!(
+        cluster.compute(&Delayed::chord(&parts, sum)).gather().unwrap(),
+        (1..=100).sum::<i64>()
+    );
+    assert_eq!(
+        cluster
+            .compute(&(Delayed::call(inc, 1) * 10 + Delayed::call(inc, 2)))
+            .gather()
+            .unwrap(),
+        23
+    );
 }
 
 fn values(cluster: &Cluster, _: &dyn Control) {
@@ -135,15 +203,31 @@ fn values(cluster: &Cluster, _: &dyn Control) {
     }
     fn nothing() {}
     let text = "ein Bienenkorb 🐝".to_string();
-    assert_eq!(cluster.submit(same::<String>, text.clone()).gather().unwrap(), text);
+    assert_eq!(
+        cluster.submit(same::<String>, text.clone()).gather().unwrap(),
+        text
+    );
     cluster.submit(nothing, ()).gather().unwrap();
-    assert_eq!(cluster.submit(same::<Option<f64>>, Some(-0.5)).gather().unwrap(), Some(-0.5));
-    assert_eq!(cluster.submit(same::<Vec<(u8, String)>>, vec![(1, "a".to_string())]).gather().unwrap(), [(1, "a".to_string())]);
+    assert_eq!(
+        cluster.submit(same::<Option<f64>>, Some(-0.5)).gather().unwrap(),
+        Some(-0.5)
+    );
+    assert_eq!(
+        cluster
+            .submit(same::<Vec<(u8, String)>>, vec![(1, "a".to_string())])
+            .gather()
+            .unwrap(),
+        [(1, "a".to_string())]
+    );
     fn both(a: &String, b: &i64) -> String {
         format!("{a}{b}")
     }
     let a = cluster.submit(same::<String>, "n = ");
-    assert_eq!(cluster.submit(both, (&a, 7)).gather().unwrap(), "n = 7", "arguments by reference");
+    assert_eq!(
+        cluster.submit(both, (&a, 7)).gather().unwrap(),
+        "n = 7",
+        "arguments by reference"
+    );
     let empty: Vec<i64> = Vec::new();
     assert_eq!(cluster.submit(sum, empty).gather().unwrap(), 0);
 }
@@ -162,7 +246,11 @@ fn errors(cluster: &Cluster, _: &dyn Control) {
     let after = cluster.submit(add, (&bad, 1));
     for failed in [&bad, &after] {
         let error = task_error(failed);
-        assert_eq!((error.kind, error.function.as_str()), (TaskErrorKind::Failed, "fails"), "{error}");
+        assert_eq!(
+            (error.kind, error.function.as_str()),
+            (TaskErrorKind::Failed, "fails"),
+            "{error}"
+        );
         assert!(error.message.contains("invalid digit"), "{error}");
     }
     assert_eq!(cluster.submit(inc, 1).gather().unwrap(), 2, "the others go on");
@@ -170,7 +258,10 @@ fn errors(cluster: &Cluster, _: &dyn Control) {
 
 fn panics(cluster: &Cluster, _: &dyn Control) {
     let error = task_error(&cluster.submit(panics_at, 7));
-    assert_eq!((error.kind, error.message.as_str()), (TaskErrorKind::Panicked, "no 7 here"));
+    assert_eq!(
+        (error.kind, error.message.as_str()),
+        (TaskErrorKind::Panicked, "no 7 here")
+    );
     let (file, line, _) = error.at.clone().expect("the place of a panic is known");
     assert!(file.ends_with("conformance.rs") && line > 0, "{file}:{line}");
 }
@@ -179,17 +270,38 @@ fn same_call_same_task(cluster: &Cluster, _: &dyn Control) {
     let file = scratch("calls");
     let first = cluster.submit(count_calls, file.clone());
     let again = cluster.submit(count_calls, file.clone());
-    assert_eq!((first.gather().unwrap(), again.gather().unwrap(), first.key()), (1, 1, again.key()));
-    assert_eq!(cluster.impure().submit(count_calls, file.clone()).gather().unwrap(), 2);
+    assert_eq!(
+        (first.gather().unwrap(), again.gather().unwrap(), first.key()),
+        (1, 1, again.key())
+    );
+    assert_eq!(
+        cluster
+            .impure()
+            .submit(count_calls, file.clone())
+            .gather()
+            .unwrap(),
+        2
+    );
     let shared = Delayed::call(count_calls, scratch("shared"));
     let both = Delayed::call(|a: u64, b: u64| a + b, (shared.clone(), shared));
-    assert_eq!(cluster.compute(&both).gather().unwrap(), 2, "shared work is done once");
+    assert_eq!(
+        cluster.compute(&both).gather().unwrap(),
+        2,
+        "shared work is done once"
+    );
     let _ = std::fs::remove_file(file);
 }
 
 fn retries(cluster: &Cluster, _: &dyn Control) {
     let file = scratch("retries");
-    assert_eq!(cluster.retries(3).submit(fails_until, (file.clone(), 3u64)).gather().unwrap(), 3);
+    assert_eq!(
+        cluster
+            .retries(3)
+            .submit(fails_until, (file.clone(), 3u64))
+            .gather()
+            .unwrap(),
+        3
+    );
     let file = scratch("retries");
     let error = task_error(&cluster.retries(1).submit(fails_until, (file, 5u64)));
     assert!(error.message.contains("call 2 of 5"), "{error}");
@@ -205,8 +317,16 @@ fn cancellation(cluster: &Cluster, _: &dyn Control) {
     for handle in &handles {
         assert_eq!(task_error(handle).kind, TaskErrorKind::Cancelled);
     }
-    assert_eq!(cluster.submit(inc, 5).gather().unwrap(), 6, "the workers are free again");
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(
+        cluster.submit(inc, 5).gather().unwrap(),
+        6,
+        "the workers are free again"
+    );
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// Waits for an event that `is_it`.
@@ -230,7 +350,11 @@ fn release(cluster: &Cluster, _: &dyn Control) {
     made.wait().unwrap();
     let key = made.key().expect("it was submitted");
     drop(made);
-    wait_for_event(cluster, |event| matches!(event, Event::Freed { key: freed } if *freed == key), "the value is freed with its last handle");
+    wait_for_event(
+        cluster,
+        |event| matches!(event, Event::Freed { key: freed } if *freed == key),
+        "the value is freed with its last handle",
+    );
 }
 
 fn events(cluster: &Cluster, _: &dyn Control) {
@@ -263,14 +387,25 @@ fn lost_workers(cluster: &Cluster, control: &dyn Control) {
 }
 
 fn late_joiners(cluster: &Cluster, control: &dyn Control) {
-    let before: HashSet<u32> = cluster.gather(&cluster.impure().map(process, 0..20)).unwrap().into_iter().collect();
+    let before: HashSet<u32> = cluster
+        .gather(&cluster.impure().map(process, 0..20))
+        .unwrap()
+        .into_iter()
+        .collect();
     control.add_a_worker();
     let until = Instant::now() + PATIENCE;
     loop {
-        let now: HashSet<u32> = cluster.gather(&cluster.impure().map(process, 0..20)).unwrap().into_iter().collect();
+        let now: HashSet<u32> = cluster
+            .gather(&cluster.impure().map(process, 0..20))
+            .unwrap()
+            .into_iter()
+            .collect();
         if !now.is_subset(&before) {
             return;
         }
-        assert!(Instant::now() < until, "the worker that joined gets no task, or has not the code for it");
+        assert!(
+            Instant::now() < until,
+            "the worker that joined gets no task, or has not the code for it"
+        );
     }
 }

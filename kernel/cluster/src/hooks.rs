@@ -24,7 +24,15 @@ pub struct Hooks {
 
 impl Hooks {
     /// A plain program: nobody interrupts it, and its tasks are not told to stop.
-    pub const NONE: Hooks = Hooks { interrupted: None, stop: None, code_needed: None, adopt: |_| {}, raise: |_| {}, lower: |_| {}, is_stop: |_| false };
+    pub const NONE: Hooks = Hooks {
+        interrupted: None,
+        stop: None,
+        code_needed: None,
+        adopt: |_| {},
+        raise: |_| {},
+        lower: |_| {},
+        is_stop: |_| false,
+    };
 }
 
 static HOOKS: RwLock<Hooks> = RwLock::new(Hooks::NONE);
@@ -54,6 +62,11 @@ pub(crate) fn register(wait: Weak<dyn Wake>) {
 
 /// Makes waits look again whether they were interrupted: those on every cluster, not only on the newest.
 pub fn wake_waits() {
-    let waits: Vec<Arc<dyn Wake>> = WAITS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+    let waits: Vec<Arc<dyn Wake>> = WAITS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .filter_map(Weak::upgrade)
+        .collect();
     waits.iter().for_each(|wait| wait.wake());
 }

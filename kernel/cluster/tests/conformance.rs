@@ -23,7 +23,10 @@ impl Control for Local<'_> {
 fn check(name: &str) {
     let cluster = Cluster::local().workers(2).threads(1).start().unwrap();
     assert_eq!(cluster.engine(), "local");
-    let check = CHECKS.iter().find(|check| check.name == name).expect("a check of this name");
+    let check = CHECKS
+        .iter()
+        .find(|check| check.name == name)
+        .expect("a check of this name");
     (check.run)(&cluster, &Local(&cluster));
 }
 

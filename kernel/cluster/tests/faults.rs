@@ -51,7 +51,10 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 fn folder() -> PathBuf {
     let prefix = format!("skep-{}-", std::process::id());
     let mut found = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
-    found.find(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)).expect("the cluster has a folder").path()
+    found
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .expect("the cluster has a folder")
+        .path()
 }
 
 #[test]
@@ -67,7 +70,10 @@ fn a_worker_killed_at_any_stage_of_a_task() {
     let blocks = cluster.map(block, 0..6u64);
     cluster.wait(&blocks).unwrap();
     kill_first();
-    assert_eq!(cluster.gather(&cluster.map(head, &blocks)).unwrap(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(
+        cluster.gather(&cluster.map(head, &blocks)).unwrap(),
+        [0, 1, 2, 3, 4, 5]
+    );
     // While its value is fetched by a peer, and by this program.
     for round in 0..6u64 {
         let made = cluster.impure().submit(block, round);
@@ -95,8 +101,17 @@ fn all_workers_killed_at_once() {
     }
     assert_eq!(cluster.gather(&naps).unwrap(), [30; 12]);
     assert_eq!(cluster.gather(&kept).unwrap(), (1..=30).collect::<Vec<i64>>());
-    until("there are three again", || cluster.info().unwrap().workers.len() == 3);
-    assert!(cluster.info().unwrap().losses.iter().all(|loss| loss.contains("SIGKILL")));
+    until("there are three again", || {
+        cluster.info().unwrap().workers.len() == 3
+    });
+    assert!(
+        cluster
+            .info()
+            .unwrap()
+            .losses
+            .iter()
+            .all(|loss| loss.contains("SIGKILL"))
+    );
 }
 
 #[test]
@@ -104,13 +119,29 @@ fn a_stopped_worker_is_told_of_and_comes_back() {
     let cluster = start(2);
     cluster.gather(&cluster.map(inc, 0..10)).unwrap();
     let stopped = cluster.info().unwrap().workers[0].clone();
-    let of = |id: WorkerId| cluster.info().unwrap().workers.into_iter().find(|worker| worker.id == id).expect("it is not given up");
+    let of = |id: WorkerId| {
+        cluster
+            .info()
+            .unwrap()
+            .workers
+            .into_iter()
+            .find(|worker| worker.id == id)
+            .expect("it is not given up")
+    };
     signal(&stopped, rustix::process::Signal::STOP);
     until("its silence is noticed", || of(stopped.id).is_silent);
     // Work goes on elsewhere, and nothing is given to the silent one.
-    assert_eq!(cluster.gather(&cluster.impure().map(nap, vec![5u64; 40])).unwrap(), [5; 40]);
+    assert_eq!(
+        cluster
+            .gather(&cluster.impure().map(nap, vec![5u64; 40]))
+            .unwrap(),
+        [5; 40]
+    );
     // As long as the issue says; a short run of the tests does with less.
-    let seconds = std::env::var("SKEP_STOP_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(6);
+    let seconds = std::env::var("SKEP_STOP_SECONDS")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(6);
     std::thread::sleep(Duration::from_secs(seconds));
     signal(&stopped, rustix::process::Signal::CONT);
     until("it is back", || !of(stopped.id).is_silent);
@@ -127,12 +158,22 @@ fn a_copy_is_passed_on_when_its_writer_is_gone() {
     let first = made.state().1;
     // The writer lets its segment go after a second.
     std::thread::sleep(Duration::from_millis(1_500));
-    let writer = cluster.info().unwrap().workers.into_iter().find(|worker| first.contains(&worker.id.to_string())).expect("it says where it is");
+    let writer = cluster
+        .info()
+        .unwrap()
+        .workers
+        .into_iter()
+        .find(|worker| first.contains(&worker.id.to_string()))
+        .expect("it says where it is");
     signal(&writer, rustix::process::Signal::KILL);
     until("the loss is seen", || cluster.info().unwrap().losses.len() == 1);
     let started = Instant::now();
     assert_eq!(made.gather().unwrap()[7], 9);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(cluster.info().unwrap().n_done, 1, "it was not made again");
 }
 
@@ -181,11 +222,19 @@ fn a_type_whose_own_code_panics_fails_its_task_and_nothing_else() {
         1
     }
     let cluster = start(1);
-    let Err(Error::Task(error)) = cluster.submit(make, true).wait() else { panic!("its size cannot be told") };
+    let Err(Error::Task(error)) = cluster.submit(make, true).wait() else {
+        panic!("its size cannot be told")
+    };
     assert!(error.message.contains("I will not be looked at"), "{error}");
-    let Err(Error::Task(error)) = cluster.submit(take, Rude(false)).wait() else { panic!("it cannot be read") };
+    let Err(Error::Task(error)) = cluster.submit(take, Rude(false)).wait() else {
+        panic!("it cannot be read")
+    };
     assert!(error.message.contains("nor be made"), "{error}");
-    assert_eq!(cluster.submit(inc, 1).gather().unwrap(), 2, "the worker is as it was");
+    assert_eq!(
+        cluster.submit(inc, 1).gather().unwrap(),
+        2,
+        "the worker is as it was"
+    );
     assert!(cluster.info().unwrap().losses.is_empty());
 }
 
@@ -200,9 +249,14 @@ fn a_poisoned_task_is_given_up_after_three_workers_and_spares_the_rest() {
     }
     let cluster = start(2);
     let all = cluster.map(poison, 0..20);
-    let Err(Error::Task(error)) = all[7].gather() else { panic!("it must fail") };
+    let Err(Error::Task(error)) = all[7].gather() else {
+        panic!("it must fail")
+    };
     assert_eq!(error.kind, TaskErrorKind::KilledWorkers);
-    assert!(error.message.contains("3 workers died") && error.message.contains("SIGABRT"), "{error}");
+    assert!(
+        error.message.contains("3 workers died") && error.message.contains("SIGABRT"),
+        "{error}"
+    );
     for (i, one) in all.iter().enumerate().filter(|(i, _)| *i != 7) {
         assert_eq!(one.gather().unwrap(), i as i64);
     }
@@ -215,8 +269,15 @@ fn a_worker_over_its_limit_names_the_task_and_the_bytes() {
         std::thread::sleep(Duration::from_secs(2));
         all.len()
     }
-    let cluster = Cluster::local().workers(1).threads(1).memory_limit("150 MB").start().unwrap();
-    let Err(Error::Task(error)) = cluster.submit(hungry, 400_000_000usize).gather() else { panic!("it must fail") };
+    let cluster = Cluster::local()
+        .workers(1)
+        .threads(1)
+        .memory_limit("150 MB")
+        .start()
+        .unwrap();
+    let Err(Error::Task(error)) = cluster.submit(hungry, 400_000_000usize).gather() else {
+        panic!("it must fail")
+    };
     assert_eq!(error.kind, TaskErrorKind::KilledWorkers);
     for word in ["over its memory limit", "MiB of 143.1 MiB", "`hungry`", "95 %"] {
         assert!(error.message.contains(word), "{error}");
@@ -229,12 +290,26 @@ fn a_disk_that_takes_nothing_loses_nothing() {
     std::fs::write(&blocked, "a file where a folder should be").unwrap();
     // SAFETY: nextest runs each test in a process of its own, and nothing else runs in it yet.
     unsafe { std::env::set_var("SKEP_SPILL", &blocked) };
-    let cluster = Cluster::local().workers(1).threads(1).memory_limit("100 MB").start().unwrap();
+    let cluster = Cluster::local()
+        .workers(1)
+        .threads(1)
+        .memory_limit("100 MB")
+        .start()
+        .unwrap();
     let blocks = cluster.map(block, 0..9u64);
     cluster.wait(&blocks).unwrap();
-    until("it says that it cannot write", || cluster.info().unwrap().workers[0].memory.n_spill_failures > 0);
-    assert_eq!(cluster.gather(&cluster.map(head, &blocks)).unwrap(), (0..9).collect::<Vec<u64>>());
-    assert!(cluster.info().unwrap().losses.is_empty(), "{:?}", cluster.info().unwrap().losses);
+    until("it says that it cannot write", || {
+        cluster.info().unwrap().workers[0].memory.n_spill_failures > 0
+    });
+    assert_eq!(
+        cluster.gather(&cluster.map(head, &blocks)).unwrap(),
+        (0..9).collect::<Vec<u64>>()
+    );
+    assert!(
+        cluster.info().unwrap().losses.is_empty(),
+        "{:?}",
+        cluster.info().unwrap().losses
+    );
     std::fs::remove_file(&blocked).unwrap();
 }
 
@@ -244,21 +319,48 @@ fn a_disk_that_takes_nothing_loses_nothing() {
 fn a_full_disk_loses_nothing_and_goes_on_when_there_is_room() {
     let disk = std::env::temp_dir().join(format!("skep-disk-{}", std::process::id()));
     std::fs::create_dir_all(&disk).unwrap();
-    let mount = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=20m", "skep-disk"]).arg(&disk).output().unwrap();
+    let mount = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=20m", "skep-disk"])
+        .arg(&disk)
+        .output()
+        .unwrap();
     if !mount.status.success() {
-        eprintln!("skipped: only root may mount a small disk; the test above covers a disk that takes nothing");
+        eprintln!(
+            "skipped: only root may mount a small disk; the test above covers a disk that takes nothing"
+        );
         return std::fs::remove_dir(&disk).unwrap();
     }
     // SAFETY: nextest runs each test in a process of its own, and nothing else runs in it yet.
     unsafe { std::env::set_var("SKEP_SPILL", &disk) };
-    let cluster = Cluster::local().workers(1).threads(1).memory_limit("100 MB").start().unwrap();
+    let cluster = Cluster::local()
+        .workers(1)
+        .threads(1)
+        .memory_limit("100 MB")
+        .start()
+        .unwrap();
     let blocks = cluster.map(block, 0..10u64);
     cluster.wait(&blocks).unwrap();
-    until("it says that the disk is full", || cluster.info().unwrap().workers[0].memory.n_spill_failures > 0);
-    assert_eq!(cluster.gather(&cluster.map(head, &blocks)).unwrap(), (0..10).collect::<Vec<u64>>());
-    assert!(cluster.info().unwrap().losses.is_empty(), "{:?}", cluster.info().unwrap().losses);
+    until("it says that the disk is full", || {
+        cluster.info().unwrap().workers[0].memory.n_spill_failures > 0
+    });
+    assert_eq!(
+        cluster.gather(&cluster.map(head, &blocks)).unwrap(),
+        (0..10).collect::<Vec<u64>>()
+    );
+    assert!(
+        cluster.info().unwrap().losses.is_empty(),
+        "{:?}",
+        cluster.info().unwrap().losses
+    );
     cluster.shutdown().unwrap();
-    until("the disk is let go", || std::process::Command::new("umount").arg(&disk).output().unwrap().status.success());
+    until("the disk is let go", || {
+        std::process::Command::new("umount")
+            .arg(&disk)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    });
     std::fs::remove_dir(&disk).unwrap();
 }
 
@@ -266,7 +368,11 @@ fn a_full_disk_loses_nothing_and_goes_on_when_there_is_room() {
 fn garbage() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = Vec::new();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus).unwrap().flatten().map(|entry| entry.path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     files.sort();
     all.extend(files.iter().map(|path| std::fs::read(path).unwrap()));
     let mut rng = fastrand::Rng::with_seed(7);
@@ -286,8 +392,12 @@ fn strangers_and_garbage_on_every_socket() {
     let cluster = start(2);
     let held = cluster.map(inc, 0..20);
     cluster.wait(&held).unwrap();
-    let sockets: Vec<PathBuf> =
-        std::fs::read_dir(folder()).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "sock")).collect();
+    let sockets: Vec<PathBuf> = std::fs::read_dir(folder())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "sock"))
+        .collect();
     assert_eq!(sockets.len(), 3, "the scheduler's and two workers': {sockets:?}");
     for socket in &sockets {
         for bytes in garbage() {
@@ -298,12 +408,20 @@ fn strangers_and_garbage_on_every_socket() {
             let _ = stream.shutdown(std::net::Shutdown::Write);
             let mut answer = Vec::new();
             let _ = stream.read_to_end(&mut answer);
-            assert!(answer.is_empty(), "a stranger was answered at {}", socket.display());
+            assert!(
+                answer.is_empty(),
+                "a stranger was answered at {}",
+                socket.display()
+            );
         }
     }
     assert_eq!(cluster.gather(&held).unwrap(), (1..=20).collect::<Vec<i64>>());
     assert_eq!(cluster.gather(&cluster.map(inc, 100..120)).unwrap().len(), 20);
-    assert!(cluster.info().unwrap().losses.is_empty(), "{:?}", cluster.info().unwrap().losses);
+    assert!(
+        cluster.info().unwrap().losses.is_empty(),
+        "{:?}",
+        cluster.info().unwrap().losses
+    );
 }
 
 #[test]
@@ -318,16 +436,30 @@ fn a_real_greeting_with_a_wrong_token_is_refused() {
     let frame = |body: Vec<u8>| [(body.len() as u64).to_le_bytes().to_vec(), body].concat();
     let ask = |socket: &Path, token: Token| {
         let is_scheduler = socket.ends_with("scheduler.sock");
-        let hello = if is_scheduler { postcard::to_stdvec(&vec![ToScheduler::Hello { token }]) } else { postcard::to_stdvec(&ToPeer::Hello { token }) };
+        let hello = if is_scheduler {
+            postcard::to_stdvec(&vec![ToScheduler::Hello { token }])
+        } else {
+            postcard::to_stdvec(&ToPeer::Hello { token })
+        };
         let mut stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         stream.write_all(&frame(hello.unwrap())).unwrap();
-        let question = ToPeer::Get { key: skep_cluster::Key(1) };
-        let _ = if is_scheduler { Ok(()) } else { stream.write_all(&frame(postcard::to_stdvec(&question).unwrap())) };
+        let question = ToPeer::Get {
+            key: skep_cluster::Key(1),
+        };
+        let _ = if is_scheduler {
+            Ok(())
+        } else {
+            stream.write_all(&frame(postcard::to_stdvec(&question).unwrap()))
+        };
         let mut byte = [0];
         matches!(stream.read(&mut byte), Ok(1))
     };
-    for entry in std::fs::read_dir(folder()).unwrap().flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "sock")) {
+    for entry in std::fs::read_dir(folder())
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "sock"))
+    {
         assert!(!ask(&entry.path(), wrong), "{:?}", entry.path());
         assert!(ask(&entry.path(), right), "{:?}", entry.path());
     }
@@ -372,14 +504,24 @@ fn open_files() -> usize {
 
 fn resident_kilobytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    status.lines().find_map(|line| line.strip_prefix("RssAnon:")).and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap()
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .and_then(|line| line.trim().split(' ').next()?.parse().ok())
+        .unwrap()
 }
 
 /// Ten minutes by `SKEP_SOAK_SECONDS=600`; a few seconds in every run of the tests.
 #[test]
 fn random_graphs_with_random_kills_are_right_and_leave_nothing() {
-    let seconds = std::env::var("SKEP_SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(8);
-    let seed = std::env::var("SKEP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(11);
+    let seconds = std::env::var("SKEP_SOAK_SECONDS")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(8);
+    let seed = std::env::var("SKEP_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(11);
     let mut rng = fastrand::Rng::with_seed(seed);
     let cluster = start(3);
     let until_when = Instant::now() + Duration::from_secs(seconds);
@@ -420,18 +562,38 @@ fn random_graphs_with_random_kills_are_right_and_leave_nothing() {
     }
     println!("{n_graphs} graphs, {n_kills} kills, {n_cancelled} cancelled");
     assert!(n_graphs > 10, "{n_graphs} graphs");
-    until("all values are let go", || cluster.info().unwrap().workers.iter().all(|worker| worker.held_bytes == 0 && worker.n_assigned == 0));
-    until("no record is kept for nobody", || cluster.info().unwrap().n_tasks == 0);
+    until("all values are let go", || {
+        cluster
+            .info()
+            .unwrap()
+            .workers
+            .iter()
+            .all(|worker| worker.held_bytes == 0 && worker.n_assigned == 0)
+    });
+    until("no record is kept for nobody", || {
+        cluster.info().unwrap().n_tasks == 0
+    });
     let (files, memory) = at_start.unwrap_or((open_files(), resident_kilobytes()));
     until("no descriptor is left", || open_files() <= files + 12);
     // A task's story is kept for as long as the cluster: two hundred bytes each.
     let grown = resident_kilobytes().saturating_sub(memory);
-    assert!(grown < 30_000 + u64::from(n_graphs) * 12, "{grown} KiB more than after fifty graphs, of {n_graphs}");
+    assert!(
+        grown < 30_000 + u64::from(n_graphs) * 12,
+        "{grown} KiB more than after fifty graphs, of {n_graphs}"
+    );
     until("dead workers leave no socket", || {
-        let alive: HashMap<u32, ()> = cluster.info().unwrap().workers.iter().map(|worker| (worker.pid, ())).collect();
+        let alive: HashMap<u32, ()> = cluster
+            .info()
+            .unwrap()
+            .workers
+            .iter()
+            .map(|worker| (worker.pid, ()))
+            .collect();
         std::fs::read_dir(folder()).unwrap().flatten().all(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            name.strip_prefix("worker-").and_then(|rest| rest.strip_suffix(".sock")).is_none_or(|pid| alive.contains_key(&pid.parse().unwrap()))
+            name.strip_prefix("worker-")
+                .and_then(|rest| rest.strip_suffix(".sock"))
+                .is_none_or(|pid| alive.contains_key(&pid.parse().unwrap()))
         })
     });
 }

@@ -20,9 +20,12 @@ pub use crate::{
 /// The entry point of a compiled cell.
 pub type Entry = fn() -> Outcome;
 
-/// Gives the carried variables the types that `_bodies` infers for them. The bodies are only type-checked: nothing calls
-/// the closure, so no code is generated for it.
-pub fn infer<T, B: Future<Output = Result<T, DebugError>>>(_bodies: impl FnOnce() -> B, taken: impl FnOnce() -> T) -> T {
+/// Gives the carried variables the types that `_bodies` infers for them. The bodies are only type-checked:
+/// nothing calls the closure, so no code is generated for it.
+pub fn infer<T, B: Future<Output = Result<T, DebugError>>>(
+    _bodies: impl FnOnce() -> B,
+    taken: impl FnOnce() -> T,
+) -> T {
     taken()
 }
 
@@ -38,7 +41,9 @@ impl<T> TypeSlot<T> {
     pub fn is(&self, _: &T) {}
 
     pub fn show(&self) {
-        link::result(skep_render::Bundle::text(skep_render::short_type(std::any::type_name::<T>())));
+        link::result(skep_render::Bundle::text(skep_render::short_type(
+            std::any::type_name::<T>(),
+        )));
     }
 }
 
@@ -103,7 +108,10 @@ pub fn put<T: 'static>(name: &str, is_send: bool, value: T) {
 #[inline(never)]
 fn say_not_kept(name: &str) {
     // The value of a last expression, which nobody asked to keep.
-    if name.strip_prefix('_').is_some_and(|rest| rest.parse::<u32>().is_ok()) {
+    if name
+        .strip_prefix('_')
+        .is_some_and(|rest| rest.parse::<u32>().is_ok())
+    {
         return;
     }
     link::notice(format!(
@@ -113,7 +121,9 @@ fn say_not_kept(name: &str) {
 
 #[inline(never)]
 fn say_drop_panicked(name: &str, message: &str) {
-    link::notice(format!("the old value of `{name}` panicked while it was dropped: {message}; the new one is there"));
+    link::notice(format!(
+        "the old value of `{name}` panicked while it was dropped: {message}; the new one is there"
+    ));
 }
 
 /// Puts a carried variable back.
@@ -140,7 +150,10 @@ pub fn run<E: Failure>(body: impl FnOnce() -> Result<(), E>) -> Outcome {
         Ok(Ok(())) => Outcome::Done,
         Ok(Err(error)) => {
             let (message, at) = error.into_parts();
-            Outcome::Failed { message, at: Some(at) }
+            Outcome::Failed {
+                message,
+                at: Some(at),
+            }
         }
         Err(payload) => outcome_of_panic(payload),
     }
@@ -165,7 +178,11 @@ impl<T: MainEnd, E: std::fmt::Debug> MainEnd for Result<T, E> {
 
 impl MainEnd for std::process::ExitCode {
     fn end(self) -> Result<(), String> {
-        if self == std::process::ExitCode::SUCCESS { Ok(()) } else { Err(format!("`main` returned {self:?}")) }
+        if self == std::process::ExitCode::SUCCESS {
+            Ok(())
+        } else {
+            Err(format!("`main` returned {self:?}"))
+        }
     }
 }
 
@@ -187,14 +204,21 @@ pub(crate) fn outcome_of_panic(payload: Box<dyn Any + Send>) -> Outcome {
         Err(payload) => payload,
     };
     let at = take_panic_location();
-    Outcome::Panicked { message: panic_message(&*payload), at }
+    Outcome::Panicked {
+        message: panic_message(&*payload),
+        at,
+    }
 }
 
 /// The runtime is started by the first cell that needs it and serves all later ones.
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().thread_name("cell-await").build();
+        let built = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .thread_name("cell-await")
+            .build();
         built.expect("invariant: a runtime of two threads can be started")
     })
 }

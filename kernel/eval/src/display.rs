@@ -18,7 +18,10 @@ impl DisplayHandle {
     /// Replaces what this handle shows.
     pub fn update<Kind, T: Shown<Kind>>(&self, value: T) {
         let bundle = value.shown();
-        if !send_in_order(&FromEval::UpdateDisplay { id: self.id.clone(), bundle: bundle.clone() }) {
+        if !send_in_order(&FromEval::UpdateDisplay {
+            id: self.id.clone(),
+            bundle: bundle.clone(),
+        }) {
             println!("{}", bundle.plain());
         }
     }
@@ -27,9 +30,16 @@ impl DisplayHandle {
 /// Shows a value now, in the middle of a cell. Outside a notebook its text is printed.
 pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let id = format!("skep-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let id = format!(
+        "skep-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
     let bundle = value.shown();
-    if !send_in_order(&FromEval::Display { id: Some(id.clone()), bundle: bundle.clone() }) {
+    if !send_in_order(&FromEval::Display {
+        id: Some(id.clone()),
+        bundle: bundle.clone(),
+    }) {
         println!("{}", bundle.plain());
     }
     DisplayHandle { id }

@@ -23,7 +23,10 @@ impl<E: Into<Box<dyn std::error::Error>>> From<E> for Error {
             }
             source = cause.source();
         }
-        Error { message, at: Caller::caller().into() }
+        Error {
+            message,
+            at: Caller::caller().into(),
+        }
     }
 }
 
@@ -36,7 +39,10 @@ pub struct DebugError {
 impl<E: std::fmt::Debug> From<E> for DebugError {
     #[track_caller]
     fn from(error: E) -> Self {
-        DebugError { message: format!("{error:?}"), at: Caller::caller().into() }
+        DebugError {
+            message: format!("{error:?}"),
+            at: Caller::caller().into(),
+        }
     }
 }
 
@@ -59,6 +65,10 @@ impl Failure for DebugError {
 
 impl From<&Caller<'_>> for Location {
     fn from(at: &Caller<'_>) -> Self {
-        Location { file: at.file().to_string(), line: at.line(), column: at.column() }
+        Location {
+            file: at.file().to_string(),
+            line: at.line(),
+            column: at.column(),
+        }
     }
 }

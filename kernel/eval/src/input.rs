@@ -23,11 +23,17 @@ pub fn password(prompt: &str) -> std::io::Result<String> {
 
 pub(crate) fn ask(prompt: &str, password: bool) -> std::io::Result<String> {
     let Some(link) = LINK.get() else {
-        return Err(std::io::Error::other("no notebook is there to ask\nhint: read from `std::io::stdin()` in a plain program"));
+        return Err(std::io::Error::other(
+            "no notebook is there to ask\nhint: read from `std::io::stdin()` in a plain program",
+        ));
     };
     let answer = ask_host(link, prompt, password);
     interrupt::poll();
-    answer.ok_or_else(|| std::io::Error::other("nobody can answer here: this front end does not take input\nhint: pass the value in the code"))
+    answer.ok_or_else(|| {
+        std::io::Error::other(
+            "nobody can answer here: this front end does not take input\nhint: pass the value in the code",
+        )
+    })
 }
 
 pub(crate) fn ask_host(link: &Link, prompt: &str, password: bool) -> Option<String> {
@@ -39,14 +45,17 @@ pub(crate) fn ask_host(link: &Link, prompt: &str, password: bool) -> Option<Stri
         return None;
     }
     flush();
-    if !send(&FromEval::Input { prompt: prompt.to_string(), password }) {
+    if !send(&FromEval::Input {
+        prompt: prompt.to_string(),
+        password,
+    }) {
         return None;
     }
     answers.recv().ok().flatten()
 }
 
-/// Standard input of a cell: each line is asked for when somebody reads it. Returns the bytes read; 0 is the end of input,
-/// which is also the answer where nobody can be asked, and after an interrupt.
+/// Standard input of a cell: each line is asked for when somebody reads it. Returns the bytes read; 0 is the
+/// end of input, which is also the answer where nobody can be asked, and after an interrupt.
 pub fn read_stdin(buffer: &mut [u8]) -> usize {
     static REST: Mutex<Vec<u8>> = Mutex::new(Vec::new());
     let mut rest = REST.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,8 @@
 //! Stopping a running cell without losing its variables.
 //!
-//! Rust code cannot be stopped from outside, so it stops itself: the loops of a cell call [`poll`], waits register with
-//! [`on_interrupt`], and both unwind to the cell's own frame, where the variables are. Code that never polls (a long call
-//! into a library) is abandoned by the host instead.
+//! Rust code cannot be stopped from outside, so it stops itself: the loops of a cell call [`poll`], waits
+//! register with [`on_interrupt`], and both unwind to the cell's own frame, where the variables are. Code
+//! that never polls (a long call into a library) is abandoned by the host instead.
 
 use std::{
     cell::Cell,
@@ -30,8 +30,8 @@ thread_local! {
 
 /// Makes `flag` the one that the cells of this thread obey.
 pub(crate) fn adopt(flag: &Flag) {
-    // SAFETY: the count that `into_raw` keeps is never given back. Leaked once for each evaluation thread: threads are only
-    // added when a cell is abandoned.
+    // SAFETY: the count that `into_raw` keeps is never given back. Leaked once for each evaluation thread:
+    // threads are only added when a cell is abandoned.
     adopt_flag(unsafe { &*Arc::into_raw(flag.clone()) });
 }
 
@@ -63,7 +63,8 @@ pub fn lower_flag(flag: &AtomicBool) {
     }
 }
 
-/// Registers `hook` to be called, from another thread, whenever a cell is interrupted. Waits use it to wake up.
+/// Registers `hook` to be called, from another thread, whenever a cell is interrupted. Waits use it to wake
+/// up.
 pub fn on_interrupt(hook: fn()) {
     HOOKS.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
 }
@@ -106,6 +107,10 @@ pub fn sleep(duration: Duration) {
             drop(guard);
             return stop_if_interrupted();
         }
-        guard = WAKE.1.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
+        guard = WAKE
+            .1
+            .wait_timeout(guard, left)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
     }
 }

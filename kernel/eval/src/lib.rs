@@ -1,8 +1,8 @@
 //! The evaluation process: it loads compiled cells, keeps the notebook's variables, and shows values.
 //!
-//! This crate is linked into `libskep.so`, so that every cell and the process that runs it share one copy of the
-//! variable store. The host (kernel or REPL) links it too, for the messages in [`wire`] only. It knows nothing of
-//! Jupyter, clusters or Polars: richer values join in through [`Rich`].
+//! This crate is linked into `libskep.so`, so that every cell and the process that runs it share one copy of
+//! the variable store. The host (kernel or REPL) links it too, for the messages in [`wire`] only. It knows
+//! nothing of Jupyter, clusters or Polars: richer values join in through [`Rich`].
 
 pub mod cell;
 mod display;
@@ -21,7 +21,9 @@ pub mod wire;
 
 pub use display::{DisplayHandle, clear_output, display};
 pub use input::{input, password, read_stdin};
-pub use interrupt::{Interrupted, adopt_flag, interrupted, lower_flag, on_interrupt, poll, raise_flag, sleep};
+pub use interrupt::{
+    Interrupted, adopt_flag, interrupted, lower_flag, on_interrupt, poll, raise_flag, sleep,
+};
 pub use link::{code_needed, result};
 pub use process::serve;
 pub use show::Shown;

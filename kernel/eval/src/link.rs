@@ -44,7 +44,8 @@ thread_local! {
 pub(crate) static LINK: OnceLock<Link> = OnceLock::new();
 
 pub(crate) fn link_ref() -> &'static Link {
-    LINK.get().expect("invariant: set by `serve` before anything runs")
+    LINK.get()
+        .expect("invariant: set by `serve` before anything runs")
 }
 
 pub(crate) fn is_running(cell: u32) -> bool {
@@ -58,7 +59,10 @@ pub(crate) fn is_abandoned() -> bool {
 
 /// The end of a cell is told once: by its thread, or by who gives it up.
 pub(crate) fn claim_end(cell: u32) -> bool {
-    link_ref().running.compare_exchange(cell, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    link_ref()
+        .running
+        .compare_exchange(cell, 0, Ordering::SeqCst, Ordering::SeqCst)
+        .is_ok()
 }
 
 /// Outside an evaluation process (a plain program, a worker) there is nobody to tell, and nothing is sent.
@@ -85,8 +89,8 @@ pub(crate) fn flush() {
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// Sends a shown value. Text printed before it comes first, and text printed after it later: the host says when it has
-/// passed the value on, 50 µs later. A cell that was given up no longer shows anything.
+/// Sends a shown value. Text printed before it comes first, and text printed after it later: the host says
+/// when it has passed the value on, 50 µs later. A cell that was given up no longer shows anything.
 pub(crate) fn send_in_order(message: &FromEval) -> bool {
     let Some(link) = LINK.get() else { return false };
     if CELL.get().is_some_and(|cell| !is_running(cell)) {
@@ -102,7 +106,11 @@ pub(crate) fn send_in_order(message: &FromEval) -> bool {
         return false;
     }
     let passed = |shown: &mut Passed| shown.n_passed < number;
-    drop(link.shown.1.wait_timeout_while(lock_shown(link), MOST_WAIT, passed));
+    drop(
+        link.shown
+            .1
+            .wait_timeout_while(lock_shown(link), MOST_WAIT, passed),
+    );
     true
 }
 
@@ -127,5 +135,7 @@ pub(crate) fn notice(text: String) {
 
 /// Asks the host for the optimised build of a cell's library. False outside an evaluation process.
 pub fn code_needed(library: &str) -> bool {
-    send(&FromEval::CodeNeeded { library: library.to_string() })
+    send(&FromEval::CodeNeeded {
+        library: library.to_string(),
+    })
 }

@@ -2,10 +2,12 @@
 
 use std::{cell::UnsafeCell, ops::Deref, thread::LocalKey};
 
-/// What a cell's `thread_local!` becomes: it is exported like any static, so that every cell's library reaches the one of the
-/// library that was loaded first, and with it the same variables of each thread. Used like a [`LocalKey`].
+/// What a cell's `thread_local!` becomes: it is exported like any static, so that every cell's library
+/// reaches the one of the library that was loaded first, and with it the same variables of each thread. Used
+/// like a [`LocalKey`].
 pub struct Local<T: 'static> {
-    // In a cell of its own the compiler must not take the key's content for known, which differs from library to library.
+    // In a cell of its own the compiler must not take the key's content for known, which differs from library
+    // to library.
     key: UnsafeCell<LocalKey<T>>,
 }
 
@@ -14,7 +16,9 @@ unsafe impl<T: 'static> Sync for Local<T> {}
 
 impl<T: 'static> Local<T> {
     pub const fn new(key: LocalKey<T>) -> Local<T> {
-        Local { key: UnsafeCell::new(key) }
+        Local {
+            key: UnsafeCell::new(key),
+        }
     }
 }
 
@@ -22,7 +26,8 @@ impl<T: 'static> Deref for Local<T> {
     type Target = LocalKey<T>;
 
     fn deref(&self) -> &LocalKey<T> {
-        // SAFETY: it is never written, and generated code only makes statics of it, so that it lives as long as the process.
+        // SAFETY: it is never written, and generated code only makes statics of it, so that it lives as long
+        // as the process.
         unsafe { &*self.key.get() }
     }
 }

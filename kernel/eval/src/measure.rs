@@ -46,12 +46,26 @@ fn describe(samples: &mut [Duration], n_each: u32) -> String {
     samples.sort_unstable();
     let (median, fastest, slowest) = (samples[samples.len() / 2], samples[0], samples[samples.len() - 1]);
     let runs = count(samples.len() as u64 * u64::from(n_each));
-    let ns = |d: Duration| if d < Duration::from_micros(1) { format!("{} ns", d.as_nanos()) } else { duration(d) };
-    format!("{} a run, median of {runs} runs (fastest {}, slowest {})", ns(median), ns(fastest), ns(slowest))
+    let ns = |d: Duration| {
+        if d < Duration::from_micros(1) {
+            format!("{} ns", d.as_nanos())
+        } else {
+            duration(d)
+        }
+    };
+    format!(
+        "{} a run, median of {runs} runs (fastest {}, slowest {})",
+        ns(median),
+        ns(fastest),
+        ns(slowest)
+    )
 }
 
 #[test]
 fn the_median_is_told_with_its_spread() {
     let mut samples = [3, 1, 2].map(Duration::from_micros);
-    assert_eq!(describe(&mut samples, 10), "2 µs a run, median of 30 runs (fastest 1 µs, slowest 3 µs)");
+    assert_eq!(
+        describe(&mut samples, 10),
+        "2 µs a run, median of 30 runs (fastest 1 µs, slowest 3 µs)"
+    );
 }

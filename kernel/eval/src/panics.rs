@@ -9,7 +9,10 @@ pub fn panic_message(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         return (*text).to_string();
     }
-    payload.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic without a message".to_string())
+    payload
+        .downcast_ref::<String>()
+        .cloned()
+        .unwrap_or_else(|| "a panic without a message".to_string())
 }
 
 thread_local! {
@@ -49,7 +52,10 @@ pub fn quiet_panics() {
                 // A thread of the user's. The frames of the standard library say nothing about it.
                 let thread = std::thread::current();
                 let at = info.location().map_or_else(String::new, |at| format!(" at {at}"));
-                eprintln!("thread `{}` panicked{at}: {message}", thread.name().unwrap_or("without a name"));
+                eprintln!(
+                    "thread `{}` panicked{at}: {message}",
+                    thread.name().unwrap_or("without a name")
+                );
             }
         }));
     });

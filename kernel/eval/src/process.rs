@@ -1,7 +1,7 @@
 //! The evaluation process: a control thread that reads the host's messages and a thread that runs cells.
 //!
-//! The two are apart so that an interrupt is heard while a cell runs. When the socket closes the host is gone, and the
-//! process ends at once: no orphan outlives its notebook.
+//! The two are apart so that an interrupt is heard while a cell runs. When the socket closes the host is
+//! gone, and the process ends at once: no orphan outlives its notebook.
 
 use std::{
     ffi::{CStr, CString},
@@ -51,23 +51,49 @@ pub fn serve(fd: i32) -> ! {
     let stream = unsafe { UnixStream::from_raw_fd(fd) };
     let mut from_host = stream.try_clone().expect("invariant: a socket can be duplicated");
     let (answer, answers) = mpsc::channel();
-    let link =
-        Link { to_host: Mutex::new(stream), answers: Mutex::new(answers), running: AtomicU32::new(0), asking: AtomicU32::new(0), shown: Default::default() };
+    let link = Link {
+        to_host: Mutex::new(stream),
+        answers: Mutex::new(answers),
+        running: AtomicU32::new(0),
+        asking: AtomicU32::new(0),
+        shown: Default::default(),
+    };
     assert!(LINK.set(link).is_ok(), "invariant: a process serves one host");
-    thread::Builder::new().name("flush".into()).spawn(flush_often).expect("invariant: a thread can be started");
+    thread::Builder::new()
+        .name("flush".into())
+        .spawn(flush_often)
+        .expect("invariant: a thread can be started");
     let mut evaluator = Evaluator::start();
-    send(&FromEval::Ready { pid: std::process::id(), build: wire::build_fingerprint() });
+    send(&FromEval::Ready {
+        pid: std::process::id(),
+        build: wire::build_fingerprint(),
+    });
     loop {
         match wire::read_frame(&mut from_host) {
-            Ok(ToEval::Run { cell, library, entry, epoch, columns }) => {
+            Ok(ToEval::Run {
+                cell,
+                library,
+                entry,
+                epoch,
+                columns,
+            }) => {
                 skep_render::text::set_columns(columns.into());
                 interrupt::lower_flag(&evaluator.stop);
                 link_ref().running.store(cell, Ordering::SeqCst);
-                let _ = evaluator.jobs.send(Work::Run(Job { cell, library, entry, epoch }));
+                let _ = evaluator.jobs.send(Work::Run(Job {
+                    cell,
+                    library,
+                    entry,
+                    epoch,
+                }));
             }
             Ok(ToEval::Interrupt { cell }) if is_running(cell) => {
                 interrupt::raise(&evaluator.stop);
-                if let Ok(()) = link_ref().asking.compare_exchange(1, 0, Ordering::SeqCst, Ordering::SeqCst).map(drop) {
+                if let Ok(()) = link_ref()
+                    .asking
+                    .compare_exchange(1, 0, Ordering::SeqCst, Ordering::SeqCst)
+                    .map(drop)
+                {
                     let _ = answer.send(None);
                 }
             }
@@ -79,7 +105,12 @@ pub fn serve(fd: i32) -> ! {
                 }
                 let lost = store::leak_what_cannot_move();
                 evaluator = Evaluator::start();
-                send(&FromEval::Ended { cell, outcome: Outcome::Abandoned, variables: store::variables(), lost });
+                send(&FromEval::Ended {
+                    cell,
+                    outcome: Outcome::Abandoned,
+                    variables: store::variables(),
+                    lost,
+                });
             }
             Ok(ToEval::Interrupt { .. } | ToEval::Abandon { .. }) => {}
             Ok(ToEval::Forget { names }) => drop(evaluator.jobs.send(Work::Forget(names))),
@@ -123,13 +154,24 @@ impl Evaluator {
                 let outcome = load_and_run(&job);
                 flush();
                 if claim_end(job.cell) {
-                    send(&FromEval::Ended { cell: job.cell, outcome, variables: store::variables(), lost: Vec::new() });
+                    send(&FromEval::Ended {
+                        cell: job.cell,
+                        outcome,
+                        variables: store::variables(),
+                        lost: Vec::new(),
+                    });
                 } else {
-                    send(&FromEval::Returned { variables: store::variables() });
+                    send(&FromEval::Returned {
+                        variables: store::variables(),
+                    });
                 }
             }
         };
-        thread::Builder::new().name("cell".into()).stack_size(CELL_STACK).spawn(body).expect("invariant: a thread can be started");
+        thread::Builder::new()
+            .name("cell".into())
+            .stack_size(CELL_STACK)
+            .spawn(body)
+            .expect("invariant: a thread can be started");
         Evaluator { jobs, stop }
     }
 }
@@ -137,13 +179,20 @@ impl Evaluator {
 /// The libraries that are loaded stay so: values, statics and threads of old cells point into them.
 fn load_and_run(job: &Job) -> Outcome {
     let refused = |message: String| Outcome::Refused { message };
-    let (Ok(path), Ok(entry)) = (CString::new(job.library.as_str()), CString::new(job.entry.as_str())) else {
+    let (Ok(path), Ok(entry)) = (
+        CString::new(job.library.as_str()),
+        CString::new(job.entry.as_str()),
+    ) else {
         return refused("a library's path holds a zero byte".into());
     };
-    // SAFETY: the library was made by this build's compiler against this very dylib; its constructors are none.
+    // SAFETY: the library was made by this build's compiler against this very dylib; its constructors are
+    // none.
     let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     if handle.is_null() {
-        return refused(format!("the compiled cell could not be loaded: {}", last_dl_error()));
+        return refused(format!(
+            "the compiled cell could not be loaded: {}",
+            last_dl_error()
+        ));
     }
     // SAFETY: `handle` is live.
     let symbol = unsafe { libc::dlsym(handle, entry.as_ptr()) };
@@ -158,10 +207,15 @@ fn load_and_run(job: &Job) -> Outcome {
 fn last_dl_error() -> String {
     // SAFETY: `dlerror` returns null or a C string that lives until the next call on this thread.
     let text = unsafe { libc::dlerror() };
-    if text.is_null() { "no reason given".into() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned() }
+    if text.is_null() {
+        "no reason given".into()
+    } else {
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    }
 }
 
-/// `print!` without a newline stays in std's buffer until somebody flushes; a reader expects to see it at once.
+/// `print!` without a newline stays in std's buffer until somebody flushes; a reader expects to see it at
+/// once.
 fn flush_often() {
     loop {
         thread::sleep(Duration::from_millis(50));

@@ -1,8 +1,8 @@
 //! Showing the tail expression of a cell by the richest renderer that its type has.
 //!
-//! A cell ends with `(&&&&&&&Show(&(tail))).__skep_show()`. Method lookup tries the impls in order of references: one that another
-//! crate adds for types that are not its own (`&&&&&&Show`), [`Rich`], lists, `Debug`, `Display`, nothing. One compilation serves
-//! all, and the tail is borrowed, not moved.
+//! A cell ends with `(&&&&&&&Show(&(tail))).__skep_show()`. Method lookup tries the impls in order of
+//! references: one that another crate adds for types that are not its own (`&&&&&&Show`), [`Rich`], lists,
+//! `Debug`, `Display`, nothing. One compilation serves all, and the tail is borrowed, not moved.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -77,14 +77,20 @@ fn show_name(type_name: &str) {
     let is_function = type_name.starts_with("cell::") && !name.starts_with(char::is_uppercase);
     if is_closure || is_function {
         let what = if is_closure { "a closure" } else { "a function" };
-        return crate::link::result(Bundle::text(format!("{what}, `{name}`: call it to see what it gives")));
+        return crate::link::result(Bundle::text(format!(
+            "{what}, `{name}`: call it to see what it gives"
+        )));
     }
-    crate::link::result(Bundle::text(format!("a value of type `{name}`, which has no text form\nhint: `#[derive(Debug)]` gives a type of yours one")));
+    crate::link::result(Bundle::text(format!(
+        "a value of type `{name}`, which has no text form\nhint: `#[derive(Debug)]` gives a type of yours one"
+    )));
 }
 
 #[inline(never)]
 fn show_future() {
-    crate::link::result(Bundle::text("a future, which does nothing until it is awaited\nhint: add `.await`"));
+    crate::link::result(Bundle::text(
+        "a future, which does nothing until it is awaited\nhint: add `.await`",
+    ));
 }
 
 #[inline(never)]
@@ -100,18 +106,32 @@ fn show_debug(value: &dyn Debug) {
 }
 
 #[inline(never)]
-fn show_list(whole: &dyn Debug, len: usize, brackets: Brackets, entries: &mut dyn Iterator<Item = Entry<'_>>) {
-    crate::link::result(if len <= MOST_ENTRIES { debug_bundle(whole).unwrap_or_default() } else { Bundle::text(cut_list(len, brackets, entries)) });
+fn show_list(
+    whole: &dyn Debug,
+    len: usize,
+    brackets: Brackets,
+    entries: &mut dyn Iterator<Item = Entry<'_>>,
+) {
+    crate::link::result(if len <= MOST_ENTRIES {
+        debug_bundle(whole).unwrap_or_default()
+    } else {
+        Bundle::text(cut_list(len, brackets, entries))
+    });
 }
 
-/// One line while it fits the columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is silent.
+/// One line while it fits the columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is
+/// silent.
 #[inline(never)]
 fn debug_bundle(value: &dyn Debug) -> Option<Bundle> {
     let line = format!("{value:?}");
     if line == "()" {
         return None;
     }
-    let text = if skep_render::text::width(&line) <= skep_render::text::columns() || is_flat(value) { line } else { format!("{value:#?}") };
+    let text = if skep_render::text::width(&line) <= skep_render::text::columns() || is_flat(value) {
+        line
+    } else {
+        format!("{value:#?}")
+    };
     Some(Bundle::text(text))
 }
 
@@ -142,8 +162,9 @@ pub enum Entry<'a> {
     Pair(&'a dyn Debug, &'a dyn Debug),
 }
 
-/// Types of the standard library that are shown in a way of their own: lists are shortened, and numbers and text are written by
-/// code that is here already. Their `Debug` is inlined into every cell, which costs the compiler 17 ms.
+/// Types of the standard library that are shown in a way of their own: lists are shortened, and numbers and
+/// text are written by code that is here already. Their `Debug` is inlined into every cell, which costs the
+/// compiler 17 ms.
 pub trait OfStd {
     fn show(&self);
 }
@@ -221,7 +242,11 @@ impl<K: Debug, V: Debug> OfStd for BTreeMap<K, V> {
 
 impl<K: Debug, V: Debug> Listed for BTreeMap<K, V> {
     fn with_entries(&self, f: &mut WithEntries<'_>) {
-        f(self.len(), ("{", "}"), &mut self.iter().map(|(key, value)| Entry::Pair(key, value)));
+        f(
+            self.len(),
+            ("{", "}"),
+            &mut self.iter().map(|(key, value)| Entry::Pair(key, value)),
+        );
     }
 
     fn entry_bytes(&self) -> u64 {
@@ -237,7 +262,11 @@ impl<K: Debug, V: Debug, S> OfStd for HashMap<K, V, S> {
 
 impl<K: Debug, V: Debug, S> Listed for HashMap<K, V, S> {
     fn with_entries(&self, f: &mut WithEntries<'_>) {
-        f(self.len(), ("{", "}"), &mut self.iter().map(|(key, value)| Entry::Pair(key, value)));
+        f(
+            self.len(),
+            ("{", "}"),
+            &mut self.iter().map(|(key, value)| Entry::Pair(key, value)),
+        );
     }
 
     fn entry_bytes(&self) -> u64 {
@@ -251,14 +280,29 @@ fn cut_list(len: usize, (open, close): Brackets, entries: &mut dyn Iterator<Item
             Entry::Item(item) => format!("{item:?}"),
             Entry::Pair(key, value) => format!("{key:?}: {value:?}"),
         };
-        if text.chars().count() <= MOST_OF_ENTRY { text } else { text.chars().take(MOST_OF_ENTRY).collect::<String>() + "…" }
+        if text.chars().count() <= MOST_OF_ENTRY {
+            text
+        } else {
+            text.chars().take(MOST_OF_ENTRY).collect::<String>() + "…"
+        }
     };
     let is_shown = |at: &usize| *at < SHOWN_AT_EACH_END || *at >= len - SHOWN_AT_EACH_END;
-    let shown: Vec<String> = entries.enumerate().filter(|(at, _)| is_shown(at)).map(|(_, entry)| short(entry)).collect();
+    let shown: Vec<String> = entries
+        .enumerate()
+        .filter(|(at, _)| is_shown(at))
+        .map(|(_, entry)| short(entry))
+        .collect();
     let (head, tail) = shown.split_at(SHOWN_AT_EACH_END.min(shown.len()));
     let line = format!("{open}{}, …, {}{close}", head.join(", "), tail.join(", "));
-    let line =
-        if line.chars().count() <= 400 { line } else { format!("{open}\n    {},\n    …,\n    {},\n{close}", head.join(",\n    "), tail.join(",\n    ")) };
+    let line = if line.chars().count() <= 400 {
+        line
+    } else {
+        format!(
+            "{open}\n    {},\n    …,\n    {},\n{close}",
+            head.join(",\n    "),
+            tail.join(",\n    ")
+        )
+    };
     format!("{line}\n{} in all", skep_render::plural(len, "element"))
 }
 
@@ -313,10 +357,20 @@ mod tests {
     fn a_long_list_shows_its_ends_and_its_length() {
         let numbers: Vec<i32> = (0..1000).collect();
         let text = shown(&|f| numbers.with_entries(f));
-        assert!(text.starts_with("[0, 1, 2,") && text.contains("19, …, 980") && text.ends_with("999]\n1,000 elements in all"), "{text}");
+        assert!(
+            text.starts_with("[0, 1, 2,")
+                && text.contains("19, …, 980")
+                && text.ends_with("999]\n1,000 elements in all"),
+            "{text}"
+        );
         let map: BTreeMap<i32, String> = (0..500).map(|n| (n, "x".repeat(n as usize))).collect();
         let text = shown(&|f| map.with_entries(f));
-        assert!(text.contains("3: \"xxx\",\n") && text.contains("…,\n    480: ") && text.ends_with("}\n500 elements in all"), "{text}");
+        assert!(
+            text.contains("3: \"xxx\",\n")
+                && text.contains("…,\n    480: ")
+                && text.ends_with("}\n500 elements in all"),
+            "{text}"
+        );
         assert!(text.lines().all(|line| line.chars().count() < 220));
     }
 }

@@ -1,9 +1,9 @@
 //! The notebook's variables between cells, each with its exact type.
 //!
-//! Cells take the variables they use and put back those they did not move. Types are told apart by their `TypeId`, which is equal
-//! across separately compiled cells as long as the path is and no layout has changed in between (an *epoch*). Across epochs the
-//! name of the type decides: the host forgets the variables of a redefined type before the next cell runs, so what is still
-//! here has the layout that its name stands for.
+//! Cells take the variables they use and put back those they did not move. Types are told apart by their
+//! `TypeId`, which is equal across separately compiled cells as long as the path is and no layout has changed
+//! in between (an *epoch*). Across epochs the name of the type decides: the host forgets the variables of a
+//! redefined type before the next cell runs, so what is still here has the layout that its name stands for.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -25,12 +25,16 @@ struct Slot {
     epoch: u32,
 }
 
-// SAFETY: a value that is not `Send` is touched on the thread that put it here alone: `take` refuses it elsewhere, `forget` runs on
-// the evaluation thread, which owns all values but those of a thread that was given up, and `leak_what_cannot_move` takes these
-// out, without dropping them, before any other thread comes to the store.
+// SAFETY: a value that is not `Send` is touched on the thread that put it here alone: `take` refuses it
+// elsewhere, `forget` runs on the evaluation thread, which owns all values but those of a thread that was
+// given up, and `leak_what_cannot_move` takes these out, without dropping them, before any other thread comes
+// to the store.
 unsafe impl Send for Slot {}
 
-static STORE: Mutex<Store> = Mutex::new(Store { slots: BTreeMap::new(), sends: BTreeMap::new() });
+static STORE: Mutex<Store> = Mutex::new(Store {
+    slots: BTreeMap::new(),
+    sends: BTreeMap::new(),
+});
 
 struct Store {
     slots: BTreeMap<String, Slot>,
@@ -64,7 +68,13 @@ pub(crate) enum Put {
 
 /// Keeps `value` as `name` for later cells.
 pub(crate) fn put<T: 'static>(name: &str, is_send: bool, value: T) -> Put {
-    put_any(name, Some(is_send), Box::new(value), type_name::<T>(), size_of::<T>())
+    put_any(
+        name,
+        Some(is_send),
+        Box::new(value),
+        type_name::<T>(),
+        size_of::<T>(),
+    )
 }
 
 /// Puts back what was taken.
@@ -72,7 +82,8 @@ pub(crate) fn restore<T: 'static>(name: &str, value: T) {
     put_any(name, None, Box::new(value), type_name::<T>(), size_of::<T>());
 }
 
-/// Whether a value of this type may be on another thread than the one it was made on. False where no cell has said so.
+/// Whether a value of this type may be on another thread than the one it was made on. False where no cell has
+/// said so.
 pub(crate) fn is_send(type_name: &'static str) -> bool {
     store().sends.get(type_name).copied().unwrap_or(false)
 }
@@ -80,15 +91,22 @@ pub(crate) fn is_send(type_name: &'static str) -> bool {
 /// Takes variable `name` out. The error says what it is when it is not a `T`, and leaves it where it was.
 pub(crate) fn take<T: 'static>(name: &str) -> Result<T, String> {
     let value = take_any(name, TypeId::of::<T>(), type_name::<T>())?;
-    // SAFETY: the value is a `T`. Its `TypeId` says so; or it was put by a cell of an earlier epoch, its type has the same name, and
-    // the host has forgotten every variable whose type stands on a definition that has changed since.
+    // SAFETY: the value is a `T`. Its `TypeId` says so; or it was put by a cell of an earlier epoch, its type
+    // has the same name, and the host has forgotten every variable whose type stands on a definition that has
+    // changed since.
     Ok(*unsafe { Box::from_raw(Box::into_raw(value).cast::<T>()) })
 }
 
 // What is generic is compiled again in every cell, so the work is done in functions that are not.
 
 #[inline(never)]
-fn put_any(name: &str, is_send: Option<bool>, value: Box<dyn Any>, type_name: &'static str, size: usize) -> Put {
+fn put_any(
+    name: &str,
+    is_send: Option<bool>,
+    value: Box<dyn Any>,
+    type_name: &'static str,
+    size: usize,
+) -> Put {
     if type_name.contains("{{closure}}") {
         return Put::Unnameable;
     }
@@ -98,7 +116,17 @@ fn put_any(name: &str, is_send: Option<bool>, value: Box<dyn Any>, type_name: &'
             store.sends.insert(type_name, is_send);
         }
         let is_send = store.sends.get(type_name).copied().unwrap_or(false);
-        store.slots.insert(name.to_string(), Slot { value, type_name, size, is_send, owner: thread::current().id(), epoch: EPOCH.get() })
+        store.slots.insert(
+            name.to_string(),
+            Slot {
+                value,
+                type_name,
+                size,
+                is_send,
+                owner: thread::current().id(),
+                epoch: EPOCH.get(),
+            },
+        )
     };
     // Outside the lock: a user's `Drop` may take long, or panic.
     match catch_unwind(AssertUnwindSafe(|| drop(old))) {
@@ -110,7 +138,11 @@ fn put_any(name: &str, is_send: Option<bool>, value: Box<dyn Any>, type_name: &'
 #[inline(never)]
 fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any>, String> {
     let mut store = store();
-    let Some(slot) = store.slots.get(name) else { return Err(format!("variable `{name}` is no longer here\nhint: run the cell that defines it again")) };
+    let Some(slot) = store.slots.get(name) else {
+        return Err(format!(
+            "variable `{name}` is no longer here\nhint: run the cell that defines it again"
+        ));
+    };
     let is_of_cells = mentions_cells(slot.type_name);
     let is_same_name = slot.type_name == wanted_name;
     if (*slot.value).type_id() != wanted && !(is_same_name && is_of_cells && slot.epoch != EPOCH.get()) {
@@ -127,14 +159,22 @@ fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any
         });
     }
     if !slot.is_send && slot.owner != thread::current().id() {
-        return Err(format!("variable `{name}` is not `Send`, and the thread that it belongs to was given up\nhint: run the cell that defines it again"));
+        return Err(format!(
+            "variable `{name}` is not `Send`, and the thread that it belongs to was given up\nhint: run the cell that defines it again"
+        ));
     }
-    Ok(store.slots.remove(name).expect("invariant: looked up under the same lock").value)
+    Ok(store
+        .slots
+        .remove(name)
+        .expect("invariant: looked up under the same lock")
+        .value)
 }
 
-/// Whether a type's name mentions a type of the notebook, whose crate is called `cell`; `core::cell` is another one.
+/// Whether a type's name mentions a type of the notebook, whose crate is called `cell`; `core::cell` is
+/// another one.
 fn mentions_cells(type_name: &str) -> bool {
-    let is_start = |at: usize| !type_name[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+    let is_start =
+        |at: usize| !type_name[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
     type_name.match_indices("cell::").any(|(at, _)| is_start(at))
 }
 
@@ -153,7 +193,12 @@ pub(crate) fn forget(names: &[String]) {
 /// Takes out what may not leave the thread of a cell that was given up, for ever. Returns the names.
 pub(crate) fn leak_what_cannot_move() -> Vec<String> {
     let mut store = store();
-    let names: Vec<String> = store.slots.iter().filter(|(_, slot)| !slot.is_send).map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = store
+        .slots
+        .iter()
+        .filter(|(_, slot)| !slot.is_send)
+        .map(|(name, _)| name.clone())
+        .collect();
     for name in &names {
         std::mem::forget(store.slots.remove(name));
     }
@@ -161,7 +206,11 @@ pub(crate) fn leak_what_cannot_move() -> Vec<String> {
 }
 
 pub(crate) fn variables() -> Vec<Variable> {
-    let variable = |(name, slot): (&String, &Slot)| Variable { name: name.clone(), type_name: slot.type_name.to_string(), size: slot.size as u64 };
+    let variable = |(name, slot): (&String, &Slot)| Variable {
+        name: name.clone(),
+        type_name: slot.type_name.to_string(),
+        size: slot.size as u64,
+    };
     store().slots.iter().map(variable).collect()
 }
 
@@ -173,13 +222,22 @@ mod tests {
     fn a_variable_is_taken_with_its_own_type_only() {
         assert_eq!(put("a", true, vec![1u8]), Put::Kept);
         assert!(take::<Vec<i8>>("a").unwrap_err().contains("Vec<u8>"));
-        assert_eq!(take::<Vec<u8>>("a").unwrap(), [1], "the failed take left it there");
+        assert_eq!(
+            take::<Vec<u8>>("a").unwrap(),
+            [1],
+            "the failed take left it there"
+        );
         assert!(take::<Vec<u8>>("a").unwrap_err().contains("hint:"));
     }
 
     #[test]
     fn only_types_of_the_notebook_go_by_name() {
-        for (name, expect) in [("alloc::vec::Vec<cell::P>", true), ("cell::P", true), ("core::cell::RefCell<chrono::Date>", false), ("supercell::P", false)] {
+        for (name, expect) in [
+            ("alloc::vec::Vec<cell::P>", true),
+            ("cell::P", true),
+            ("core::cell::RefCell<chrono::Date>", false),
+            ("supercell::P", false),
+        ] {
             assert_eq!(mentions_cells(name), expect, "{name}");
         }
     }
@@ -197,11 +255,16 @@ mod tests {
     #[test]
     fn what_is_not_send_stays_with_its_thread() {
         put("rc", false, std::rc::Rc::new(1));
-        let elsewhere = thread::spawn(|| take::<std::rc::Rc<i32>>("rc").map(drop)).join().unwrap();
+        let elsewhere = thread::spawn(|| take::<std::rc::Rc<i32>>("rc").map(drop))
+            .join()
+            .unwrap();
         assert!(elsewhere.unwrap_err().contains("not `Send`"));
         let rc = take::<std::rc::Rc<i32>>("rc").unwrap();
         restore("rc", rc);
-        assert!(!is_send(type_name::<std::rc::Rc<i32>>()), "what was known when it was put is known when it goes back");
+        assert!(
+            !is_send(type_name::<std::rc::Rc<i32>>()),
+            "what was known when it was put is known when it goes back"
+        );
         assert_eq!(leak_what_cannot_move(), ["rc"]);
         assert!(!has("rc"));
     }

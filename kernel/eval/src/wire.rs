@@ -1,7 +1,8 @@
 //! Messages between a session and its evaluation process, on a socket apart from stdout.
 //!
-//! Each frame is a little-endian `u32` length and a postcard body. Both ends come from one build, so the format has
-//! no version; the first message, [`FromEval::Ready`], carries a build fingerprint that the host compares.
+//! Each frame is a little-endian `u32` length and a postcard body. Both ends come from one build, so the
+//! format has no version; the first message, [`FromEval::Ready`], carries a build fingerprint that the host
+//! compares.
 
 use std::io::{self, Read, Write};
 
@@ -141,7 +142,10 @@ pub fn write_frame(to: &mut impl Write, message: &impl Serialize) -> io::Result<
     let mut frame = postcard::to_extend(message, vec![0; 4]).map_err(io::Error::other)?;
     let n_bytes = frame.len() - 4;
     if n_bytes > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a message of {n_bytes} bytes is over the limit of {MAX_FRAME}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a message of {n_bytes} bytes is over the limit of {MAX_FRAME}"),
+        ));
     }
     frame[..4].copy_from_slice(&(n_bytes as u32).to_le_bytes());
     to.write_all(&frame)
@@ -152,7 +156,10 @@ pub fn read_frame<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
     from.read_exact(&mut header)?;
     let n_bytes = u32::from_le_bytes(header) as usize;
     if n_bytes > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {n_bytes} bytes is over the limit of {MAX_FRAME}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a frame of {n_bytes} bytes is over the limit of {MAX_FRAME}"),
+        ));
     }
     let mut body = vec![0; n_bytes];
     from.read_exact(&mut body)?;
@@ -166,11 +173,26 @@ mod tests {
     #[test]
     fn frames_survive_the_trip_and_refuse_nonsense() {
         let mut bytes = Vec::new();
-        write_frame(&mut bytes, &ToEval::Forget { names: vec!["x".into()] }).unwrap();
+        write_frame(
+            &mut bytes,
+            &ToEval::Forget {
+                names: vec!["x".into()],
+            },
+        )
+        .unwrap();
         let back: ToEval = read_frame(&mut bytes.as_slice()).unwrap();
         assert!(matches!(back, ToEval::Forget { names } if names == ["x"]));
-        assert!(read_frame::<ToEval>(&mut &bytes[..bytes.len() - 1]).is_err(), "truncated");
-        assert!(read_frame::<ToEval>(&mut [255u8; 64].as_slice()).is_err(), "oversized");
-        assert!(read_frame::<ToEval>(&mut [3u8, 0, 0, 0, 99, 99, 99].as_slice()).is_err(), "garbage");
+        assert!(
+            read_frame::<ToEval>(&mut &bytes[..bytes.len() - 1]).is_err(),
+            "truncated"
+        );
+        assert!(
+            read_frame::<ToEval>(&mut [255u8; 64].as_slice()).is_err(),
+            "oversized"
+        );
+        assert!(
+            read_frame::<ToEval>(&mut [3u8, 0, 0, 0, 99, 99, 99].as_slice()).is_err(),
+            "garbage"
+        );
     }
 }

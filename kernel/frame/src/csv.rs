@@ -9,7 +9,8 @@ use std::{
 };
 
 use polars::prelude::{
-    DataType, Field, LazyCsvReader, LazyFileListReader, LazyFrame, PlRefPath, PlSmallStr, PolarsError, PolarsResult, ScanSources, Schema, SchemaRef,
+    DataType, Field, LazyCsvReader, LazyFileListReader, LazyFrame, PlRefPath, PlSmallStr, PolarsError,
+    PolarsResult, ScanSources, Schema, SchemaRef,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,22 +36,36 @@ pub(crate) struct CsvPart {
 
 impl CsvPart {
     fn schema(&self) -> SchemaRef {
-        Arc::new(self.columns.iter().map(|(name, dtype)| Field::new(name.clone(), dtype.clone())).collect::<Schema>())
+        Arc::new(
+            self.columns
+                .iter()
+                .map(|(name, dtype)| Field::new(name.clone(), dtype.clone()))
+                .collect::<Schema>(),
+        )
     }
 
     pub fn read(&self) -> PolarsResult<LazyFrame> {
         match self.range {
-            None => LazyCsvReader::new(PlRefPath::from(self.path.as_str())).with_glob(false).with_schema(Some(self.schema())).finish(),
+            None => LazyCsvReader::new(PlRefPath::from(self.path.as_str()))
+                .with_glob(false)
+                .with_schema(Some(self.schema()))
+                .finish(),
             Some((start, end)) => {
-                let bytes = self.read_range(start, end).map_err(|error| PolarsError::ComputeError(error.to_string().into()))?;
+                let bytes = self
+                    .read_range(start, end)
+                    .map_err(|error| PolarsError::ComputeError(error.to_string().into()))?;
                 let sources = ScanSources::Buffers(Arc::from([bytes.into()]));
-                LazyCsvReader::new_with_sources(sources).with_has_header(false).with_schema(Some(self.schema())).finish()
+                LazyCsvReader::new_with_sources(sources)
+                    .with_has_header(false)
+                    .with_schema(Some(self.schema()))
+                    .finish()
             }
         }
     }
 
-    /// The rows that begin in the range: from after the first line break before `start` to the one that ends the last row.
-    /// A line break inside quotes would be taken for the end of a row; that is why only large files are cut.
+    /// The rows that begin in the range: from after the first line break before `start` to the one that ends
+    /// the last row. A line break inside quotes would be taken for the end of a row; that is why only large
+    /// files are cut.
     fn read_range(&self, start: u64, end: u64) -> std::io::Result<Vec<u8>> {
         let mut reader = BufReader::new(File::open(&self.path)?);
         let mut skipped = Vec::new();
@@ -62,7 +77,10 @@ impl CsvPart {
             }
         };
         let mut bytes = Vec::new();
-        reader.by_ref().take(end.saturating_sub(begin)).read_to_end(&mut bytes)?;
+        reader
+            .by_ref()
+            .take(end.saturating_sub(begin))
+            .read_to_end(&mut bytes)?;
         if begin < end && !bytes.ends_with(b"\n") {
             reader.read_until(b'\n', &mut bytes)?;
         }
@@ -88,8 +106,16 @@ pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(Schem
     for path in &paths[1..] {
         let other = header(path)?;
         if other != names {
-            let differs = names.iter().zip(&other).position(|(a, b)| a != b).unwrap_or(names.len().min(other.len()));
-            let at = |names: &[String]| names.get(differs).map_or_else(|| "nothing".to_string(), |name| format!("`{name}`"));
+            let differs = names
+                .iter()
+                .zip(&other)
+                .position(|(a, b)| a != b)
+                .unwrap_or(names.len().min(other.len()));
+            let at = |names: &[String]| {
+                names
+                    .get(differs)
+                    .map_or_else(|| "nothing".to_string(), |name| format!("`{name}`"))
+            };
             return Err(Error::Source(format!(
                 "{path} has other columns than {}: column {} is {} instead of {}\nhint: read files with different columns apart, and select what they share",
                 paths[0],
@@ -102,13 +128,26 @@ pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(Schem
     let mut types = sampled_types(&paths)?;
     for (name, dtype) in given {
         if !names.contains(name) {
-            return Err(Error::Schema(format!("a type is given for `{name}`, but the files have no such column")));
+            return Err(Error::Schema(format!(
+                "a type is given for `{name}`, but the files have no such column"
+            )));
         }
         types.insert(name.clone(), dtype.clone());
     }
     // A column that is empty in every sample could be anything; text can hold it.
-    let columns: Vec<(PlSmallStr, DataType)> = names.iter().map(|name| (name.as_str().into(), types.get(name).cloned().unwrap_or(DataType::String))).collect();
-    let schema = columns.iter().map(|(name, dtype)| Field::new(name.clone(), dtype.clone())).collect::<Schema>();
+    let columns: Vec<(PlSmallStr, DataType)> = names
+        .iter()
+        .map(|name| {
+            (
+                name.as_str().into(),
+                types.get(name).cloned().unwrap_or(DataType::String),
+            )
+        })
+        .collect();
+    let schema = columns
+        .iter()
+        .map(|(name, dtype)| Field::new(name.clone(), dtype.clone()))
+        .collect::<Schema>();
     let mut parts = Vec::new();
     let mut n_bytes = 0;
     for path in paths {
@@ -116,8 +155,16 @@ pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(Schem
         n_bytes += stamp.n_bytes;
         let n_ranges = stamp.n_bytes.div_ceil(PARTITION_BYTES).max(1);
         for i in 0..n_ranges {
-            let range = (n_ranges > 1).then_some((i * PARTITION_BYTES, ((i + 1) * PARTITION_BYTES).min(stamp.n_bytes)));
-            parts.push(CsvPart { path: path.clone(), stamp, range, columns: columns.clone() });
+            let range = (n_ranges > 1).then_some((
+                i * PARTITION_BYTES,
+                ((i + 1) * PARTITION_BYTES).min(stamp.n_bytes),
+            ));
+            parts.push(CsvPart {
+                path: path.clone(),
+                stamp,
+                range,
+                columns: columns.clone(),
+            });
         }
     }
     Ok((Arc::new(schema), parts, n_bytes))
@@ -132,26 +179,39 @@ fn header(path: &str) -> Result<Vec<String>> {
         .finish()
         .map_err(|error| explain(&error))?;
     let schema = reader.collect_schema().map_err(|error| match error {
-        PolarsError::NoData(_) => explain(&"the file is empty\nhint: remove it, or leave it out of the pattern"),
+        PolarsError::NoData(_) => {
+            explain(&"the file is empty\nhint: remove it, or leave it out of the pattern")
+        }
         error => explain(&error),
     })?;
     Ok(schema.iter_names().map(ToString::to_string).collect())
 }
 
-/// A type for each column that has a value in some sample. Columns that are empty at the start of one file get their type
-/// from another: guessing from the first file alone is the classic trap.
+/// A type for each column that has a value in some sample. Columns that are empty at the start of one file
+/// get their type from another: guessing from the first file alone is the classic trap.
 fn sampled_types(paths: &[String]) -> Result<BTreeMap<String, DataType>> {
     let mut types: BTreeMap<String, DataType> = BTreeMap::new();
     for path in paths {
         let sources = ScanSources::Buffers(Arc::from([head(path)?.into()]));
-        let read = LazyCsvReader::new_with_sources(sources).with_infer_schema_length(Some(SAMPLE_ROWS)).finish().and_then(LazyFrame::collect);
-        let sample = read.map_err(|error| Error::Source(format!("{path}: {}\nhint: every row needs as many fields as the header", plain(&error))))?;
+        let read = LazyCsvReader::new_with_sources(sources)
+            .with_infer_schema_length(Some(SAMPLE_ROWS))
+            .finish()
+            .and_then(LazyFrame::collect);
+        let sample = read.map_err(|error| {
+            Error::Source(format!(
+                "{path}: {}\nhint: every row needs as many fields as the header",
+                plain(&error)
+            ))
+        })?;
         for column in sample.columns() {
             if column.null_count() == column.len() {
                 continue;
             }
             let dtype = column.dtype().clone();
-            types.entry(column.name().to_string()).and_modify(|known| *known = wider(known, &dtype)).or_insert(dtype);
+            types
+                .entry(column.name().to_string())
+                .and_modify(|known| *known = wider(known, &dtype))
+                .or_insert(dtype);
         }
     }
     Ok(types)

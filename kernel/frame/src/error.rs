@@ -39,7 +39,9 @@ impl Error {
         // Polars appends the plan that it could not resolve, which says nothing to who wrote one step.
         let text = error.to_string();
         let text = text.split("\n\nResolved plan").next().unwrap_or(&text);
-        Error::Schema(format!("`{operation}`: {text}\nhint: the frame's columns and types are shown by the frame itself"))
+        Error::Schema(format!(
+            "`{operation}`: {text}\nhint: the frame's columns and types are shown by the frame itself"
+        ))
     }
 
     pub(crate) fn unsupported(operation: &str, why: &str) -> Error {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Length and date of a file: a file that changed is another input, so that no old result is taken for its own.
+/// Length and date of a file: a file that changed is another input, so that no old result is taken for its
+/// own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub n_bytes: u64,
@@ -16,21 +17,42 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     pub fn of(path: &Path) -> Result<Stamp> {
-        let meta = fs::metadata(path).map_err(|error| Error::Source(format!("{}: {error}", path.display())))?;
-        let modified = meta.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        Ok(Stamp { n_bytes: meta.len(), modified_ns: modified.map_or(0, |since| since.as_nanos() as u64) })
+        let meta =
+            fs::metadata(path).map_err(|error| Error::Source(format!("{}: {error}", path.display())))?;
+        let modified = meta
+            .modified()
+            .ok()
+            .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Ok(Stamp {
+            n_bytes: meta.len(),
+            modified_ns: modified.map_or(0, |since| since.as_nanos() as u64),
+        })
     }
 }
 
 /// The files of a pattern, in order.
 pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
-    let matches = glob::glob(pattern).map_err(|error| Error::Source(format!("`{pattern}` is no pattern: {error}")))?;
-    let mut paths: Vec<String> =
-        matches.flatten().filter(|path| path.is_file()).map(|path| fs::canonicalize(&path).unwrap_or(path).to_string_lossy().into_owned()).collect();
+    let matches =
+        glob::glob(pattern).map_err(|error| Error::Source(format!("`{pattern}` is no pattern: {error}")))?;
+    let mut paths: Vec<String> = matches
+        .flatten()
+        .filter(|path| path.is_file())
+        .map(|path| {
+            fs::canonicalize(&path)
+                .unwrap_or(path)
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
     paths.sort();
     if paths.is_empty() {
-        let here = std::env::current_dir().map_or_else(|_| String::new(), |here| format!(" (paths begin at {})", here.display()));
-        return Err(Error::Source(format!("no file matches `{pattern}`{here}\nhint: look at the path; `*` matches within one folder, `**` across folders")));
+        let here = std::env::current_dir().map_or_else(
+            |_| String::new(),
+            |here| format!(" (paths begin at {})", here.display()),
+        );
+        return Err(Error::Source(format!(
+            "no file matches `{pattern}`{here}\nhint: look at the path; `*` matches within one folder, `**` across folders"
+        )));
     }
     Ok(paths)
 }
@@ -44,5 +66,8 @@ pub(crate) fn difference(a: &Schema, b: &Schema) -> String {
             Some(_) => {}
         }
     }
-    b.iter_names().find(|name| a.get(name).is_none()).map_or_else(|| "the order of columns".to_string(), |name| format!("`{name}` is new"))
+    b.iter_names().find(|name| a.get(name).is_none()).map_or_else(
+        || "the order of columns".to_string(),
+        |name| format!("`{name}` is new"),
+    )
 }

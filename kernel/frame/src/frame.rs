@@ -27,7 +27,8 @@ const FAN_IN: usize = 16;
 /// # Ok::<(), skep_frame::Error>(())
 /// ```
 ///
-/// Names and types are checked as the frame is built; the first error is kept, and comes from whatever runs the frame.
+/// Names and types are checked as the frame is built; the first error is kept, and comes from whatever runs
+/// the frame.
 #[derive(Clone)]
 pub struct Frame {
     inner: Result<Arc<Plan>>,
@@ -87,8 +88,14 @@ impl Frame {
     ///
     /// # Errors
     /// As [`Frame::read_csv`], and when a given column does not exist.
-    pub fn read_csv_typed<'a>(pattern: &str, types: impl IntoIterator<Item = (&'a str, DataType)>) -> Result<Frame> {
-        let types: Vec<(String, DataType)> = types.into_iter().map(|(name, dtype)| (name.to_string(), dtype)).collect();
+    pub fn read_csv_typed<'a>(
+        pattern: &str,
+        types: impl IntoIterator<Item = (&'a str, DataType)>,
+    ) -> Result<Frame> {
+        let types: Vec<(String, DataType)> = types
+            .into_iter()
+            .map(|(name, dtype)| (name.to_string(), dtype))
+            .collect();
         Source::csv(pattern, &types).map(Frame::from_source)
     }
 
@@ -106,8 +113,15 @@ impl Frame {
         let n_bytes = frame.estimated_size() as u64;
         let n = n_partitions.clamp(1, frame.height().max(1));
         let at = |i: usize| i * frame.height() / n;
-        let parts = (0..n).map(|i| frame.slice(at(i) as i64, at(i + 1) - at(i))).collect();
-        Frame::from_source(Source { name: "DataFrame".into(), schema, kind: Kind::Local(parts), n_bytes })
+        let parts = (0..n)
+            .map(|i| frame.slice(at(i) as i64, at(i + 1) - at(i)))
+            .collect();
+        Frame::from_source(Source {
+            name: "DataFrame".into(),
+            schema,
+            kind: Kind::Local(parts),
+            n_bytes,
+        })
     }
 
     /// A seeded table for trying things out; see [`Timeseries`].
@@ -117,7 +131,12 @@ impl Frame {
 
     pub(crate) fn from_source(source: Source) -> Frame {
         let schema = source.schema.clone();
-        Frame { inner: Ok(Arc::new(Plan { step: Step::Source(source), schema })) }
+        Frame {
+            inner: Ok(Arc::new(Plan {
+                step: Step::Source(source),
+                schema,
+            })),
+        }
     }
 
     pub(crate) fn plan(&self) -> Result<&Arc<Plan>> {
@@ -125,50 +144,71 @@ impl Frame {
     }
 
     fn then(&self, build: impl FnOnce(&Arc<Plan>) -> Result<Plan>) -> Frame {
-        Frame { inner: self.plan().and_then(|plan| build(plan).map(Arc::new)) }
+        Frame {
+            inner: self.plan().and_then(|plan| build(plan).map(Arc::new)),
+        }
     }
 
     fn rows(&self, name: &str, op: Op) -> Frame {
         self.then(|input| {
             Ops::new(std::slice::from_ref(&op))?;
             let schema = schema_after(&input.schema, &op).map_err(|error| Error::schema(name, &error))?;
-            Ok(Plan { step: Step::Rows { input: input.clone(), op }, schema })
+            Ok(Plan {
+                step: Step::Rows {
+                    input: input.clone(),
+                    op,
+                },
+                schema,
+            })
         })
     }
 
     /// Rows for which the predicate holds.
     #[must_use]
     pub fn filter(&self, predicate: Expr) -> Frame {
-        self.check_row_wise("filter", std::slice::from_ref(&predicate)).rows("filter", Op::Filter(predicate))
+        self.check_row_wise("filter", std::slice::from_ref(&predicate))
+            .rows("filter", Op::Filter(predicate))
     }
 
     /// These columns only.
     #[must_use]
     pub fn select(&self, exprs: impl AsRef<[Expr]>) -> Frame {
-        self.check_row_wise("select", exprs.as_ref()).rows("select", Op::Select(exprs.as_ref().to_vec()))
+        self.check_row_wise("select", exprs.as_ref())
+            .rows("select", Op::Select(exprs.as_ref().to_vec()))
     }
 
     /// All columns, and these besides.
     #[must_use]
     pub fn with_columns(&self, exprs: impl AsRef<[Expr]>) -> Frame {
-        self.check_row_wise("with_columns", exprs.as_ref()).rows("with_columns", Op::WithColumns(exprs.as_ref().to_vec()))
+        self.check_row_wise("with_columns", exprs.as_ref())
+            .rows("with_columns", Op::WithColumns(exprs.as_ref().to_vec()))
     }
 
-    /// Refuses expressions that look beyond their row: on one partition they would give another answer than on all.
+    /// Refuses expressions that look beyond their row: on one partition they would give another answer than
+    /// on all.
     fn check_row_wise(&self, operation: &str, exprs: &[Expr]) -> Frame {
         let schema = self.plan().map(|plan| plan.schema.clone());
-        let wide = exprs.iter().find(|expr| expr.into_iter().any(looks_beyond_its_row) || schema.as_ref().is_ok_and(|schema| !is_row_wise(schema, expr)));
+        let wide = exprs.iter().find(|expr| {
+            expr.into_iter().any(looks_beyond_its_row)
+                || schema.as_ref().is_ok_and(|schema| !is_row_wise(schema, expr))
+        });
         match (self.plan(), wide) {
-            (Ok(_), Some(expr)) => {
-                Frame { inner: Err(Error::unsupported(&format!("{operation}({expr})"), "it needs all rows at once; use `group_by().agg()` for aggregations")) }
-            }
+            (Ok(_), Some(expr)) => Frame {
+                inner: Err(Error::unsupported(
+                    &format!("{operation}({expr})"),
+                    "it needs all rows at once; use `group_by().agg()` for aggregations",
+                )),
+            },
             _ => self.clone(),
         }
     }
 
     /// Groups by keys; `.agg(…)` ends it.
     pub fn group_by(&self, keys: impl AsRef<[Expr]>) -> GroupBy {
-        GroupBy { frame: self.clone(), keys: keys.as_ref().to_vec() }
+        GroupBy {
+            frame: self.clone(),
+            keys: keys.as_ref().to_vec(),
+        }
     }
 
     /// Sorts by columns, ascending, nulls last.
@@ -188,17 +228,35 @@ impl Frame {
     }
 
     pub(crate) fn sort_with(&self, by: Vec<PlSmallStr>, descending: Vec<bool>, nulls_last: bool) -> Frame {
-        let op = Op::Sort { by, descending, nulls_last };
+        let op = Op::Sort {
+            by,
+            descending,
+            nulls_last,
+        };
         self.then(|input| {
             let schema = schema_after(&input.schema, &op).map_err(|error| Error::schema("sort", &error))?;
-            Ok(Plan { step: Step::Sort { input: input.clone(), op }, schema })
+            Ok(Plan {
+                step: Step::Sort {
+                    input: input.clone(),
+                    op,
+                },
+                schema,
+            })
         })
     }
 
     /// The first `n` rows, as a frame.
     #[must_use]
     pub fn limit(&self, n: u32) -> Frame {
-        self.then(|input| Ok(Plan { step: Step::Head { input: input.clone(), n }, schema: input.schema.clone() }))
+        self.then(|input| {
+            Ok(Plan {
+                step: Step::Head {
+                    input: input.clone(),
+                    n,
+                },
+                schema: input.schema.clone(),
+            })
+        })
     }
 
     /// The first `n` rows, here.
@@ -233,10 +291,14 @@ impl Frame {
         let handles: Vec<Remote<DataFrame>> = parts.iter().map(|part| cluster.compute(part)).collect();
         let frames = cluster.gather(&handles)?;
         let mut frames = frames.into_iter();
-        let first = frames.next().unwrap_or_else(|| DataFrame::empty_with_schema(&plan.schema));
+        let first = frames
+            .next()
+            .unwrap_or_else(|| DataFrame::empty_with_schema(&plan.schema));
         let mut whole = first;
         for frame in frames {
-            whole.vstack_mut(&frame).map_err(|error| Error::Schema(format!("partitions do not fit together: {error}")))?;
+            whole
+                .vstack_mut(&frame)
+                .map_err(|error| Error::Schema(format!("partitions do not fit together: {error}")))?;
         }
         Ok(whole)
     }
@@ -253,7 +315,12 @@ impl Frame {
         for handle in &handles {
             handle.wait()?;
         }
-        Ok(Frame::from_source(Source { name: "persisted".into(), schema: plan.schema.clone(), kind: Kind::Held(handles), n_bytes: 0 }))
+        Ok(Frame::from_source(Source {
+            name: "persisted".into(),
+            schema: plan.schema.clone(),
+            kind: Kind::Held(handles),
+            n_bytes: 0,
+        }))
     }
 
     /// As [`Frame::persist`], under a name: the partitions outlive this frame, and this program.
@@ -262,7 +329,11 @@ impl Frame {
     /// As [`Frame::collect`].
     pub fn publish(&self, name: &str) -> Result<Frame> {
         let frame = self.persist()?;
-        if let Step::Source(Source { kind: Kind::Held(handles), .. }) = &frame.plan()?.step {
+        if let Step::Source(Source {
+            kind: Kind::Held(handles),
+            ..
+        }) = &frame.plan()?.step
+        {
             Cluster::current()?.publish_all(name, handles)?;
         }
         Ok(frame)
@@ -275,9 +346,16 @@ impl Frame {
     pub fn lookup(name: &str) -> Result<Frame> {
         let cluster = Cluster::current()?;
         let handles: Vec<Remote<DataFrame>> = cluster.lookup_all(name)?;
-        let first = handles.first().ok_or_else(|| Error::Source(format!("`{name}` has no partitions")))?;
+        let first = handles
+            .first()
+            .ok_or_else(|| Error::Source(format!("`{name}` has no partitions")))?;
         let schema = cluster.submit(without_rows, first).gather()?.schema().clone();
-        Ok(Frame::from_source(Source { name: name.to_string(), schema, kind: Kind::Held(handles), n_bytes: 0 }))
+        Ok(Frame::from_source(Source {
+            name: name.to_string(),
+            schema,
+            kind: Kind::Held(handles),
+            n_bytes: 0,
+        }))
     }
 
     /// Rows of the result.
@@ -287,7 +365,10 @@ impl Frame {
     pub fn len(&self) -> Result<usize> {
         let parts = self.plan()?.lower()?;
         let cluster = Cluster::current()?;
-        let counts: Vec<Remote<u64>> = parts.iter().map(|part| cluster.compute(&Delayed::call(count_rows, part))).collect();
+        let counts: Vec<Remote<u64>> = parts
+            .iter()
+            .map(|part| cluster.compute(&Delayed::call(count_rows, part)))
+            .collect();
         Ok(cluster.gather(&counts)?.into_iter().sum::<u64>() as usize)
     }
 
@@ -304,12 +385,27 @@ impl Frame {
     /// # Errors
     /// As [`Frame::collect`], and when a file cannot be written.
     pub fn write_parquet(&self, folder: impl AsRef<Path>) -> Result<usize> {
-        let folder = std::path::absolute(folder.as_ref()).map_err(|error| Error::Source(error.to_string()))?;
-        std::fs::create_dir_all(&folder).map_err(|error| Error::Source(format!("{}: {error}\nhint: choose a folder that can be written", folder.display())))?;
+        let folder =
+            std::path::absolute(folder.as_ref()).map_err(|error| Error::Source(error.to_string()))?;
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Error::Source(format!(
+                "{}: {error}\nhint: choose a folder that can be written",
+                folder.display()
+            ))
+        })?;
         let parts = self.plan()?.lower()?;
         let cluster = Cluster::current()?.impure();
-        let path = |i: usize| folder.join(format!("part-{i:05}.parquet")).to_string_lossy().into_owned();
-        let written: Vec<Remote<u64>> = parts.iter().enumerate().map(|(i, part)| cluster.compute(&Delayed::call(write_parquet, (part, path(i))))).collect();
+        let path = |i: usize| {
+            folder
+                .join(format!("part-{i:05}.parquet"))
+                .to_string_lossy()
+                .into_owned()
+        };
+        let written: Vec<Remote<u64>> = parts
+            .iter()
+            .enumerate()
+            .map(|(i, part)| cluster.compute(&Delayed::call(write_parquet, (part, path(i)))))
+            .collect();
         Ok(cluster.gather(&written)?.into_iter().sum::<u64>() as usize)
     }
 
@@ -341,25 +437,48 @@ impl GroupBy {
     pub fn agg(self, aggs: impl AsRef<[Expr]>) -> Frame {
         let aggs = aggs.as_ref().to_vec();
         self.frame.then(|input| {
-            let whole = Op::GroupBy { keys: self.keys.clone(), aggs: aggs.clone() };
+            let whole = Op::GroupBy {
+                keys: self.keys.clone(),
+                aggs: aggs.clone(),
+            };
             Ops::new(std::slice::from_ref(&whole))?;
-            let schema = schema_after(&input.schema, &whole).map_err(|error| Error::schema("group_by().agg()", &error))?;
+            let schema = schema_after(&input.schema, &whole)
+                .map_err(|error| Error::schema("group_by().agg()", &error))?;
             let decomposed = decompose(&aggs, self.keys.len(), &schema)?;
-            Ok(Plan { step: Step::GroupBy { input: input.clone(), keys: self.keys.clone(), decomposed }, schema })
+            Ok(Plan {
+                step: Step::GroupBy {
+                    input: input.clone(),
+                    keys: self.keys.clone(),
+                    decomposed,
+                },
+                schema,
+            })
         })
     }
 }
 
 /// The schema after a step, by asking Polars with no rows.
 fn schema_after(schema: &Schema, op: &Op) -> polars::prelude::PolarsResult<SchemaRef> {
-    op.clone().apply(DataFrame::empty_with_schema(schema).lazy()).collect_schema()
+    op.clone()
+        .apply(DataFrame::empty_with_schema(schema).lazy())
+        .collect_schema()
 }
 
-/// Whether Polars computes this expression row by row, and for each row. What does not fit the schema is told elsewhere.
+/// Whether Polars computes this expression row by row, and for each row. What does not fit the schema is told
+/// elsewhere.
 fn is_row_wise(schema: &Schema, expr: &Expr) -> bool {
-    let Ok(plan) = DataFrame::empty_with_schema(schema).lazy().select([expr.clone()]).to_alp() else { return true };
-    let IR::Select { expr, .. } = plan.lp_arena.get(plan.lp_top) else { return true };
-    expr.iter().all(|expr| is_elementwise_rec(expr.node(), &plan.expr_arena))
+    let Ok(plan) = DataFrame::empty_with_schema(schema)
+        .lazy()
+        .select([expr.clone()])
+        .to_alp()
+    else {
+        return true;
+    };
+    let IR::Select { expr, .. } = plan.lp_arena.get(plan.lp_top) else {
+        return true;
+    };
+    expr.iter()
+        .all(|expr| is_elementwise_rec(expr.node(), &plan.expr_arena))
 }
 
 fn looks_beyond_its_row(expr: &Expr) -> bool {
@@ -397,19 +516,43 @@ impl Plan {
             Step::Source(source) => {
                 let ops = Ops::new(&after)?;
                 Ok(match &source.kind {
-                    Kind::Parts(parts) => parts.iter().map(|part| Delayed::call(scan, (part.clone(), ops.clone()))).collect(),
-                    Kind::Local(frames) => frames.iter().map(|frame| Delayed::call(apply, (frame.clone(), ops.clone()))).collect(),
-                    Kind::Held(handles) => handles.iter().map(|handle| Delayed::call(apply, (handle, ops.clone()))).collect(),
+                    Kind::Parts(parts) => parts
+                        .iter()
+                        .map(|part| Delayed::call(scan, (part.clone(), ops.clone())))
+                        .collect(),
+                    Kind::Local(frames) => frames
+                        .iter()
+                        .map(|frame| Delayed::call(apply, (frame.clone(), ops.clone())))
+                        .collect(),
+                    Kind::Held(handles) => handles
+                        .iter()
+                        .map(|handle| Delayed::call(apply, (handle, ops.clone())))
+                        .collect(),
                 })
             }
             Step::Rows { input, op } => {
                 after.insert(0, op.clone());
                 input.lower_with(after)
             }
-            Step::GroupBy { input, keys, decomposed } => {
-                let partial = Op::GroupBy { keys: keys.clone(), aggs: decomposed.partial.clone() };
-                let key_names = self.schema.iter_names().take(keys.len()).map(|name| polars::prelude::col(name.clone())).collect();
-                let merge = Op::GroupBy { keys: key_names, aggs: decomposed.merge.clone() };
+            Step::GroupBy {
+                input,
+                keys,
+                decomposed,
+            } => {
+                let partial = Op::GroupBy {
+                    keys: keys.clone(),
+                    aggs: decomposed.partial.clone(),
+                };
+                let key_names = self
+                    .schema
+                    .iter_names()
+                    .take(keys.len())
+                    .map(|name| polars::prelude::col(name.clone()))
+                    .collect();
+                let merge = Op::GroupBy {
+                    keys: key_names,
+                    aggs: decomposed.merge.clone(),
+                };
                 let mut last = vec![merge.clone(), Op::Select(decomposed.finish.clone())];
                 last.append(&mut after);
                 reduce(input.lower_with(vec![partial])?, &[merge], last)
@@ -428,9 +571,12 @@ impl Plan {
     pub(crate) fn explain(&self, lines: &mut Vec<String>) {
         let n = |plan: &Plan| skep_render::plural(plan.n_partitions(), "partition");
         match &self.step {
-            Step::Source(source) => {
-                lines.push(format!("read {} ({}, {})", source.name, skep_render::plural(source.n_partitions(), "partition"), source.where_it_is()))
-            }
+            Step::Source(source) => lines.push(format!(
+                "read {} ({}, {})",
+                source.name,
+                skep_render::plural(source.n_partitions(), "partition"),
+                source.where_it_is()
+            )),
             Step::Rows { input, op } => {
                 input.explain(lines);
                 let text = match op {
@@ -443,13 +589,26 @@ impl Plan {
             }
             Step::GroupBy { input, keys, .. } => {
                 input.explain(lines);
-                lines.push(format!("group by {}: partial results in each of {}, in the same task", list(keys), n(input)));
-                lines.push(format!("merge partial results, {FAN_IN} at a time, into 1 partition"));
+                lines.push(format!(
+                    "group by {}: partial results in each of {}, in the same task",
+                    list(keys),
+                    n(input)
+                ));
+                lines.push(format!(
+                    "merge partial results, {FAN_IN} at a time, into 1 partition"
+                ));
             }
             Step::Sort { input, op } => {
                 input.explain(lines);
-                let by = if let Op::Sort { by, .. } = op { by.join(", ") } else { String::new() };
-                lines.push(format!("bring {} together and sort by {by} (in one task: the result must fit into one worker)", n(input)));
+                let by = if let Op::Sort { by, .. } = op {
+                    by.join(", ")
+                } else {
+                    String::new()
+                };
+                lines.push(format!(
+                    "bring {} together and sort by {by} (in one task: the result must fit into one worker)",
+                    n(input)
+                ));
             }
             Step::Head { input, n } => {
                 input.explain(lines);
@@ -460,14 +619,25 @@ impl Plan {
 }
 
 fn list(exprs: &[Expr]) -> String {
-    exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    exprs
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Combines partitions in a tree; the last task takes the `last` steps instead.
-fn reduce(mut parts: Vec<Delayed<DataFrame>>, merge: &[Op], last: Vec<Op>) -> Result<Vec<Delayed<DataFrame>>> {
+fn reduce(
+    mut parts: Vec<Delayed<DataFrame>>,
+    merge: &[Op],
+    last: Vec<Op>,
+) -> Result<Vec<Delayed<DataFrame>>> {
     let merge = Ops::new(merge)?;
     while parts.len() > FAN_IN {
-        parts = parts.chunks(FAN_IN).map(|chunk| Delayed::call(combine, (chunk.to_vec(), merge.clone()))).collect();
+        parts = parts
+            .chunks(FAN_IN)
+            .map(|chunk| Delayed::call(combine, (chunk.to_vec(), merge.clone())))
+            .collect();
     }
     Ok(vec![Delayed::call(combine, (parts, Ops::new(&last)?))])
 }

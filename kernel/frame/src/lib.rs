@@ -1,8 +1,9 @@
 //! Partitioned Polars frames on a cluster.
 //!
-//! A [`Frame`] is lazy: a source and Polars expressions. Building it checks names and types against the schema; nothing is
-//! read. `collect` and its like turn it into tasks, one chain a partition, and meet only where data must: aggregations run as
-//! partial results combined in a tree. Frames know nothing of transports; tasks are the functions of [`stage`].
+//! A [`Frame`] is lazy: a source and Polars expressions. Building it checks names and types against the
+//! schema; nothing is read. `collect` and its like turn it into tasks, one chain a partition, and meet only
+//! where data must: aggregations run as partial results combined in a tree. Frames know nothing of
+//! transports; tasks are the functions of [`stage`].
 
 mod aggregate;
 mod csv;

@@ -65,14 +65,29 @@ impl Framed for Column {
 impl Framed for LazyFrame {
     fn framed(&self) -> Bundle {
         let mut frame = self.clone();
-        let plan = self.describe_plan().unwrap_or_else(|error| format!("it cannot run: {error}"));
+        let plan = self
+            .describe_plan()
+            .unwrap_or_else(|error| format!("it cannot run: {error}"));
         let schema = match frame.collect_schema() {
             Ok(schema) => schema,
-            Err(error) => return Card::new("LazyFrame that cannot run").state("failed").fact("why", error.to_string()).bundle(),
+            Err(error) => {
+                return Card::new("LazyFrame that cannot run")
+                    .state("failed")
+                    .fact("why", error.to_string())
+                    .bundle();
+            }
         };
-        let rows = schema.iter().map(|(name, dtype)| [name.to_string(), dtype.to_string()]);
-        let card = Card::new(format!("LazyFrame: {}", skep_render::plural(schema.len(), "column"))).fact("plan", plan.trim_end());
-        card.table(["column", "type"], rows).note("nothing has run: .collect()? runs it").bundle()
+        let rows = schema
+            .iter()
+            .map(|(name, dtype)| [name.to_string(), dtype.to_string()]);
+        let card = Card::new(format!(
+            "LazyFrame: {}",
+            skep_render::plural(schema.len(), "column")
+        ))
+        .fact("plan", plan.trim_end());
+        card.table(["column", "type"], rows)
+            .note("nothing has run: .collect()? runs it")
+            .bundle()
     }
 }
 
@@ -122,17 +137,30 @@ pub trait Detailed {
 
 impl Detailed for DataFrame {
     fn details(&self) -> Details {
-        let columns: Vec<String> = self.columns().iter().map(|column| format!("{}: {}", column.name(), column.dtype())).collect();
+        let columns: Vec<String> = self
+            .columns()
+            .iter()
+            .map(|column| format!("{}: {}", column.name(), column.dtype()))
+            .collect();
         let (rows, n_columns) = self.shape();
-        Details::new(format!("({}, {n_columns})", count(rows as u64)), &columns.join(", "))
+        Details::new(
+            format!("({}, {n_columns})", count(rows as u64)),
+            &columns.join(", "),
+        )
     }
 }
 
 impl Detailed for Series {
     fn details(&self) -> Details {
-        let head: Vec<String> = (0..self.len().min(10)).filter_map(|i| self.get(i).ok()).map(|value| value.to_string()).collect();
+        let head: Vec<String> = (0..self.len().min(10))
+            .filter_map(|i| self.get(i).ok())
+            .map(|value| value.to_string())
+            .collect();
         let more = if self.len() > head.len() { ", …" } else { "" };
-        Details::new(format!("{} long", count(self.len() as u64)), &format!("{}: {}, [{}{more}]", self.name(), self.dtype(), head.join(", ")))
+        Details::new(
+            format!("{} long", count(self.len() as u64)),
+            &format!("{}: {}, [{}{more}]", self.name(), self.dtype(), head.join(", ")),
+        )
     }
 }
 
@@ -158,8 +186,15 @@ impl Detailed for Frame {
     fn details(&self) -> Details {
         match self.plan() {
             Ok(plan) => {
-                let columns: Vec<String> = plan.schema.iter().map(|(name, dtype)| format!("{name}: {dtype}")).collect();
-                Details::new(skep_render::plural(self.n_partitions(), "partition"), &columns.join(", "))
+                let columns: Vec<String> = plan
+                    .schema
+                    .iter()
+                    .map(|(name, dtype)| format!("{name}: {dtype}"))
+                    .collect();
+                Details::new(
+                    skep_render::plural(self.n_partitions(), "partition"),
+                    &columns.join(", "),
+                )
             }
             Err(error) => Details::new("", &error.to_string()),
         }
@@ -168,7 +203,10 @@ impl Detailed for Frame {
 
 impl<T> Detailed for Vec<Remote<T>> {
     fn details(&self) -> Details {
-        Details::new(format!("{} long", count(self.len() as u64)), skep_cluster::remotes_card(self).title())
+        Details::new(
+            format!("{} long", count(self.len() as u64)),
+            skep_cluster::remotes_card(self).title(),
+        )
     }
 }
 
@@ -239,15 +277,26 @@ pub fn table(frame: &DataFrame) -> Bundle {
         AnyValue::Float64(x) => Some(float(x)),
         other => Some(other.to_string()),
     };
-    let row = |r: &usize| chosen.iter().map(|column| column.get(*r).ok().and_then(text)).collect();
+    let row = |r: &usize| {
+        chosen
+            .iter()
+            .map(|column| column.get(*r).ok().and_then(text))
+            .collect()
+    };
     let model = Table {
         n_rows,
         n_columns,
-        columns: chosen.iter().map(|column| (column.name().to_string(), column.dtype().to_string())).collect(),
+        columns: chosen
+            .iter()
+            .map(|column| (column.name().to_string(), column.dtype().to_string()))
+            .collect(),
         rows: rows.iter().map(row).collect(),
         rows_cut_at,
         columns_cut_at,
-        is_number: chosen.iter().map(|column| column.dtype().is_numeric() || matches!(column.dtype(), DataType::Decimal(..))).collect(),
+        is_number: chosen
+            .iter()
+            .map(|column| column.dtype().is_numeric() || matches!(column.dtype(), DataType::Decimal(..)))
+            .collect(),
     };
     model.bundle(text_of(frame))
 }
@@ -265,14 +314,25 @@ fn text_of(frame: &DataFrame) -> String {
         let tail = n_shown / 2;
         let indices = || (0..n_shown - tail).chain(n - tail..n);
         let columns = indices().map(|i| frame.columns()[i].clone()).collect();
-        let Ok(part) = DataFrame::new(frame.height(), columns) else { break };
+        let Ok(part) = DataFrame::new(frame.height(), columns) else {
+            break;
+        };
         let text = part.to_string();
         if fits(&text) || n_shown == 1 {
             let drawn = text.split_once('\n').map_or("", |(_, drawn)| drawn);
             let shape = whole.lines().next().unwrap_or_default();
-            let names: Vec<&str> = (n_shown - tail..n - tail).map(|i| frame.columns()[i].name().as_str()).collect();
-            let left_out = skep_render::text::wrapped(&format!("{n_shown} of {n} columns; not shown: {}", names.join(", ")), most);
-            let left_out = if left_out.len() > 3 { format!("{} …", left_out[..3].join("\n")) } else { left_out.join("\n") };
+            let names: Vec<&str> = (n_shown - tail..n - tail)
+                .map(|i| frame.columns()[i].name().as_str())
+                .collect();
+            let left_out = skep_render::text::wrapped(
+                &format!("{n_shown} of {n} columns; not shown: {}", names.join(", ")),
+                most,
+            );
+            let left_out = if left_out.len() > 3 {
+                format!("{} …", left_out[..3].join("\n"))
+            } else {
+                left_out.join("\n")
+            };
             return format!("{shape}\n{drawn}\n{left_out}");
         }
     }
@@ -298,34 +358,64 @@ fn float(x: f64) -> String {
     }
     let text = format!("{x:.6}");
     let text = text.trim_end_matches('0');
-    if text.ends_with('.') { format!("{text}0") } else { text.to_string() }
+    if text.ends_with('.') {
+        format!("{text}0")
+    } else {
+        text.to_string()
+    }
 }
 
 impl Rich for Frame {
     fn bundle(&self) -> Bundle {
         let plan = match self.plan() {
             Ok(plan) => plan,
-            Err(error) => return Card::new("Frame that cannot run").state("failed").fact("why", error.to_string()).bundle(),
+            Err(error) => {
+                return Card::new("Frame that cannot run")
+                    .state("failed")
+                    .fact("why", error.to_string())
+                    .bundle();
+            }
         };
         let mut lines = Vec::new();
         plan.explain(&mut lines);
-        let mut card =
-            Card::new(format!("Frame: {}, {}", skep_render::plural(plan.schema.len(), "column"), skep_render::plural(self.n_partitions(), "partition")));
+        let mut card = Card::new(format!(
+            "Frame: {}, {}",
+            skep_render::plural(plan.schema.len(), "column"),
+            skep_render::plural(self.n_partitions(), "partition")
+        ));
         if let Step::Source(source) = &plan.step {
-            let size = if source.n_bytes > 0 { format!("{}, ", bytes(source.n_bytes)) } else { String::new() };
-            card = card.fact("source", source.name.clone()).fact("data", format!("{size}{}", source.where_it_is()));
+            let size = if source.n_bytes > 0 {
+                format!("{}, ", bytes(source.n_bytes))
+            } else {
+                String::new()
+            };
+            card = card
+                .fact("source", source.name.clone())
+                .fact("data", format!("{size}{}", source.where_it_is()));
         } else {
             card = card.fact("stages", lines.join("\n"));
         }
-        let rows = plan.schema.iter().map(|(name, dtype)| [name.to_string(), dtype.to_string()]);
-        card.table(["column", "type"], rows).note("nothing has run: .collect()? runs it, .head(5)? looks at the first rows, .graph()? draws it").bundle()
+        let rows = plan
+            .schema
+            .iter()
+            .map(|(name, dtype)| [name.to_string(), dtype.to_string()]);
+        card.table(["column", "type"], rows)
+            .note(
+                "nothing has run: .collect()? runs it, .head(5)? looks at the first rows, .graph()? draws it",
+            )
+            .bundle()
     }
 }
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.plan() {
-            Ok(plan) => write!(f, "Frame({}, {})", skep_render::plural(plan.schema.len(), "column"), skep_render::plural(self.n_partitions(), "partition")),
+            Ok(plan) => write!(
+                f,
+                "Frame({}, {})",
+                skep_render::plural(plan.schema.len(), "column"),
+                skep_render::plural(self.n_partitions(), "partition")
+            ),
             Err(error) => write!(f, "Frame(error: {error})"),
         }
     }

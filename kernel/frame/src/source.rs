@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use polars::prelude::{DataFrame, DataType, IntoLazy, LazyFrame, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet, SchemaRef};
+use polars::prelude::{
+    DataFrame, DataType, IntoLazy, LazyFrame, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet,
+    SchemaRef,
+};
 use serde::{Deserialize, Serialize};
 use skep_cluster::Remote;
 
@@ -25,7 +28,9 @@ impl Part {
     pub fn read(&self) -> PolarsResult<LazyFrame> {
         match self {
             Part::Csv(part) => part.read(),
-            Part::Parquet { path, .. } => LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default()),
+            Part::Parquet { path, .. } => {
+                LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default())
+            }
             Part::Timeseries { spec, index } => spec.partition(*index).map(IntoLazy::lazy),
         }
     }
@@ -79,13 +84,28 @@ impl Source {
 
     pub fn csv(pattern: &str, given: &[(String, DataType)]) -> Result<Source> {
         let (schema, parts, n_bytes) = csv::scan(pattern, given)?;
-        Ok(Source { name: pattern.to_string(), schema, kind: Kind::Parts(parts.into_iter().map(Part::Csv).collect()), n_bytes })
+        Ok(Source {
+            name: pattern.to_string(),
+            schema,
+            kind: Kind::Parts(parts.into_iter().map(Part::Csv).collect()),
+            n_bytes,
+        })
     }
 
     /// Rows that are made where they are needed.
     pub fn timeseries(spec: &Timeseries) -> Source {
-        let parts = (0..spec.n_partitions()).map(|index| Part::Timeseries { spec: spec.clone(), index }).collect();
-        Source { name: format!("timeseries, seed {}", spec.seed_of()), schema: spec.schema(), kind: Kind::Parts(parts), n_bytes: 0 }
+        let parts = (0..spec.n_partitions())
+            .map(|index| Part::Timeseries {
+                spec: spec.clone(),
+                index,
+            })
+            .collect();
+        Source {
+            name: format!("timeseries, seed {}", spec.seed_of()),
+            schema: spec.schema(),
+            kind: Kind::Parts(parts),
+            n_bytes: 0,
+        }
     }
 
     pub fn parquet(pattern: &str) -> Result<Source> {
@@ -96,11 +116,17 @@ impl Source {
         for path in paths {
             let stamp = Stamp::of(Path::new(&path))?;
             n_bytes += stamp.n_bytes;
-            let read = LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default()).and_then(|mut frame| frame.collect_schema());
-            let found = read.map_err(|error| Error::Source(format!("{path}: {error}\nhint: is it a Parquet file, and whole?")))?;
+            let read = LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default())
+                .and_then(|mut frame| frame.collect_schema());
+            let found = read.map_err(|error| {
+                Error::Source(format!("{path}: {error}\nhint: is it a Parquet file, and whole?"))
+            })?;
             match &schema {
                 Some((first, first_path)) if **first != *found => {
-                    return Err(Error::Source(format!("{path} has other columns than {first_path}: {}\nhint: read them apart", difference(first, &found))));
+                    return Err(Error::Source(format!(
+                        "{path} has other columns than {first_path}: {}\nhint: read them apart",
+                        difference(first, &found)
+                    )));
                 }
                 Some(_) => {}
                 None => schema = Some((found, path.clone())),
@@ -108,6 +134,11 @@ impl Source {
             parts.push(Part::Parquet { path, stamp });
         }
         let (schema, _) = schema.expect("invariant: `find` gives at least one file");
-        Ok(Source { name: pattern.to_string(), schema, kind: Kind::Parts(parts), n_bytes })
+        Ok(Source {
+            name: pattern.to_string(),
+            schema,
+            kind: Kind::Parts(parts),
+            n_bytes,
+        })
     }
 }

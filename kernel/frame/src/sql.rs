@@ -1,8 +1,9 @@
 //! SQL over frames and DataFrames.
 //!
-//! Polars parses the query. What it makes of it over a [`Frame`] is turned back into steps of the frame where the frame has
-//! them (filter, select, group by, order by, limit), so that the work runs on the cluster partition by partition. A query
-//! that needs more (a join, a window, `distinct`) runs here, over the tables as a whole.
+//! Polars parses the query. What it makes of it over a [`Frame`] is turned back into steps of the frame where
+//! the frame has them (filter, select, group by, order by, limit), so that the work runs on the cluster
+//! partition by partition. A query that needs more (a join, a window, `distinct`) runs here, over the tables
+//! as a whole.
 
 use polars::{
     prelude::{DataFrame, DslPlan, Expr, IntoLazy, LazyFrame},
@@ -55,7 +56,8 @@ pub fn sql(query: &str, tables: &[(&str, Table<'_>)]) -> Result<DataFrame> {
     if let [(name, Table::Frame(frame))] = tables {
         let empty = DataFrame::empty_with_schema(&*frame.schema()?).lazy();
         let planned = plan(query, [(*name, empty)])?;
-        if let Some(lowered) = lower(&planned.logical_plan, frame).filter(|lowered| lowered.schema().is_ok()) {
+        if let Some(lowered) = lower(&planned.logical_plan, frame).filter(|lowered| lowered.schema().is_ok())
+        {
             return lowered.collect();
         }
     }
@@ -68,7 +70,9 @@ pub fn sql(query: &str, tables: &[(&str, Table<'_>)]) -> Result<DataFrame> {
         };
         whole.push((*name, lazy));
     }
-    plan(query, whole)?.collect().map_err(|error| explain(&error.to_string(), tables))
+    plan(query, whole)?
+        .collect()
+        .map_err(|error| explain(&error.to_string(), tables))
 }
 
 fn plan<'a>(query: &str, tables: impl IntoIterator<Item = (&'a str, LazyFrame)>) -> Result<LazyFrame> {
@@ -79,9 +83,14 @@ fn plan<'a>(query: &str, tables: impl IntoIterator<Item = (&'a str, LazyFrame)>)
         names.push(name.to_string());
     }
     context.execute(query).map_err(|error| {
-        let known =
-            if names.is_empty() { "no variable of the notebook is named in the query".to_string() } else { format!("known tables: {}", names.join(", ")) };
-        Error::Schema(format!("{error}\nhint: {known}; tables are variables that hold a Frame, a DataFrame or a LazyFrame"))
+        let known = if names.is_empty() {
+            "no variable of the notebook is named in the query".to_string()
+        } else {
+            format!("known tables: {}", names.join(", "))
+        };
+        Error::Schema(format!(
+            "{error}\nhint: {known}; tables are variables that hold a Frame, a DataFrame or a LazyFrame"
+        ))
     })
 }
 
@@ -97,16 +106,48 @@ fn lower(plan: &DslPlan, frame: &Frame) -> Option<Frame> {
         DslPlan::Filter { input, predicate } => lower(input, frame)?.filter(predicate.clone()),
         DslPlan::Select { expr, input, .. } => lower(input, frame)?.select(expr),
         DslPlan::HStack { input, exprs, .. } => lower(input, frame)?.with_columns(exprs),
-        DslPlan::GroupBy { input, keys, predicates, aggs, apply: None, .. } if predicates.is_empty() => lower(input, frame)?.group_by(keys).agg(aggs),
-        DslPlan::Sort { input, by_column, slice: None, sort_options } => {
-            let by = by_column.iter().map(|by| if let Expr::Column(name) = by { Some(name.clone()) } else { None }).collect::<Option<Vec<_>>>()?;
-            let spread = |flags: &[bool]| if flags.len() == 1 { vec![flags[0]; by.len()] } else { flags.to_vec() };
+        DslPlan::GroupBy {
+            input,
+            keys,
+            predicates,
+            aggs,
+            apply: None,
+            ..
+        } if predicates.is_empty() => lower(input, frame)?.group_by(keys).agg(aggs),
+        DslPlan::Sort {
+            input,
+            by_column,
+            slice: None,
+            sort_options,
+        } => {
+            let by = by_column
+                .iter()
+                .map(|by| {
+                    if let Expr::Column(name) = by {
+                        Some(name.clone())
+                    } else {
+                        None
+                    }
+                })
+                .collect::<Option<Vec<_>>>()?;
+            let spread = |flags: &[bool]| {
+                if flags.len() == 1 {
+                    vec![flags[0]; by.len()]
+                } else {
+                    flags.to_vec()
+                }
+            };
             let nulls_last = spread(&sort_options.nulls_last);
             let uniform = *nulls_last.first()?;
             let descending = spread(&sort_options.descending);
-            (nulls_last.iter().all(|last| *last == uniform)).then(|| lower(input, frame).map(|input| input.sort_with(by, descending, uniform)))??
+            (nulls_last.iter().all(|last| *last == uniform))
+                .then(|| lower(input, frame).map(|input| input.sort_with(by, descending, uniform)))??
         }
-        DslPlan::Slice { input, offset: 0, len } => lower(input, frame)?.limit(*len),
+        DslPlan::Slice {
+            input,
+            offset: 0,
+            len,
+        } => lower(input, frame)?.limit(*len),
         _ => return None,
     })
 }

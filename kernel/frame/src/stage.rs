@@ -3,8 +3,8 @@
 use std::io::Cursor;
 
 use polars::prelude::{
-    AllowedOptimizations, DataFrame, Expr, IntoLazy, IpcReader, IpcWriter, LazyFrame, ParquetWriter, PlSmallStr, PolarsError, PolarsResult, SerReader,
-    SerWriter, SortMultipleOptions, UnionArgs, concat,
+    AllowedOptimizations, DataFrame, Expr, IntoLazy, IpcReader, IpcWriter, LazyFrame, ParquetWriter,
+    PlSmallStr, PolarsError, PolarsResult, SerReader, SerWriter, SortMultipleOptions, UnionArgs, concat,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -18,8 +18,15 @@ pub(crate) enum Op {
     Filter(Expr),
     Select(Vec<Expr>),
     WithColumns(Vec<Expr>),
-    GroupBy { keys: Vec<Expr>, aggs: Vec<Expr> },
-    Sort { by: Vec<PlSmallStr>, descending: Vec<bool>, nulls_last: bool },
+    GroupBy {
+        keys: Vec<Expr>,
+        aggs: Vec<Expr>,
+    },
+    Sort {
+        by: Vec<PlSmallStr>,
+        descending: Vec<bool>,
+        nulls_last: bool,
+    },
     Head(u32),
 }
 
@@ -30,8 +37,15 @@ impl Op {
             Op::Select(exprs) => frame.select(exprs),
             Op::WithColumns(exprs) => frame.with_columns(exprs),
             Op::GroupBy { keys, aggs } => frame.group_by(keys).agg(aggs),
-            Op::Sort { by, descending, nulls_last } => {
-                let options = SortMultipleOptions::default().with_order_descending_multi(descending).with_nulls_last(nulls_last).with_maintain_order(true);
+            Op::Sort {
+                by,
+                descending,
+                nulls_last,
+            } => {
+                let options = SortMultipleOptions::default()
+                    .with_order_descending_multi(descending)
+                    .with_nulls_last(nulls_last)
+                    .with_maintain_order(true);
                 frame.sort(by, options)
             }
             Op::Head(n) => frame.limit(n),
@@ -54,8 +68,13 @@ impl Ops {
     }
 
     fn apply(&self, frame: LazyFrame) -> PolarsResult<DataFrame> {
-        let ops: Vec<Op> = rmp_serde::from_slice(&self.0).map_err(|error| PolarsError::ComputeError(format!("the steps cannot be read: {error}").into()))?;
-        ops.into_iter().fold(frame, |frame, op| op.apply(frame)).with_optimizations(AllowedOptimizations::default()).collect()
+        let ops: Vec<Op> = rmp_serde::from_slice(&self.0).map_err(|error| {
+            PolarsError::ComputeError(format!("the steps cannot be read: {error}").into())
+        })?;
+        ops.into_iter()
+            .fold(frame, |frame, op| op.apply(frame))
+            .with_optimizations(AllowedOptimizations::default())
+            .collect()
     }
 }
 
@@ -90,9 +109,11 @@ pub(crate) fn count_rows(frame: DataFrame) -> u64 {
 /// Writes a partition beside its final name and moves it there, so that no reader sees half a file.
 pub(crate) fn write_parquet(mut frame: DataFrame, path: String) -> PolarsResult<u64> {
     let unfinished = format!("{path}.unfinished");
-    let file = std::fs::File::create(&unfinished).map_err(|error| PolarsError::ComputeError(format!("{unfinished}: {error}").into()))?;
+    let file = std::fs::File::create(&unfinished)
+        .map_err(|error| PolarsError::ComputeError(format!("{unfinished}: {error}").into()))?;
     ParquetWriter::new(file).finish(&mut frame)?;
-    std::fs::rename(&unfinished, &path).map_err(|error| PolarsError::ComputeError(format!("{path}: {error}").into()))?;
+    std::fs::rename(&unfinished, &path)
+        .map_err(|error| PolarsError::ComputeError(format!("{path}: {error}").into()))?;
     Ok(frame.height() as u64)
 }
 
@@ -102,25 +123,36 @@ const BATCH_BYTES: usize = 32 << 20;
 pub(crate) fn register() {
     register_codec(skep_cluster::Codec::<DataFrame> {
         write: |frame, out| {
-            // Polars copies a batch before it writes it. In one piece that is as much new memory as the frame has; in pieces it
-            // is the same memory again.
+            // Polars copies a batch before it writes it. In one piece that is as much new memory as the frame
+            // has; in pieces it is the same memory again.
             let n_batches = frame.estimated_size().div_ceil(BATCH_BYTES).max(1);
             let n_rows = frame.height().div_ceil(n_batches).max(1);
             let mut pieces = frame.slice(0, n_rows);
             for start in (n_rows..frame.height()).step_by(n_rows) {
-                pieces.vstack_mut(&frame.slice(start as i64, n_rows)).map_err(|error| error.to_string())?;
+                pieces
+                    .vstack_mut(&frame.slice(start as i64, n_rows))
+                    .map_err(|error| error.to_string())?;
             }
-            IpcWriter::new(out).finish(&mut pieces).map_err(|error| error.to_string())
+            IpcWriter::new(out)
+                .finish(&mut pieces)
+                .map_err(|error| error.to_string())
         },
         read: |bytes| {
             let Some(segment) = bytes.segment() else {
-                return IpcReader::new(Cursor::new(bytes.as_slice())).finish().map_err(|error| error.to_string());
+                return IpcReader::new(Cursor::new(bytes.as_slice()))
+                    .finish()
+                    .map_err(|error| error.to_string());
             };
             let file = segment.file().try_clone().map_err(|error| error.to_string())?;
-            // Without a path Polars reads the file all the same, and copies it; which path it is does not matter.
+            // Without a path Polars reads the file all the same, and copies it; which path it is does not
+            // matter.
             let path = Some(segment.path().to_path_buf());
-            // SAFETY: a segment is written once, before anybody else can name it. So its columns may be where they are.
-            unsafe { IpcReader::new(file).memory_mapped(path) }.set_rechunk(false).finish().map_err(|error| error.to_string())
+            // SAFETY: a segment is written once, before anybody else can name it. So its columns may be where
+            // they are.
+            unsafe { IpcReader::new(file).memory_mapped(path) }
+                .set_rechunk(false)
+                .finish()
+                .map_err(|error| error.to_string())
         },
         size: |frame| frame.estimated_size() as u64,
     });

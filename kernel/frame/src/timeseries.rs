@@ -1,13 +1,18 @@
-//! A seeded table like Dask's `timeseries`: the same rows for the same seed, on any machine, partition by partition.
+//! A seeded table like Dask's `timeseries`: the same rows for the same seed, on any machine, partition by
+//! partition.
 
 use std::sync::Arc;
 
-use polars::prelude::{Column, DataFrame, DataType, Field, IntoColumn, NamedFrom, PolarsResult, Schema, SchemaRef, Series, TimeUnit};
+use polars::prelude::{
+    Column, DataFrame, DataType, Field, IntoColumn, NamedFrom, PolarsResult, Schema, SchemaRef, Series,
+    TimeUnit,
+};
 use serde::{Deserialize, Serialize};
 
 const NAMES: [&str; 26] = [
-    "Alice", "Bob", "Charlie", "Dan", "Edith", "Frank", "George", "Hannah", "Ingrid", "Jerry", "Kevin", "Laura", "Michael", "Norbert", "Oliver", "Patricia",
-    "Quinn", "Ray", "Sarah", "Tim", "Ursula", "Victor", "Wendy", "Xavier", "Yvonne", "Zelda",
+    "Alice", "Bob", "Charlie", "Dan", "Edith", "Frank", "George", "Hannah", "Ingrid", "Jerry", "Kevin",
+    "Laura", "Michael", "Norbert", "Oliver", "Patricia", "Quinn", "Ray", "Sarah", "Tim", "Ursula", "Victor",
+    "Wendy", "Xavier", "Yvonne", "Zelda",
 ];
 /// 2000-01-01 in milliseconds.
 const START_MS: i64 = 946_684_800_000;
@@ -27,7 +32,11 @@ pub struct Timeseries {
 
 impl Default for Timeseries {
     fn default() -> Self {
-        Timeseries { days: 30, step_ms: 1000, seed: 42 }
+        Timeseries {
+            days: 30,
+            step_ms: 1000,
+            seed: 42,
+        }
     }
 }
 
@@ -65,21 +74,39 @@ impl Timeseries {
             ("x", DataType::Float64),
             ("y", DataType::Float64),
         ];
-        Arc::new(columns.into_iter().map(|(name, dtype)| Field::new(name.into(), dtype)).collect::<Schema>())
+        Arc::new(
+            columns
+                .into_iter()
+                .map(|(name, dtype)| Field::new(name.into(), dtype))
+                .collect::<Schema>(),
+        )
     }
 
     pub(crate) fn partition(&self, index: u32) -> PolarsResult<DataFrame> {
         let n = (86_400_000 / self.step_ms) as usize;
         let start = START_MS + i64::from(index) * 86_400_000;
         // One generator a column, so that values do not change when a column is left out.
-        let generator = |column: u64| fastrand::Rng::with_seed(self.seed ^ (u64::from(index) << 20) ^ (column << 60));
+        let generator =
+            |column: u64| fastrand::Rng::with_seed(self.seed ^ (u64::from(index) << 20) ^ (column << 60));
         let (mut ids, mut names, mut xs, mut ys) = (generator(1), generator(2), generator(3), generator(4));
         let times: Vec<i64> = (0..n as i64).map(|i| start + i * self.step_ms).collect();
         let uniform = |rng: &mut fastrand::Rng| rng.f64() * 2.0 - 1.0;
         let columns: Vec<Column> = vec![
-            Series::new("timestamp".into(), times).cast(&DataType::Datetime(TimeUnit::Milliseconds, None))?.into_column(),
-            Series::new("id".into(), (0..n).map(|_| poisson_1000(&mut ids)).collect::<Vec<i64>>()).into_column(),
-            Series::new("name".into(), (0..n).map(|_| NAMES[names.usize(..NAMES.len())]).collect::<Vec<&str>>()).into_column(),
+            Series::new("timestamp".into(), times)
+                .cast(&DataType::Datetime(TimeUnit::Milliseconds, None))?
+                .into_column(),
+            Series::new(
+                "id".into(),
+                (0..n).map(|_| poisson_1000(&mut ids)).collect::<Vec<i64>>(),
+            )
+            .into_column(),
+            Series::new(
+                "name".into(),
+                (0..n)
+                    .map(|_| NAMES[names.usize(..NAMES.len())])
+                    .collect::<Vec<&str>>(),
+            )
+            .into_column(),
             Series::new("x".into(), (0..n).map(|_| uniform(&mut xs)).collect::<Vec<f64>>()).into_column(),
             Series::new("y".into(), (0..n).map(|_| uniform(&mut ys)).collect::<Vec<f64>>()).into_column(),
         ];

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-/// The largest single representation in bytes; above it the text is cut and says so, and rich forms are left out.
+/// The largest single representation in bytes; above it the text is cut and says so, and rich forms are left
+/// out.
 pub const MAX_BYTES: usize = 4 << 20;
 
 /// One value in every form that a front end may choose from; `text/plain` is always there.
@@ -19,7 +20,10 @@ pub struct Bundle {
 
 impl Bundle {
     pub fn text(text: impl Into<String>) -> Bundle {
-        Bundle { plain: capped(text.into()), rich: Vec::new() }
+        Bundle {
+            plain: capped(text.into()),
+            rich: Vec::new(),
+        }
     }
 
     /// Markdown, and as plain text what remains without its marks.
@@ -33,7 +37,10 @@ impl Bundle {
             } else if in_code {
                 plain.push(line.to_string());
             } else if line.trim() != "---" {
-                plain.extend(crate::text::wrapped(&line.replace("**", "").replace('`', ""), crate::text::columns()));
+                plain.extend(crate::text::wrapped(
+                    &line.replace("**", "").replace('`', ""),
+                    crate::text::columns(),
+                ));
             }
         }
         let mut plain = plain.join("\n");
@@ -63,8 +70,17 @@ impl Bundle {
     /// The same with every text form changed by `f`.
     #[must_use]
     pub fn map(self, f: impl Fn(&str) -> String) -> Bundle {
-        let rich = self.rich.into_iter().map(|(mime, data)| if mime.starts_with("text/") { (mime, f(&data)) } else { (mime, data) });
-        Bundle { plain: f(&self.plain), rich: rich.collect() }
+        let rich = self.rich.into_iter().map(|(mime, data)| {
+            if mime.starts_with("text/") {
+                (mime, f(&data))
+            } else {
+                (mime, data)
+            }
+        });
+        Bundle {
+            plain: f(&self.plain),
+            rich: rich.collect(),
+        }
     }
 
     pub fn plain(&self) -> &str {
@@ -75,12 +91,17 @@ impl Bundle {
         if mime == "text/plain" {
             return Some(&self.plain);
         }
-        self.rich.iter().find(|(m, _)| m == mime).map(|(_, data)| data.as_str())
+        self.rich
+            .iter()
+            .find(|(m, _)| m == mime)
+            .map(|(_, data)| data.as_str())
     }
 
     /// Every form but `text/plain`.
     pub fn rich(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.rich.iter().map(|(mime, data)| (mime.as_str(), data.as_str()))
+        self.rich
+            .iter()
+            .map(|(mime, data)| (mime.as_str(), data.as_str()))
     }
 }
 
@@ -89,7 +110,11 @@ fn capped(mut text: String) -> String {
         let total = text.len();
         let cut = text.floor_char_boundary(MAX_BYTES);
         text.truncate(cut);
-        text.push_str(&format!("\n… cut: {} of {} shown", crate::bytes(cut as u64), crate::bytes(total as u64)));
+        text.push_str(&format!(
+            "\n… cut: {} of {} shown",
+            crate::bytes(cut as u64),
+            crate::bytes(total as u64)
+        ));
     }
     text
 }
@@ -102,7 +127,16 @@ mod tests {
     fn huge_text_is_cut_and_says_so() {
         let shown = Bundle::text("é".repeat(MAX_BYTES));
         assert!(shown.plain().len() < MAX_BYTES + 100);
-        assert!(shown.plain().ends_with("4.0 MiB of 8.0 MiB shown"), "{}", &shown.plain()[MAX_BYTES - 10..]);
-        assert_eq!(Bundle::text("a").with_svg("x".repeat(MAX_BYTES + 1)).get("image/svg+xml"), None);
+        assert!(
+            shown.plain().ends_with("4.0 MiB of 8.0 MiB shown"),
+            "{}",
+            &shown.plain()[MAX_BYTES - 10..]
+        );
+        assert_eq!(
+            Bundle::text("a")
+                .with_svg("x".repeat(MAX_BYTES + 1))
+                .get("image/svg+xml"),
+            None
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A card: a title, facts, and rows of a small table. Clusters, remote values and frames show themselves as one.
+//! A card: a title, facts, and rows of a small table. Clusters, remote values and frames show themselves as
+//! one.
 
 use crate::{Bundle, escape, escape_words, text};
 
@@ -20,7 +21,10 @@ const MOST_ROWS: usize = 40;
 
 impl Card {
     pub fn new(title: impl Into<String>) -> Card {
-        Card { title: title.into(), ..Card::default() }
+        Card {
+            title: title.into(),
+            ..Card::default()
+        }
     }
 
     /// `pending`, `running`, `done` or `failed`: colours the edge.
@@ -37,7 +41,11 @@ impl Card {
     }
 
     #[must_use]
-    pub fn table<const N: usize>(mut self, header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Card {
+    pub fn table<const N: usize>(
+        mut self,
+        header: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> Card {
         self.header = header.map(str::to_string).into();
         let mut rows = rows.into_iter();
         self.rows = rows.by_ref().take(MOST_ROWS).map(Vec::from).collect();
@@ -69,7 +77,12 @@ impl Card {
     fn to_text(&self) -> String {
         let columns = text::columns();
         let mut lines = text::wrapped(&self.title, columns);
-        let widest = self.facts.iter().map(|(name, _)| text::width(name)).max().unwrap_or(0);
+        let widest = self
+            .facts
+            .iter()
+            .map(|(name, _)| text::width(name))
+            .max()
+            .unwrap_or(0);
         for (name, value) in &self.facts {
             let mut name = name.as_str();
             for line in text::wrapped(value, columns.saturating_sub(widest + 4)) {
@@ -87,14 +100,20 @@ impl Card {
         lines.join("\n")
     }
 
-    /// Columns of the table side by side. Where they do not fit, the last one wraps; then long cells are cut, and then columns
-    /// on the right are left out, which a line says.
+    /// Columns of the table side by side. Where they do not fit, the last one wraps; then long cells are cut,
+    /// and then columns on the right are left out, which a line says.
     fn table_to_text(&self, columns: usize, lines: &mut Vec<String>) {
         // What a column needs at least, to be worth its place.
         let narrow = if self.cuts_cells { 18 } else { 24 };
         const GAP: usize = 2;
         let all = || std::iter::once(&self.header).chain(&self.rows);
-        let widest = |column: usize| all().flat_map(|row| row[column].split('\n')).map(text::width).max().unwrap_or(0);
+        let widest = |column: usize| {
+            all()
+                .flat_map(|row| row[column].split('\n'))
+                .map(text::width)
+                .max()
+                .unwrap_or(0)
+        };
         let mut widths: Vec<usize> = (0..self.header.len()).map(widest).collect();
         let before = |widths: &[usize]| GAP + widths.iter().map(|width| width + GAP).sum::<usize>();
         let room_of_last = |widths: &[usize]| columns.saturating_sub(before(&widths[..widths.len() - 1]));
@@ -107,16 +126,35 @@ impl Card {
         let last = widths.len() - 1;
         widths[last] = widest(last).min(room_of_last(&widths).max(8));
         for row in all() {
-            let mut cells: Vec<String> = row[..last].iter().zip(&widths).map(|(cell, width)| text::cut(&cell.replace('\n', " "), *width)).collect();
-            let of_last = if self.cuts_cells { vec![text::cut(&row[last], widths[last])] } else { text::wrapped(&row[last], widths[last]) };
+            let mut cells: Vec<String> = row[..last]
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| text::cut(&cell.replace('\n', " "), *width))
+                .collect();
+            let of_last = if self.cuts_cells {
+                vec![text::cut(&row[last], widths[last])]
+            } else {
+                text::wrapped(&row[last], widths[last])
+            };
             for line in of_last {
-                let front: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| text::padded(cell, width + GAP)).collect();
-                lines.push(format!("{}{}{line}", " ".repeat(GAP), front.concat()).trim_end().to_string());
+                let front: Vec<String> = cells
+                    .iter()
+                    .zip(&widths)
+                    .map(|(cell, width)| text::padded(cell, width + GAP))
+                    .collect();
+                lines.push(
+                    format!("{}{}{line}", " ".repeat(GAP), front.concat())
+                        .trim_end()
+                        .to_string(),
+                );
                 cells.iter_mut().for_each(String::clear);
             }
         }
         if last + 1 < self.header.len() {
-            let left_out = format!("  not shown, for want of columns: {}", self.header[last + 1..].join(", "));
+            let left_out = format!(
+                "  not shown, for want of columns: {}",
+                self.header[last + 1..].join(", ")
+            );
             lines.extend(text::wrapped(&left_out, columns));
         }
     }
@@ -143,23 +181,35 @@ impl Card {
         if !self.rows.is_empty() {
             html.push_str(r#"<table style="margin-top:6px;border-collapse:collapse;font-variant-numeric:tabular-nums"><thead><tr>"#);
             for cell in &self.header {
-                html.push_str(&format!(r#"<th style="text-align:left;padding:2px 14px 2px 0;opacity:0.7">{}</th>"#, escape(cell)));
+                html.push_str(&format!(
+                    r#"<th style="text-align:left;padding:2px 14px 2px 0;opacity:0.7">{}</th>"#,
+                    escape(cell)
+                ));
             }
             html.push_str("</tr></thead><tbody>");
             for row in &self.rows {
                 html.push_str("<tr>");
                 for cell in row {
-                    html.push_str(&format!(r#"<td style="text-align:left;padding:2px 14px 2px 0">{}</td>"#, escape_words(cell)));
+                    html.push_str(&format!(
+                        r#"<td style="text-align:left;padding:2px 14px 2px 0">{}</td>"#,
+                        escape_words(cell)
+                    ));
                 }
                 html.push_str("</tr>");
             }
             html.push_str("</tbody></table>");
             if self.n_left_out > 0 {
-                html.push_str(&format!(r#"<div style="opacity:0.7">… and {} more</div>"#, self.n_left_out));
+                html.push_str(&format!(
+                    r#"<div style="opacity:0.7">… and {} more</div>"#,
+                    self.n_left_out
+                ));
             }
         }
         if let Some(note) = &self.note {
-            html.push_str(&format!(r#"<div style="opacity:0.8;margin-top:4px">{}</div>"#, escape_words(note)));
+            html.push_str(&format!(
+                r#"<div style="opacity:0.8;margin-top:4px">{}</div>"#,
+                escape_words(note)
+            ));
         }
         html.push_str("</div>");
         html
@@ -168,8 +218,15 @@ impl Card {
 
 #[test]
 fn a_card_is_drawn() {
-    let rows = [["worker-1".to_string(), "12.0 MiB".to_string()], ["worker-2".to_string(), "<b>9</b>".to_string()]];
-    let card = Card::new("Cluster: 2 workers").fact("threads", "2").fact("memory", "no limit").table(["worker", "resident"], rows).note("worker-0 died");
+    let rows = [
+        ["worker-1".to_string(), "12.0 MiB".to_string()],
+        ["worker-2".to_string(), "<b>9</b>".to_string()],
+    ];
+    let card = Card::new("Cluster: 2 workers")
+        .fact("threads", "2")
+        .fact("memory", "no limit")
+        .table(["worker", "resident"], rows)
+        .note("worker-0 died");
     insta::assert_snapshot!("card_text", card.bundle().plain());
     insta::assert_snapshot!("card_html", card.bundle().get("text/html").unwrap());
     let many = Card::new("many").table(["n"], (0..100).map(|n| [n.to_string()]));
@@ -179,19 +236,40 @@ fn a_card_is_drawn() {
 #[test]
 fn text_fits_its_columns() {
     let row = |n: usize| {
-        ["worker-1".to_string(), "a/long/path/that/nobody/wants/to/see".repeat(n), "12.0 MiB of 1.5 GiB".into(), "why it is so, in some words".repeat(3 * n)]
+        [
+            "worker-1".to_string(),
+            "a/long/path/that/nobody/wants/to/see".repeat(n),
+            "12.0 MiB of 1.5 GiB".into(),
+            "why it is so, in some words".repeat(3 * n),
+        ]
     };
-    let card = Card::new("Workers that have a long title, longer than a terminal is wide, so that it goes on below".to_string())
-        .fact("state", "a fact may be long as well, and then goes on below itself, where it began")
-        .note("and so may a note be, which stands below everything else and has no indent");
+    let card = Card::new(
+        "Workers that have a long title, longer than a terminal is wide, so that it goes on below"
+            .to_string(),
+    )
+    .fact(
+        "state",
+        "a fact may be long as well, and then goes on below itself, where it began",
+    )
+    .note("and so may a note be, which stands below everything else and has no indent");
     for (columns, n) in [(40, 1), (60, 1), (60, 3), (80, 1), (80, 3)] {
         text::set_columns(columns);
-        let shown = card.clone().table(["worker", "path", "memory", "why"], [row(n)]).bundle();
-        assert!(shown.plain().lines().all(|line| text::width(line) <= columns), "{columns}: {}", shown.plain());
+        let shown = card
+            .clone()
+            .table(["worker", "path", "memory", "why"], [row(n)])
+            .bundle();
+        assert!(
+            shown.plain().lines().all(|line| text::width(line) <= columns),
+            "{columns}: {}",
+            shown.plain()
+        );
     }
     text::set_columns(40);
     let shown = card.table(["worker", "path", "memory", "why"], [row(1)]).bundle();
     let words = shown.plain().split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("not shown, for want of columns: memory, why"), "{words}");
+    assert!(
+        words.contains("not shown, for want of columns: memory, why"),
+        "{words}"
+    );
     text::set_columns(80);
 }

@@ -1,8 +1,10 @@
 use std::borrow::Cow;
 
-/// Escapes text for HTML and SVG, in content and in quoted attributes. Control characters that XML forbids are dropped.
+/// Escapes text for HTML and SVG, in content and in quoted attributes. Control characters that XML forbids
+/// are dropped.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    let is_special = |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (c.is_control() && !matches!(c, '\n' | '\t'));
+    let is_special =
+        |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'') || (c.is_control() && !matches!(c, '\n' | '\t'));
     if !text.contains(is_special) {
         return Cow::Borrowed(text);
     }
@@ -39,8 +41,14 @@ pub fn escape_words(text: &str) -> String {
 
 #[test]
 fn nothing_of_a_users_string_becomes_markup() {
-    assert_eq!(escape("<img src=x onerror='a()'> & \"b\"\u{0}"), "&lt;img src=x onerror=&#39;a()&#39;&gt; &amp; &quot;b&quot;");
-    assert_eq!(escape_words("run `f<T>` again"), "run <code>f&lt;T&gt;</code> again");
+    assert_eq!(
+        escape("<img src=x onerror='a()'> & \"b\"\u{0}"),
+        "&lt;img src=x onerror=&#39;a()&#39;&gt; &amp; &quot;b&quot;"
+    );
+    assert_eq!(
+        escape_words("run `f<T>` again"),
+        "run <code>f&lt;T&gt;</code> again"
+    );
     assert_eq!(escape_words("a ` alone"), "a ` alone");
     assert!(matches!(escape("plain"), Cow::Borrowed(_)));
 }

@@ -1,7 +1,7 @@
 //! Task graphs as SVG and as drawn text.
 //!
-//! Layered from top to bottom by `dagre` (SVG) and `ascii-dag` (text), without Graphviz. Above [`MOST_NODES`] nodes, calls
-//! of the same function in the same layer are drawn as one.
+//! Layered from top to bottom by `dagre` (SVG) and `ascii-dag` (text), without Graphviz. Above [`MOST_NODES`]
+//! nodes, calls of the same function in the same layer are drawn as one.
 
 use std::collections::BTreeMap;
 
@@ -33,26 +33,39 @@ impl Node {
         if label.len() < self.label.len() {
             label.push('…');
         }
-        if self.n() > 1 { format!("{label} ×{}", self.n()) } else { label }
+        if self.n() > 1 {
+            format!("{label} ×{}", self.n())
+        } else {
+            label
+        }
     }
 
     /// The state that says most about a group: a failure, else work under way, else what is left.
     fn state(&self) -> &str {
-        ["failed", "running", "pending", "done"].into_iter().find(|state| self.states.contains_key(*state)).unwrap_or("pending")
+        ["failed", "running", "pending", "done"]
+            .into_iter()
+            .find(|state| self.states.contains_key(*state))
+            .unwrap_or("pending")
     }
 }
 
 impl Graph {
     /// Returns the node's index for [`Graph::add_edge`].
     pub fn add_node(&mut self, label: &str, state: &str) -> usize {
-        self.nodes.push(Node { label: label.to_string(), states: BTreeMap::from([(state.to_string(), 1)]) });
+        self.nodes.push(Node {
+            label: label.to_string(),
+            states: BTreeMap::from([(state.to_string(), 1)]),
+        });
         self.nodes.len() - 1
     }
 
     /// # Panics
     /// When a node does not exist.
     pub fn add_edge(&mut self, from: usize, to: usize) {
-        assert!(from < self.nodes.len() && to < self.nodes.len(), "an edge needs two nodes");
+        assert!(
+            from < self.nodes.len() && to < self.nodes.len(),
+            "an edge needs two nodes"
+        );
         self.edges.push((from, to));
     }
 
@@ -66,7 +79,11 @@ impl Graph {
 
     /// One node for all calls of a function in a layer, while the graph is too large to read.
     fn grouped(&self) -> Graph {
-        if self.nodes.len() <= MOST_NODES { self.clone() } else { self.by_function() }
+        if self.nodes.len() <= MOST_NODES {
+            self.clone()
+        } else {
+            self.by_function()
+        }
     }
 
     fn by_function(&self) -> Graph {
@@ -76,7 +93,10 @@ impl Graph {
         let mut group_of = Vec::with_capacity(self.nodes.len());
         for (i, node) in self.nodes.iter().enumerate() {
             let group = *by_group.entry((layers[i], &node.label)).or_insert_with(|| {
-                graph.nodes.push(Node { label: node.label.clone(), states: BTreeMap::new() });
+                graph.nodes.push(Node {
+                    label: node.label.clone(),
+                    states: BTreeMap::new(),
+                });
                 graph.nodes.len() - 1
             });
             for (state, n) in &node.states {
@@ -84,7 +104,12 @@ impl Graph {
             }
             group_of.push(group);
         }
-        graph.edges = self.edges.iter().map(|(a, b)| (group_of[*a], group_of[*b])).filter(|(a, b)| a != b).collect();
+        graph.edges = self
+            .edges
+            .iter()
+            .map(|(a, b)| (group_of[*a], group_of[*b]))
+            .filter(|(a, b)| a != b)
+            .collect();
         graph.edges.sort_unstable();
         graph.edges.dedup();
         graph
@@ -118,7 +143,9 @@ impl Graph {
             return "an empty graph".to_string();
         }
         let fits = |drawn: &String| drawn.lines().all(|line| text::width(line) <= text::columns());
-        let drawn = Some(self.grouped().drawing()).filter(fits).or_else(|| Some(self.by_function().drawing()).filter(fits));
+        let drawn = Some(self.grouped().drawing())
+            .filter(fits)
+            .or_else(|| Some(self.by_function().drawing()).filter(fits));
         format!("{}\n{}", self.summary(), drawn.unwrap_or_else(|| self.list()))
     }
 
@@ -128,11 +155,25 @@ impl Graph {
         for (node, layer) in self.nodes.iter().zip(self.layers()) {
             *layers.entry(layer).or_default().entry(&node.label).or_default() += node.n();
         }
-        let mut lines = vec!["too wide to be drawn here; each line is a layer that needs those above it:".to_string()];
+        let mut lines =
+            vec!["too wide to be drawn here; each line is a layer that needs those above it:".to_string()];
         for (layer, nodes) in layers {
-            let nodes: Vec<String> = nodes.iter().map(|(label, n)| if *n > 1 { format!("{label} ×{n}") } else { (*label).to_string() }).collect();
+            let nodes: Vec<String> = nodes
+                .iter()
+                .map(|(label, n)| {
+                    if *n > 1 {
+                        format!("{label} ×{n}")
+                    } else {
+                        (*label).to_string()
+                    }
+                })
+                .collect();
             let indent = text::columns().saturating_sub(5);
-            lines.push(format!("{:>3}  {}", layer + 1, text::wrapped(&nodes.join(", "), indent).join("\n     ")));
+            lines.push(format!(
+                "{:>3}  {}",
+                layer + 1,
+                text::wrapped(&nodes.join(", "), indent).join("\n     ")
+            ));
         }
         lines.join("\n")
     }
@@ -145,7 +186,11 @@ impl Graph {
             "failed" => "✗ ",
             _ => "",
         };
-        let labels: Vec<String> = self.nodes.iter().map(|node| format!("{}{}", mark(node.state()), node.text())).collect();
+        let labels: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("{}{}", mark(node.state()), node.text()))
+            .collect();
         let mut drawing = ascii_dag::Graph::new();
         for (i, label) in labels.iter().enumerate() {
             drawing.add_node(i, ascii_dag::BoxedNode(label));
@@ -153,17 +198,29 @@ impl Graph {
         for (from, to) in &self.edges {
             drawing.add_edge(*from, *to, None);
         }
-        let text = drawing.compute_layout().render_string(&ascii_dag::RenderOptions::plain());
+        let text = drawing
+            .compute_layout()
+            .render_string(&ascii_dag::RenderOptions::plain());
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         lines.join("\n").trim_end().to_string()
     }
 
     pub fn to_svg(&self) -> String {
         let grouped = self.grouped();
-        let sizes: Vec<(f64, f64)> = grouped.nodes.iter().map(|node| (24.0 + 7.4 * node.text().chars().count() as f64, 30.0)).collect();
+        let sizes: Vec<(f64, f64)> = grouped
+            .nodes
+            .iter()
+            .map(|node| (24.0 + 7.4 * node.text().chars().count() as f64, 30.0))
+            .collect();
         let (centres, routes) = layout(&sizes, &grouped.edges);
         let right = |(i, (x, _)): (usize, &(f64, f64))| x + sizes[i].0 / 2.0;
-        let width = centres.iter().enumerate().map(right).chain(routes.iter().flatten().map(|p| p.0)).fold(0.0, f64::max) + 2.0;
+        let width = centres
+            .iter()
+            .enumerate()
+            .map(right)
+            .chain(routes.iter().flatten().map(|p| p.0))
+            .fold(0.0, f64::max)
+            + 2.0;
         let height = centres.iter().map(|(_, y)| y + 15.0).fold(0.0, f64::max) + 2.0;
         let mut svg = format!(
             r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {:.0} {:.0}" width="{:.0}" height="{:.0}" style="max-width:100%;height:auto" font-family="var(--jp-code-font-family, ui-monospace, monospace)" font-size="12" role="img" aria-label="{}"><title>{}</title>"#,
@@ -180,7 +237,11 @@ impl Graph {
         for (i, node) in grouped.nodes.iter().enumerate() {
             let ((w, h), (x, y)) = (sizes[i], centres[i]);
             let fill = colour(node.state());
-            let states: Vec<String> = node.states.iter().map(|(state, n)| format!("{n} {state}")).collect();
+            let states: Vec<String> = node
+                .states
+                .iter()
+                .map(|(state, n)| format!("{n} {state}"))
+                .collect();
             svg.push_str(&format!(
                 r#"<g><title>{}: {}</title><rect x="{:.1}" y="{:.1}" width="{w:.1}" height="{h:.1}" rx="6" fill="{fill}"/><text x="{x:.1}" y="{:.1}" text-anchor="middle" fill="white">{}</text></g>"#,
                 escape(&node.label),
@@ -196,8 +257,8 @@ impl Graph {
     }
 }
 
-/// Dark enough for white text. JupyterLab shows SVG as an image, where neither `currentColor` nor its own colours arrive, so
-/// that a node brings the ground its text is read on.
+/// Dark enough for white text. JupyterLab shows SVG as an image, where neither `currentColor` nor its own
+/// colours arrive, so that a node brings the ground its text is read on.
 fn colour(state: &str) -> &'static str {
     match state {
         "done" => "#23804a",
@@ -209,18 +270,28 @@ fn colour(state: &str) -> &'static str {
 
 /// A smooth line through the bends, with a drawn arrow head: markers need ids, which clash between outputs.
 fn edge(route: &[(f64, f64)]) -> String {
-    let [start, .., end] = route else { return String::new() };
+    let [start, .., end] = route else {
+        return String::new();
+    };
     let mut path = format!("M{:.1},{:.1}", start.0, start.1);
     for pair in route.windows(2).skip(1) {
         let middle = ((pair[0].0 + pair[1].0) / 2.0, (pair[0].1 + pair[1].1) / 2.0);
-        path.push_str(&format!(" Q{:.1},{:.1} {:.1},{:.1}", pair[0].0, pair[0].1, middle.0, middle.1));
+        path.push_str(&format!(
+            " Q{:.1},{:.1} {:.1},{:.1}",
+            pair[0].0, pair[0].1, middle.0, middle.1
+        ));
     }
     path.push_str(&format!(" L{:.1},{:.1}", end.0, end.1));
     let before = route[route.len() - 2];
     let (dx, dy) = (end.0 - before.0, end.1 - before.1);
     let length = dx.hypot(dy).max(1e-6);
     let (ux, uy) = (dx / length, dy / length);
-    let corner = |side: f64| (end.0 - 7.0 * ux - side * 3.5 * uy, end.1 - 7.0 * uy + side * 3.5 * ux);
+    let corner = |side: f64| {
+        (
+            end.0 - 7.0 * ux - side * 3.5 * uy,
+            end.1 - 7.0 * uy + side * 3.5 * ux,
+        )
+    };
     let (a, b) = (corner(1.0), corner(-1.0));
     format!(
         r##"<path d="{path}" fill="none" stroke="#8a8f98" stroke-width="1.3"/><path d="M{:.1},{:.1} L{:.1},{:.1} L{:.1},{:.1} Z" fill="#8a8f98"/>"##,
@@ -240,21 +311,52 @@ fn layout(sizes: &[(f64, f64)], edges: &[(usize, usize)]) -> (Points, Vec<Points
     if sizes.is_empty() {
         return (Vec::new(), Vec::new());
     }
-    let mut graph: Graph<NodeLabel, EdgeLabel> = Graph::with_options(GraphOptions { directed: true, multigraph: true, compound: true });
+    let mut graph: Graph<NodeLabel, EdgeLabel> = Graph::with_options(GraphOptions {
+        directed: true,
+        multigraph: true,
+        compound: true,
+    });
     for (i, &(width, height)) in sizes.iter().enumerate() {
-        graph.set_node(i.to_string(), Some(NodeLabel { width, height, ..NodeLabel::default() }));
+        graph.set_node(
+            i.to_string(),
+            Some(NodeLabel {
+                width,
+                height,
+                ..NodeLabel::default()
+            }),
+        );
     }
     for (k, &(from, to)) in edges.iter().enumerate() {
-        let label = EdgeLabel { labelpos: LabelPos::Center, ..EdgeLabel::default() };
-        graph.set_edge(from.to_string(), to.to_string(), Some(label), Some(k.to_string().as_str()));
+        let label = EdgeLabel {
+            labelpos: LabelPos::Center,
+            ..EdgeLabel::default()
+        };
+        graph.set_edge(
+            from.to_string(),
+            to.to_string(),
+            Some(label),
+            Some(k.to_string().as_str()),
+        );
     }
-    let options = LayoutOptions { rankdir: RankDir::TB, nodesep: 22.0, edgesep: 12.0, ranksep: 42.0, ..LayoutOptions::default() };
+    let options = LayoutOptions {
+        rankdir: RankDir::TB,
+        nodesep: 22.0,
+        edgesep: 12.0,
+        ranksep: 42.0,
+        ..LayoutOptions::default()
+    };
     dagre::layout(&mut graph, Some(options));
-    let centre = |i: usize| graph.node(&i.to_string()).and_then(|node| Some((node.x?, node.y?))).unwrap_or_default();
+    let centre = |i: usize| {
+        graph
+            .node(&i.to_string())
+            .and_then(|node| Some((node.x?, node.y?)))
+            .unwrap_or_default()
+    };
     let mut centres: Points = (0..sizes.len()).map(centre).collect();
     let route = |(k, (from, to)): (usize, &(usize, usize))| {
         let edge = graph.edge(&from.to_string(), &to.to_string(), Some(k.to_string().as_str()));
-        edge.map(|edge| edge.points.iter().map(|point| (point.x, point.y)).collect()).unwrap_or_default()
+        edge.map(|edge| edge.points.iter().map(|point| (point.x, point.y)).collect())
+            .unwrap_or_default()
     };
     let mut routes: Vec<Points> = edges.iter().enumerate().map(route).collect();
     // The layout's box leaves out the bends of long edges, which may be left of it.
@@ -288,7 +390,9 @@ mod tests {
     #[test]
     fn a_large_graph_is_grouped_by_function_and_layer() {
         let mut graph = Graph::default();
-        let sum = (0..1000).map(|_| graph.add_node("load", "done")).collect::<Vec<_>>();
+        let sum = (0..1000)
+            .map(|_| graph.add_node("load", "done"))
+            .collect::<Vec<_>>();
         let total = graph.add_node("sum", "failed");
         sum.into_iter().for_each(|load| graph.add_edge(load, total));
         let text = graph.to_text();
@@ -307,7 +411,10 @@ mod tests {
         }
         let shown = graph.to_text();
         assert!(shown.lines().all(|line| text::width(line) <= 80), "{shown}");
-        assert!(shown.contains("  1  read ×20") && shown.contains("  2  step_0 ×2"), "{shown}");
+        assert!(
+            shown.contains("  1  read ×20") && shown.contains("  2  step_0 ×2"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -315,13 +422,19 @@ mod tests {
         fastrand::seed(7);
         for n in [0, 1, 2, 7, 30, 60] {
             for density in [1, 3] {
-                let edges: Vec<(usize, usize)> = (0..n * density).map(|_| (fastrand::usize(0..n), fastrand::usize(0..n))).filter(|(a, b)| a < b).collect();
+                let edges: Vec<(usize, usize)> = (0..n * density)
+                    .map(|_| (fastrand::usize(0..n), fastrand::usize(0..n)))
+                    .filter(|(a, b)| a < b)
+                    .collect();
                 let sizes = vec![(60.0, 30.0); n];
                 let (centres, routes) = layout(&sizes, &edges);
                 assert_eq!(routes.len(), edges.len());
                 for (i, a) in centres.iter().enumerate() {
                     for b in &centres[..i] {
-                        assert!((a.0 - b.0).abs() >= 59.9 || (a.1 - b.1).abs() >= 29.9, "{n} nodes: {a:?} {b:?}");
+                        assert!(
+                            (a.0 - b.0).abs() >= 59.9 || (a.1 - b.1).abs() >= 29.9,
+                            "{n} nodes: {a:?} {b:?}"
+                        );
                     }
                 }
             }

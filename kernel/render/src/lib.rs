@@ -1,8 +1,8 @@
 //! Values as text, HTML and SVG. Pure: models in, strings out; no I/O, no sockets, no printing.
 //!
-//! Everything made here is safe to save in a notebook and to show where scripts and styles are stripped: no JavaScript, no
-//! `<style>`, no ids, `var(--jp-…, fallback)` in HTML and colours of its own in SVG for light and dark, every string of a user escaped, and a
-//! cap on size.
+//! Everything made here is safe to save in a notebook and to show where scripts and styles are stripped: no
+//! JavaScript, no `<style>`, no ids, `var(--jp-…, fallback)` in HTML and colours of its own in SVG for light
+//! and dark, every string of a user escaped, and a cap on size.
 
 mod bundle;
 pub mod card;

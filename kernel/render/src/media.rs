@@ -55,9 +55,17 @@ fn text_of(html: &str) -> String {
             _ => {}
         }
     }
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
+    let text = text
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&amp;", "&");
     let text = text.trim();
-    if text.is_empty() { format!("HTML, {}", bytes(html.len() as u64)) } else { text.to_string() }
+    if text.is_empty() {
+        format!("HTML, {}", bytes(html.len() as u64))
+    } else {
+        text.to_string()
+    }
 }
 
 /// A picture: PNG, JPEG, GIF, WebP or SVG, told by its first bytes.
@@ -85,7 +93,11 @@ impl Image {
             [0xff, 0xd8, 0xff, ..] => "image/jpeg",
             [b'G', b'I', b'F', b'8', ..] => "image/gif",
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
-            text if std::str::from_utf8(&text[..text.len().min(512)]).is_ok_and(|text| text.contains("<svg")) => "image/svg+xml",
+            text if std::str::from_utf8(&text[..text.len().min(512)])
+                .is_ok_and(|text| text.contains("<svg")) =>
+            {
+                "image/svg+xml"
+            }
             _ => {
                 let message = "not a picture that a notebook shows\nhint: PNG, JPEG, GIF, WebP and SVG are";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -104,7 +116,10 @@ impl Rich for Image {
         }
         let encoded = STANDARD.encode(&self.data);
         if encoded.len() > MAX_BYTES {
-            return Bundle::text(format!("{}, {size}: too large to be kept in a notebook\nhint: make it smaller first", self.mime));
+            return Bundle::text(format!(
+                "{}, {size}: too large to be kept in a notebook\nhint: make it smaller first",
+                self.mime
+            ));
         }
         text.with(self.mime, encoded)
     }
@@ -127,8 +142,16 @@ mod tests {
         ] {
             assert_eq!(Image::from_bytes(data).ok().map(|image| image.mime), expect);
         }
-        assert!(Image::open("/nowhere.png").unwrap_err().to_string().contains("/nowhere.png"));
-        assert_eq!(Image::from_bytes(&b"GIF8"[..]).unwrap().bundle().get("image/gif"), Some("R0lGOA=="));
+        assert!(
+            Image::open("/nowhere.png")
+                .unwrap_err()
+                .to_string()
+                .contains("/nowhere.png")
+        );
+        assert_eq!(
+            Image::from_bytes(&b"GIF8"[..]).unwrap().bundle().get("image/gif"),
+            Some("R0lGOA==")
+        );
     }
 
     #[test]

@@ -35,7 +35,10 @@ impl Row {
             text.push_str(&format!(", {} cancelled", count(self.n_cancelled)));
         }
         if self.told > 0.0 && self.n_running > 0 {
-            text.push_str(&format!(", the running ones at {:.0} %", 100.0 * (self.told / self.n_running as f64).min(1.0)));
+            text.push_str(&format!(
+                ", the running ones at {:.0} %",
+                100.0 * (self.told / self.n_running as f64).min(1.0)
+            ));
         }
         text
     }
@@ -55,7 +58,10 @@ fn shortened(rows: &[Row]) -> Vec<Row> {
         return rows.to_vec();
     }
     let (shown, rest) = rows.split_at(MOST_ROWS - 1);
-    let mut sum = Row { name: format!("{} more", rest.len()), ..Row::default() };
+    let mut sum = Row {
+        name: format!("{} more", rest.len()),
+        ..Row::default()
+    };
     for row in rest {
         sum.n_waiting += row.n_waiting;
         sum.n_running += row.n_running;
@@ -68,7 +74,9 @@ fn shortened(rows: &[Row]) -> Vec<Row> {
 }
 
 fn headline(rows: &[Row], elapsed: Duration) -> String {
-    let (done, total): (u64, u64) = rows.iter().fold((0, 0), |(done, total), row| (done + row.n_done, total + row.total()));
+    let (done, total): (u64, u64) = rows.iter().fold((0, 0), |(done, total), row| {
+        (done + row.n_done, total + row.total())
+    });
     let n_failed: u64 = rows.iter().map(|row| row.n_failed).sum();
     let n_cancelled: u64 = rows.iter().map(|row| row.n_cancelled).sum();
     let state = match (done + n_failed + n_cancelled == total, n_failed, n_cancelled) {
@@ -77,14 +85,29 @@ fn headline(rows: &[Row], elapsed: Duration) -> String {
         (true, n, _) => format!("{} failed", count(n)),
         (false, _, _) => "running".to_string(),
     };
-    format!("{}: {} of {}, {}", state, count(done), plural(total as usize, "task"), duration(elapsed))
+    format!(
+        "{}: {} of {}, {}",
+        state,
+        count(done),
+        plural(total as usize, "task"),
+        duration(elapsed)
+    )
 }
 
 fn text(rows: &[Row], elapsed: Duration, notes: &[String]) -> String {
     const WIDEST_BAR: usize = 24;
     let columns = text::columns();
-    let widest = rows.iter().map(|row| text::width(&row.name)).max().unwrap_or(0).min(24);
-    let numbers = rows.iter().map(|row| text::width(&row.numbers())).max().unwrap_or(0);
+    let widest = rows
+        .iter()
+        .map(|row| text::width(&row.name))
+        .max()
+        .unwrap_or(0)
+        .min(24);
+    let numbers = rows
+        .iter()
+        .map(|row| text::width(&row.numbers()))
+        .max()
+        .unwrap_or(0);
     let bar = columns.saturating_sub(widest + numbers + 2).clamp(8, WIDEST_BAR);
     let mut lines = vec![text::cut(&headline(rows, elapsed), columns)];
     for row in rows {
@@ -93,10 +116,21 @@ fn text(rows: &[Row], elapsed: Duration, notes: &[String]) -> String {
         let failed = ((row.part(row.n_failed) * bar as f64).ceil() as usize).min(bar - done);
         let running = ((row.part(row.n_running) * bar as f64).ceil() as usize).min(bar - done - failed);
         let rest = bar - done - failed - running;
-        let line = format!("{name} {}{}{}{} {}", "█".repeat(done), "✗".repeat(failed), "▒".repeat(running), "·".repeat(rest), row.numbers());
+        let line = format!(
+            "{name} {}{}{}{} {}",
+            "█".repeat(done),
+            "✗".repeat(failed),
+            "▒".repeat(running),
+            "·".repeat(rest),
+            row.numbers()
+        );
         lines.push(text::cut(&line, columns));
     }
-    lines.extend(notes.iter().flat_map(|note| text::wrapped(&format!("! {note}"), columns)));
+    lines.extend(
+        notes
+            .iter()
+            .flat_map(|note| text::wrapped(&format!("! {note}"), columns)),
+    );
     lines.join("\n")
 }
 
@@ -110,7 +144,10 @@ fn html(rows: &[Row], elapsed: Duration, notes: &[String]) -> String {
             if n == 0 {
                 return String::new();
             }
-            format!(r#"<div style="width:{:.2}%;height:12px;background:{colour};opacity:{opacity}"></div>"#, 100.0 * row.part(n))
+            format!(
+                r#"<div style="width:{:.2}%;height:12px;background:{colour};opacity:{opacity}"></div>"#,
+                100.0 * row.part(n)
+            )
         };
         html.push_str(&format!(
             r#"<div style="display:flex;align-items:center;gap:8px;margin:3px 0"><div style="width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;font-family:var(--jp-code-font-family, monospace)" title="{name}">{name}</div><div style="flex:1;display:flex;border-radius:3px;overflow:hidden;background:rgba(128,128,128,0.22)">{}{}{}</div><div style="width:150px;font-variant-numeric:tabular-nums">{}</div></div>"#,
@@ -134,23 +171,47 @@ mod tests {
 
     fn rows() -> Vec<Row> {
         vec![
-            Row { name: "load".into(), n_done: 10, ..Row::default() },
-            Row { name: "<sum>".into(), n_waiting: 2, n_running: 1, n_done: 1, n_failed: 1, ..Row::default() },
+            Row {
+                name: "load".into(),
+                n_done: 10,
+                ..Row::default()
+            },
+            Row {
+                name: "<sum>".into(),
+                n_waiting: 2,
+                n_running: 1,
+                n_done: 1,
+                n_failed: 1,
+                ..Row::default()
+            },
         ]
     }
 
     #[test]
     fn progress_is_drawn() {
-        let bundle = bundle(&rows(), Duration::from_millis(2340), &["worker-2 died: killed by SIGKILL".into()]);
+        let bundle = bundle(
+            &rows(),
+            Duration::from_millis(2340),
+            &["worker-2 died: killed by SIGKILL".into()],
+        );
         insta::assert_snapshot!("progress_text", bundle.plain());
         insta::assert_snapshot!("progress_html", bundle.get("text/html").unwrap());
     }
 
     #[test]
     fn many_functions_are_summed_up() {
-        let many: Vec<Row> = (0..40).map(|i| Row { name: format!("f{i}"), n_done: 1, ..Row::default() }).collect();
+        let many: Vec<Row> = (0..40)
+            .map(|i| Row {
+                name: format!("f{i}"),
+                n_done: 1,
+                ..Row::default()
+            })
+            .collect();
         let text = bundle(&many, Duration::ZERO, &[]);
         assert!(text.plain().contains("29 more"), "{}", text.plain());
-        assert_eq!(bundle(&[], Duration::ZERO, &[]).plain(), "done: 0 of 0 tasks, 0 µs");
+        assert_eq!(
+            bundle(&[], Duration::ZERO, &[]).plain(),
+            "done: 0 of 0 tasks, 0 µs"
+        );
     }
 }

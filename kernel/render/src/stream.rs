@@ -15,8 +15,18 @@ pub struct Bar {
 }
 
 /// Colours that tell functions apart on a light and on a dark page.
-const COLOURS: [&str; 8] = ["steelblue", "darkorange", "mediumseagreen", "indianred", "mediumpurple", "goldenrod", "darkcyan", "palevioletred"];
-/// A pause longer than this between tasks starts a new picture: the last burst of work is what people ask about.
+const COLOURS: [&str; 8] = [
+    "steelblue",
+    "darkorange",
+    "mediumseagreen",
+    "indianred",
+    "mediumpurple",
+    "goldenrod",
+    "darkcyan",
+    "palevioletred",
+];
+/// A pause longer than this between tasks starts a new picture: the last burst of work is what people ask
+/// about.
 const PAUSE_US: u64 = 5_000_000;
 const WIDTH: f64 = 560.0;
 const ROW: f64 = 18.0;
@@ -24,7 +34,9 @@ const ROW: f64 = 18.0;
 /// Draws the last burst of work.
 pub fn bundle(bars: &[Bar]) -> Bundle {
     let bars = last_burst(bars);
-    let Some(picture) = Picture::of(&bars) else { return Bundle::text("no task has run yet") };
+    let Some(picture) = Picture::of(&bars) else {
+        return Bundle::text("no task has run yet");
+    };
     Bundle::text(picture.text()).with_svg(picture.svg())
 }
 
@@ -63,7 +75,10 @@ impl<'b> Picture<'b> {
         let mut lane_of = Vec::new();
         for bar in bars {
             let lanes = lanes.entry(&bar.worker).or_default();
-            let free = lanes.iter().position(|end| *end <= bar.start_us).unwrap_or(lanes.len());
+            let free = lanes
+                .iter()
+                .position(|end| *end <= bar.start_us)
+                .unwrap_or(lanes.len());
             if free == lanes.len() {
                 lanes.push(0);
             }
@@ -77,37 +92,73 @@ impl<'b> Picture<'b> {
         for name in names {
             first.insert(name, titles.len());
             let n = lanes[name].len();
-            titles.extend((0..n).map(|lane| if lane == 0 { name.to_string() } else { String::new() }));
+            titles.extend((0..n).map(|lane| {
+                if lane == 0 {
+                    name.to_string()
+                } else {
+                    String::new()
+                }
+            }));
         }
-        let rows = bars.iter().zip(&lane_of).map(|(bar, lane)| first[bar.worker.as_str()] + lane).collect();
+        let rows = bars
+            .iter()
+            .zip(&lane_of)
+            .map(|(bar, lane)| first[bar.worker.as_str()] + lane)
+            .collect();
         let mut totals: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         for bar in bars {
             let total = totals.entry(&bar.name).or_default();
             (total.0, total.1) = (total.0 + 1, total.1 + bar.duration_us);
         }
-        let mut functions: Vec<(&str, u64, u64)> = totals.into_iter().map(|(name, (n, us))| (name, n, us)).collect();
+        let mut functions: Vec<(&str, u64, u64)> =
+            totals.into_iter().map(|(name, (n, us))| (name, n, us)).collect();
         functions.sort_by_key(|(name, _, us)| (std::cmp::Reverse(*us), *name));
-        Some(Picture { bars, rows, titles, functions, start_us, span_us: (end_us - start_us).max(1) })
+        Some(Picture {
+            bars,
+            rows,
+            titles,
+            functions,
+            start_us,
+            span_us: (end_us - start_us).max(1),
+        })
     }
 
     fn headline(&self) -> String {
         let busy: u64 = self.bars.iter().map(|bar| bar.duration_us).sum();
         let share = 100.0 * busy as f64 / (self.span_us as f64 * self.titles.len() as f64);
         let span = duration(Duration::from_micros(self.span_us));
-        format!("{} in {span}; lanes busy {share:.0} % of the time", plural(self.bars.len(), "task"))
+        format!(
+            "{} in {span}; lanes busy {share:.0} % of the time",
+            plural(self.bars.len(), "task")
+        )
     }
 
     fn colour(&self, name: &str) -> &'static str {
-        let at = self.functions.iter().position(|(function, _, _)| *function == name).unwrap_or(0);
+        let at = self
+            .functions
+            .iter()
+            .position(|(function, _, _)| *function == name)
+            .unwrap_or(0);
         COLOURS[at % COLOURS.len()]
     }
 
     fn legend(&self, (name, n, us): &(&str, u64, u64)) -> String {
-        format!("{name}: {} × {}", count(*n), duration(Duration::from_micros(us / n.max(&1))))
+        format!(
+            "{name}: {} × {}",
+            count(*n),
+            duration(Duration::from_micros(us / n.max(&1)))
+        )
     }
 
     fn svg(&self) -> String {
-        let left = 10.0 + 7.0 * self.titles.iter().map(|title| title.chars().count()).max().unwrap_or(0) as f64;
+        let left = 10.0
+            + 7.0
+                * self
+                    .titles
+                    .iter()
+                    .map(|title| title.chars().count())
+                    .max()
+                    .unwrap_or(0) as f64;
         let n_legend = self.functions.len().min(COLOURS.len());
         let bottom = 34.0 + ROW * self.titles.len() as f64;
         let (width, height) = (left + WIDTH + 20.0, bottom + 26.0 + 16.0 * n_legend as f64);
@@ -118,13 +169,24 @@ impl<'b> Picture<'b> {
         );
         for (row, title) in self.titles.iter().enumerate() {
             let y = 32.0 + ROW * row as f64;
-            svg.push_str(&format!(r#"<text x="10" y="{:.1}" fill="dimgray">{}</text>"#, y + 12.0, escape(title)));
-            svg.push_str(&format!(r#"<rect x="{left:.1}" y="{y:.1}" width="{WIDTH:.0}" height="{:.1}" fill="whitesmoke"/>"#, ROW - 2.0));
+            svg.push_str(&format!(
+                r#"<text x="10" y="{:.1}" fill="dimgray">{}</text>"#,
+                y + 12.0,
+                escape(title)
+            ));
+            svg.push_str(&format!(
+                r#"<rect x="{left:.1}" y="{y:.1}" width="{WIDTH:.0}" height="{:.1}" fill="whitesmoke"/>"#,
+                ROW - 2.0
+            ));
         }
         for (bar, row) in self.bars.iter().zip(&self.rows) {
             let x = left + WIDTH * (bar.start_us - self.start_us) as f64 / self.span_us as f64;
             let w = (WIDTH * bar.duration_us as f64 / self.span_us as f64).max(0.5);
-            let title = format!("{}, {}", bar.name, duration(Duration::from_micros(bar.duration_us)));
+            let title = format!(
+                "{}, {}",
+                bar.name,
+                duration(Duration::from_micros(bar.duration_us))
+            );
             svg.push_str(&format!(
                 r#"<rect x="{x:.1}" y="{:.1}" width="{w:.1}" height="{:.1}" fill="{}"><title>{}</title></rect>"#,
                 32.0 + ROW * *row as f64,
@@ -133,7 +195,10 @@ impl<'b> Picture<'b> {
                 escape(&title)
             ));
         }
-        svg.push_str(&format!(r#"<text x="{left:.1}" y="{:.1}" fill="dimgray" font-size="11">0</text>"#, bottom + 12.0));
+        svg.push_str(&format!(
+            r#"<text x="{left:.1}" y="{:.1}" fill="dimgray" font-size="11">0</text>"#,
+            bottom + 12.0
+        ));
         svg.push_str(&format!(
             r#"<text x="{:.1}" y="{:.1}" fill="dimgray" font-size="11" text-anchor="end">{}</text>"#,
             left + WIDTH,
@@ -142,13 +207,21 @@ impl<'b> Picture<'b> {
         ));
         for (i, function) in self.functions.iter().take(n_legend).enumerate() {
             let y = bottom + 18.0 + 16.0 * i as f64;
-            svg.push_str(&format!(r#"<rect x="{left:.1}" y="{y:.1}" width="10" height="10" fill="{}"/>"#, COLOURS[i]));
+            svg.push_str(&format!(
+                r#"<rect x="{left:.1}" y="{y:.1}" width="10" height="10" fill="{}"/>"#,
+                COLOURS[i]
+            ));
             let more = if i + 1 == n_legend && self.functions.len() > n_legend {
                 format!("; and {} more functions", self.functions.len() - n_legend)
             } else {
                 String::new()
             };
-            svg.push_str(&format!(r#"<text x="{:.1}" y="{:.1}" fill="black">{}</text>"#, left + 16.0, y + 10.0, escape(&(self.legend(function) + &more))));
+            svg.push_str(&format!(
+                r#"<text x="{:.1}" y="{:.1}" fill="black">{}</text>"#,
+                left + 16.0,
+                y + 10.0,
+                escape(&(self.legend(function) + &more))
+            ));
         }
         svg.push_str("</svg>");
         svg
@@ -156,22 +229,38 @@ impl<'b> Picture<'b> {
 
     fn text(&self) -> String {
         const MARKS: [char; 8] = ['█', '▓', '▒', '░', '■', '▪', '◆', '●'];
-        let widest = self.titles.iter().map(|title| title.chars().count()).max().unwrap_or(0);
+        let widest = self
+            .titles
+            .iter()
+            .map(|title| title.chars().count())
+            .max()
+            .unwrap_or(0);
         let columns = text::columns().saturating_sub(widest + 2).clamp(20, 120);
         let mut lanes = vec![vec![' '; columns]; self.titles.len()];
         for (bar, row) in self.bars.iter().zip(&self.rows) {
-            let column = |us: u64| ((us - self.start_us) as f64 / self.span_us as f64 * columns as f64) as usize;
+            let column =
+                |us: u64| ((us - self.start_us) as f64 / self.span_us as f64 * columns as f64) as usize;
             let from = column(bar.start_us).min(columns - 1);
             let to = column(bar.start_us + bar.duration_us).clamp(from + 1, columns);
-            let at = self.functions.iter().position(|(function, _, _)| *function == bar.name).unwrap_or(0);
+            let at = self
+                .functions
+                .iter()
+                .position(|(function, _, _)| *function == bar.name)
+                .unwrap_or(0);
             lanes[*row][from..to].fill(MARKS[at % MARKS.len()]);
         }
         let mut lines = text::wrapped(&self.headline(), text::columns());
         for (title, lane) in self.titles.iter().zip(&lanes) {
-            lines.push(format!("{title:<widest$} │{}", lane.iter().collect::<String>().trim_end()));
+            lines.push(format!(
+                "{title:<widest$} │{}",
+                lane.iter().collect::<String>().trim_end()
+            ));
         }
         for (i, function) in self.functions.iter().take(MARKS.len()).enumerate() {
-            lines.push(text::cut(&format!("  {} {}", MARKS[i], self.legend(function)), text::columns()));
+            lines.push(text::cut(
+                &format!("  {} {}", MARKS[i], self.legend(function)),
+                text::columns(),
+            ));
         }
         lines.join("\n")
     }
@@ -179,7 +268,12 @@ impl<'b> Picture<'b> {
 
 #[test]
 fn a_stream_has_a_lane_for_each_thread_and_shows_the_last_burst() {
-    let bar = |worker: &str, name: &str, start_us, duration_us| Bar { worker: worker.into(), name: name.into(), start_us, duration_us };
+    let bar = |worker: &str, name: &str, start_us, duration_us| Bar {
+        worker: worker.into(),
+        name: name.into(),
+        start_us,
+        duration_us,
+    };
     let bars = [
         bar("worker-1", "old", 0, 1_000),
         bar("worker-1", "inc", 20_000_000, 500_000),

@@ -1,5 +1,5 @@
-//! A data frame's head and tail as an HTML table, in the manner of py-polars: names, types, shape, at most 40 rows and 75
-//! columns.
+//! A data frame's head and tail as an HTML table, in the manner of py-polars: names, types, shape, at most 40
+//! rows and 75 columns.
 
 use crate::{Bundle, count, escape};
 
@@ -35,7 +35,16 @@ impl Table {
             count(self.n_columns as u64)
         );
         let border = "1px solid rgba(128,128,128,0.45)";
-        html.push_str(&self.line(|i| format!(r#"<th style="text-align:{};padding:3px 9px">{}</th>"#, self.align(i), escape(&self.columns[i].0)), "<th>…</th>"));
+        html.push_str(&self.line(
+            |i| {
+                format!(
+                    r#"<th style="text-align:{};padding:3px 9px">{}</th>"#,
+                    self.align(i),
+                    escape(&self.columns[i].0)
+                )
+            },
+            "<th>…</th>",
+        ));
         html.push_str(&self.line(
             |i| {
                 format!(
@@ -49,11 +58,26 @@ impl Table {
         html.push_str("</thead><tbody>");
         for (r, row) in self.rows.iter().enumerate() {
             if self.rows_cut_at == Some(r) {
-                html.push_str(&self.line(|i| format!(r#"<td style="text-align:{};padding:2px 9px">…</td>"#, self.align(i)), "<td>…</td>"));
+                html.push_str(&self.line(
+                    |i| {
+                        format!(
+                            r#"<td style="text-align:{};padding:2px 9px">…</td>"#,
+                            self.align(i)
+                        )
+                    },
+                    "<td>…</td>",
+                ));
             }
             let cell = |i: usize| match &row[i] {
-                Some(text) => format!(r#"<td style="text-align:{};padding:2px 9px;white-space:pre">{}</td>"#, self.align(i), escape(text)),
-                None => format!(r#"<td style="text-align:{};padding:2px 9px;opacity:0.5">null</td>"#, self.align(i)),
+                Some(text) => format!(
+                    r#"<td style="text-align:{};padding:2px 9px;white-space:pre">{}</td>"#,
+                    self.align(i),
+                    escape(text)
+                ),
+                None => format!(
+                    r#"<td style="text-align:{};padding:2px 9px;opacity:0.5">null</td>"#,
+                    self.align(i)
+                ),
             };
             html.push_str(&self.line(cell, "<td>…</td>"));
         }
@@ -62,7 +86,11 @@ impl Table {
     }
 
     fn align(&self, column: usize) -> &'static str {
-        if self.is_number.get(column).copied().unwrap_or(false) { "right" } else { "left" }
+        if self.is_number.get(column).copied().unwrap_or(false) {
+            "right"
+        } else {
+            "left"
+        }
     }
 
     fn line(&self, cell: impl Fn(usize) -> String, gap: &str) -> String {
@@ -84,10 +112,16 @@ fn a_table_is_drawn() {
         n_rows: 1000,
         n_columns: 2,
         columns: vec![("Origin".into(), "str".into()), ("n<1>".into(), "i64".into())],
-        rows: vec![vec![Some("JFK & co".into()), Some("1".into())], vec![None, Some("2".into())]],
+        rows: vec![
+            vec![Some("JFK & co".into()), Some("1".into())],
+            vec![None, Some("2".into())],
+        ],
         rows_cut_at: Some(1),
         columns_cut_at: None,
         is_number: vec![false, true],
     };
-    insta::assert_snapshot!("table_html", table.bundle(String::new()).get("text/html").unwrap());
+    insta::assert_snapshot!(
+        "table_html",
+        table.bundle(String::new()).get("text/html").unwrap()
+    );
 }

@@ -58,15 +58,28 @@ pub fn wrapped(text: &str, most: usize) -> Vec<String> {
     let options = textwrap::Options::new(most.max(8)).word_splitter(textwrap::WordSplitter::NoHyphenation);
     // Text that is aligned already, such as a plan or code, is left alone where it fits.
     let lines = text.split('\n').flat_map(|line| {
-        if line.width() <= most { vec![line.to_string()] } else { textwrap::wrap(line, &options).into_iter().map(|line| line.into_owned()).collect() }
+        if line.width() <= most {
+            vec![line.to_string()]
+        } else {
+            textwrap::wrap(line, &options)
+                .into_iter()
+                .map(|line| line.into_owned())
+                .collect()
+        }
     });
     lines.collect()
 }
 
 #[test]
 fn text_is_cut_and_wrapped_by_what_a_terminal_shows() {
-    assert_eq!((cut("abc", 3), cut("abcd", 3), cut("漢字漢字", 5)), ("abc".into(), "ab…".into(), "漢字…".into()));
+    assert_eq!(
+        (cut("abc", 3), cut("abcd", 3), cut("漢字漢字", 5)),
+        ("abc".into(), "ab…".into(), "漢字…".into())
+    );
     assert_eq!(padded("漢", 4), "漢  ");
-    assert_eq!(wrapped("one two three\n  four", 9), ["one two", "three", "  four"]);
+    assert_eq!(
+        wrapped("one two three\n  four", 9),
+        ["one two", "three", "  four"]
+    );
     assert!(wrapped(&"x".repeat(30), 10).iter().all(|line| line.len() <= 10));
 }

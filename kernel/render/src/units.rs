@@ -21,13 +21,21 @@ pub fn bytes(n: u64) -> String {
 pub fn short_type(name: &str) -> String {
     let name = name.replace("::{{closure}}", "::closure");
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    name.split_inclusive(|c: char| !is_path(c)).map(|part| &part[part.rfind("::").map_or(0, |at| at + 2)..]).collect()
+    name.split_inclusive(|c: char| !is_path(c))
+        .map(|part| &part[part.rfind("::").map_or(0, |at| at + 2)..])
+        .collect()
 }
 
 #[test]
 fn types_are_short() {
-    assert_eq!(short_type("core::iter::Map<core::slice::Iter<'_, i32>, cell::f::{{closure}}::{{closure}}>"), "Map<Iter<'_, i32>, closure>");
-    assert_eq!(short_type("alloc::vec::Vec<(i64, alloc::string::String)>"), "Vec<(i64, String)>");
+    assert_eq!(
+        short_type("core::iter::Map<core::slice::Iter<'_, i32>, cell::f::{{closure}}::{{closure}}>"),
+        "Map<Iter<'_, i32>, closure>"
+    );
+    assert_eq!(
+        short_type("alloc::vec::Vec<(i64, alloc::string::String)>"),
+        "Vec<(i64, String)>"
+    );
 }
 
 /// `1234567` → `1,234,567`.
@@ -71,14 +79,28 @@ pub fn plural(n: usize, noun: &str) -> String {
 
 #[test]
 fn numbers_read_well() {
-    for (n, expect) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1.0 GiB"), (1_048_550, "1.0 MiB")] {
+    for (n, expect) in [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (1 << 30, "1.0 GiB"),
+        (1_048_550, "1.0 MiB"),
+    ] {
         assert_eq!(bytes(n), expect);
     }
     for (n, expect) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
         assert_eq!(count(n), expect);
     }
-    for (micros, expect) in [(640, "640 µs"), (12_700, "12.7 ms"), (1_500_000, "1.50 s"), (125_000_000, "2 min 05 s")] {
+    for (micros, expect) in [
+        (640, "640 µs"),
+        (12_700, "12.7 ms"),
+        (1_500_000, "1.50 s"),
+        (125_000_000, "2 min 05 s"),
+    ] {
         assert_eq!(duration(Duration::from_micros(micros)), expect);
     }
-    assert_eq!((plural(1, "worker"), plural(2000, "worker")), ("1 worker".into(), "2,000 workers".into()));
+    assert_eq!(
+        (plural(1, "worker"), plural(2000, "worker")),
+        ("1 worker".into(), "2,000 workers".into())
+    );
 }

@@ -35,8 +35,13 @@ impl Handle {
             && end <= program.code_start + code.len()
         {
             let back = |byte: usize| char_of(code, byte - program.code_start);
-            let mut all: Vec<Candidate> = known.filter(|(word, _)| *word + program.code_start == start).map(|(_, found)| found).unwrap_or_default();
-            let more = candidates.into_iter().filter(|candidate| !candidate.insert.starts_with("__skep"));
+            let mut all: Vec<Candidate> = known
+                .filter(|(word, _)| *word + program.code_start == start)
+                .map(|(_, found)| found)
+                .unwrap_or_default();
+            let more = candidates
+                .into_iter()
+                .filter(|candidate| !candidate.insert.starts_with("__skep"));
             // What is known anyway comes in the order in which people want it, in the analyser's words.
             for candidate in more {
                 match all.iter_mut().find(|known| known.insert == candidate.insert) {
@@ -44,10 +49,18 @@ impl Handle {
                     None => all.push(candidate),
                 }
             }
-            return Completion { start: back(start), end: back(end), candidates: all };
+            return Completion {
+                start: back(start),
+                end: back(end),
+                candidates: all,
+            };
         }
         match known {
-            Some((start, candidates)) => Completion { start: char_of(code, start), end: char_of(code, at), candidates },
+            Some((start, candidates)) => Completion {
+                start: char_of(code, start),
+                end: char_of(code, at),
+                candidates,
+            },
             None => complete_name(code, at, &scope),
         }
     }
@@ -64,7 +77,10 @@ impl Handle {
             return Some(commands::describe(command));
         }
         let program = self.scope().program(&without_command(code, start), start);
-        let hover = self.assist().hover(program.text, program.offset).map(|text| text.trim().to_string());
+        let hover = self
+            .assist()
+            .hover(program.text, program.offset)
+            .map(|text| text.trim().to_string());
         hover.or_else(|| self.scope().describe(word))
     }
 
@@ -75,7 +91,10 @@ impl Handle {
 
     /// What a name or path is, as `?name` asks.
     pub fn describe(&self, name: &str) -> Option<String> {
-        if let Some(command) = COMMANDS.iter().find(|command| name.strip_prefix(':') == Some(command.name)) {
+        if let Some(command) = COMMANDS
+            .iter()
+            .find(|command| name.strip_prefix(':') == Some(command.name))
+        {
             return Some(commands::describe(command));
         }
         self.inspect(name, name.chars().count())
@@ -88,13 +107,23 @@ pub fn completeness(code: &str) -> Completeness {
         // Every command line is whole; a command with a text is as whole as its text.
         Ok(steps) => match steps.last() {
             Some(Step::Rust(text)) => skep_cell::completeness(text),
-            Some(Step::Command { command, text, .. }) if !text.trim().is_empty() && command.takes_rust() => skep_cell::completeness(text),
-            // A query ends with a semicolon or an empty line; above it stands only the command.
-            Some(Step::Command { text, .. }) if !text.is_empty() && !code.trim_end_matches([' ', '\t']).ends_with([';', '\n']) => {
-                Completeness::Incomplete { indent: String::new() }
+            Some(Step::Command { command, text, .. }) if !text.trim().is_empty() && command.takes_rust() => {
+                skep_cell::completeness(text)
             }
-            Some(Step::Command { command, text, .. }) if !text.is_empty() && text.trim().is_empty() && !command.takes_rust() => {
-                Completeness::Incomplete { indent: String::new() }
+            // A query ends with a semicolon or an empty line; above it stands only the command.
+            Some(Step::Command { text, .. })
+                if !text.is_empty() && !code.trim_end_matches([' ', '\t']).ends_with([';', '\n']) =>
+            {
+                Completeness::Incomplete {
+                    indent: String::new(),
+                }
+            }
+            Some(Step::Command { command, text, .. })
+                if !text.is_empty() && text.trim().is_empty() && !command.takes_rust() =>
+            {
+                Completeness::Incomplete {
+                    indent: String::new(),
+                }
             }
             _ => Completeness::Complete,
         },
@@ -125,16 +154,30 @@ impl Scope {
         let code_start = text.len();
         text.push_str(&code);
         text.push_str("\n;Ok(()) }\n");
-        Program { offset: code_start + at, code_start, text }
+        Program {
+            offset: code_start + at,
+            code_start,
+            text,
+        }
     }
 
     fn describe(&self, word: &str) -> Option<String> {
         if let Some(view) = self.variables.iter().find(|view| view.name == word) {
             let type_name = skep_render::short_type(&view.type_name);
-            return Some(format!("```rust\nlet {word}: {type_name}\n```\n\nA variable of {}, {}.", view.from, skep_render::bytes(view.size)));
+            return Some(format!(
+                "```rust\nlet {word}: {type_name}\n```\n\nA variable of {}, {}.",
+                view.from,
+                skep_render::bytes(view.size)
+            ));
         }
         let item = self.items.iter().find(|item| is_definition_of(item, word))?;
-        let head: String = item.split_inclusive(['{', ';']).next().unwrap_or(item).trim_end_matches('{').trim_end().to_string();
+        let head: String = item
+            .split_inclusive(['{', ';'])
+            .next()
+            .unwrap_or(item)
+            .trim_end_matches('{')
+            .trim_end()
+            .to_string();
         Some(format!("```rust\n{head}\n```"))
     }
 }
@@ -150,8 +193,21 @@ fn declaration(view: &View) -> String {
 }
 
 fn is_definition_of(item: &str, word: &str) -> bool {
-    let mut words = item.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty());
-    let keywords = ["fn", "struct", "enum", "trait", "const", "static", "type", "mod", "union", "macro_rules"];
+    let mut words = item
+        .split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty());
+    let keywords = [
+        "fn",
+        "struct",
+        "enum",
+        "trait",
+        "const",
+        "static",
+        "type",
+        "mod",
+        "union",
+        "macro_rules",
+    ];
     words.any(|w| keywords.contains(&w)) && words.next() == Some(word)
 }
 
@@ -163,7 +219,8 @@ fn without_command(code: &str, at: usize) -> String {
     let n_command = if line.trim_start().starts_with(':') && !line.trim_start().starts_with("::") {
         line.find(' ').map_or(0, |at| at + 1)
     } else if line.trim_start().starts_with(['?', '%']) {
-        line.find(|c: char| c != '?' && c != '%' && !c.is_whitespace()).unwrap_or(0)
+        line.find(|c: char| c != '?' && c != '%' && !c.is_whitespace())
+            .unwrap_or(0)
     } else {
         0
     };
@@ -176,7 +233,9 @@ fn without_command(code: &str, at: usize) -> String {
 fn complete_command(code: &str, at: usize) -> Option<Completion> {
     let line_start = code[..at].rfind('\n').map_or(0, |at| at + 1);
     let typed = code[line_start..at].trim_start();
-    let name = typed.strip_prefix(':').filter(|rest| !rest.contains([' ', ':', '\n']))?;
+    let name = typed
+        .strip_prefix(':')
+        .filter(|rest| !rest.contains([' ', ':', '\n']))?;
     let start = char_of(code, at - typed.len());
     let candidates: Vec<Candidate> = COMMANDS
         .iter()
@@ -188,37 +247,80 @@ fn complete_command(code: &str, at: usize) -> Option<Completion> {
             summary: command.help.to_string(),
         })
         .collect();
-    Some(Completion { start, end: char_of(code, at), candidates })
+    Some(Completion {
+        start,
+        end: char_of(code, at),
+        candidates,
+    })
 }
 
 /// Without the analyser: names in scope, but no fields and no paths.
 fn complete_name(code: &str, at: usize, scope: &Scope) -> Completion {
-    let start = code[..at].rfind(|c: char| !(c.is_alphanumeric() || c == '_')).map_or(0, |i| i + code[i..].chars().next().map_or(1, char::len_utf8));
+    let start = code[..at]
+        .rfind(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .map_or(0, |i| i + code[i..].chars().next().map_or(1, char::len_utf8));
     let (word, before) = (&code[start..at], code[..start].trim_end());
     let (start_char, end_char) = (char_of(code, start), char_of(code, at));
     if word.is_empty() || before.ends_with('.') || before.ends_with("::") {
-        return Completion { start: start_char, end: end_char, candidates: Vec::new() };
+        return Completion {
+            start: start_char,
+            end: end_char,
+            candidates: Vec::new(),
+        };
     }
-    let variables = scope.variables.iter().map(|view| (view.name.as_str(), "variable", skep_render::short_type(&view.type_name)));
-    let items = scope.names.iter().map(|name| (name.as_str(), "item", String::new()));
-    let fixed = IN_SCOPE.iter().map(|name| (*name, if name.ends_with('!') { "macro" } else { "name" }, String::new()));
+    let variables = scope.variables.iter().map(|view| {
+        (
+            view.name.as_str(),
+            "variable",
+            skep_render::short_type(&view.type_name),
+        )
+    });
+    let items = scope
+        .names
+        .iter()
+        .map(|name| (name.as_str(), "item", String::new()));
+    let fixed = IN_SCOPE.iter().map(|name| {
+        (
+            *name,
+            if name.ends_with('!') { "macro" } else { "name" },
+            String::new(),
+        )
+    });
     let mut candidates: Vec<Candidate> = variables
         .chain(items)
         .chain(fixed)
         .filter(|(name, _, _)| name.starts_with(word))
-        .map(|(name, kind, signature)| Candidate { insert: name.to_string(), kind: kind.to_string(), signature, summary: String::new() })
+        .map(|(name, kind, signature)| Candidate {
+            insert: name.to_string(),
+            kind: kind.to_string(),
+            signature,
+            summary: String::new(),
+        })
         .collect();
     candidates.sort_by(|a, b| a.insert.cmp(&b.insert));
     candidates.dedup_by(|a, b| a.insert == b.insert);
-    Completion { start: start_char, end: end_char, candidates }
+    Completion {
+        start: start_char,
+        end: end_char,
+        candidates,
+    }
 }
 
 /// The name at or just before a place: also when the cursor is behind an opening bracket, as in `f(|`.
 fn word_around(code: &str, at: usize) -> Option<(usize, usize)> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let before = code[..at].trim_end_matches(['(', '!', ' ']);
-    let at = if code[at..].starts_with(is_word) || code[..at].ends_with(is_word) { at } else { before.len() };
-    let start = code[..at].char_indices().rev().take_while(|(_, c)| is_word(*c)).last().map_or(at, |(i, _)| i);
+    let at = if code[at..].starts_with(is_word) || code[..at].ends_with(is_word) {
+        at
+    } else {
+        before.len()
+    };
+    let start = code[..at]
+        .char_indices()
+        .rev()
+        .take_while(|(_, c)| is_word(*c))
+        .last()
+        .map_or(at, |(i, _)| i);
     let end = at + code[at..].find(|c: char| !is_word(c)).unwrap_or(code.len() - at);
     (start < end).then_some((start, end))
 }
@@ -320,41 +422,80 @@ mod tests {
     }
 
     fn inserts(completion: &Completion) -> Vec<&str> {
-        completion.candidates.iter().map(|candidate| candidate.insert.as_str()).collect()
+        completion
+            .candidates
+            .iter()
+            .map(|candidate| candidate.insert.as_str())
+            .collect()
     }
 
     #[test]
     fn names_complete_without_the_analyser_and_positions_count_characters() {
         let code = "let é = fli";
         let completion = complete_name(code, code.len(), &scope());
-        assert_eq!((inserts(&completion), completion.start, completion.end), (vec!["flights"], 8, 11));
+        assert_eq!(
+            (inserts(&completion), completion.start, completion.end),
+            (vec!["flights"], 8, 11)
+        );
         assert_eq!(completion.candidates[0].signature, "Vec<i32>");
-        assert!(complete_name("x.fli", 5, &scope()).candidates.is_empty(), "fields are not known here");
-        assert!(complete_name("x::fli", 6, &scope()).candidates.is_empty(), "nor paths");
+        assert!(
+            complete_name("x.fli", 5, &scope()).candidates.is_empty(),
+            "fields are not known here"
+        );
+        assert!(
+            complete_name("x::fli", 6, &scope()).candidates.is_empty(),
+            "nor paths"
+        );
         assert_eq!(inserts(&complete_name("in", 2, &scope())), ["in", "inc", "input"]);
     }
 
     #[test]
     fn commands_complete_at_the_start_of_a_line() {
         let completion = complete_command("é\n:va", 6).unwrap();
-        assert_eq!((inserts(&completion), completion.start, completion.end), (vec![":vars"], 2, 5));
+        assert_eq!(
+            (inserts(&completion), completion.start, completion.end),
+            (vec![":vars"], 2, 5)
+        );
         assert_eq!(complete_command("a::b", 4), None);
-        assert_eq!(complete_command(":type x", 7), None, "behind a command comes Rust");
+        assert_eq!(
+            complete_command(":type x", 7),
+            None,
+            "behind a command comes Rust"
+        );
     }
 
     #[test]
     fn the_analyser_sees_the_whole_program_with_the_cursor_in_the_cell() {
         let code = ":type flights.l";
         let program = scope().program(code, code.len());
-        assert!(program.text[..program.offset].ends_with("      flights.l"), "{}", program.text);
-        assert!(program.text.contains("let mut flights: ::std::vec::Vec<i32> = todo!();"));
-        assert!(program.text.contains("let mut été = { let odd = strange();\n; été };"));
+        assert!(
+            program.text[..program.offset].ends_with("      flights.l"),
+            "{}",
+            program.text
+        );
+        assert!(
+            program
+                .text
+                .contains("let mut flights: ::std::vec::Vec<i32> = todo!();")
+        );
+        assert!(
+            program
+                .text
+                .contains("let mut été = { let odd = strange();\n; été };")
+        );
         assert!(syn::parse_file(&scope().program("", 0).text).is_ok());
     }
 
     #[test]
     fn commands_are_whole_and_what_follows_them_is_judged() {
-        for (code, is_whole) in [(":vars", true), ("1 +", false), (":dep x\nfn f() {", false), (":time f(", false), (":time f()", true), ("%%sql", false)] {
+        for (code, is_whole) in [
+            (":vars", true),
+            ("1 +", false),
+            (":dep x\nfn f() {", false),
+            (":time f(", false),
+            (":time f()", true),
+            ("%%sql", false),
+        ] {
             assert_eq!(completeness(code) == Completeness::Complete, is_whole, "{code}");
         }
         assert_eq!(completeness("%%sql\nselect 1;"), Completeness::Complete);
@@ -364,10 +505,18 @@ mod tests {
 
     #[test]
     fn the_word_at_the_cursor() {
-        for (code, at, expect) in
-            [("foo.bar", 7, Some("bar")), ("foo(", 4, Some("foo")), ("foo.bar", 2, Some("foo")), ("println!(", 9, Some("println")), ("  ", 1, None)]
-        {
-            assert_eq!(word_around(code, at).map(|(start, end)| &code[start..end]), expect, "{code} {at}");
+        for (code, at, expect) in [
+            ("foo.bar", 7, Some("bar")),
+            ("foo(", 4, Some("foo")),
+            ("foo.bar", 2, Some("foo")),
+            ("println!(", 9, Some("println")),
+            ("  ", 1, None),
+        ] {
+            assert_eq!(
+                word_around(code, at).map(|(start, end)| &code[start..end]),
+                expect,
+                "{code} {at}"
+            );
         }
     }
 }

@@ -36,7 +36,12 @@ use crate::{
 
 /// What the evaluation process reports besides output.
 pub enum Report {
-    Ended { cell: u32, outcome: Outcome, variables: Vec<Variable>, lost: Vec<String> },
+    Ended {
+        cell: u32,
+        outcome: Outcome,
+        variables: Vec<Variable>,
+        lost: Vec<String>,
+    },
     Died(String),
 }
 
@@ -62,31 +67,55 @@ type Returned = Arc<Mutex<Option<Vec<Variable>>>>;
 pub struct Hooks {
     /// Tasks want the library of a cell, compiled for speed.
     pub code_needed: Arc<dyn Fn(String) + Send + Sync>,
-    /// Called before something that the cell printed or shows goes to the page: what tasks printed earlier comes first.
+    /// Called before something that the cell printed or shows goes to the page: what tasks printed earlier
+    /// comes first.
     pub before_output: Arc<dyn Fn() + Send + Sync>,
-    /// Called before the value of a cell's last expression is shown: the bar above it says how its tasks ended.
+    /// Called before the value of a cell's last expression is shown: the bar above it says how its tasks
+    /// ended.
     pub before_result: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Evaluator {
     /// Starts the process and waits until it is ready, a tenth of a second on a quiet machine.
-    pub fn start(home: &Home, folder: &Path, frontend: Arc<dyn Frontend>, hooks: Hooks) -> io::Result<Evaluator> {
+    pub fn start(
+        home: &Home,
+        folder: &Path,
+        frontend: Arc<dyn Frontend>,
+        hooks: Hooks,
+    ) -> io::Result<Evaluator> {
         let path = folder.join("eval.sock");
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
         let mut command = Command::new(home.executable());
-        command.arg("eval").arg(&path).env("LD_LIBRARY_PATH", home.library_folder()).env("SKEP_RUN", folder);
+        command
+            .arg("eval")
+            .arg(&path)
+            .env("LD_LIBRARY_PATH", home.library_folder())
+            .env("SKEP_RUN", folder);
         // Ctrl-C in a terminal is for the session, which decides what it means.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().map_err(|error| io::Error::other(format!("the evaluation process could not be started: {error}")))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child = command.spawn().map_err(|error| {
+            io::Error::other(format!("the evaluation process could not be started: {error}"))
+        })?;
         let out = child.stdout.take().expect("invariant: stdout is piped");
         let err = child.stderr.take().expect("invariant: stderr is piped");
         let (mut stream, err) = accept(&listener, &mut child, err)?;
         let _ = fs::remove_file(&path);
         let ready = wire::read_frame(&mut stream)?;
-        let FromEval::Ready { build, .. } = ready else { return Err(io::Error::other("the evaluation process did not say that it is ready")) };
+        let FromEval::Ready { build, .. } = ready else {
+            return Err(io::Error::other(
+                "the evaluation process did not say that it is ready",
+            ));
+        };
         if build != wire::build_fingerprint() {
-            return Err(io::Error::other(format!("libskep.so is of build {build}, this is {}\nhint: run ./install/start again", wire::build_fingerprint())));
+            return Err(io::Error::other(format!(
+                "libskep.so is of build {build}, this is {}\nhint: run ./install/start again",
+                wire::build_fingerprint()
+            )));
         }
         let (report, reports) = mpsc::channel();
         let current = Arc::new(AtomicU32::new(0));
@@ -96,8 +125,14 @@ impl Evaluator {
         let pump = Pump {
             flow: Throttle::new(frontend.clone()),
             stream,
-            out: Pipe { fd: PipeEnd::Out(out), partial: Vec::new() },
-            err: Pipe { fd: PipeEnd::Err(err), partial: Vec::new() },
+            out: Pipe {
+                fd: PipeEnd::Out(out),
+                partial: Vec::new(),
+            },
+            err: Pipe {
+                fd: PipeEnd::Err(err),
+                partial: Vec::new(),
+            },
             process: process.clone(),
             content: Content::default(),
             frontend,
@@ -108,8 +143,16 @@ impl Evaluator {
             returned: returned.clone(),
             last_words: None,
         };
-        thread::Builder::new().name("output".into()).spawn(move || pump.run())?;
-        Ok(Evaluator { to_eval, process, reports: Mutex::new(reports), current, returned })
+        thread::Builder::new()
+            .name("output".into())
+            .spawn(move || pump.run())?;
+        Ok(Evaluator {
+            to_eval,
+            process,
+            reports: Mutex::new(reports),
+            current,
+            returned,
+        })
     }
 
     pub fn send(&self, message: &ToEval) -> io::Result<()> {
@@ -132,19 +175,32 @@ impl Evaluator {
             match reports.recv() {
                 Ok(Report::Ended { cell: ended, .. }) if ended != cell => {}
                 Ok(report) => return report,
-                Err(_) => return Report::Died(sent.err().map_or_else(|| "it is gone".to_string(), |error| error.to_string())),
+                Err(_) => {
+                    return Report::Died(
+                        sent.err()
+                            .map_or_else(|| "it is gone".to_string(), |error| error.to_string()),
+                    );
+                }
             }
         }
     }
 
     /// What is held since a cell that had been given up was done; once.
     pub fn returned(&self) -> Option<Vec<Variable>> {
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.returned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Whether the process has ended since the last cell.
     pub fn died(&self) -> Option<String> {
-        match self.reports.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+        match self
+            .reports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_recv()
+        {
             Ok(Report::Died(reason)) => Some(reason),
             Err(mpsc::TryRecvError::Disconnected) => Some("it is gone".to_string()),
             _ => None,
@@ -152,7 +208,12 @@ impl Evaluator {
     }
 
     pub fn kill(&self) {
-        if let Some(child) = self.process.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(child) = self
+            .process
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
             let _ = child.kill();
         }
     }
@@ -165,26 +226,41 @@ impl Drop for Evaluator {
 }
 
 fn send(to_eval: &ToProcess, message: &ToEval) -> io::Result<()> {
-    wire::write_frame(&mut *to_eval.lock().unwrap_or_else(PoisonError::into_inner), message)
+    wire::write_frame(
+        &mut *to_eval.lock().unwrap_or_else(PoisonError::into_inner),
+        message,
+    )
 }
 
 /// Waits for the process to connect, unless it ends before.
-fn accept(listener: &UnixListener, child: &mut Child, mut err: ChildStderr) -> io::Result<(UnixStream, ChildStderr)> {
+fn accept(
+    listener: &UnixListener,
+    child: &mut Child,
+    mut err: ChildStderr,
+) -> io::Result<(UnixStream, ChildStderr)> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let mut fds = [PollFd::new(listener, PollFlags::IN)];
-        let wait = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let wait = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
         if poll(&mut fds, Some(&wait)).map_err(io::Error::from)? > 0 {
             return Ok((listener.accept()?.0, err));
         }
         if let Some(status) = child.try_wait()? {
             let mut said = String::new();
             let _ = err.read_to_string(&mut said);
-            return Err(io::Error::other(format!("the evaluation process ended with {status}: {}", said.trim())));
+            return Err(io::Error::other(format!(
+                "the evaluation process ended with {status}: {}",
+                said.trim()
+            )));
         }
         if Instant::now() > deadline {
             let _ = child.kill();
-            return Err(io::Error::other("the evaluation process did not answer within 30 s\nhint: look whether the machine is out of memory"));
+            return Err(io::Error::other(
+                "the evaluation process did not answer within 30 s\nhint: look whether the machine is out of memory",
+            ));
         }
     }
 }
@@ -244,7 +320,10 @@ impl Pump {
                     self.end_content();
                     self.flow.finish();
                     let end = reap(&self.process).map_or_else(|error| error.to_string(), describe_end);
-                    break self.last_words.take().map_or(end.clone(), |words| format!("{end}: {words}"));
+                    break self
+                        .last_words
+                        .take()
+                        .map_or(end.clone(), |words| format!("{end}: {words}"));
                 }
             }
         };
@@ -256,7 +335,10 @@ impl Pump {
         fds.push(PollFd::from_borrowed_fd(self.out.fd.borrowed(), PollFlags::IN));
         fds.push(PollFd::from_borrowed_fd(self.err.fd.borrowed(), PollFlags::IN));
         loop {
-            let due = self.flow.due_in().map(|due| Timespec { tv_sec: 0, tv_nsec: due.subsec_nanos().max(1).into() });
+            let due = self.flow.due_in().map(|due| Timespec {
+                tv_sec: 0,
+                tv_nsec: due.subsec_nanos().max(1).into(),
+            });
             match poll(&mut fds, due.as_ref()) {
                 Ok(_) => break,
                 Err(rustix::io::Errno::INTR) => {}
@@ -321,12 +403,26 @@ impl Pump {
             FromEval::Display { id, bundle } => self.show(cell, Output::Display { id, bundle }),
             FromEval::UpdateDisplay { id, bundle } => self.show(cell, Output::UpdateDisplay { id, bundle }),
             FromEval::ClearOutput { wait } => self.show(cell, Output::ClearOutput { wait }),
-            FromEval::Returned { variables } => *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables),
-            FromEval::Aborting { message, at } => self.last_words = Some(format!("{message}, at {}:{}:{}", at.file, at.line, at.column)),
+            FromEval::Returned { variables } => {
+                *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(variables)
+            }
+            FromEval::Aborting { message, at } => {
+                self.last_words = Some(format!("{message}, at {}:{}:{}", at.file, at.line, at.column))
+            }
             FromEval::Notice { text } => self.frontend.output(cell, notes::note(&text)),
             FromEval::CodeNeeded { library } => (self.hooks.code_needed)(library),
             FromEval::Input { prompt, password } => self.ask(cell, prompt, password),
-            FromEval::Ended { cell, outcome, variables, lost } => drop(self.report.send(Report::Ended { cell, outcome, variables, lost })),
+            FromEval::Ended {
+                cell,
+                outcome,
+                variables,
+                lost,
+            } => drop(self.report.send(Report::Ended {
+                cell,
+                outcome,
+                variables,
+                lost,
+            })),
         }
     }
 
@@ -354,12 +450,15 @@ impl Pump {
     }
 }
 
-/// Waits for the end of a process whose socket is closed. It can still be killed meanwhile, and no longer once it is waited for.
+/// Waits for the end of a process whose socket is closed. It can still be killed meanwhile, and no longer
+/// once it is waited for.
 fn reap(process: &Process) -> io::Result<ExitStatus> {
     loop {
         {
             let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(child) = process.as_mut() else { return Err(io::Error::other("it is gone")) };
+            let Some(child) = process.as_mut() else {
+                return Err(io::Error::other("it is gone"));
+            };
             if let Some(status) = child.try_wait()? {
                 *process = None;
                 return Ok(status);
@@ -406,7 +505,10 @@ fn whole_characters(bytes: &[u8]) -> usize {
 
 fn describe_end(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
-        (Some(11), _) => "it crashed with a segmentation fault (SIGSEGV); infinite recursion or `unsafe` code does that".to_string(),
+        (Some(11), _) => {
+            "it crashed with a segmentation fault (SIGSEGV); infinite recursion or `unsafe` code does that"
+                .to_string()
+        }
         (Some(6), _) => "it aborted (SIGABRT)".to_string(),
         (Some(9), _) => "it was killed (SIGKILL); the system does that when memory runs out".to_string(),
         (Some(signal), _) => format!("it was ended by signal {signal}"),
@@ -419,5 +521,9 @@ fn describe_end(status: ExitStatus) -> String {
 fn a_character_is_not_cut_in_two() {
     assert_eq!(whole_characters("aé".as_bytes()), 3);
     assert_eq!(whole_characters(&"aé".as_bytes()[..2]), 1);
-    assert_eq!(whole_characters(&[b'a', 255]), 2, "invalid bytes pass, as replacement characters");
+    assert_eq!(
+        whole_characters(&[b'a', 255]),
+        2,
+        "invalid bytes pass, as replacement characters"
+    );
 }

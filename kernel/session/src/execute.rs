@@ -41,10 +41,18 @@ impl Session {
     /// Executes a cell of the notebook to its end.
     pub fn execute(&mut self, code: &str) -> Reply {
         let cell = self.handle().take_number();
-        self.execute_as(cell, Execute { code, cell_id: None, counts: true })
+        self.execute_as(
+            cell,
+            Execute {
+                code,
+                cell_id: None,
+                counts: true,
+            },
+        )
     }
 
-    /// Executes code under a number that [`Handle::take_number`] gave; 0 for code that is no cell of the notebook.
+    /// Executes code under a number that [`Handle::take_number`] gave; 0 for code that is no cell of the
+    /// notebook.
     pub fn execute_as(&mut self, cell: u32, execute: Execute<'_>) -> Reply {
         self.shared.n_interrupts.store(0, Ordering::SeqCst);
         self.compiler.arm();
@@ -58,7 +66,11 @@ impl Session {
         self.publish_scope();
         if execute.counts && !execute.code.trim().is_empty() {
             let output = lock(&shown).take();
-            if let Err(error) = self.shared.history.add(cell, execute.code, output.as_deref(), result.is_ok()) {
+            if let Err(error) = self
+                .shared
+                .history
+                .add(cell, execute.code, output.as_deref(), result.is_ok())
+            {
                 self.note(&error.to_string());
             }
         }
@@ -68,7 +80,11 @@ impl Session {
     /// One cell of a script that a command runs.
     pub(crate) fn execute_script_cell(&mut self, cell: &script::Cell) -> Result<(), CellError> {
         let number = self.take_uncounted();
-        let execute = Execute { code: &cell.text, cell_id: None, counts: false };
+        let execute = Execute {
+            code: &cell.text,
+            cell_id: None,
+            counts: false,
+        };
         self.execute_titled(number, cell.title.as_deref(), execute, &mut None)
     }
 
@@ -77,17 +93,41 @@ impl Session {
         let number = self.handle().take_number();
         self.compiler.arm();
         self.shared.n_interrupts.store(0, Ordering::SeqCst);
-        let result = self.execute_titled(number, cell.title.as_deref(), Execute { code: &cell.text, cell_id: None, counts: true }, &mut None);
+        let result = self.execute_titled(
+            number,
+            cell.title.as_deref(),
+            Execute {
+                code: &cell.text,
+                cell_id: None,
+                counts: true,
+            },
+            &mut None,
+        );
         *lock(&self.shared.phase) = Phase::Idle;
         self.publish_scope();
-        Reply { cell: number, result, page: None }
+        Reply {
+            cell: number,
+            result,
+            page: None,
+        }
     }
 
-    fn execute_titled(&mut self, cell: u32, title: Option<&str>, execute: Execute<'_>, page: &mut Option<Bundle>) -> Result<(), CellError> {
-        for step in commands::steps(execute.code, &|name| self.handle().knows(name)).map_err(|message| commands::failed(&message))? {
+    fn execute_titled(
+        &mut self,
+        cell: u32,
+        title: Option<&str>,
+        execute: Execute<'_>,
+        page: &mut Option<Bundle>,
+    ) -> Result<(), CellError> {
+        for step in commands::steps(execute.code, &|name| self.handle().knows(name))
+            .map_err(|message| commands::failed(&message))?
+        {
             match &step {
                 Step::Describe(_) => {
-                    let ask = || step.answer_now(&self.handle()).expect("invariant: a question needs no turn");
+                    let ask = || {
+                        step.answer_now(&self.handle())
+                            .expect("invariant: a question needs no turn")
+                    };
                     let mut found = ask();
                     if found.is_err() && self.shared.assist.is_coming().is_some() {
                         self.wait_for_assist(cell);
@@ -98,7 +138,13 @@ impl Session {
                 Step::Shell(line) => commands::shell::run(self, cell, line)?,
                 Step::Instead(text) => self.frontend.output(cell, notes::note(text)),
                 Step::Command { command, args, text } => {
-                    let call = Call { cell, cell_id: execute.cell_id, title, args, text };
+                    let call = Call {
+                        cell,
+                        cell_id: execute.cell_id,
+                        title,
+                        args,
+                        text,
+                    };
                     if let Some(bundle) = commands::run(self, command, &call)? {
                         self.frontend.output(cell, Output::Result(bundle));
                     }
@@ -107,7 +153,18 @@ impl Session {
                     let level = self.level;
                     let source = &self.with_outputs(source)?;
                     let keeps_value = self.has_terminal && execute.counts;
-                    self.run_rust(RustCell { cell, cell_id: execute.cell_id, title, source, keeps_value }, Purpose::Run, level).0?;
+                    self.run_rust(
+                        RustCell {
+                            cell,
+                            cell_id: execute.cell_id,
+                            title,
+                            source,
+                            keeps_value,
+                        },
+                        Purpose::Run,
+                        level,
+                    )
+                    .0?;
                 }
             }
         }
@@ -132,8 +189,17 @@ impl Session {
     fn wait_for_assist(&self, cell: u32) {
         *lock(&self.shared.phase) = Phase::Compiling;
         let handle = self.handle();
-        let so_far = move |_| handle.assist().is_coming().map_or_else(String::new, |reading| format!("the analyser is {reading}; an interrupt stops the wait"));
-        let _ticker = crate::output::ticker::Ticker::saying(self.frontend.clone(), cell, "reading the sources of std, Polars and Skep", so_far);
+        let so_far = move |_| {
+            handle.assist().is_coming().map_or_else(String::new, |reading| {
+                format!("the analyser is {reading}; an interrupt stops the wait")
+            })
+        };
+        let _ticker = crate::output::ticker::Ticker::saying(
+            self.frontend.clone(),
+            cell,
+            "reading the sources of std, Polars and Skep",
+            so_far,
+        );
         while self.shared.assist.is_coming().is_some() && !self.compiler.is_cancelled() {
             thread::sleep(Duration::from_millis(50));
         }
@@ -145,7 +211,10 @@ impl Handle {
     pub fn answer_now(&self, code: &str) -> Option<Result<Bundle, CellError>> {
         let steps = commands::steps(code, &|name| self.knows(name)).ok()?;
         let [step] = steps.as_slice() else { return None };
-        Some(step.answer_now(self)?.map_err(|message| commands::failed(&message)))
+        Some(
+            step.answer_now(self)?
+                .map_err(|message| commands::failed(&message)),
+        )
     }
 
     /// Whether a cell of just this code is a question with a page for an answer.

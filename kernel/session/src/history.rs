@@ -1,7 +1,7 @@
 //! What was executed, on disk: in this session, in earlier ones, and in others that run now.
 //!
-//! One JSON object a line, appended under a lock, in the user's state folder. Jupyter's `history_request` and the
-//! terminal's arrow keys read the same file.
+//! One JSON object a line, appended under a lock, in the user's state folder. Jupyter's `history_request` and
+//! the terminal's arrow keys read the same file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -52,7 +52,10 @@ impl History {
     }
 
     pub fn at(path: PathBuf) -> History {
-        History { path, state: Mutex::default() }
+        History {
+            path,
+            state: Mutex::default(),
+        }
     }
 
     /// Adds a cell. An error says that later sessions will not see it; it is given once.
@@ -62,15 +65,32 @@ impl History {
     pub fn add(&self, line: u32, input: &str, output: Option<&str>, is_ok: bool) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let output = output.map(|output| output[..output.floor_char_boundary(MOST_OUTPUT)].to_string());
-        let mut entry = Entry { session: state.session.unwrap_or(0), line, input: input.to_string(), output, has_failed: !is_ok };
-        let written = if state.is_broken { Ok(entry.session) } else { append(&self.path, &mut entry, state.session) };
+        let mut entry = Entry {
+            session: state.session.unwrap_or(0),
+            line,
+            input: input.to_string(),
+            output,
+            has_failed: !is_ok,
+        };
+        let written = if state.is_broken {
+            Ok(entry.session)
+        } else {
+            append(&self.path, &mut entry, state.session)
+        };
         state.own.push(entry);
         match written {
             Ok(session) => state.session = Some(session),
             Err(error) => {
                 state.is_broken = true;
-                let hint = "make the folder writable and free some space; this session's own history still works";
-                return Err(io::Error::new(error.kind(), format!("the history {} cannot be written: {error}\nhint: {hint}", self.path.display())));
+                let hint =
+                    "make the folder writable and free some space; this session's own history still works";
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!(
+                        "the history {} cannot be written: {error}\nhint: {hint}",
+                        self.path.display()
+                    ),
+                ));
             }
         }
         Ok(())
@@ -90,19 +110,31 @@ impl History {
             1.. => session as u32,
             0 => own.unwrap_or(0),
             back => {
-                let mut sessions: Vec<u32> = all.iter().map(|entry| entry.session).filter(|session| Some(*session) != own).collect();
+                let mut sessions: Vec<u32> = all
+                    .iter()
+                    .map(|entry| entry.session)
+                    .filter(|session| Some(*session) != own)
+                    .collect();
                 sessions.sort_unstable();
                 sessions.dedup();
-                let Some(at) = sessions.len().checked_sub(back.unsigned_abs() as usize) else { return Vec::new() };
+                let Some(at) = sessions.len().checked_sub(back.unsigned_abs() as usize) else {
+                    return Vec::new();
+                };
                 sessions[at]
             }
         };
-        all.into_iter().filter(|entry| entry.session == session && (start..stop).contains(&(entry.line as i32))).collect()
+        all.into_iter()
+            .filter(|entry| entry.session == session && (start..stop).contains(&(entry.line as i32)))
+            .collect()
     }
 
     /// The last `n` entries that match a glob; with `unique`, each text once.
     pub fn search(&self, pattern: &str, n: usize, unique: bool) -> Vec<Entry> {
-        let mut found: Vec<Entry> = self.all().into_iter().filter(|entry| matches_glob(pattern, &entry.input)).collect();
+        let mut found: Vec<Entry> = self
+            .all()
+            .into_iter()
+            .filter(|entry| matches_glob(pattern, &entry.input))
+            .collect();
         if unique {
             let mut seen = std::collections::HashSet::new();
             found.reverse();
@@ -114,7 +146,11 @@ impl History {
 
     /// Entries of this session.
     pub fn own(&self) -> Vec<Entry> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).own.clone()
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .own
+            .clone()
     }
 
     fn all(&self) -> Vec<Entry> {
@@ -128,7 +164,11 @@ impl History {
 
 fn append(path: &Path, entry: &mut Entry, session: Option<u32>) -> io::Result<u32> {
     fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)?;
     flock(&file, FlockOperation::LockExclusive)?;
     let session = match session {
         Some(session) => session,
@@ -176,12 +216,17 @@ fn shorten(file: &mut File, path: &Path) -> io::Result<()> {
 /// Lines that are no entry (cut off, or from a later version) are passed over.
 fn read(path: &Path) -> Vec<Entry> {
     let text = fs::read(path).unwrap_or_default();
-    text.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    text.split(|b| *b == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect()
 }
 
 fn state_folder() -> PathBuf {
-    let xdg = std::env::var_os("XDG_STATE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    xdg.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/state")).join("skep")
+    let xdg = std::env::var_os("XDG_STATE_HOME")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from);
+    xdg.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/state"))
+        .join("skep")
 }
 
 /// `*` is any text and `?` any character, as IPython has it.
@@ -209,7 +254,10 @@ mod tests {
     use super::*;
 
     fn inputs(entries: &[Entry]) -> Vec<(u32, u32, &str)> {
-        entries.iter().map(|entry| (entry.session, entry.line, entry.input.as_str())).collect()
+        entries
+            .iter()
+            .map(|entry| (entry.session, entry.line, entry.input.as_str()))
+            .collect()
     }
 
     #[test]
@@ -222,30 +270,47 @@ mod tests {
         let third = History::at(path.clone());
         second.add(1, "let y = 2;", None, true).unwrap();
         third.add(1, "third", None, true).unwrap();
-        assert_eq!(inputs(&second.tail(3)), [(1, 2, "x"), (3, 1, "third"), (2, 1, "let y = 2;")], "this session's come last");
+        assert_eq!(
+            inputs(&second.tail(3)),
+            [(1, 2, "x"), (3, 1, "third"), (2, 1, "let y = 2;")],
+            "this session's come last"
+        );
         assert_eq!(inputs(&second.range(0, 1, 9)), [(2, 1, "let y = 2;")]);
         assert_eq!(inputs(&third.range(-1, 0, 9)), [(2, 1, "let y = 2;")]);
         assert_eq!(inputs(&third.range(1, 2, 3)), [(1, 2, "x")]);
         assert_eq!(inputs(&second.search("let*", 5, true)).len(), 2);
         fs::write(&path, b"garbage\n{\"session\":1").unwrap();
         second.add(2, "after garbage", None, true).unwrap();
-        assert_eq!(inputs(&History::at(path.clone()).tail(9)), [(2, 2, "after garbage")]);
+        assert_eq!(
+            inputs(&History::at(path.clone()).tail(9)),
+            [(2, 2, "after garbage")]
+        );
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]
     fn without_a_disk_the_session_still_remembers() {
         let history = History::at("/dev/null/nowhere/h.jsonl".into());
-        assert!(history.add(1, "a", None, true).unwrap_err().to_string().contains("hint:"));
+        assert!(
+            history
+                .add(1, "a", None, true)
+                .unwrap_err()
+                .to_string()
+                .contains("hint:")
+        );
         history.add(2, "b", None, true).expect("said once");
         assert_eq!(history.tail(5).len(), 2);
     }
 
     #[test]
     fn history_is_searched_by_glob() {
-        for (pattern, text, expect) in
-            [("*", "", true), ("let*", "let x = 1", true), ("*x*1", "let x = 1", true), ("?et x", "let x", true), ("x", "let x", false)]
-        {
+        for (pattern, text, expect) in [
+            ("*", "", true),
+            ("let*", "let x = 1", true),
+            ("*x*1", "let x = 1", true),
+            ("?et x", "let x", true),
+            ("x", "let x", false),
+        ] {
             assert_eq!(matches_glob(pattern, text), expect, "{pattern} {text}");
         }
     }

@@ -9,7 +9,8 @@ use std::{
 
 use skep_cell::Toolchain;
 
-/// The folder that `./install/start` assembles: `bin/skep`, `lib/libskep.so` and what cells are compiled against.
+/// The folder that `./install/start` assembles: `bin/skep`, `lib/libskep.so` and what cells are compiled
+/// against.
 #[derive(Clone, Debug)]
 pub struct Home {
     root: PathBuf,
@@ -26,7 +27,10 @@ impl Home {
             Some(root) => PathBuf::from(root),
             None => {
                 let exe = std::env::current_exe()?.canonicalize()?;
-                exe.parent().and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default()
+                exe.parent()
+                    .and_then(Path::parent)
+                    .map(Path::to_path_buf)
+                    .unwrap_or_default()
             }
         };
         let file = root.join("toolchain.json");
@@ -57,15 +61,26 @@ impl Home {
 
     /// The sources that this home was built from; empty if they were never recorded.
     pub fn checkout(&self) -> PathBuf {
-        fs::read_to_string(self.root.join("checkout")).map(|path| PathBuf::from(path.trim())).unwrap_or_default()
+        fs::read_to_string(self.root.join("checkout"))
+            .map(|path| PathBuf::from(path.trim()))
+            .unwrap_or_default()
     }
 
     /// The standard library's sources, where they are installed.
     pub fn standard_library(&self) -> Option<PathBuf> {
-        let of_toolchain = self.toolchain.rustc.parent().and_then(Path::parent).map(|sysroot| sysroot.join("lib/rustlib/src/rust/library"));
+        let of_toolchain = self
+            .toolchain
+            .rustc
+            .parent()
+            .and_then(Path::parent)
+            .map(|sysroot| sysroot.join("lib/rustlib/src/rust/library"));
         let given = std::env::var_os("RUST_SRC_PATH").map(PathBuf::from);
         let debian = Some(PathBuf::from("/usr/lib/rustlib/src/rust/library"));
-        [given, of_toolchain, debian].into_iter().flatten().find(|path| path.join("std/src/lib.rs").exists()).and_then(|path| path.canonicalize().ok())
+        [given, of_toolchain, debian]
+            .into_iter()
+            .flatten()
+            .find(|path| path.join("std/src/lib.rs").exists())
+            .and_then(|path| path.canonicalize().ok())
     }
 
     /// What each crate inside `libskep.so` is, for building others against the same ones.
@@ -82,14 +97,16 @@ impl Home {
     }
 }
 
-/// A folder that only this user can enter, removed when the session ends. Sockets and compiled cells live here.
+/// A folder that only this user can enter, removed when the session ends. Sockets and compiled cells live
+/// here.
 #[derive(Debug)]
 pub struct Private {
     path: PathBuf,
 }
 
 impl Private {
-    /// Makes one below `SKEP_CACHE` (default: the user's cache folder), and clears those of sessions that were killed.
+    /// Makes one below `SKEP_CACHE` (default: the user's cache folder), and clears those of sessions that
+    /// were killed.
     ///
     /// # Errors
     /// When the cache cannot be written.
@@ -106,7 +123,9 @@ impl Private {
         };
         fs::create_dir_all(&parent).map_err(explain)?;
         clear_abandoned(&parent);
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.subsec_nanos());
         let path = parent.join(format!("{}-{nanos:08x}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(explain)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(explain)?;
@@ -129,16 +148,24 @@ pub fn cache_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os("SKEP_CACHE").filter(|folder| !folder.is_empty()) {
         return PathBuf::from(folder);
     }
-    let xdg = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-    xdg.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache")).join("skep")
+    let xdg = std::env::var_os("XDG_CACHE_HOME")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from);
+    xdg.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"))
+        .join("skep")
 }
 
 /// Folders are named after the process that made them.
 fn clear_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.split('-').next()).and_then(|pid| pid.parse().ok());
-        let is_alive = pid.and_then(rustix::process::Pid::from_raw).is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+        let pid = name
+            .to_str()
+            .and_then(|name| name.split('-').next())
+            .and_then(|pid| pid.parse().ok());
+        let is_alive = pid
+            .and_then(rustix::process::Pid::from_raw)
+            .is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
         if !is_alive {
             let _ = fs::remove_dir_all(entry.path());
         }

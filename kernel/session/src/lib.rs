@@ -1,6 +1,7 @@
 //! One notebook's life: the program, the evaluation process, and what they show.
 //!
-//! The Jupyter kernel and the terminal share everything here; they differ in their [`Frontend`], which is where output goes.
+//! The Jupyter kernel and the terminal share everything here; they differ in their [`Frontend`], which is
+//! where output goes.
 
 mod assist;
 mod commands;

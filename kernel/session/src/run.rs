@@ -37,7 +37,9 @@ impl Session {
     /// Remembers that a cell's value was kept, and lets go of old ones: they may be large.
     fn note_output(&mut self, cell: u32, evaluator: &Evaluator) {
         let name = skep_cell::output_name(cell);
-        let Some(variable) = self.notebook.variables().get(&name) else { return };
+        let Some(variable) = self.notebook.variables().get(&name) else {
+            return;
+        };
         if variable.type_name != "()" {
             self.outputs.push(cell);
         }
@@ -47,31 +49,65 @@ impl Session {
             old.push(name);
         }
         if !old.is_empty() {
-            self.notebook.forget(&old.iter().map(String::as_str).collect::<Vec<_>>());
+            self.notebook
+                .forget(&old.iter().map(String::as_str).collect::<Vec<_>>());
             let _ = evaluator.send(&ToEval::Forget { names: old });
         }
     }
 
     /// Compiles and runs Rust as a cell, or as a part of one.
-    pub(crate) fn run_rust(&mut self, rust: RustCell<'_>, purpose: Purpose, level: u8) -> (Result<(), CellError>, Timing) {
+    pub(crate) fn run_rust(
+        &mut self,
+        rust: RustCell<'_>,
+        purpose: Purpose,
+        level: u8,
+    ) -> (Result<(), CellError>, Timing) {
         let mut timing = Timing::default();
         let result = self.compile_and_run(rust, purpose, level, &mut timing);
         (result, timing)
     }
 
-    fn compile_and_run(&mut self, rust: RustCell<'_>, purpose: Purpose, level: u8, timing: &mut Timing) -> Result<(), CellError> {
-        let RustCell { cell, cell_id, title, source, keeps_value } = rust;
+    fn compile_and_run(
+        &mut self,
+        rust: RustCell<'_>,
+        purpose: Purpose,
+        level: u8,
+        timing: &mut Timing,
+    ) -> Result<(), CellError> {
+        let RustCell {
+            cell,
+            cell_id,
+            title,
+            source,
+            keeps_value,
+        } = rust;
         // Each compiled part is a program of its own; people know all of them under the cell's number.
         let shown_as = format!("cell {cell}");
-        let (cell, title) = if self.notebook.has(cell) { (self.take_uncounted(), title.or(Some(shown_as.as_str()))) } else { (cell, title) };
+        let (cell, title) = if self.notebook.has(cell) {
+            (self.take_uncounted(), title.or(Some(shown_as.as_str())))
+        } else {
+            (cell, title)
+        };
         let evaluator = self.live_evaluator()?;
         if let Some(held) = evaluator.returned() {
-            self.notebook.take_back(held.iter().map(|variable| variable.name.as_str()));
+            self.notebook
+                .take_back(held.iter().map(|variable| variable.name.as_str()));
         }
         *lock(&self.shared.phase) = Phase::Compiling;
         let started = Instant::now();
         let ticker = self.progress.compiling(cell);
-        let compiled = self.notebook.compile(&self.compiler, Request { cell, cell_id, title, source, purpose, level, keeps_value });
+        let compiled = self.notebook.compile(
+            &self.compiler,
+            Request {
+                cell,
+                cell_id,
+                title,
+                source,
+                purpose,
+                level,
+                keeps_value,
+            },
+        );
         drop(ticker);
         lock(&self.frontend.titles).clone_from(self.notebook.titles());
         timing.compile = started.elapsed();
@@ -87,7 +123,13 @@ impl Session {
         let started = Instant::now();
         let report = evaluator.run(cell, &compiled.library, &compiled.entry, compiled.epoch);
         timing.run = Some(started.elapsed());
-        if matches!(&report, Report::Ended { outcome: Outcome::Interrupted, .. }) {
+        if matches!(
+            &report,
+            Report::Ended {
+                outcome: Outcome::Interrupted,
+                ..
+            }
+        ) {
             self.progress.settle(Duration::from_millis(500));
         } else {
             finish(&self.progress, &self.shared.host);
@@ -95,9 +137,17 @@ impl Session {
         self.progress.end();
         match report {
             Report::Died(reason) => Err(self.on_death(&reason)),
-            Report::Ended { outcome, variables, lost, .. } => {
+            Report::Ended {
+                outcome,
+                variables,
+                lost,
+                ..
+            } => {
                 self.notebook.lose(&lost);
-                let held: Vec<_> = variables.into_iter().map(|v| (v.name, v.type_name, v.size)).collect();
+                let held: Vec<_> = variables
+                    .into_iter()
+                    .map(|v| (v.name, v.type_name, v.size))
+                    .collect();
                 if purpose == Purpose::Run {
                     self.commit(&evaluator, compiled, &outcome, &held);
                 }
@@ -106,9 +156,17 @@ impl Session {
         }
     }
 
-    fn commit(&mut self, evaluator: &Evaluator, compiled: Compiled, outcome: &Outcome, held: &[(String, String, u64)]) {
+    fn commit(
+        &mut self,
+        evaluator: &Evaluator,
+        compiled: Compiled,
+        outcome: &Outcome,
+        held: &[(String, String, u64)],
+    ) {
         let cell = compiled.prepared.cell;
-        let commit = self.notebook.commit(compiled.prepared, *outcome == Outcome::Done, held);
+        let commit = self
+            .notebook
+            .commit(compiled.prepared, *outcome == Outcome::Done, held);
         for notice in commit.notices {
             self.note(&notice);
         }
@@ -116,7 +174,8 @@ impl Session {
             let _ = evaluator.send(&ToEval::Forget { names: commit.forget });
         }
         let known = self.notebook.variables();
-        self.outputs.retain(|cell| known.contains_key(&skep_cell::output_name(*cell)));
+        self.outputs
+            .retain(|cell| known.contains_key(&skep_cell::output_name(*cell)));
         self.note_output(cell, evaluator);
     }
 
@@ -136,14 +195,21 @@ impl Session {
     /// An error at run time, with the user's line.
     fn failed(&self, name: &str, message: &str, at: Option<Location>) -> CellError {
         let message = self.notebook.in_cells(message);
-        let place = at.as_ref().and_then(|at| self.notebook.place(&at.file, at.line, at.column));
+        let place = at
+            .as_ref()
+            .and_then(|at| self.notebook.place(&at.file, at.line, at.column));
         let what = if name == "Panic" { "panicked" } else { "failed" };
-        let (message, hint) = message.split_once("\nhint: ").map_or((message.as_str(), None), |(message, hint)| (message, Some(hint)));
+        let (message, hint) = message
+            .split_once("\nhint: ")
+            .map_or((message.as_str(), None), |(message, hint)| (message, Some(hint)));
         let mut plain = match (&place, &at) {
             (Some(place), _) => {
                 let line = self.notebook.line(place).unwrap_or_default();
                 let caret = " ".repeat(place.column - 1);
-                format!("error: {message}\n --> {what} at {place}\n  |\n{:>2}| {line}\n  | {caret}^", place.line)
+                format!(
+                    "error: {message}\n --> {what} at {place}\n  |\n{:>2}| {line}\n  | {caret}^",
+                    place.line
+                )
             }
             (None, Some(at)) => match self.notebook.cell_of(&at.file) {
                 Some(title) => format!("error: {message}\n --> {what} in {title}"),
@@ -154,6 +220,12 @@ impl Session {
         if let Some(hint) = hint {
             plain.push_str(&format!("\nhint: {hint}"));
         }
-        CellError { name: name.to_string(), message: message.to_string(), styled: red(&plain), plain, place }
+        CellError {
+            name: name.to_string(),
+            message: message.to_string(),
+            styled: red(&plain),
+            plain,
+            place,
+        }
     }
 }

@@ -11,21 +11,42 @@ pub(crate) const FRAME: &str = "skep_frame::frame::Frame";
 
 /// Where each type is defined, as `type_name` prints it, and where a cell finds it.
 const TYPES: &[(&str, &str)] = &[
-    ("polars_core::frame::dataframe::DataFrame", "::skep::polars::prelude::DataFrame"),
-    ("polars_core::frame::column::Column", "::skep::polars::prelude::Column"),
-    ("polars_core::chunked_array::ChunkedArray", "::skep::polars::prelude::ChunkedArray"),
-    ("polars_core::datatypes::BooleanType", "::skep::polars::prelude::BooleanType"),
+    (
+        "polars_core::frame::dataframe::DataFrame",
+        "::skep::polars::prelude::DataFrame",
+    ),
+    (
+        "polars_core::frame::column::Column",
+        "::skep::polars::prelude::Column",
+    ),
+    (
+        "polars_core::chunked_array::ChunkedArray",
+        "::skep::polars::prelude::ChunkedArray",
+    ),
+    (
+        "polars_core::datatypes::BooleanType",
+        "::skep::polars::prelude::BooleanType",
+    ),
     ("polars_core::series::Series", "::skep::polars::prelude::Series"),
-    ("polars_core::datatypes::dtype::DataType", "::skep::polars::prelude::DataType"),
+    (
+        "polars_core::datatypes::dtype::DataType",
+        "::skep::polars::prelude::DataType",
+    ),
     (FRAME, "::skep::Frame"),
-    ("polars_lazy::frame::LazyFrame", "::skep::polars::prelude::LazyFrame"),
+    (
+        "polars_lazy::frame::LazyFrame",
+        "::skep::polars::prelude::LazyFrame",
+    ),
     ("polars_plan::dsl::expr::Expr", "::skep::polars::prelude::Expr"),
     ("core::cell::once::OnceCell", "::std::cell::OnceCell"),
     ("core::sync::atomic::AtomicI32", "::std::sync::atomic::AtomicI32"),
     ("core::sync::atomic::AtomicI64", "::std::sync::atomic::AtomicI64"),
     ("core::sync::atomic::AtomicU32", "::std::sync::atomic::AtomicU32"),
     ("core::sync::atomic::AtomicU64", "::std::sync::atomic::AtomicU64"),
-    ("core::sync::atomic::AtomicUsize", "::std::sync::atomic::AtomicUsize"),
+    (
+        "core::sync::atomic::AtomicUsize",
+        "::std::sync::atomic::AtomicUsize",
+    ),
     ("std::sync::mpsc::Receiver", "::std::sync::mpsc::Receiver"),
     ("std::sync::mpsc::Sender", "::std::sync::mpsc::Sender"),
     ("std::sync::once_lock::OnceLock", "::std::sync::OnceLock"),
@@ -59,8 +80,16 @@ const PHRASES: &[Phrase] = &[
 ];
 
 /// Where a name may be that a cell misses, best first.
-const MODULES: &[&str] =
-    &["skep::polars::prelude", "skep", "skep::plotters::prelude", "skep::serde", "skep::serde_json", "skep::tokio", "skep::tokio::sync", "skep::tokio::time"];
+const MODULES: &[&str] = &[
+    "skep::polars::prelude",
+    "skep",
+    "skep::plotters::prelude",
+    "skep::serde",
+    "skep::serde_json",
+    "skep::tokio",
+    "skep::tokio::sync",
+    "skep::tokio::time",
+];
 
 /// A type's path without its parameters, as `type_name` prints it.
 pub(crate) fn path_of<T>() -> &'static str {
@@ -74,12 +103,22 @@ pub(crate) fn is_a<T>(type_name: &str) -> bool {
 }
 
 pub fn known_names() -> KnownNames {
-    let own = [(path_of::<Cluster>(), "::skep::Cluster"), (path_of::<Remote<()>>(), "::skep::Remote"), (path_of::<Delayed<()>>(), "::skep::Delayed")];
+    let own = [
+        (path_of::<Cluster>(), "::skep::Cluster"),
+        (path_of::<Remote<()>>(), "::skep::Remote"),
+        (path_of::<Delayed<()>>(), "::skep::Delayed"),
+    ];
     let types: Vec<(&str, &str)> = TYPES.iter().copied().chain(own).collect();
-    KnownNames::new(&types).with_handles(&[path_of::<Cluster>()]).with_phrases(PHRASES).with_modules(MODULES)
+    KnownNames::new(&types)
+        .with_handles(&[path_of::<Cluster>()])
+        .with_phrases(PHRASES)
+        .with_modules(MODULES)
 }
 
 #[test]
 fn types_are_told_by_name() {
-    assert!(is_a::<Remote<()>>(std::any::type_name::<Remote<Vec<i64>>>()) && !is_a::<Remote<()>>(std::any::type_name::<Vec<Remote<i64>>>()));
+    assert!(
+        is_a::<Remote<()>>(std::any::type_name::<Remote<Vec<i64>>>())
+            && !is_a::<Remote<()>>(std::any::type_name::<Vec<Remote<i64>>>())
+    );
 }

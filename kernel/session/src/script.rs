@@ -21,14 +21,30 @@ pub struct Cell {
 /// # Errors
 /// When the file cannot be read or is not what its name says; with a hint.
 pub fn read(path: &Path) -> io::Result<Vec<Cell>> {
-    let text = fs::read(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{} cannot be read: {error}\nhint: give the path of a .rs or .ipynb file", path.display())))?;
-    let title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let text = fs::read(path).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!(
+                "{} cannot be read: {error}\nhint: give the path of a .rs or .ipynb file",
+                path.display()
+            ),
+        )
+    })?;
+    let title = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     if path.extension().is_some_and(|extension| extension == "ipynb") {
-        return notebook(&text, &title)
-            .ok_or_else(|| io::Error::other(format!("{} is no notebook\nhint: it should be the JSON that Jupyter writes", path.display())));
+        return notebook(&text, &title).ok_or_else(|| {
+            io::Error::other(format!(
+                "{} is no notebook\nhint: it should be the JSON that Jupyter writes",
+                path.display()
+            ))
+        });
     }
-    let text = String::from_utf8(text).map_err(|_| io::Error::other(format!("{} is no text\nhint: scripts are UTF-8", path.display())))?;
+    let text = String::from_utf8(text)
+        .map_err(|_| io::Error::other(format!("{} is no text\nhint: scripts are UTF-8", path.display())))?;
     Ok(split(&text, Some(&title)))
 }
 
@@ -45,7 +61,15 @@ pub fn split(text: &str, title: Option<&str>) -> Vec<Cell> {
         cell.push('\n');
     }
     cells.retain(|cell| !cell.trim().is_empty());
-    cells.into_iter().map(|text| Cell { title: title.map(str::to_string), text, index: None, may_fail: false }).collect()
+    cells
+        .into_iter()
+        .map(|text| Cell {
+            title: title.map(str::to_string),
+            text,
+            index: None,
+            may_fail: false,
+        })
+        .collect()
 }
 
 /// The inverse of [`split`].
@@ -64,15 +88,27 @@ pub fn join(cells: &[&str]) -> String {
 fn notebook(text: &[u8], title: &str) -> Option<Vec<Cell>> {
     let notebook: Value = serde_json::from_slice(text).ok()?;
     let mut cells = Vec::new();
-    for (n, cell) in notebook["cells"].as_array()?.iter().enumerate().filter(|(_, cell)| cell["cell_type"] == "code") {
+    for (n, cell) in notebook["cells"]
+        .as_array()?
+        .iter()
+        .enumerate()
+        .filter(|(_, cell)| cell["cell_type"] == "code")
+    {
         let text = match &cell["source"] {
             Value::String(text) => text.clone(),
             Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
             _ => return None,
         };
         if !text.trim().is_empty() {
-            let may_fail = cell["metadata"]["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"));
-            cells.push(Cell { title: Some(format!("{title}, cell {} of the notebook", n + 1)), text, index: Some(n), may_fail });
+            let may_fail = cell["metadata"]["tags"]
+                .as_array()
+                .is_some_and(|tags| tags.iter().any(|tag| tag == "raises-exception"));
+            cells.push(Cell {
+                title: Some(format!("{title}, cell {} of the notebook", n + 1)),
+                text,
+                index: Some(n),
+                may_fail,
+            });
         }
     }
     Some(cells)
@@ -88,10 +124,16 @@ mod tests {
 
     #[test]
     fn cells_are_split_at_markers_and_keep_their_lines() {
-        assert_eq!(texts(&split("a\n// %% two\n\nb\n//%c\n", None)), ["a\n", "\n\n\nb\n//%c\n"]);
+        assert_eq!(
+            texts(&split("a\n// %% two\n\nb\n//%c\n", None)),
+            ["a\n", "\n\n\nb\n//%c\n"]
+        );
         assert!(split("\n// %%\n", None).is_empty());
         let cells = ["let x = 1;", "x + 1\n"];
-        let back: Vec<String> = split(&join(&cells), None).into_iter().map(|cell| cell.text.trim().to_string()).collect();
+        let back: Vec<String> = split(&join(&cells), None)
+            .into_iter()
+            .map(|cell| cell.text.trim().to_string())
+            .collect();
         assert_eq!(back, ["let x = 1;", "x + 1"]);
     }
 
@@ -100,9 +142,13 @@ mod tests {
         let text =
             br##"{"cells":[{"cell_type":"markdown","source":"# a"},{"cell_type":"code","source":["let x = 1;\n","x"]},{"cell_type":"code","source":""}]}"##;
         let cells = notebook(text, "n.ipynb").unwrap();
-        assert_eq!((texts(&cells), cells[0].title.as_deref()), (vec!["let x = 1;\nx"], Some("n.ipynb, cell 2 of the notebook")));
+        assert_eq!(
+            (texts(&cells), cells[0].title.as_deref()),
+            (vec!["let x = 1;\nx"], Some("n.ipynb, cell 2 of the notebook"))
+        );
         assert_eq!((cells[0].index, cells[0].may_fail), (Some(1), false));
-        let text = br##"{"cells":[{"cell_type":"code","source":"x","metadata":{"tags":["raises-exception"]}}]}"##;
+        let text =
+            br##"{"cells":[{"cell_type":"code","source":"x","metadata":{"tags":["raises-exception"]}}]}"##;
         assert!(notebook(text, "n.ipynb").unwrap()[0].may_fail);
         assert_eq!(notebook(b"{}", "n"), None);
     }

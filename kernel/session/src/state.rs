@@ -30,7 +30,8 @@ use crate::{
     view::{Scope, View},
 };
 
-/// After an interrupt a cell has this long to reach a safe point; then it is given up and its thread goes on alone.
+/// After an interrupt a cell has this long to reach a safe point; then it is given up and its thread goes on
+/// alone.
 pub(crate) const GRACE: Duration = Duration::from_millis(900);
 
 /// A second interrupt before this belongs to the first: the cell is about to stop, or to be given up.
@@ -97,12 +98,19 @@ impl Session {
     /// When the cache folder cannot be written, or the process does not come up; the message has a hint.
     pub fn start(home: Home, frontend: Arc<dyn Frontend>) -> io::Result<Session> {
         let private = Private::new()?;
-        let compiler = Arc::new(Compiler::new(home.toolchain().clone(), private.path().join("cells"))?);
+        let compiler = Arc::new(Compiler::new(
+            home.toolchain().clone(),
+            private.path().join("cells"),
+        )?);
         let frontend = Arc::new(Serial::new(frontend));
         let progress = Arc::new(Tracker::new(frontend.clone())?);
         let subscriber = progress.clone();
         let command = worker_command(&home);
-        let host = Arc::new(Host::start(private.path(), command, Box::new(move |events| subscriber.on_events(events)))?);
+        let host = Arc::new(Host::start(
+            private.path(),
+            command,
+            Box::new(move |events| subscriber.on_events(events)),
+        )?);
         let shared = Arc::new(Shared {
             evaluator: Mutex::new(None),
             cancel: compiler.canceller(),
@@ -149,12 +157,22 @@ impl Session {
     }
 
     pub(crate) fn start_evaluator(&mut self) -> io::Result<Arc<Evaluator>> {
-        let (compiler, host, progress) = (self.compiler.clone(), self.shared.host.clone(), self.progress.clone());
-        let code_needed = Arc::new(move |library: String| optimise(library, compiler.clone(), host.clone(), progress.clone()));
+        let (compiler, host, progress) = (
+            self.compiler.clone(),
+            self.shared.host.clone(),
+            self.progress.clone(),
+        );
+        let code_needed = Arc::new(move |library: String| {
+            optimise(library, compiler.clone(), host.clone(), progress.clone())
+        });
         let progress = self.progress.clone();
         let (shown, host) = (self.progress.clone(), self.shared.host.clone());
         let before_result = Arc::new(move || finish(&shown, &host));
-        let hooks = Hooks { code_needed, before_output: Arc::new(move || progress.catch_up()), before_result };
+        let hooks = Hooks {
+            code_needed,
+            before_output: Arc::new(move || progress.catch_up()),
+            before_result,
+        };
         let evaluator = Evaluator::start(&self.home, self.private.path(), self.frontend.clone(), hooks)?;
         let evaluator = Arc::new(evaluator);
         *lock(&self.shared.evaluator) = Some(evaluator.clone());
@@ -180,12 +198,27 @@ impl Session {
             from: self.notebook.title(variable.cell),
             is_mutable: variable.is_mutable,
             path: variable.path.clone(),
-            body: if variable.path.is_none() { self.notebook.body_of(variable).map(str::to_string) } else { None },
+            body: if variable.path.is_none() {
+                self.notebook.body_of(variable).map(str::to_string)
+            } else {
+                None
+            },
         };
-        let is_named = |(name, _): &(&String, &skep_cell::Variable)| skep_cell::cell_of_output(name).is_none();
-        let mut variables: Vec<View> = self.notebook.variables().iter().filter(is_named).map(view).collect();
+        let is_named =
+            |(name, _): &(&String, &skep_cell::Variable)| skep_cell::cell_of_output(name).is_none();
+        let mut variables: Vec<View> = self
+            .notebook
+            .variables()
+            .iter()
+            .filter(is_named)
+            .map(view)
+            .collect();
         variables.sort_by(|a, b| a.cell.cmp(&b.cell).then_with(|| a.name.cmp(&b.name)));
-        let scope = Scope { items: self.notebook.items_text(), names: self.notebook.item_names().map(str::to_string).collect(), variables };
+        let scope = Scope {
+            items: self.notebook.items_text(),
+            names: self.notebook.item_names().map(str::to_string).collect(),
+            variables,
+        };
         *lock(&self.shared.scope) = Arc::new(scope);
     }
 
@@ -193,14 +226,17 @@ impl Session {
     pub(crate) fn live_evaluator(&mut self) -> Result<Arc<Evaluator>, CellError> {
         let evaluator = lock(&self.shared.evaluator).clone();
         if let Some(evaluator) = evaluator {
-            let Some(reason) = evaluator.died() else { return Ok(evaluator) };
+            let Some(reason) = evaluator.died() else {
+                return Ok(evaluator);
+            };
             let error = self.on_death(&reason);
             self.note(&error.message);
         }
         if let Some(evaluator) = lock(&self.shared.evaluator).clone() {
             return Ok(evaluator);
         }
-        self.start_evaluator().map_err(|error| session_error("EvaluationProcess", &error.to_string()))
+        self.start_evaluator()
+            .map_err(|error| session_error("EvaluationProcess", &error.to_string()))
     }
 
     /// A line beside the results of a cell.
@@ -222,24 +258,36 @@ impl Session {
         };
         let by_user = self.shared.was_killed.swap(false, Ordering::SeqCst);
         let reason = &self.notebook.in_cells(reason);
-        let reason = if by_user { "you interrupted it again after it had not stopped" } else { reason };
-        let message = format!("the evaluation process ended: {reason}; {restarted}; functions, types and the cluster are still there");
+        let reason = if by_user {
+            "you interrupted it again after it had not stopped"
+        } else {
+            reason
+        };
+        let message = format!(
+            "the evaluation process ended: {reason}; {restarted}; functions, types and the cluster are still there"
+        );
         session_error(
             "EvaluationProcess",
             &match lost.as_slice() {
                 [] => format!("{message}; there were no variables to lose"),
-                names => format!("{message}; these variables are lost: {}\nhint: run the cells that define them again", names.join(", ")),
+                names => format!(
+                    "{message}; these variables are lost: {}\nhint: run the cells that define them again",
+                    names.join(", ")
+                ),
             },
         )
     }
 }
 
-/// Builds a cell's library again as workers want it: at release speed. Its cell runs meanwhile, and its tasks wait.
+/// Builds a cell's library again as workers want it: at release speed. Its cell runs meanwhile, and its tasks
+/// wait.
 pub(crate) fn optimise(library: String, compiler: Arc<Compiler>, host: Arc<Host>, progress: Arc<Tracker>) {
     progress.compiling_for_workers(&library, false);
     thread::spawn(move || {
         // The plain build runs too, slower.
-        let built = compiler.compile_for_workers(Path::new(&library)).unwrap_or_else(|_| PathBuf::from(&library));
+        let built = compiler
+            .compile_for_workers(Path::new(&library))
+            .unwrap_or_else(|_| PathBuf::from(&library));
         progress.compiling_for_workers(&library, true);
         if let Ok(code) = skep_cluster::code_id(&library) {
             host.code_ready(code, &built);
@@ -252,15 +300,18 @@ pub(crate) fn worker_command(home: &Home) -> skep_cluster::host::WorkerCommand {
     let (executable, libraries) = (home.executable(), home.library_folder());
     Box::new(move |spec, socket| {
         let mut command = Command::new(&executable);
-        command.arg("worker").arg(socket).env("LD_LIBRARY_PATH", &libraries);
+        command
+            .arg("worker")
+            .arg(socket)
+            .env("LD_LIBRARY_PATH", &libraries);
         skep_cluster::host::set_worker_env(&mut command, spec, socket);
         command
     })
 }
 
 impl Handle {
-    /// Interrupts the running cell; its variables stay. A cell that does not stop is given up after a moment. Only if that does not
-    /// help within two seconds, another interrupt ends the evaluation process.
+    /// Interrupts the running cell; its variables stay. A cell that does not stop is given up after a moment.
+    /// Only if that does not help within two seconds, another interrupt ends the evaluation process.
     pub fn interrupt(&self) {
         let shared = &self.0;
         let phase = lock(&shared.phase);
@@ -271,7 +322,9 @@ impl Handle {
                 shared.cancel.cancel();
             }
             Phase::Running(cell) => {
-                let Some(evaluator) = lock(&shared.evaluator).clone() else { return };
+                let Some(evaluator) = lock(&shared.evaluator).clone() else {
+                    return;
+                };
                 drop(phase);
                 if shared.n_interrupts.fetch_add(1, Ordering::SeqCst) > 0 {
                     if lock(&shared.interrupted_at).is_some_and(|at| at.elapsed() > KILL_AFTER) {
@@ -285,7 +338,9 @@ impl Handle {
                 let shared = shared.clone();
                 thread::spawn(move || {
                     thread::sleep(GRACE);
-                    if *lock(&shared.phase) == Phase::Running(cell) && shared.n_interrupts.load(Ordering::SeqCst) > 0 {
+                    if *lock(&shared.phase) == Phase::Running(cell)
+                        && shared.n_interrupts.load(Ordering::SeqCst) > 0
+                    {
                         let _ = evaluator.send(&ToEval::Abandon { cell });
                     }
                 });
@@ -350,7 +405,11 @@ impl Handle {
 impl Session {
     /// Forgets these variables, or all.
     pub(crate) fn clear_variables(&mut self, only: &[&str]) -> usize {
-        let names = if only.is_empty() { self.notebook.forget_variables() } else { self.notebook.forget(only) };
+        let names = if only.is_empty() {
+            self.notebook.forget_variables()
+        } else {
+            self.notebook.forget(only)
+        };
         let n = names.len();
         if let Some(evaluator) = lock(&self.shared.evaluator).clone() {
             let _ = evaluator.send(&ToEval::Forget { names });
@@ -384,7 +443,8 @@ impl Session {
 /// Shows how the tasks have ended that are known to have.
 pub(crate) fn finish(progress: &Tracker, host: &Host) {
     if progress.shows_open_tasks() {
-        // The scheduler gives a value to whoever waits for it, and then tells that its task is done. Once it answers, it has.
+        // The scheduler gives a value to whoever waits for it, and then tells that its task is done. Once it
+        // answers, it has.
         let _ = host.info();
     }
     progress.finish();

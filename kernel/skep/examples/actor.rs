@@ -11,7 +11,10 @@ struct Best {
 
 impl Best {
     fn new() -> Best {
-        Best { n_seen: 0, best: f64::INFINITY }
+        Best {
+            n_seen: 0,
+            best: f64::INFINITY,
+        }
     }
 
     fn tell(&mut self, value: f64) -> f64 {
@@ -36,6 +39,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for done in cluster.as_completed(&tries) {
         best.call(Best::tell, done.gather()?)?;
     }
-    println!("the best of {} tries: {}", best.call(Best::n_seen, ())?, best.call(Best::tell, f64::INFINITY)?);
+    println!(
+        "the best of {} tries: {}",
+        best.call(Best::n_seen, ())?,
+        best.call(Best::tell, f64::INFINITY)?
+    );
     Ok(())
 }

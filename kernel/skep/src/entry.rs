@@ -9,7 +9,9 @@ use std::os::fd::IntoRawFd;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skep_eval_main(path: *const libc::c_char) -> ! {
     // SAFETY: the caller passes a C string.
-    let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_string_lossy().into_owned();
+    let path = unsafe { std::ffi::CStr::from_ptr(path) }
+        .to_string_lossy()
+        .into_owned();
     match std::os::unix::net::UnixStream::connect(&path) {
         Ok(stream) => {
             join_notebook();
@@ -35,16 +37,21 @@ pub unsafe extern "C" fn skep_read_stdin(buffer: *mut u8, n: usize) -> isize {
     skep_eval::read_stdin(unsafe { std::slice::from_raw_parts_mut(buffer, n) }) as isize
 }
 
-/// Runs a worker for the scheduler at the socket `path`; threads and memory limit are in the environment. Never returns.
+/// Runs a worker for the scheduler at the socket `path`; threads and memory limit are in the environment.
+/// Never returns.
 ///
 /// # Safety
 /// `path` points to a NUL-terminated string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
     // SAFETY: the caller passes a C string.
-    let path = unsafe { std::ffi::CStr::from_ptr(path) }.to_string_lossy().into_owned();
+    let path = unsafe { std::ffi::CStr::from_ptr(path) }
+        .to_string_lossy()
+        .into_owned();
     prepare_worker();
-    let code = match skep_cluster::worker::server::run_worker(&skep_cluster::worker::server::WorkerOptions::from_env(path.into())) {
+    let code = match skep_cluster::worker::server::run_worker(
+        &skep_cluster::worker::server::WorkerOptions::from_env(path.into()),
+    ) {
         Ok(()) => 0,
         Err(_) => 1,
     };
@@ -75,7 +82,9 @@ fn join_notebook() {
         interrupted: Some(skep_eval::interrupted),
         stop: Some(skep_eval::poll),
         code_needed: Some(|library| {
-            let is_cell = std::path::Path::new(library).file_name().is_some_and(|name| name.to_string_lossy().starts_with("libcell-"));
+            let is_cell = std::path::Path::new(library)
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("libcell-"));
             is_cell && skep_eval::code_needed(library)
         }),
         ..skep_cluster::Hooks::NONE

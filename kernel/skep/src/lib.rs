@@ -3,8 +3,8 @@
 //! In a notebook everything here is in scope already. In a Cargo project it is an ordinary library:
 //! `use skep::prelude::*;` and paste the cell into `main`.
 //!
-//! The crate is built as one dynamic library, so that every cell shares one copy of Polars, of the variables and of the
-//! connection to the cluster. It holds no logic of its own.
+//! The crate is built as one dynamic library, so that every cell shares one copy of Polars, of the variables
+//! and of the connection to the cluster. It holds no logic of its own.
 
 pub use plotters;
 pub use serde;
@@ -22,8 +22,8 @@ mod entry;
 pub mod cell {
     pub use skep_eval::{
         cell::{
-            DebugError, Error, Local, Probe, Show, TypeSlot, bench, block_on, discard, enter_runtime, infer, keeps_old, never, of_main, poll, put, restore,
-            run, take,
+            DebugError, Error, Local, Probe, Show, TypeSlot, bench, block_on, discard, enter_runtime, infer,
+            keeps_old, never, of_main, poll, put, restore, run, take,
         },
         wire::Outcome,
     };
@@ -34,7 +34,10 @@ pub mod cell {
 
     /// The ways to look at a variable, best first by the number of references they take.
     pub mod looks {
-        pub use skep_eval::look::{HeapOfList as _, HeapUnknown as _, LookDebug as _, LookDisplay as _, LookList as _, LookNothing as _, LookRich as _};
+        pub use skep_eval::look::{
+            HeapOfList as _, HeapUnknown as _, LookDebug as _, LookDisplay as _, LookList as _,
+            LookNothing as _, LookRich as _,
+        };
         pub use skep_frame::{HeapOfFrame as _, HeapOfSerde as _, LookFrame as _};
     }
 
@@ -42,14 +45,17 @@ pub mod cell {
     pub mod shows {
         pub use skep_eval::{
             cell::{IsNotSend as _, IsSend as _},
-            show::{ShowDebug as _, ShowDisplay as _, ShowFuture as _, ShowNothing as _, ShowRich as _, ShowStd as _},
+            show::{
+                ShowDebug as _, ShowDisplay as _, ShowFuture as _, ShowNothing as _, ShowRich as _,
+                ShowStd as _,
+            },
         };
         pub use skep_frame::ShowFrame as _;
     }
 }
 
-/// `delayed!(add(inc(1), inc(x) * 2))`: an expression as a graph that has not run. Each function call and each operator
-/// between delayed values is a task; arguments are plain values, handles, or delayed values.
+/// `delayed!(add(inc(1), inc(x) * 2))`: an expression as a graph that has not run. Each function call and
+/// each operator between delayed values is a task; arguments are plain values, handles, or delayed values.
 ///
 /// ```no_run
 /// use skep::prelude::*;
@@ -66,7 +72,8 @@ macro_rules! delayed {
     ($($expression:tt)+) => { $crate::__delayed!([] $($expression)+) };
 }
 
-/// Takes an expression token by token: `[what is done] what is to do`. Of a path followed by arguments it makes a call.
+/// Takes an expression token by token: `[what is done] what is to do`. Of a path followed by arguments it
+/// makes a call.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __delayed {
@@ -111,7 +118,8 @@ macro_rules! __delayed {
     };
 }
 
-/// `compute!(a, b)?`: several delayed results at once, with the work that they share done once. Gives a tuple.
+/// `compute!(a, b)?`: several delayed results at once, with the work that they share done once. Gives a
+/// tuple.
 #[macro_export]
 macro_rules! compute {
     ($($delayed:expr),+ $(,)?) => {
@@ -130,13 +138,16 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
     pub use skep_cluster::{Actor, Cluster, Delayed, Remote, progress};
     pub use skep_course as course;
-    pub use skep_eval::{Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep};
+    pub use skep_eval::{
+        Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep,
+    };
     pub use skep_frame::Frame;
     pub use skep_frame::polars::{
         self, df,
         prelude::{
-            AnyValue, BooleanChunked, Column, DataFrame, DataType, Expr, Field, IntoLazy, LazyFrame, NamedFrom, PolarsError, PolarsResult, Schema, Series,
-            SortMultipleOptions, TimeUnit, col, lit, when,
+            AnyValue, BooleanChunked, Column, DataFrame, DataType, Expr, Field, IntoLazy, LazyFrame,
+            NamedFrom, PolarsError, PolarsResult, Schema, Series, SortMultipleOptions, TimeUnit, col, lit,
+            when,
         },
     };
     pub use skep_render::media::{Html, Image, Markdown, Svg};

@@ -11,8 +11,8 @@ use std::{
 };
 
 use jupyter_protocol::{
-    ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult, JupyterMessage, Payload, ReplyError, ReplyStatus,
-    Status, Transient,
+    ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult,
+    JupyterMessage, Payload, ReplyError, ReplyStatus, Status, Transient,
 };
 use skep_session::{Bundle, CellError, Execute, Handle, Session};
 use tokio::runtime;
@@ -55,23 +55,42 @@ impl Executor {
         Ok(sender)
     }
 
-    /// Returns the cells that are not run because this one failed: Run All stops at the first error. They are taken out of the
-    /// queue before the reply is sent, since what is asked for after that is meant to run.
+    /// Returns the cells that are not run because this one failed: Run All stops at the first error. They are
+    /// taken out of the queue before the reply is sent, since what is asked for after that is meant to run.
     fn execute(&mut self, Job { execute, request }: Job, jobs: &mpsc::Receiver<Job>) -> Vec<Job> {
         self.iopub.publish(Status::busy(), &request);
         let counts = execute.store_history && !execute.silent;
         let handle = self.session.handle();
         let cell = if counts { handle.take_number() } else { 0 };
         let count = if counts { cell } else { handle.last_number() } as usize;
-        self.page.begin(&request, count, execute.silent, execute.allow_stdin);
+        self.page
+            .begin(&request, count, execute.silent, execute.allow_stdin);
         if !execute.silent {
-            let input = ExecuteInput { code: execute.code.clone(), execution_count: ExecutionCount::new(count) };
+            let input = ExecuteInput {
+                code: execute.code.clone(),
+                execution_count: ExecutionCount::new(count),
+            };
             self.iopub.publish(input, &request);
         }
         let cell_id = request.metadata.get("cellId").and_then(|id| id.as_str());
-        let reply = self.session.execute_as(cell, Execute { code: &execute.code, cell_id, counts });
-        let behind = if reply.result.is_err() && execute.stop_on_error { jobs.try_iter().collect() } else { Vec::new() };
-        let mut content = ExecuteReply { execution_count: ExecutionCount::new(count), user_expressions: Some(HashMap::default()), ..ExecuteReply::default() };
+        let reply = self.session.execute_as(
+            cell,
+            Execute {
+                code: &execute.code,
+                cell_id,
+                counts,
+            },
+        );
+        let behind = if reply.result.is_err() && execute.stop_on_error {
+            jobs.try_iter().collect()
+        } else {
+            Vec::new()
+        };
+        let mut content = ExecuteReply {
+            execution_count: ExecutionCount::new(count),
+            user_expressions: Some(HashMap::default()),
+            ..ExecuteReply::default()
+        };
         match &reply.result {
             Ok(()) => {
                 content.user_expressions = Some(self.user_expressions(&execute));
@@ -80,8 +99,19 @@ impl Executor {
             Err(error) => {
                 let error = reply_error(error);
                 if !execute.silent {
-                    let ReplyError { ename, evalue, traceback } = error.clone();
-                    self.iopub.publish(ErrorOutput { ename, evalue, traceback }, &request);
+                    let ReplyError {
+                        ename,
+                        evalue,
+                        traceback,
+                    } = error.clone();
+                    self.iopub.publish(
+                        ErrorOutput {
+                            ename,
+                            evalue,
+                            traceback,
+                        },
+                        &request,
+                    );
                 }
                 content.status = ReplyStatus::Error;
                 content.error = Some(Box::new(error));
@@ -96,7 +126,12 @@ impl Executor {
         self.iopub.publish(Status::busy(), &job.request);
         let count = ExecutionCount::new(self.session.handle().last_number() as usize);
         self.reply(
-            ExecuteReply { status: ReplyStatus::Aborted, execution_count: count, user_expressions: Some(HashMap::default()), ..ExecuteReply::default() },
+            ExecuteReply {
+                status: ReplyStatus::Aborted,
+                execution_count: count,
+                user_expressions: Some(HashMap::default()),
+                ..ExecuteReply::default()
+            },
             &job.request,
         );
         self.iopub.publish(Status::idle(), &job.request);
@@ -111,13 +146,31 @@ impl Executor {
         let mut results = HashMap::new();
         for (name, expression) in execute.user_expressions.iter().flatten() {
             self.page.capture();
-            let reply = self.session.execute_as(0, Execute { code: expression, cell_id: None, counts: false });
+            let reply = self.session.execute_as(
+                0,
+                Execute {
+                    code: expression,
+                    cell_id: None,
+                    counts: false,
+                },
+            );
             let shown = self.page.end_capture().pop().unwrap_or_default();
             let result = match reply.result {
-                Ok(()) => ExpressionResult::Ok { data: media(&shown), metadata: Default::default() },
+                Ok(()) => ExpressionResult::Ok {
+                    data: media(&shown),
+                    metadata: Default::default(),
+                },
                 Err(error) => {
-                    let ReplyError { ename, evalue, traceback } = reply_error(&error);
-                    ExpressionResult::Error { ename, evalue, traceback }
+                    let ReplyError {
+                        ename,
+                        evalue,
+                        traceback,
+                    } = reply_error(&error);
+                    ExpressionResult::Error {
+                        ename,
+                        evalue,
+                        traceback,
+                    }
                 }
             };
             results.insert(name.clone(), result);
@@ -127,27 +180,69 @@ impl Executor {
 }
 
 /// Answers a read-only command while another cell runs.
-pub async fn answer_at_once(kernel: &Kernel, execute: &ExecuteRequest, answer: Result<Bundle, CellError>, request: &JupyterMessage, replies: &Replies) {
+pub async fn answer_at_once(
+    kernel: &Kernel,
+    execute: &ExecuteRequest,
+    answer: Result<Bundle, CellError>,
+    request: &JupyterMessage,
+    replies: &Replies,
+) {
     let is_shown = !execute.silent;
-    let count = if execute.store_history && is_shown { kernel.session.take_number() } else { kernel.session.last_number() };
+    let count = if execute.store_history && is_shown {
+        kernel.session.take_number()
+    } else {
+        kernel.session.last_number()
+    };
     let execution_count = ExecutionCount::new(count as usize);
     kernel.iopub.tell(Status::busy(), Some(request)).await;
     if is_shown {
-        kernel.iopub.tell(ExecuteInput { code: execute.code.clone(), execution_count }, Some(request)).await;
+        kernel
+            .iopub
+            .tell(
+                ExecuteInput {
+                    code: execute.code.clone(),
+                    execution_count,
+                },
+                Some(request),
+            )
+            .await;
     }
-    let mut content = ExecuteReply { execution_count, user_expressions: Some(HashMap::default()), ..ExecuteReply::default() };
+    let mut content = ExecuteReply {
+        execution_count,
+        user_expressions: Some(HashMap::default()),
+        ..ExecuteReply::default()
+    };
     match answer {
         Ok(bundle) if Handle::is_question(&execute.code) => content.payload = vec![page(&bundle)],
         Ok(bundle) if is_shown => {
-            let result = ExecuteResult { execution_count, data: media(&bundle), metadata: Default::default(), transient: Some(Transient::default()) };
+            let result = ExecuteResult {
+                execution_count,
+                data: media(&bundle),
+                metadata: Default::default(),
+                transient: Some(Transient::default()),
+            };
             kernel.iopub.tell(result, Some(request)).await;
         }
         Ok(_) => {}
         Err(error) => {
             let error = reply_error(&error);
             if is_shown {
-                let ReplyError { ename, evalue, traceback } = error.clone();
-                kernel.iopub.tell(ErrorOutput { ename, evalue, traceback }, Some(request)).await;
+                let ReplyError {
+                    ename,
+                    evalue,
+                    traceback,
+                } = error.clone();
+                kernel
+                    .iopub
+                    .tell(
+                        ErrorOutput {
+                            ename,
+                            evalue,
+                            traceback,
+                        },
+                        Some(request),
+                    )
+                    .await;
             }
             content.status = ReplyStatus::Error;
             content.error = Some(Box::new(error));
@@ -158,9 +253,16 @@ pub async fn answer_at_once(kernel: &Kernel, execute: &ExecuteRequest, answer: R
 }
 
 fn page(bundle: &Bundle) -> Payload {
-    Payload::Page { data: media(bundle), start: 0 }
+    Payload::Page {
+        data: media(bundle),
+        start: 0,
+    }
 }
 
 fn reply_error(error: &CellError) -> ReplyError {
-    ReplyError { ename: error.name.clone(), evalue: error.message.clone(), traceback: error.styled.lines().map(str::to_string).collect() }
+    ReplyError {
+        ename: error.name.clone(),
+        evalue: error.message.clone(),
+        traceback: error.styled.lines().map(str::to_string).collect(),
+    }
 }

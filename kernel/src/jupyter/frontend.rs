@@ -6,8 +6,8 @@ use std::{
 };
 
 use jupyter_protocol::{
-    ClearOutput, DisplayData, ExecuteResult, ExecutionCount, InputRequest, JupyterMessage, JupyterMessageContent as Content, Media, MediaType, Stdio,
-    StreamContent, Transient, UpdateDisplayData,
+    ClearOutput, DisplayData, ExecuteResult, ExecutionCount, InputRequest, JupyterMessage,
+    JupyterMessageContent as Content, Media, MediaType, Stdio, StreamContent, Transient, UpdateDisplayData,
 };
 use jupyter_zmq_client::{RouterRecvConnection, RouterSendConnection};
 use skep_session::{Bundle, Frontend, Output};
@@ -37,7 +37,12 @@ struct State {
 
 impl Page {
     pub fn new(iopub: IoPub, stdin: RouterSendConnection, runtime: runtime::Handle) -> Page {
-        Page { iopub, state: Mutex::default(), stdin: tokio::sync::Mutex::new(stdin), runtime }
+        Page {
+            iopub,
+            state: Mutex::default(),
+            stdin: tokio::sync::Mutex::new(stdin),
+            runtime,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -48,7 +53,8 @@ impl Page {
         let mut state = self.state();
         // A question of an earlier cell is withdrawn.
         state.answer = None;
-        (state.parent, state.count, state.is_silent, state.allows_stdin) = (Some(parent.clone()), count, is_silent, allows_stdin);
+        (state.parent, state.count, state.is_silent, state.allows_stdin) =
+            (Some(parent.clone()), count, is_silent, allows_stdin);
     }
 
     /// Collects results from now on; [`Page::end_capture`] gives them.
@@ -69,15 +75,28 @@ impl Frontend for Page {
         }
         let Some(parent) = &state.parent else { return };
         let content: Content = match output {
-            Output::Text { is_stderr, text } => StreamContent { name: if is_stderr { Stdio::Stderr } else { Stdio::Stdout }, text }.into(),
+            Output::Text { is_stderr, text } => StreamContent {
+                name: if is_stderr { Stdio::Stderr } else { Stdio::Stdout },
+                text,
+            }
+            .into(),
             Output::Result(_) if state.is_silent => return,
             Output::Result(bundle) => {
                 let count = ExecutionCount::new(state.count);
-                ExecuteResult { execution_count: count, data: media(&bundle), metadata: Default::default(), transient: Some(Transient::default()) }.into()
+                ExecuteResult {
+                    execution_count: count,
+                    data: media(&bundle),
+                    metadata: Default::default(),
+                    transient: Some(Transient::default()),
+                }
+                .into()
             }
-            Output::Display { id, bundle } => {
-                DisplayData { data: media(&bundle), metadata: Default::default(), transient: id.map(|id| Transient { display_id: Some(id) }) }.into()
+            Output::Display { id, bundle } => DisplayData {
+                data: media(&bundle),
+                metadata: Default::default(),
+                transient: id.map(|id| Transient { display_id: Some(id) }),
             }
+            .into(),
             Output::UpdateDisplay { id, bundle } => UpdateDisplayData::new(media(&bundle), &id).into(),
             Output::ClearOutput { wait } => ClearOutput { wait }.into(),
         };
@@ -95,10 +114,15 @@ impl Frontend for Page {
                 return None;
             }
             state.answer = Some(sender);
-            let request = InputRequest { prompt: prompt.to_string(), password };
+            let request = InputRequest {
+                prompt: prompt.to_string(),
+                password,
+            };
             JupyterMessage::new(request, state.parent.as_ref())
         };
-        let sent = self.runtime.block_on(async { self.stdin.lock().await.send(request).await });
+        let sent = self
+            .runtime
+            .block_on(async { self.stdin.lock().await.send(request).await });
         sent.ok()?;
         // A day: a person may take long, and an interrupt ends the cell without this thread.
         answer.recv_timeout(Duration::from_secs(86_400)).ok()
@@ -109,7 +133,10 @@ impl Frontend for Page {
 pub async fn hear_answers(mut stdin: RouterRecvConnection, page: Arc<Page>) {
     loop {
         match wire::read(&mut stdin).await {
-            Ok(JupyterMessage { content: Content::InputReply(reply), .. }) => {
+            Ok(JupyterMessage {
+                content: Content::InputReply(reply),
+                ..
+            }) => {
                 if let Some(answer) = page.state().answer.take() {
                     let _ = answer.send(reply.value);
                 }
@@ -129,7 +156,8 @@ pub fn media(bundle: &Bundle) -> Media {
             "text/html" => MediaType::Html(data.to_string()),
             "image/svg+xml" => MediaType::Svg(data.to_string()),
             json if json.ends_with("json") => {
-                let value = serde_json::from_str(data).unwrap_or_else(|_| serde_json::Value::String(data.to_string()));
+                let value = serde_json::from_str(data)
+                    .unwrap_or_else(|_| serde_json::Value::String(data.to_string()));
                 MediaType::Other((json.to_string(), value))
             }
             other => MediaType::Other((other.to_string(), serde_json::Value::String(data.to_string()))),

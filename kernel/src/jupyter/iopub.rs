@@ -47,7 +47,9 @@ impl IoPub {
 
 fn post(content: impl Into<Content>, parent: Option<&JupyterMessage>) -> Post {
     // Without identities the delimiter comes first, which the empty subscription of every front end matches.
-    Post::Message(Box::new(JupyterMessage::new(content, parent).with_zmq_identities(Vec::new())))
+    Post::Message(Box::new(
+        JupyterMessage::new(content, parent).with_zmq_identities(Vec::new()),
+    ))
 }
 
 async fn publish_all(mut socket: KernelIoPubXPubConnection, mut posts: Receiver<Post>) {

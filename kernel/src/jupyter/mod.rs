@@ -1,7 +1,7 @@
 //! The Jupyter frontend: messages on five sockets ↔ one session.
 //!
-//! Cells run in a thread of their own; everything else is answered at once, also while a cell runs. What cells show goes
-//! through one task that owns the iopub socket, so that it leaves in order.
+//! Cells run in a thread of their own; everything else is answered at once, also while a cell runs. What
+//! cells show goes through one task that owns the iopub socket, so that it leaves in order.
 
 mod execute;
 mod frontend;
@@ -21,7 +21,10 @@ use std::{
 };
 
 use anyhow::Context;
-use jupyter_protocol::{ConnectionInfo, JupyterMessage, JupyterMessageContent as Content, ReplyStatus, ShutdownReply, Status, Transport};
+use jupyter_protocol::{
+    ConnectionInfo, JupyterMessage, JupyterMessageContent as Content, ReplyStatus, ShutdownReply, Status,
+    Transport,
+};
 use jupyter_zmq_client::{self as jz, RouterRecvConnection, RouterSendConnection};
 use skep_session::{Handle, Home, Private, Session};
 use tokio::sync::Mutex as AsyncMutex;
@@ -47,9 +50,16 @@ pub fn run(connection_file: &Path) -> anyhow::Result<()> {
     let text = std::fs::read(connection_file).with_context(|| {
         format!("the connection file {} cannot be read\nhint: Jupyter makes it and passes it; start the kernel from Jupyter", connection_file.display())
     })?;
-    let info: ConnectionInfo = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is no connection file\nhint: it is JSON with ip, ports and key, as Jupyter writes it", connection_file.display()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let info: ConnectionInfo = serde_json::from_slice(&text).with_context(|| {
+        format!(
+            "{} is no connection file\nhint: it is JSON with ip, ports and key, as Jupyter writes it",
+            connection_file.display()
+        )
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(serve(&info));
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
@@ -57,13 +67,31 @@ pub fn run(connection_file: &Path) -> anyhow::Result<()> {
 
 async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let session_id = uuid::Uuid::new_v4().to_string();
-    let explain = || format!("the ports of the connection file cannot be opened ({}:{} …)\nhint: is another kernel using this file?", info.ip, info.shell_port);
-    let mut heartbeat = jz::create_kernel_heartbeat_connection(info).await.with_context(explain)?;
-    let (shell_send, shell_receive) = jz::create_kernel_shell_connection(info, &session_id).await.with_context(explain)?.split();
-    let (control_send, control_receive) = jz::create_kernel_control_connection(info, &session_id).await.with_context(explain)?.split();
-    let (stdin_send, stdin_receive) = jz::create_kernel_stdin_connection(info, &session_id).await.with_context(explain)?.split();
+    let explain = || {
+        format!(
+            "the ports of the connection file cannot be opened ({}:{} …)\nhint: is another kernel using this file?",
+            info.ip, info.shell_port
+        )
+    };
+    let mut heartbeat = jz::create_kernel_heartbeat_connection(info)
+        .await
+        .with_context(explain)?;
+    let (shell_send, shell_receive) = jz::create_kernel_shell_connection(info, &session_id)
+        .await
+        .with_context(explain)?
+        .split();
+    let (control_send, control_receive) = jz::create_kernel_control_connection(info, &session_id)
+        .await
+        .with_context(explain)?
+        .split();
+    let (stdin_send, stdin_receive) = jz::create_kernel_stdin_connection(info, &session_id)
+        .await
+        .with_context(explain)?
+        .split();
     let private = Private::new()?;
-    let (socket, backlog) = open_iopub(info, &session_id, private.path()).await.with_context(explain)?;
+    let (socket, backlog) = open_iopub(info, &session_id, private.path())
+        .await
+        .with_context(explain)?;
     let iopub = IoPub::start(socket);
     tokio::spawn(async move {
         loop {
@@ -76,17 +104,32 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     });
     iopub.tell(Status::starting(), None).await;
 
-    let page = Arc::new(Page::new(iopub.clone(), stdin_send, tokio::runtime::Handle::current()));
+    let page = Arc::new(Page::new(
+        iopub.clone(),
+        stdin_send,
+        tokio::runtime::Handle::current(),
+    ));
     tokio::spawn(frontend::hear_answers(stdin_receive, page.clone()));
     let home = Home::locate()?;
     let session = Session::start(home, page.clone())?;
     let handle = session.handle();
     let shell: Replies = Arc::new(AsyncMutex::new(shell_send));
     let n_queued = Arc::new(AtomicUsize::new(0));
-    let executor =
-        Executor { session, page, iopub: iopub.clone(), shell: shell.clone(), runtime: tokio::runtime::Handle::current(), n_queued: n_queued.clone() };
+    let executor = Executor {
+        session,
+        page,
+        iopub: iopub.clone(),
+        shell: shell.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        n_queued: n_queued.clone(),
+    };
     let executor = executor.start()?;
-    let kernel = Kernel { iopub: iopub.clone(), session: handle, executor, n_queued };
+    let kernel = Kernel {
+        iopub: iopub.clone(),
+        session: handle,
+        executor,
+        n_queued,
+    };
 
     let control: Replies = Arc::new(AsyncMutex::new(control_send));
     let on_shell = listen(kernel.clone(), shell_receive, shell);
@@ -104,21 +147,35 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The iopub socket behind its relay; without one for transports other than TCP, which Jupyter uses on one machine only.
-async fn open_iopub(info: &ConnectionInfo, session_id: &str, folder: &Path) -> anyhow::Result<(jz::KernelIoPubXPubConnection, relay::Backlog)> {
+/// The iopub socket behind its relay; without one for transports other than TCP, which Jupyter uses on one
+/// machine only.
+async fn open_iopub(
+    info: &ConnectionInfo,
+    session_id: &str,
+    folder: &Path,
+) -> anyhow::Result<(jz::KernelIoPubXPubConnection, relay::Backlog)> {
     if !matches!(info.transport, Transport::TCP) {
-        return Ok((jz::create_kernel_iopub_xpub_connection(info, session_id).await?, relay::Backlog::default()));
+        return Ok((
+            jz::create_kernel_iopub_xpub_connection(info, session_id).await?,
+            relay::Backlog::default(),
+        ));
     }
     let public = tokio::net::TcpListener::bind((info.ip.as_str(), info.iopub_port)).await?;
     let inner = folder.join("iopub.sock");
     let mut socket = zeromq::XPubSocket::new();
     socket.bind(&format!("ipc://{}", inner.display())).await?;
-    Ok((jz::Connection::new(socket, &info.key, session_id), relay::start(public, inner)))
+    Ok((
+        jz::Connection::new(socket, &info.key, session_id),
+        relay::start(public, inner),
+    ))
 }
 
 /// Jupyter names itself in the environment; a kernel whose Jupyter was killed ends too.
 async fn jupyter_is_gone() {
-    let parent = std::env::var("JPY_PARENT_PID").ok().and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw);
+    let parent = std::env::var("JPY_PARENT_PID")
+        .ok()
+        .and_then(|pid| pid.parse().ok())
+        .and_then(rustix::process::Pid::from_raw);
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if let Some(parent) = parent
@@ -164,12 +221,19 @@ impl Kernel {
                 }
                 // In its turn; busy and idle are said when it is.
                 self.n_queued.fetch_add(1, Ordering::SeqCst);
-                let _ = self.executor.send(execute::Job { execute: execute.clone(), request });
+                let _ = self.executor.send(execute::Job {
+                    execute: execute.clone(),
+                    request,
+                });
                 true
             }
             Content::ShutdownRequest(shutdown) => {
                 self.iopub.tell(Status::busy(), Some(&request)).await;
-                let reply = ShutdownReply { restart: shutdown.restart, status: ReplyStatus::Ok, error: None };
+                let reply = ShutdownReply {
+                    restart: shutdown.restart,
+                    status: ReplyStatus::Ok,
+                    error: None,
+                };
                 wire::send(replies, JupyterMessage::new(reply, Some(&request))).await;
                 self.iopub.tell(Status::idle(), Some(&request)).await;
                 false

@@ -1,8 +1,9 @@
 //! The public end of iopub: a subscriber that stalls holds up nobody else.
 //!
-//! The XPUB socket sends to its subscribers one after the other and waits for each, without end. So it listens at a private
-//! socket, and each subscriber's connection is passed on by a relay that reads always and holds what its subscriber has not
-//! taken yet. One that falls too far behind is disconnected; ZeroMQ clients connect again by themselves.
+//! The XPUB socket sends to its subscribers one after the other and waits for each, without end. So it
+//! listens at a private socket, and each subscriber's connection is passed on by a relay that reads always
+//! and holds what its subscriber has not taken yet. One that falls too far behind is disconnected; ZeroMQ
+//! clients connect again by themselves.
 
 use std::{
     io,
@@ -114,7 +115,10 @@ mod tests {
 
     #[test]
     fn one_that_does_not_read_is_cut_off_and_others_go_on() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let folder = std::env::temp_dir().join(format!("skep-relay-{}", std::process::id()));
             std::fs::create_dir_all(&folder).unwrap();
@@ -140,7 +144,11 @@ mod tests {
             assert_eq!(&heard, b"still here");
             drop(stalled);
             backlog.drained(Duration::from_secs(5)).await;
-            assert_eq!(backlog.0.load(Ordering::Relaxed), 0, "what was held for it is forgotten");
+            assert_eq!(
+                backlog.0.load(Ordering::Relaxed),
+                0,
+                "what was held for it is forgotten"
+            );
             std::fs::remove_dir_all(&folder).unwrap();
         });
     }

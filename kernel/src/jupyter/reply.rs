@@ -1,8 +1,9 @@
 //! Requests that are answered at once, whatever the running cell does.
 
 use jupyter_protocol::{
-    CodeMirrorMode, CommInfoReply, CompleteReply, HelpLink, HistoryEntry, HistoryReply, HistoryRequest, InspectReply, InterruptReply, IsCompleteReply,
-    JupyterMessage, JupyterMessageContent as Content, KernelInfoReply, LanguageInfo, ReplyStatus,
+    CodeMirrorMode, CommInfoReply, CompleteReply, HelpLink, HistoryEntry, HistoryReply, HistoryRequest,
+    InspectReply, InterruptReply, IsCompleteReply, JupyterMessage, JupyterMessageContent as Content,
+    KernelInfoReply, LanguageInfo, ReplyStatus,
 };
 use serde_json::{Value, json};
 use skep_session::{Bundle, Completeness, Completion, Entry, History};
@@ -20,7 +21,10 @@ pub async fn reply(kernel: &Kernel, request: &JupyterMessage) -> Option<Content>
         }
         Content::IsCompleteRequest(request) => {
             let code = request.code.clone();
-            match apart(move || session.completeness(&code)).await.unwrap_or(Completeness::Invalid) {
+            match apart(move || session.completeness(&code))
+                .await
+                .unwrap_or(Completeness::Invalid)
+            {
                 Completeness::Complete => IsCompleteReply::complete(),
                 Completeness::Incomplete { indent } => IsCompleteReply::incomplete(indent),
                 Completeness::Invalid => IsCompleteReply::invalid(),
@@ -29,20 +33,42 @@ pub async fn reply(kernel: &Kernel, request: &JupyterMessage) -> Option<Content>
         }
         Content::CompleteRequest(request) => {
             let request = request.clone();
-            complete_reply(apart(move || session.complete(&request.code, request.cursor_pos)).await.unwrap_or_default()).into()
+            complete_reply(
+                apart(move || session.complete(&request.code, request.cursor_pos))
+                    .await
+                    .unwrap_or_default(),
+            )
+            .into()
         }
         Content::InspectRequest(request) => {
             let request = request.clone();
-            inspect_reply(apart(move || session.inspect(&request.code, request.cursor_pos)).await.flatten()).into()
+            inspect_reply(
+                apart(move || session.inspect(&request.code, request.cursor_pos))
+                    .await
+                    .flatten(),
+            )
+            .into()
         }
         Content::HistoryRequest(request) => {
             let request = request.clone();
-            HistoryReply::new(apart(move || history(session.history(), &request)).await.unwrap_or_default()).into()
+            HistoryReply::new(
+                apart(move || history(session.history(), &request))
+                    .await
+                    .unwrap_or_default(),
+            )
+            .into()
         }
-        Content::CommInfoRequest(_) => CommInfoReply { status: ReplyStatus::Ok, ..CommInfoReply::default() }.into(),
+        Content::CommInfoRequest(_) => CommInfoReply {
+            status: ReplyStatus::Ok,
+            ..CommInfoReply::default()
+        }
+        .into(),
         Content::CommOpen(open) => {
             // No target is known here, and a comm that nobody takes is closed.
-            let close = jupyter_protocol::CommClose { comm_id: open.comm_id.clone(), data: Default::default() };
+            let close = jupyter_protocol::CommClose {
+                comm_id: open.comm_id.clone(),
+                data: Default::default(),
+            };
             kernel.iopub.tell(close, Some(request)).await;
             return None;
         }
@@ -50,7 +76,8 @@ pub async fn reply(kernel: &Kernel, request: &JupyterMessage) -> Option<Content>
     })
 }
 
-/// Runs what may wait (for a disk, a lock, another process) on a thread where that holds up nobody. `None` if it panicked.
+/// Runs what may wait (for a disk, a lock, another process) on a thread where that holds up nobody. `None` if
+/// it panicked.
 pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }
@@ -58,8 +85,20 @@ pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 fn history(history: &History, request: &HistoryRequest) -> Vec<HistoryEntry> {
     let (found, with_output) = match request {
         HistoryRequest::Tail { n, output, .. } => (history.tail((*n).max(0) as usize), *output),
-        HistoryRequest::Range { session, start, stop, output, .. } => (history.range(session.unwrap_or(0), *start, *stop), *output),
-        HistoryRequest::Search { pattern, unique, n, output, .. } => (history.search(pattern, (*n).max(0) as usize, *unique), *output),
+        HistoryRequest::Range {
+            session,
+            start,
+            stop,
+            output,
+            ..
+        } => (history.range(session.unwrap_or(0), *start, *stop), *output),
+        HistoryRequest::Search {
+            pattern,
+            unique,
+            n,
+            output,
+            ..
+        } => (history.search(pattern, (*n).max(0) as usize, *unique), *output),
     };
     let entry = |entry: Entry| {
         let (session, line) = (entry.session as usize, entry.line as usize);
@@ -73,7 +112,13 @@ fn history(history: &History, request: &HistoryRequest) -> Vec<HistoryEntry> {
 }
 
 /// Kinds and signatures go into the experimental metadata that JupyterLab reads.
-fn complete_reply(Completion { start, end, candidates }: Completion) -> CompleteReply {
+fn complete_reply(
+    Completion {
+        start,
+        end,
+        candidates,
+    }: Completion,
+) -> CompleteReply {
     let types: Vec<Value> = candidates
         .iter()
         .map(|candidate| json!({ "start": start, "end": end, "text": candidate.insert, "type": candidate.kind, "signature": candidate.signature }))
@@ -81,13 +126,27 @@ fn complete_reply(Completion { start, end, candidates }: Completion) -> Complete
     let mut metadata = serde_json::Map::new();
     metadata.insert("_jupyter_types_experimental".into(), Value::Array(types));
     let matches = candidates.into_iter().map(|candidate| candidate.insert).collect();
-    CompleteReply { matches, cursor_start: start, cursor_end: end, metadata, status: ReplyStatus::Ok, ..CompleteReply::default() }
+    CompleteReply {
+        matches,
+        cursor_start: start,
+        cursor_end: end,
+        metadata,
+        status: ReplyStatus::Ok,
+        ..CompleteReply::default()
+    }
 }
 
 fn inspect_reply(markdown: Option<String>) -> InspectReply {
     let found = markdown.is_some();
-    let data = markdown.map(|markdown| media(&Bundle::markdown(markdown))).unwrap_or_default();
-    InspectReply { found, data, status: ReplyStatus::Ok, ..InspectReply::default() }
+    let data = markdown
+        .map(|markdown| media(&Bundle::markdown(markdown)))
+        .unwrap_or_default();
+    InspectReply {
+        found,
+        data,
+        status: ReplyStatus::Ok,
+        ..InspectReply::default()
+    }
 }
 
 fn kernel_info() -> KernelInfoReply {
@@ -107,10 +166,18 @@ fn kernel_info() -> KernelInfoReply {
             codemirror_mode: Some(CodeMirrorMode::Simple("rust".into())),
             nbconvert_exporter: None,
         },
-        banner: format!("Skep {version}: a Rust notebook with a cluster inside. `:help` lists what can be typed."),
+        banner: format!(
+            "Skep {version}: a Rust notebook with a cluster inside. `:help` lists what can be typed."
+        ),
         help_links: vec![
-            HelpLink { text: "Polars".into(), url: "https://docs.rs/polars".into() },
-            HelpLink { text: "The Rust book".into(), url: "https://doc.rust-lang.org/book/".into() },
+            HelpLink {
+                text: "Polars".into(),
+                url: "https://docs.rs/polars".into(),
+            },
+            HelpLink {
+                text: "The Rust book".into(),
+                url: "https://doc.rust-lang.org/book/".into(),
+            },
         ],
         debugger: false,
         error: None,

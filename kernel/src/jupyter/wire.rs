@@ -1,4 +1,5 @@
-//! Reading and sending with patience: a message that a strict parser refuses is still answered where it can be.
+//! Reading and sending with patience: a message that a strict parser refuses is still answered where it can
+//! be.
 
 use jupyter_protocol::{Header, JupyterMessage, JupyterMessageContent, UnknownMessage};
 use jupyter_zmq_client::{RawMessage, RouterRecvConnection, RuntimeError};
@@ -21,8 +22,16 @@ pub async fn read(from: &mut RouterRecvConnection) -> Result<JupyterMessage, Run
         Ok(content) => content,
         Err(error) => {
             eprintln!("a {} has an unexpected shape: {error}", header.msg_type);
-            let content = if content.is_object() { content } else { Value::Object(serde_json::Map::default()) };
-            UnknownMessage { msg_type: header.msg_type.clone(), content }.into()
+            let content = if content.is_object() {
+                content
+            } else {
+                Value::Object(serde_json::Map::default())
+            };
+            UnknownMessage {
+                msg_type: header.msg_type.clone(),
+                content,
+            }
+            .into()
         }
     };
     Ok(JupyterMessage {
@@ -39,7 +48,11 @@ pub async fn read(from: &mut RouterRecvConnection) -> Result<JupyterMessage, Run
 fn fill_defaults(msg_type: &str, content: &mut Value) {
     let Value::Object(fields) = content else { return };
     let defaults: &[(&str, Value)] = match msg_type {
-        "execute_request" => &[("silent", Value::Bool(false)), ("store_history", Value::Bool(true)), ("stop_on_error", Value::Bool(true))],
+        "execute_request" => &[
+            ("silent", Value::Bool(false)),
+            ("store_history", Value::Bool(true)),
+            ("stop_on_error", Value::Bool(true)),
+        ],
         "history_request" => &[
             ("output", Value::Bool(false)),
             ("raw", Value::Bool(true)),

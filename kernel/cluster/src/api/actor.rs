@@ -1,8 +1,9 @@
-//! One object with a state, on a worker, and calls of its methods: what tasks, which have no memory, cannot do.
+//! One object with a state, on a worker, and calls of its methods: what tasks, which have no memory, cannot
+//! do.
 //!
-//! An actor is made by a task, so that the scheduler places it and knows of it. Its methods are called over a connection
-//! straight to its worker, one after the other, in the order in which a program calls them. With its worker the state is
-//! gone: an actor is not made again behind its owner's back.
+//! An actor is made by a task, so that the scheduler places it and knows of it. Its methods are called over a
+//! connection straight to its worker, one after the other, in the order in which a program calls them. With
+//! its worker the state is gone: an actor is not made again behind its owner's back.
 
 use std::{
     collections::HashMap,
@@ -27,7 +28,8 @@ use crate::{
     },
 };
 
-/// The handle of an object that lives on a worker. Clones name the same object; it is dropped with the last of them.
+/// The handle of an object that lives on a worker. Clones name the same object; it is dropped with the last
+/// of them.
 ///
 /// ```no_run
 /// struct Counter { n: i64 }
@@ -55,7 +57,10 @@ struct Inner {
 
 impl<S> Clone for Actor<S> {
     fn clone(&self) -> Self {
-        Actor { inner: self.inner.clone(), state: PhantomData }
+        Actor {
+            inner: self.inner.clone(),
+            state: PhantomData,
+        }
     }
 }
 
@@ -71,13 +76,26 @@ impl Cluster {
         let _ = new;
         let mut graph = Graph::default();
         let args = F::args(args, &mut graph);
-        let handle = self.make_actor(locate::checked::<F>(F::make as *const () as usize, "actor"), args, graph)?;
-        Ok(Actor { inner: Arc::new(Inner { handle, prepared: Mutex::default() }), state: PhantomData })
+        let handle = self.make_actor(
+            locate::checked::<F>(F::make as *const () as usize, "actor"),
+            args,
+            graph,
+        )?;
+        Ok(Actor {
+            inner: Arc::new(Inner {
+                handle,
+                prepared: Mutex::default(),
+            }),
+            state: PhantomData,
+        })
     }
 
     #[inline(never)]
     fn make_actor(&self, f: FnRef, args: Result<Vec<Arg>>, graph: Graph) -> Result<Handle> {
-        let handle = self.impure().with(|options| options.is_actor = true).call(f, args, graph);
+        let handle = self
+            .impure()
+            .with(|options| options.is_actor = true)
+            .call(f, args, graph);
         let held = handle.held()?;
         held.client.wait(&[held.key])?;
         Ok(handle)
@@ -97,7 +115,10 @@ impl<S> Actor<S> {
         let _ = method;
         let mut graph = Graph::default();
         let args = F::args(args, &mut graph);
-        let bytes = self.inner.call(locate::checked::<F>(F::call as *const () as usize, "method"), args)?;
+        let bytes = self.inner.call(
+            locate::checked::<F>(F::call as *const () as usize, "method"),
+            args,
+        )?;
         crate::data::value::decode(&bytes.into()).map_err(Error::Serialisation)
     }
 
@@ -134,25 +155,39 @@ impl Inner {
     fn call(&self, f: FnRef, args: Result<Vec<Arg>>) -> Result<Vec<u8>> {
         let args = args?;
         let mut has_handles = false;
-        args.iter().for_each(|arg| arg.for_each_key(&mut |_| has_handles = true));
+        args.iter()
+            .for_each(|arg| arg.for_each_key(&mut |_| has_handles = true));
         if has_handles {
-            return Err(Error::Serialisation("a method of an actor takes values, not handles\nhint: `.gather()?` the value first".into()));
+            return Err(Error::Serialisation(
+                "a method of an actor takes values, not handles\nhint: `.gather()?` the value first".into(),
+            ));
         }
         let held = self.handle.held()?;
         let located = locate::located(f)?;
         let id = located.function.id;
-        let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let known = self
+            .prepared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned();
         let address = match known {
             Some(address) => address,
             None => {
                 let address = held.client.prepare(held.key, &located)?;
-                self.prepared.lock().unwrap_or_else(PoisonError::into_inner).insert(id, address.clone());
+                self.prepared
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(id, address.clone());
                 address
             }
         };
         match held.client.call(&address, held.key, id, args) {
             // The scheduler knows how its worker ended.
-            Err(Error::Disconnected(why)) => Err(held.client.why_ended(held.key, Duration::from_secs(5))?.unwrap_or(Error::Disconnected(why))),
+            Err(Error::Disconnected(why)) => Err(held
+                .client
+                .why_ended(held.key, Duration::from_secs(5))?
+                .unwrap_or(Error::Disconnected(why))),
             other => other,
         }
     }

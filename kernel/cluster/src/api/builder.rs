@@ -1,4 +1,5 @@
-//! How a local cluster is asked for, and where it comes from: the notebook that hosts this program, or the program itself.
+//! How a local cluster is asked for, and where it comes from: the notebook that hosts this program, or the
+//! program itself.
 
 use std::{
     path::{Path, PathBuf},
@@ -49,28 +50,34 @@ impl ClusterBuilder {
         self
     }
 
-    /// Memory of each worker, as bytes or as text like `"2 GB"`. A worker that goes over it is restarted, and says so.
+    /// Memory of each worker, as bytes or as text like `"2 GB"`. A worker that goes over it is restarted, and
+    /// says so.
     pub fn memory_limit(mut self, limit: impl IntoBytes) -> Self {
         self.memory_limit = Some(limit.into_bytes());
         self
     }
 
-    /// What each worker may write to disk of values that its memory has no room for. Without it the disk is the limit.
+    /// What each worker may write to disk of values that its memory has no room for. Without it the disk is
+    /// the limit.
     pub fn spill_limit(mut self, limit: impl IntoBytes) -> Self {
         self.spill_limit = Some(limit.into_bytes());
         self
     }
 
-    /// Something that each worker has a number of, by any name. Tasks ask for it with [`Cluster::resource`], and run only
-    /// where there is enough left.
+    /// Something that each worker has a number of, by any name. Tasks ask for it with [`Cluster::resource`],
+    /// and run only where there is enough left.
     pub fn resource(mut self, name: &str, amount: u32) -> Self {
         self.resources.retain(|resource| resource.name != name);
-        self.resources.push(Resource { name: name.to_string(), amount });
+        self.resources.push(Resource {
+            name: name.to_string(),
+            amount,
+        });
         self.resources.sort();
         self
     }
 
-    /// Workers that have had nothing to do for this long, and hold nothing, end; the next task starts them again.
+    /// Workers that have had nothing to do for this long, and hold nothing, end; the next task starts them
+    /// again.
     pub fn idle_timeout(mut self, after: Duration) -> Self {
         self.idle_timeout = Some(after);
         self
@@ -85,19 +92,40 @@ impl ClusterBuilder {
         let workers = self.workers.unwrap_or(n_cores);
         let threads = self.threads.unwrap_or_else(|| (n_cores / workers.max(1)).max(1));
         if workers == 0 || threads == 0 || workers > 1024 || threads > 1024 {
-            return Err(Error::Start(format!("{workers} workers of {threads} threads\nhint: ask for 1 to 1024 of each")));
+            return Err(Error::Start(format!(
+                "{workers} workers of {threads} threads\nhint: ask for 1 to 1024 of each"
+            )));
         }
         let memory_limit = match self.memory_limit {
-            Some(u64::MAX) => return Err(Error::Start("the memory limit is no size\nhint: write it like `\"512 MB\"` or `\"2 GiB\"`".into())),
-            Some(limit) if limit < LEAST_MEMORY => return Err(Error::Start("a worker needs a memory limit of at least 64 MiB".into())),
+            Some(u64::MAX) => {
+                return Err(Error::Start(
+                    "the memory limit is no size\nhint: write it like `\"512 MB\"` or `\"2 GiB\"`".into(),
+                ));
+            }
+            Some(limit) if limit < LEAST_MEMORY => {
+                return Err(Error::Start(
+                    "a worker needs a memory limit of at least 64 MiB".into(),
+                ));
+            }
             limit => limit.unwrap_or(0),
         };
         let spill_limit = match self.spill_limit {
-            Some(u64::MAX) => return Err(Error::Start("the spill limit is no size\nhint: write it like `\"10 GB\"`".into())),
+            Some(u64::MAX) => {
+                return Err(Error::Start(
+                    "the spill limit is no size\nhint: write it like `\"10 GB\"`".into(),
+                ));
+            }
             limit => limit.unwrap_or(0),
         };
-        if let Some(resource) = self.resources.iter().find(|resource| resource.name.is_empty() || resource.name.contains(['=', '\u{1f}'])) {
-            return Err(Error::Start(format!("`{}` is no name of a resource\nhint: a word like `gpu`", resource.name)));
+        if let Some(resource) = self
+            .resources
+            .iter()
+            .find(|resource| resource.name.is_empty() || resource.name.contains(['=', '\u{1f}']))
+        {
+            return Err(Error::Start(format!(
+                "`{}` is no name of a resource\nhint: a word like `gpu`",
+                resource.name
+            )));
         }
         let spec = ClusterSpec {
             workers: workers as u32,
@@ -122,7 +150,8 @@ impl Cluster {
         ClusterBuilder::default()
     }
 
-    /// The cluster that was started last in this program; in a notebook also one that an earlier evaluation process started.
+    /// The cluster that was started last in this program; in a notebook also one that an earlier evaluation
+    /// process started.
     ///
     /// # Errors
     /// When there is none.
@@ -166,7 +195,8 @@ fn connect(socket: &Path) -> std::io::Result<Arc<Client>> {
     Client::with_engine(Box::new(move |sink| Local::connect(&socket, sink)))
 }
 
-/// The hosting notebook says where its scheduler is; a worker's tasks are told by their host; a plain program has its own.
+/// The hosting notebook says where its scheduler is; a worker's tasks are told by their host; a plain program
+/// has its own.
 pub(crate) fn scheduler_socket() -> Result<PathBuf> {
     match std::env::var_os("SKEP_RUN") {
         Some(folder) => Ok(Path::new(&folder).join("scheduler.sock")),
@@ -196,7 +226,9 @@ impl IntoBytes for &str {
     /// `u64::MAX` for what cannot be read; `start` refuses it.
     fn into_bytes(self) -> u64 {
         let text = self.trim();
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 1.0,
@@ -214,7 +246,13 @@ impl IntoBytes for &str {
 
 #[test]
 fn sizes_are_read_with_units() {
-    for (text, expect) in [("512", 512), ("2 GB", 2_000_000_000), ("1.5GiB", 1_610_612_736), ("x", u64::MAX), ("3 parsecs", u64::MAX)] {
+    for (text, expect) in [
+        ("512", 512),
+        ("2 GB", 2_000_000_000),
+        ("1.5GiB", 1_610_612_736),
+        ("x", u64::MAX),
+        ("3 parsecs", u64::MAX),
+    ] {
         assert_eq!(text.into_bytes(), expect, "{text}");
     }
 }

@@ -68,14 +68,19 @@ impl Cluster {
     }
 
     pub(crate) fn of(client: Arc<Client>, spec: ClusterSpec) -> Cluster {
-        Cluster { client, spec, is_impure: false, how: How::default() }
+        Cluster {
+            client,
+            spec,
+            is_impure: false,
+            how: How::default(),
+        }
     }
 
     /// Calls `f` on a worker. `args` is a tuple of values and handles; one argument stands alone.
     ///
-    /// The result stays on its worker until it is gathered, and is freed with its last handle. The same function with the
-    /// same arguments is the same task: see [`Cluster::impure`]. A function that returns a `Result` whose error cannot
-    /// travel fails the task with that error.
+    /// The result stays on its worker until it is gathered, and is freed with its last handle. The same
+    /// function with the same arguments is the same task: see [`Cluster::impure`]. A function that returns a
+    /// `Result` whose error cannot travel fails the task with that error.
     pub fn submit<F, Kind, In>(&self, f: F, args: In) -> Remote<F::Output>
     where
         F: TaskFn<Kind, In>,
@@ -131,14 +136,22 @@ impl Cluster {
     }
 
     pub(crate) fn held(&self, node: &Node, was_known: bool) -> Handle {
-        Handle::Held(Arc::new(Held { client: self.client.clone(), key: node.key(), name: node.name(), was_known }))
+        Handle::Held(Arc::new(Held {
+            client: self.client.clone(),
+            key: node.key(),
+            name: node.name(),
+            was_known,
+        }))
     }
 
     /// Waits for the values of many handles and brings them here, in order.
     ///
     /// # Errors
     /// The first task that failed, the cluster being gone, or an interrupt.
-    pub fn gather<'r, T: TaskValue>(&self, handles: impl IntoIterator<Item = &'r Remote<T>>) -> Result<Vec<T>> {
+    pub fn gather<'r, T: TaskValue>(
+        &self,
+        handles: impl IntoIterator<Item = &'r Remote<T>>,
+    ) -> Result<Vec<T>> {
         let mut wanted = Vec::new();
         for remote in handles {
             wanted.push(&remote.handle);
@@ -152,23 +165,33 @@ impl Cluster {
 
     #[inline(never)]
     fn gather_bytes(&self, handles: &[&Handle]) -> Result<Vec<(Key, Bytes)>> {
-        let held = handles.iter().map(|handle| handle.held()).collect::<Result<Vec<&Arc<Held>>>>()?;
+        let held = handles
+            .iter()
+            .map(|handle| handle.held())
+            .collect::<Result<Vec<&Arc<Held>>>>()?;
         let keys: Vec<Key> = held.iter().map(|held| held.key).collect();
         self.client.wait(&keys)?;
-        keys.into_iter().map(|key| Ok((key, self.client.fetch(key)?))).collect()
+        keys.into_iter()
+            .map(|key| Ok((key, self.client.fetch(key)?)))
+            .collect()
     }
 
-    /// The same cluster, but every call runs anew: for functions whose result depends on more than their arguments.
+    /// The same cluster, but every call runs anew: for functions whose result depends on more than their
+    /// arguments.
     #[must_use]
     pub fn impure(&self) -> Cluster {
         self.caching(false)
     }
 
-    /// The same cluster, with caching on or off. It is on at first: the same function with the same arguments is the same
-    /// task, which runs once for as long as its value is held; the handle of a value that was there says "cached".
+    /// The same cluster, with caching on or off. It is on at first: the same function with the same arguments
+    /// is the same task, which runs once for as long as its value is held; the handle of a value that was
+    /// there says "cached".
     #[must_use]
     pub fn caching(&self, is_on: bool) -> Cluster {
-        Cluster { is_impure: !is_on, ..self.clone() }
+        Cluster {
+            is_impure: !is_on,
+            ..self.clone()
+        }
     }
 
     /// Whether the same call is the same task; see [`Cluster::caching`].
@@ -176,7 +199,8 @@ impl Cluster {
         !self.is_impure
     }
 
-    /// The same cluster, but a task that fails runs again, up to `n` times: `cluster.retries(3).submit(f, x)`.
+    /// The same cluster, but a task that fails runs again, up to `n` times: `cluster.retries(3).submit(f,
+    /// x)`.
     #[must_use]
     pub fn retries(&self, n: u32) -> Cluster {
         self.with(|options| options.retries = n)
@@ -201,13 +225,16 @@ impl Cluster {
         self.with(|options| options.workers = workers)
     }
 
-    /// The same cluster, but each task uses up so much of a resource while it runs: `cluster.resource("gpu", 1).submit(f, x)`.
-    /// Workers get resources when the cluster starts; see [`ClusterBuilder::resource`].
+    /// The same cluster, but each task uses up so much of a resource while it runs: `cluster.resource("gpu",
+    /// 1).submit(f, x)`. Workers get resources when the cluster starts; see [`ClusterBuilder::resource`].
     #[must_use]
     pub fn resource(&self, name: &str, amount: u32) -> Cluster {
         self.with(|options| {
             options.resources.retain(|resource| resource.name != name);
-            options.resources.push(Resource { name: name.to_string(), amount });
+            options.resources.push(Resource {
+                name: name.to_string(),
+                amount,
+            });
             options.resources.sort();
         })
     }
@@ -215,13 +242,25 @@ impl Cluster {
     /// The same cluster, but its tasks go before (or, below 0, behind) others that wait. The default is 0.
     #[must_use]
     pub fn priority(&self, urgency: i32) -> Cluster {
-        Cluster { how: How { urgency, ..self.how.clone() }, ..self.clone() }
+        Cluster {
+            how: How {
+                urgency,
+                ..self.how.clone()
+            },
+            ..self.clone()
+        }
     }
 
     pub(crate) fn with(&self, change: impl FnOnce(&mut TaskOptions)) -> Cluster {
         let mut options = self.how.options.as_deref().cloned().unwrap_or_default();
         change(&mut options);
-        Cluster { how: How { options: Some(Arc::new(options)), ..self.how.clone() }, ..self.clone() }
+        Cluster {
+            how: How {
+                options: Some(Arc::new(options)),
+                ..self.how.clone()
+            },
+            ..self.clone()
+        }
     }
 
     /// Workers, threads and memory as they are now.
@@ -241,7 +280,9 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn kill_worker(&self, worker: u32) -> Result<()> {
-        self.client.tell(Request::KillWorker { worker: WorkerId(worker) })
+        self.client.tell(Request::KillWorker {
+            worker: WorkerId(worker),
+        })
     }
 
     /// Ends the workers; their values are lost.
@@ -257,27 +298,37 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn scale(&self, workers: usize) -> Result<()> {
-        self.client.tell(Request::Scale { least: workers.max(1) as u32, most: workers.max(1) as u32 })
+        self.client.tell(Request::Scale {
+            least: workers.max(1) as u32,
+            most: workers.max(1) as u32,
+        })
     }
 
-    /// Between `least` and `most` workers from now on: more while tasks wait, fewer when there has been nothing to do for
-    /// two seconds.
+    /// Between `least` and `most` workers from now on: more while tasks wait, fewer when there has been
+    /// nothing to do for two seconds.
     ///
     /// # Errors
     /// When the scheduler is gone.
     pub fn adapt(&self, least: usize, most: usize) -> Result<()> {
-        self.client.tell(Request::Scale { least: least.max(1) as u32, most: most.max(least).max(1) as u32 })
+        self.client.tell(Request::Scale {
+            least: least.max(1) as u32,
+            most: most.max(least).max(1) as u32,
+        })
     }
 
     /// Which of these tasks have ended; waits for one at least, or until the deadline.
     #[inline(never)]
     fn ended_keys(&self, handles: &[&Handle], deadline: Option<Instant>) -> Result<Vec<bool>> {
         // What could not even be submitted has ended.
-        let keys: Vec<Option<Key>> = handles.iter().map(|handle| handle.held().ok().map(|held| held.key)).collect();
+        let keys: Vec<Option<Key>> = handles
+            .iter()
+            .map(|handle| handle.held().ok().map(|held| held.key))
+            .collect();
         if keys.contains(&None) {
             return Ok(keys.iter().map(Option::is_none).collect());
         }
-        self.client.ended(&keys.into_iter().flatten().collect::<Vec<_>>(), deadline)
+        self.client
+            .ended(&keys.into_iter().flatten().collect::<Vec<_>>(), deadline)
     }
 
     pub(crate) fn ended<T>(&self, remotes: &[Remote<T>], deadline: Option<Instant>) -> Result<Vec<bool>> {

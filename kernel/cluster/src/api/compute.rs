@@ -34,7 +34,10 @@ impl Cluster {
         let nodes = roots.into_iter().map(|root| root.0).collect::<Result<Vec<_>>>()?;
         let keys: Vec<Key> = nodes.iter().map(|node| node.key()).collect();
         self.submit_graph(Graph::of(nodes.clone()), &keys)?;
-        Ok(nodes.iter().map(|node| Computed(self.held(node, false))).collect())
+        Ok(nodes
+            .iter()
+            .map(|node| Computed(self.held(node, false)))
+            .collect())
     }
 
     /// Submits the graph of a delayed value, and holds its result on the cluster.

@@ -33,7 +33,10 @@ pub struct Delayed<T> {
 
 impl<T> Clone for Delayed<T> {
     fn clone(&self) -> Self {
-        Delayed { node: self.node.clone(), value: PhantomData }
+        Delayed {
+            node: self.node.clone(),
+            value: PhantomData,
+        }
     }
 }
 
@@ -46,11 +49,16 @@ impl<T: TaskValue> Delayed<T> {
         let _ = f;
         let mut graph = Graph::default();
         let args = F::args(args, &mut graph);
-        Delayed { node: graph.call(fn_ref::<F, Kind, In>(), args, false), value: PhantomData }
+        Delayed {
+            node: graph.call(fn_ref::<F, Kind, In>(), args, false),
+            value: PhantomData,
+        }
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
-        self.node.as_ref().expect("invariant: `persist` refuses a graph that could not be built")
+        self.node
+            .as_ref()
+            .expect("invariant: `persist` refuses a graph that could not be built")
     }
 
     pub(crate) fn graph_of(&self) -> Graph {
@@ -61,7 +69,9 @@ impl<T: TaskValue> Delayed<T> {
 impl<T> Delayed<T> {
     /// The function's name.
     pub fn name(&self) -> String {
-        self.node.as_ref().map_or_else(|_| "?".to_string(), |node| node.name().to_string())
+        self.node
+            .as_ref()
+            .map_or_else(|_| "?".to_string(), |node| node.name().to_string())
     }
 
     /// Calls in the graph.

@@ -34,12 +34,18 @@ impl<T> AsCompleted<T> {
 impl<T> Iterator for AsCompleted<T> {
     type Item = Remote<T>;
 
-    /// Waits for the next one. A task that failed comes too: its `gather` says why. An interrupt ends the cell.
+    /// Waits for the next one. A task that failed comes too: its `gather` says why. An interrupt ends the
+    /// cell.
     fn next(&mut self) -> Option<Remote<T>> {
         if self.ready.is_empty() && !self.pending.is_empty() {
-            let ended = self.cluster.ended(&self.pending, None).unwrap_or_else(|_| vec![true; self.pending.len()]);
+            let ended = self
+                .cluster
+                .ended(&self.pending, None)
+                .unwrap_or_else(|_| vec![true; self.pending.len()]);
             let mut ended = ended.into_iter();
-            let (ready, pending) = std::mem::take(&mut self.pending).into_iter().partition(|_| ended.next().unwrap_or(true));
+            let (ready, pending) = std::mem::take(&mut self.pending)
+                .into_iter()
+                .partition(|_| ended.next().unwrap_or(true));
             self.pending = pending;
             let ready: Vec<Remote<T>> = ready;
             self.ready.extend(ready);
@@ -62,8 +68,15 @@ impl Cluster {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn as_completed<'r, T: 'r>(&self, handles: impl IntoIterator<Item = &'r Remote<T>>) -> AsCompleted<T> {
-        AsCompleted { cluster: self.clone(), pending: handles.into_iter().cloned().collect(), ready: VecDeque::new() }
+    pub fn as_completed<'r, T: 'r>(
+        &self,
+        handles: impl IntoIterator<Item = &'r Remote<T>>,
+    ) -> AsCompleted<T> {
+        AsCompleted {
+            cluster: self.clone(),
+            pending: handles.into_iter().cloned().collect(),
+            ready: VecDeque::new(),
+        }
     }
 
     /// Waits for all of these to end, well or badly, and leaves their values where they are.
@@ -84,9 +97,14 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::wait`].
     #[expect(clippy::type_complexity, reason = "two lists of handles are what it is")]
-    pub fn wait_for<'r, T: 'r>(&self, handles: impl IntoIterator<Item = &'r Remote<T>>, patience: Duration) -> Result<(Vec<Remote<T>>, Vec<Remote<T>>)> {
+    pub fn wait_for<'r, T: 'r>(
+        &self,
+        handles: impl IntoIterator<Item = &'r Remote<T>>,
+        patience: Duration,
+    ) -> Result<(Vec<Remote<T>>, Vec<Remote<T>>)> {
         let until = Instant::now() + patience;
-        let (mut done, mut pending): (Vec<Remote<T>>, Vec<Remote<T>>) = (Vec::new(), handles.into_iter().cloned().collect());
+        let (mut done, mut pending): (Vec<Remote<T>>, Vec<Remote<T>>) =
+            (Vec::new(), handles.into_iter().cloned().collect());
         while !pending.is_empty() {
             let ended = self.ended(&pending, Some(until))?;
             if !ended.contains(&true) {
@@ -101,13 +119,14 @@ impl Cluster {
         Ok((done, pending))
     }
 
-    /// A value of this program on the cluster, to be the argument of many calls. It travels once; workers get it from each
-    /// other. The scheduler keeps its bytes, so that it outlasts every worker.
+    /// A value of this program on the cluster, to be the argument of many calls. It travels once; workers get
+    /// it from each other. The scheduler keeps its bytes, so that it outlasts every worker.
     pub fn scatter<T: TaskValue + Clone>(&self, value: T) -> Remote<T> {
         self.submit(keep::<T>, value)
     }
 
-    /// Lets a task run to its end although nobody holds its handle: for what it does, not for what it returns.
+    /// Lets a task run to its end although nobody holds its handle: for what it does, not for what it
+    /// returns.
     ///
     /// # Errors
     /// When the scheduler is gone.
@@ -125,7 +144,8 @@ fn gathered<T>(values: Vec<T>) -> Vec<T> {
 }
 
 impl<T: TaskValue + Clone> Delayed<T> {
-    /// Another call on this one's result: `a.then(f)` is `delayed!(f(a))`, and reads in the order in which it runs.
+    /// Another call on this one's result: `a.then(f)` is `delayed!(f(a))`, and reads in the order in which it
+    /// runs.
     #[must_use]
     pub fn then<F, Kind>(&self, f: F) -> Delayed<F::Output>
     where

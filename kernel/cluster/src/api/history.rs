@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl Cluster {
-    /// Writes everything that happened so far into one HTML file that needs nothing else: tasks by function, the task
-    /// stream, workers with their ends, memory over time.
+    /// Writes everything that happened so far into one HTML file that needs nothing else: tasks by function,
+    /// the task stream, workers with their ends, memory over time.
     ///
     /// # Errors
     /// When the scheduler is gone, or the file cannot be written.
@@ -18,8 +18,8 @@ impl Cluster {
         write(path.as_ref(), &page(&self.client.history()?))
     }
 
-    /// Writes the newest tasks as a trace, which `chrome://tracing` and <https://ui.perfetto.dev> show: a row for each
-    /// thread of each worker.
+    /// Writes the newest tasks as a trace, which `chrome://tracing` and <https://ui.perfetto.dev> show: a row
+    /// for each thread of each worker.
     ///
     /// # Errors
     /// As [`Cluster::report`].
@@ -29,6 +29,11 @@ impl Cluster {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let why = |error: std::io::Error| Error::File(format!("{} could not be written: {error}\nhint: does its folder exist, and is there room?", path.display()));
+    let why = |error: std::io::Error| {
+        Error::File(format!(
+            "{} could not be written: {error}\nhint: does its folder exist, and is there room?",
+            path.display()
+        ))
+    };
     fs::write(path, text).map_err(why)
 }

@@ -39,15 +39,33 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::publish`].
     pub fn publish_all<T>(&self, name: &str, values: &[Remote<T>]) -> Result<()> {
-        let keys = values.iter().map(|value| Ok(value.handle.held()?.key)).collect::<Result<Vec<_>>>()?;
+        let keys = values
+            .iter()
+            .map(|value| Ok(value.handle.held()?.key))
+            .collect::<Result<Vec<_>>>()?;
         self.publish_keys(name, keys, std::any::type_name::<T>())
     }
 
     #[inline(never)]
     fn publish_keys(&self, name: &str, keys: Vec<Key>, type_name: &str) -> Result<()> {
-        let request = Request::Publish { name: name.to_string(), keys, type_name: type_name.to_string(), layout: crate::call::locate::layout_of(type_name) };
-        let is_there = self.client.published(request)?.iter().any(|published| published.name == name);
-        if is_there { Ok(()) } else { Err(Error::Name(format!("`{name}` was not published: its value is not on the cluster any more\nhint: submit it again"))) }
+        let request = Request::Publish {
+            name: name.to_string(),
+            keys,
+            type_name: type_name.to_string(),
+            layout: crate::call::locate::layout_of(type_name),
+        };
+        let is_there = self
+            .client
+            .published(request)?
+            .iter()
+            .any(|published| published.name == name);
+        if is_there {
+            Ok(())
+        } else {
+            Err(Error::Name(format!(
+                "`{name}` was not published: its value is not on the cluster any more\nhint: submit it again"
+            )))
+        }
     }
 
     /// The value that was published under a name.
@@ -58,7 +76,9 @@ impl Cluster {
         let mut found = self.lookup_all(name)?;
         match found.len() {
             1 => Ok(found.remove(0)),
-            n => Err(Error::Name(format!("`{name}` stands for {n} values\nhint: `lookup_all` gives them; a frame is found by `Frame::lookup`"))),
+            n => Err(Error::Name(format!(
+                "`{name}` stands for {n} values\nhint: `lookup_all` gives them; a frame is found by `Frame::lookup`"
+            ))),
         }
     }
 
@@ -67,7 +87,11 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::lookup`].
     pub fn lookup_all<T>(&self, name: &str) -> Result<Vec<Remote<T>>> {
-        Ok(self.find(name, std::any::type_name::<T>())?.into_iter().map(Handle::typed).collect())
+        Ok(self
+            .find(name, std::any::type_name::<T>())?
+            .into_iter()
+            .map(Handle::typed)
+            .collect())
     }
 
     #[inline(never)]
@@ -80,19 +104,39 @@ impl Cluster {
             } else {
                 format!("published are: {}", known.join(", "))
             };
-            return Err(Error::Name(format!("nothing is published as `{name}`\nhint: {hint}")));
+            return Err(Error::Name(format!(
+                "nothing is published as `{name}`\nhint: {hint}"
+            )));
         };
         if found.type_name != type_name {
-            let (is, wanted) = (skep_render::short_type(&found.type_name), skep_render::short_type(type_name));
-            return Err(Error::Name(format!("`{name}` is a `{is}`, not a `{wanted}`\nhint: `cluster.lookup::<{is}>(\"{name}\")`")));
+            let (is, wanted) = (
+                skep_render::short_type(&found.type_name),
+                skep_render::short_type(type_name),
+            );
+            return Err(Error::Name(format!(
+                "`{name}` is a `{is}`, not a `{wanted}`\nhint: `cluster.lookup::<{is}>(\"{name}\")`"
+            )));
         }
         if found.layout != crate::call::locate::layout_of(type_name) {
             let is = skep_render::short_type(type_name);
-            return Err(Error::Name(format!("`{name}` is a `{is}` as it was before `{is}` was defined anew\nhint: submit and publish it again")));
+            return Err(Error::Name(format!(
+                "`{name}` is a `{is}` as it was before `{is}` was defined anew\nhint: submit and publish it again"
+            )));
         }
         self.client.submit(Vec::new(), &found.keys, &[])?;
         let task: Arc<str> = found.task.as_str().into();
-        Ok(found.keys.iter().map(|key| Handle::Held(Arc::new(Held { client: self.client.clone(), key: *key, name: task.clone(), was_known: true }))).collect())
+        Ok(found
+            .keys
+            .iter()
+            .map(|key| {
+                Handle::Held(Arc::new(Held {
+                    client: self.client.clone(),
+                    key: *key,
+                    name: task.clone(),
+                    was_known: true,
+                }))
+            })
+            .collect())
     }
 
     /// Lets the value of a name go, once nobody else holds it.
@@ -100,7 +144,11 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn unpublish(&self, name: &str) -> Result<()> {
-        self.client.published(Request::Unpublish { name: name.to_string() }).map(drop)
+        self.client
+            .published(Request::Unpublish {
+                name: name.to_string(),
+            })
+            .map(drop)
     }
 
     /// The names that values are published under.
@@ -108,6 +156,11 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn published(&self) -> Result<Vec<String>> {
-        Ok(self.client.published(Request::Lookup)?.into_iter().map(|published| published.name).collect())
+        Ok(self
+            .client
+            .published(Request::Lookup)?
+            .into_iter()
+            .map(|published| published.name)
+            .collect())
     }
 }

@@ -22,8 +22,8 @@ use crate::{
 
 /// The handle of a value that is, or will be, on the cluster.
 ///
-/// A handle is an argument wherever its value is one; data moves from worker to worker. The value is freed when the last
-/// handle is dropped and no task needs it.
+/// A handle is an argument wherever its value is one; data moves from worker to worker. The value is freed
+/// when the last handle is dropped and no task needs it.
 pub struct Remote<T> {
     pub(crate) handle: Handle,
     value: PhantomData<fn() -> T>,
@@ -53,7 +53,10 @@ impl Drop for Held {
 
 impl Handle {
     pub(crate) fn typed<T>(self) -> Remote<T> {
-        Remote { handle: self, value: PhantomData }
+        Remote {
+            handle: self,
+            value: PhantomData,
+        }
     }
 
     pub(crate) fn held(&self) -> Result<&Arc<Held>> {
@@ -74,9 +77,25 @@ impl Handle {
     fn state(&self) -> (&'static str, String) {
         match self.status() {
             Some(Status::Pending) | None => ("pending", String::new()),
-            Some(Status::Done { n_bytes, worker, duration_us, .. }) => {
-                let cached = if self.held().is_ok_and(|held| held.was_known) { ", cached: the same call had run" } else { "" };
-                ("done", format!("{} on {worker}, {}{cached}", skep_render::bytes(n_bytes), skep_render::duration(Duration::from_micros(duration_us))))
+            Some(Status::Done {
+                n_bytes,
+                worker,
+                duration_us,
+                ..
+            }) => {
+                let cached = if self.held().is_ok_and(|held| held.was_known) {
+                    ", cached: the same call had run"
+                } else {
+                    ""
+                };
+                (
+                    "done",
+                    format!(
+                        "{} on {worker}, {}{cached}",
+                        skep_render::bytes(n_bytes),
+                        skep_render::duration(Duration::from_micros(duration_us))
+                    ),
+                )
             }
             Some(Status::Failed(error)) => ("failed", error.to_string()),
         }
@@ -85,13 +104,17 @@ impl Handle {
     #[inline(never)]
     fn journey(&self) -> Result<Journey> {
         let held = self.held()?;
-        held.client.journey(held.key)?.ok_or_else(|| Error::Disconnected("the scheduler does not know this task any more".into()))
+        held.client
+            .journey(held.key)?
+            .ok_or_else(|| Error::Disconnected("the scheduler does not know this task any more".into()))
     }
 
     #[inline(never)]
     fn explain(&self) -> Result<Explanation> {
         let held = self.held()?;
-        held.client.explain(held.key)?.ok_or_else(|| Error::Disconnected("the scheduler does not know this task any more".into()))
+        held.client
+            .explain(held.key)?
+            .ok_or_else(|| Error::Disconnected("the scheduler does not know this task any more".into()))
     }
 
     #[inline(never)]
@@ -111,7 +134,10 @@ impl Handle {
 
 impl<T> Clone for Remote<T> {
     fn clone(&self) -> Self {
-        Remote { handle: self.handle.clone(), value: PhantomData }
+        Remote {
+            handle: self.handle.clone(),
+            value: PhantomData,
+        }
     }
 }
 
@@ -164,8 +190,9 @@ impl<T> Remote<T> {
         self.handle.explain()
     }
 
-    /// Stops the task if it has not ended. One that waits never runs. One that runs is told: `sleep` and `cancelled()` hear
-    /// it; one that does not listen loses its thread to the next task, and its value is dropped.
+    /// Stops the task if it has not ended. One that waits never runs. One that runs is told: `sleep` and
+    /// `cancelled()` hear it; one that does not listen loses its thread to the next task, and its value is
+    /// dropped.
     ///
     /// # Errors
     /// When the scheduler is gone.
@@ -179,7 +206,8 @@ impl<T: TaskValue> Remote<T> {
     /// Waits for the value and brings it here.
     ///
     /// # Errors
-    /// The task's own error with its place and worker, the cluster being gone, or an interrupt, which cancels the task.
+    /// The task's own error with its place and worker, the cluster being gone, or an interrupt, which cancels
+    /// the task.
     pub fn gather(&self) -> Result<T> {
         let (key, bytes) = self.handle.fetch()?;
         value::decode(&bytes).map_err(|error| Error::decode(key, &error))

@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Cluster {
-    /// Copies a value to every worker, so that tasks that need it find it at home wherever they run. Waits until all
-    /// copies are there; gives their number.
+    /// Copies a value to every worker, so that tasks that need it find it at home wherever they run. Waits
+    /// until all copies are there; gives their number.
     ///
     /// On one machine the copies share the memory that they travel in.
     ///
@@ -23,13 +23,16 @@ impl Cluster {
 
     #[inline(never)]
     fn broadcast_all(&self, handles: &[&Handle]) -> Result<u64> {
-        let keys = handles.iter().map(|handle| Ok(handle.held()?.key)).collect::<Result<Vec<Key>>>()?;
+        let keys = handles
+            .iter()
+            .map(|handle| Ok(handle.held()?.key))
+            .collect::<Result<Vec<Key>>>()?;
         self.client.wait(&keys)?;
         Ok(self.client.transfer(Request::Broadcast { keys })?.0)
     }
 
-    /// Moves values from workers that hold much to those that hold little. Waits until it is done; gives the number of
-    /// values and bytes that moved.
+    /// Moves values from workers that hold much to those that hold little. Waits until it is done; gives the
+    /// number of values and bytes that moved.
     ///
     /// # Errors
     /// When the scheduler is gone.

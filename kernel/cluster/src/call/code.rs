@@ -22,15 +22,23 @@ pub(crate) struct Found {
 /// The library's identity: a hash of its content.
 pub fn code_id(library: &str) -> std::io::Result<CodeId> {
     let bytes = fs::read(library)?;
-    // The large dylib is the same file for every process; its length and date would do, but its ends are surer.
+    // The large dylib is the same file for every process; its length and date would do, but its ends are
+    // surer.
     let hash = if bytes.len() > 16 << 20 {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&bytes[..1 << 20]).update(&bytes[bytes.len() - (1 << 20)..]).update(&bytes.len().to_le_bytes());
+        hasher
+            .update(&bytes[..1 << 20])
+            .update(&bytes[bytes.len() - (1 << 20)..])
+            .update(&bytes.len().to_le_bytes());
         hasher.finalize()
     } else {
         blake3::hash(&bytes)
     };
-    Ok(CodeId(u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("invariant: a hash has 32 bytes"))))
+    Ok(CodeId(u64::from_le_bytes(
+        hash.as_bytes()[..8]
+            .try_into()
+            .expect("invariant: a hash has 32 bytes"),
+    )))
 }
 
 type Libraries = HashMap<String, (Arc<str>, CodeId)>;
@@ -43,18 +51,30 @@ pub(crate) fn locate(function: *const c_void) -> Result<Found, String> {
         return Err("the function is in no library of this process".into());
     }
     // SAFETY: `dladdr` succeeded, so this is the C string of a library that is never unloaded.
-    let name = unsafe { CStr::from_ptr(info.dli_fname) }.to_string_lossy().into_owned();
+    let name = unsafe { CStr::from_ptr(info.dli_fname) }
+        .to_string_lossy()
+        .into_owned();
     let offset = function as u64 - info.dli_fbase as u64;
     let mut libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
     let libraries = libraries.get_or_insert_default();
     if let Some((library, code)) = libraries.get(&name) {
-        return Ok(Found { library: library.clone(), code: *code, offset });
+        return Ok(Found {
+            library: library.clone(),
+            code: *code,
+            offset,
+        });
     }
-    let path = fs::canonicalize(&name).or_else(|_| std::env::current_exe()).map_err(|error| error.to_string())?;
+    let path = fs::canonicalize(&name)
+        .or_else(|_| std::env::current_exe())
+        .map_err(|error| error.to_string())?;
     let path: Arc<str> = path.to_string_lossy().into();
     let code = code_id(&path).map_err(|error| format!("{path}: {error}"))?;
     libraries.insert(name, (path.clone(), code));
-    Ok(Found { library: path, code, offset })
+    Ok(Found {
+        library: path,
+        code,
+        offset,
+    })
 }
 
 /// The symbol that starts at an offset; the optimised build of the same source has it too, elsewhere.
@@ -68,16 +88,29 @@ pub(crate) fn symbol_at(library: &str, offset: u64) -> Result<String, String> {
         tables.insert(library.to_string(), table);
     }
     let found = tables.get(library).and_then(|table| table.get(&offset));
-    found.cloned().ok_or_else(|| format!("{library} has no symbol at {offset:#x}"))
+    found
+        .cloned()
+        .ok_or_else(|| format!("{library} has no symbol at {offset:#x}"))
 }
 
-fn read_symbols<K: std::hash::Hash + Eq, V>(library: &str, entry: impl Fn(&str, u64) -> (K, V)) -> Result<HashMap<K, V>, String> {
+fn read_symbols<K: std::hash::Hash + Eq, V>(
+    library: &str,
+    entry: impl Fn(&str, u64) -> (K, V),
+) -> Result<HashMap<K, V>, String> {
     let bytes = fs::read(library).map_err(|error| format!("{library}: {error}"))?;
     let file = object::File::parse(&*bytes).map_err(|error| format!("{library}: {error}"))?;
-    let functions = file.symbols().filter(|symbol| symbol.kind() == object::SymbolKind::Text && symbol.address() != 0);
+    let functions = file
+        .symbols()
+        .filter(|symbol| symbol.kind() == object::SymbolKind::Text && symbol.address() != 0);
     // A function that several parts of an optimised build share has `.llvm.…` behind its name.
-    let plain = |name: &str| name.split_once(".llvm.").map_or(name, |(plain, _)| plain).to_string();
-    Ok(functions.filter_map(|symbol| Some(entry(&plain(symbol.name().ok()?), symbol.address()))).collect())
+    let plain = |name: &str| {
+        name.split_once(".llvm.")
+            .map_or(name, |(plain, _)| plain)
+            .to_string()
+    };
+    Ok(functions
+        .filter_map(|symbol| Some(entry(&plain(symbol.name().ok()?), symbol.address())))
+        .collect())
 }
 
 /// Loads a library for good and finds a function in it.
@@ -87,7 +120,9 @@ pub(crate) fn resolve(library: &str, place: &CodePlace) -> Result<*const c_void,
         CodePlace::Offset(offset) => *offset,
         CodePlace::Symbol(symbol) => {
             let table = read_symbols(library, |name, address| (name.to_string(), address))?;
-            *table.get(symbol).ok_or_else(|| format!("{library} does not have the function's code"))?
+            *table
+                .get(symbol)
+                .ok_or_else(|| format!("{library} does not have the function's code"))?
         }
     };
     Ok((base + offset) as *const c_void)
@@ -96,7 +131,10 @@ pub(crate) fn resolve(library: &str, place: &CodePlace) -> Result<*const c_void,
 /// The address at which a library is loaded.
 fn load(library: &str) -> Result<u64, String> {
     static LOADED: OnceLock<Mutex<HashMap<String, u64>>> = OnceLock::new();
-    let mut loaded = LOADED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = LOADED
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     if let Some(base) = loaded.get(library) {
         return Ok(*base);
     }
@@ -110,11 +148,15 @@ fn load(library: &str) -> Result<u64, String> {
     if handle.is_null() {
         // SAFETY: `dlerror` returns null or a C string that lives until the next call on this thread.
         let text = unsafe { libc::dlerror() };
-        let reason = if text.is_null() { "no reason given".into() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy() };
+        let reason = if text.is_null() {
+            "no reason given".into()
+        } else {
+            unsafe { CStr::from_ptr(text) }.to_string_lossy()
+        };
         return Err(format!("{library} could not be loaded: {reason}"));
     }
-    // SAFETY: on Linux and macOS a handle of glibc is a `link_map`, whose first field is the load address; `dlinfo` is the
-    // documented way to it, and is used where it exists.
+    // SAFETY: on Linux and macOS a handle of glibc is a `link_map`, whose first field is the load address;
+    // `dlinfo` is the documented way to it, and is used where it exists.
     let base = unsafe { load_address(handle) };
     loaded.insert(library.to_string(), base);
     Ok(base)
@@ -125,7 +167,8 @@ fn own_base(library: &str) -> Option<u64> {
     if std::env::current_exe().ok()?.as_path() != std::path::Path::new(library) {
         return None;
     }
-    // SAFETY: as in `locate`; the address is one of this function's own program, or of the library it was linked into.
+    // SAFETY: as in `locate`; the address is one of this function's own program, or of the library it was
+    // linked into.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
     let here = own_base as *const c_void;
     (unsafe { libc::dladdr(here, &mut info) } != 0).then_some(info.dli_fbase as u64)
@@ -136,7 +179,11 @@ unsafe fn load_address(handle: *mut c_void) -> u64 {
     let mut map: *mut u64 = std::ptr::null_mut();
     // SAFETY: the caller's handle is live; `RTLD_DI_LINKMAP` writes one pointer.
     let found = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, (&raw mut map).cast()) };
-    if found != 0 || map.is_null() { 0 } else { unsafe { *map } }
+    if found != 0 || map.is_null() {
+        0
+    } else {
+        unsafe { *map }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

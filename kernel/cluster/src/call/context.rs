@@ -30,7 +30,11 @@ struct Current {
 
 /// The thread begins a task.
 pub(crate) fn enter(host: Arc<dyn Host>, key: Key) {
-    CURRENT.set(Some(Current { host, key, told_at: None }));
+    CURRENT.set(Some(Current {
+        host,
+        key,
+        told_at: None,
+    }));
 }
 
 pub(crate) fn leave() {
@@ -39,7 +43,8 @@ pub(crate) fn leave() {
 
 /// Tells how far the running task is: the cell that waits for it shows it in its progress bar.
 ///
-/// May be called in every round of a loop: it is told twenty times a second at most. Outside a task it does nothing.
+/// May be called in every round of a loop: it is told twenty times a second at most. Outside a task it does
+/// nothing.
 ///
 /// ```no_run
 /// fn train(rounds: u64) -> f64 {
@@ -66,10 +71,14 @@ pub(crate) fn is_inside() -> bool {
     CURRENT.with_borrow(Option::is_some)
 }
 
-/// The task is about to wait for the cluster. Its thread is given to others, or a worker of one thread would wait for
-/// itself.
+/// The task is about to wait for the cluster. Its thread is given to others, or a worker of one thread would
+/// wait for itself.
 pub(crate) fn before_wait() {
-    let inside = CURRENT.with_borrow(|current| current.as_ref().map(|current| (current.host.clone(), current.key)));
+    let inside = CURRENT.with_borrow(|current| {
+        current
+            .as_ref()
+            .map(|current| (current.host.clone(), current.key))
+    });
     if let Some((host, key)) = inside {
         host.on_wait(key);
     }

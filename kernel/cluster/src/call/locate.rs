@@ -34,9 +34,16 @@ pub(crate) struct FnRef {
 /// The capture check happens here, at compile time.
 pub(crate) fn checked<F: Copy>(address: usize, role: &'static str) -> FnRef {
     const {
-        assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
+        assert!(
+            size_of::<F>() == 0,
+            "a function sent to workers must not capture anything: pass the values as arguments"
+        );
     }
-    FnRef { address, type_name: type_name::<F>(), role }
+    FnRef {
+        address,
+        type_name: type_name::<F>(),
+        role,
+    }
 }
 
 type Known = std::sync::Mutex<Option<HashMap<usize, std::sync::Arc<Located>>>>;
@@ -68,10 +75,22 @@ fn find(f: FnRef) -> Result<std::sync::Arc<Located>> {
     };
     let id = stable.unwrap_or_else(|| {
         let mut hasher = blake3::Hasher::new();
-        function_id(hasher.update(&found.code.0.to_le_bytes()).update(&found.offset.to_le_bytes()))
+        function_id(
+            hasher
+                .update(&found.code.0.to_le_bytes())
+                .update(&found.offset.to_le_bytes()),
+        )
     });
-    let function = Function { id, name: short_name(f.type_name), code: found.code, place };
-    let located = std::sync::Arc::new(Located { function, library: (!is_made_elsewhere).then(|| found.library.to_string()) });
+    let function = Function {
+        id,
+        name: short_name(f.type_name),
+        code: found.code,
+        place,
+    };
+    let located = std::sync::Arc::new(Located {
+        function,
+        library: (!is_made_elsewhere).then(|| found.library.to_string()),
+    });
     if stable.is_some() {
         by_version().insert(id, located.clone());
     }
@@ -79,14 +98,19 @@ fn find(f: FnRef) -> Result<std::sync::Arc<Located>> {
 }
 
 fn function_id(hasher: &blake3::Hasher) -> FunctionId {
-    FunctionId(u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("invariant: a hash has 32 bytes")))
+    FunctionId(u64::from_le_bytes(
+        hasher.finalize().as_bytes()[..8]
+            .try_into()
+            .expect("invariant: a hash has 32 bytes"),
+    ))
 }
 
 type ByVersion = HashMap<FunctionId, std::sync::Arc<Located>>;
 
 /// Functions that some cell has brought: another cell that calls the same one uses that one's code.
 fn by_version() -> std::sync::MutexGuard<'static, ByVersion> {
-    static KNOWN: std::sync::LazyLock<std::sync::Mutex<ByVersion>> = std::sync::LazyLock::new(std::sync::Mutex::default);
+    static KNOWN: std::sync::LazyLock<std::sync::Mutex<ByVersion>> =
+        std::sync::LazyLock::new(std::sync::Mutex::default);
     KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -95,23 +119,36 @@ type Versions = HashMap<&'static str, (u64, u64)>;
 
 static VERSIONS: std::sync::RwLock<Option<Versions>> = std::sync::RwLock::new(None);
 
-/// Tells which version, and which layout, each function and type of the running cell has; its generated code calls this first.
+/// Tells which version, and which layout, each function and type of the running cell has; its generated code
+/// calls this first.
 #[doc(hidden)]
 pub fn set_versions(versions: &[(&'static str, u64, u64)]) {
-    let versions = versions.iter().map(|(name, version, layout)| (*name, (*version, *layout))).collect();
-    *VERSIONS.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(versions);
+    let versions = versions
+        .iter()
+        .map(|(name, version, layout)| (*name, (*version, *layout)))
+        .collect();
+    *VERSIONS
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(versions);
 }
 
 /// What the layout of a type of cells stands on; 0 for types that are no cell's, and outside notebooks.
 pub(crate) fn layout_of(type_name: &str) -> u64 {
     let versions = VERSIONS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let Some(versions) = versions.as_ref() else { return 0 };
-    names_of_cells(type_name).filter_map(|name| versions.get(name)).fold(0, |hash, (_, layout)| hash.rotate_left(7) ^ layout)
+    let Some(versions) = versions.as_ref() else {
+        return 0;
+    };
+    names_of_cells(type_name)
+        .filter_map(|name| versions.get(name))
+        .fold(0, |hash, (_, layout)| hash.rotate_left(7) ^ layout)
 }
 
 /// Names a function by its text, if everything in its name has a version. Closures have no name of their own.
 fn stable_id(f: FnRef) -> Option<FunctionId> {
-    if f.type_name.contains("{closure") || f.type_name.contains("{{closure") || f.type_name.contains("skep_cell_") {
+    if f.type_name.contains("{closure")
+        || f.type_name.contains("{{closure")
+        || f.type_name.contains("skep_cell_")
+    {
         return None;
     }
     let versions = VERSIONS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -129,16 +166,28 @@ fn stable_id(f: FnRef) -> Option<FunctionId> {
 /// Asks once for each library.
 fn is_made_elsewhere(library: &str) -> bool {
     static ANSWERS: std::sync::Mutex<Option<HashMap<String, bool>>> = std::sync::Mutex::new(None);
-    let Hooks { code_needed: Some(needed), .. } = hooks() else { return false };
+    let Hooks {
+        code_needed: Some(needed),
+        ..
+    } = hooks()
+    else {
+        return false;
+    };
     let mut answers = ANSWERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    *answers.get_or_insert_default().entry(library.to_string()).or_insert_with(|| needed(library))
+    *answers
+        .get_or_insert_default()
+        .entry(library.to_string())
+        .or_insert_with(|| needed(library))
 }
 
 /// `cell::inc` → `inc`; a closure is named after where it is.
 fn short_name(name: &str) -> String {
     if let Some(at) = name.find("::{{closure}}") {
         let outer = name[..at].rsplit("::").next().unwrap_or(name);
-        return outer.strip_prefix("skep_cell_").map_or_else(|| format!("closure in {outer}"), |cell| format!("closure in cell {cell}"));
+        return outer.strip_prefix("skep_cell_").map_or_else(
+            || format!("closure in {outer}"),
+            |cell| format!("closure in cell {cell}"),
+        );
     }
     // `core::num::<impl i64>::pow`, `<A as T>::f`, `scan::<String>`: what is in brackets is not the name.
     let mut depth = 0;
@@ -147,7 +196,10 @@ fn short_name(name: &str) -> String {
         depth == 0 && *c != '>'
     };
     let base: String = name.chars().filter(outside).collect();
-    base.rsplit("::").find(|part| !part.is_empty()).unwrap_or(name).to_string()
+    base.rsplit("::")
+        .find(|part| !part.is_empty())
+        .unwrap_or(name)
+        .to_string()
 }
 
 #[test]

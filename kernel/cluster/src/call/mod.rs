@@ -1,5 +1,5 @@
-//! What makes a function callable in another process: where its code is, how its arguments are read, what it may do
-//! while it runs.
+//! What makes a function callable in another process: where its code is, how its arguments are read, what it
+//! may do while it runs.
 
 pub mod code;
 pub mod context;

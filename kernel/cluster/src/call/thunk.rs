@@ -32,7 +32,10 @@ pub(crate) struct Inputs<'t> {
 
 impl<'t> Inputs<'t> {
     pub fn new(args: &'t [Arg], values: HashMap<Key, Stored>) -> Inputs<'t> {
-        Inputs { args: args.iter(), values }
+        Inputs {
+            args: args.iter(),
+            values,
+        }
     }
 
     pub fn next<A: Argument>(&mut self) -> std::result::Result<A, TaskError> {
@@ -44,13 +47,17 @@ impl<'t> Inputs<'t> {
 
     /// An argument that is only looked at: where it is already, or made of its bytes.
     pub fn next_shared<A: TaskValue + Clone>(&mut self) -> std::result::Result<Shared<A>, TaskError> {
-        let Some(arg) = self.args.next() else { return Err(unreadable("an argument is missing".into())) };
+        let Some(arg) = self.args.next() else {
+            return Err(unreadable("an argument is missing".into()));
+        };
         if let Arg::Task(key) = arg
             && let Some(stored) = self.values.get(key)
         {
             return stored.clone().share_typed().map_err(unreadable);
         }
-        A::from_arg(arg, &mut self.values).map(Shared::Own).map_err(unreadable)
+        A::from_arg(arg, &mut self.values)
+            .map(Shared::Own)
+            .map_err(unreadable)
     }
 }
 
@@ -78,7 +85,10 @@ impl<T: TaskValue + Clone> Argument for T {
         match whole(arg, values, std::any::TypeId::of::<T>())? {
             Whole::Bytes(bytes) => decode(&bytes.into()),
             Whole::Stored(stored) => stored.take(),
-            Whole::Made(made) => made.downcast::<T>().map(|value| *value).map_err(|_| another_list()),
+            Whole::Made(made) => made
+                .downcast::<T>()
+                .map(|value| *value)
+                .map_err(|_| another_list()),
         }
     }
 }
@@ -97,16 +107,33 @@ fn another_list() -> String {
 /// A list becomes a `Vec` typed where its type says how, and by way of its parts' bytes where it does not.
 ///
 /// Not generic, like everything here that can be: what is generic is compiled again in every cell.
-fn whole(arg: &Arg, values: &HashMap<Key, Stored>, wanted: std::any::TypeId) -> std::result::Result<Whole, String> {
+fn whole(
+    arg: &Arg,
+    values: &HashMap<Key, Stored>,
+    wanted: std::any::TypeId,
+) -> std::result::Result<Whole, String> {
     let items = match arg {
         Arg::Value(bytes) => return Ok(Whole::Bytes(bytes.to_vec())),
         // Two arguments may be the same task, so the value stays for the other.
-        Arg::Task(key) => return values.get(key).cloned().map(Whole::Stored).ok_or_else(|| "an input is missing".to_string()),
+        Arg::Task(key) => {
+            return values
+                .get(key)
+                .cloned()
+                .map(Whole::Stored)
+                .ok_or_else(|| "an input is missing".to_string());
+        }
         Arg::List(items) => items,
     };
-    let make = makers().read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&wanted).copied();
+    let make = makers()
+        .read()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .get(&wanted)
+        .copied();
     if let Some(make) = make {
-        let stored = items.iter().map(|item| stored_of(item, values)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let stored = items
+            .iter()
+            .map(|item| stored_of(item, values))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
         return make(stored).map(Whole::Made);
     }
     // Postcard's list is a count and its items, one after the other.
@@ -120,7 +147,10 @@ fn whole(arg: &Arg, values: &HashMap<Key, Stored>, wanted: std::any::TypeId) -> 
 fn stored_of(arg: &Arg, values: &HashMap<Key, Stored>) -> std::result::Result<Stored, String> {
     match arg {
         Arg::Value(bytes) => Ok(Stored::Bytes(bytes.to_vec().into())),
-        Arg::Task(key) => values.get(key).cloned().ok_or_else(|| "an input is missing".to_string()),
+        Arg::Task(key) => values
+            .get(key)
+            .cloned()
+            .ok_or_else(|| "an input is missing".to_string()),
         Arg::List(_) => Err("lists of lists are not supported".into()),
     }
 }
@@ -128,9 +158,13 @@ fn stored_of(arg: &Arg, values: &HashMap<Key, Stored>) -> std::result::Result<St
 /// The only value of a function without captures.
 pub(crate) fn conjure<F: Copy>() -> F {
     const {
-        assert!(size_of::<F>() == 0, "a function sent to workers must not capture anything: pass the values as arguments");
+        assert!(
+            size_of::<F>() == 0,
+            "a function sent to workers must not capture anything: pass the values as arguments"
+        );
     }
-    // SAFETY: `F` has no size, so any aligned pointer holds one; and one exists, since the caller was given it.
+    // SAFETY: `F` has no size, so any aligned pointer holds one; and one exists, since the caller was given
+    // it.
     unsafe { std::ptr::NonNull::<F>::dangling().read() }
 }
 
@@ -148,14 +182,17 @@ fn install_hook() {
             if !IN_TASK.with_borrow(|inside| *inside) {
                 return before(info);
             }
-            let at = info.location().map(|at| (at.file().to_string(), at.line(), at.column()));
+            let at = info
+                .location()
+                .map(|at| (at.file().to_string(), at.line(), at.column()));
             LAST_PANIC.with_borrow_mut(|last| *last = at);
         }));
     });
 }
 
 pub(crate) fn run<F, R>(call: impl FnOnce() -> R) -> std::result::Result<R, TaskError> {
-    // The name keeps the thunks of two functions apart even if their code is the same, so that each keeps its symbol.
+    // The name keeps the thunks of two functions apart even if their code is the same, so that each keeps its
+    // symbol.
     begin(type_name::<F>());
     let result = catch_unwind(AssertUnwindSafe(call));
     end();
@@ -179,7 +216,13 @@ pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> TaskError {
     if (hooks().is_stop)(&*payload) {
         return TaskError::new(TaskErrorKind::Cancelled, "");
     }
-    let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_string()));
+    let text = payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_string()));
     let message = text.unwrap_or_else(|| "a panic without a message".into());
-    TaskError { at: LAST_PANIC.with_borrow_mut(Option::take), ..TaskError::new(TaskErrorKind::Panicked, message) }
+    TaskError {
+        at: LAST_PANIC.with_borrow_mut(Option::take),
+        ..TaskError::new(TaskErrorKind::Panicked, message)
+    }
 }

@@ -33,7 +33,10 @@ with_numbers!(lists_of_numbers);
 
 /// Lets `Vec<T>` be gathered from results of type `T` without turning those into bytes.
 pub fn register_list<T: TaskValue + Clone>() {
-    makers().write().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<Vec<T>>(), maker::<T>());
+    makers()
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(TypeId::of::<Vec<T>>(), maker::<T>());
 }
 
 fn maker<T: TaskValue + Clone>() -> Maker {

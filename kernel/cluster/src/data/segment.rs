@@ -1,7 +1,8 @@
-//! Bytes that processes of one machine share without copying: memory files, and values that were written to disk.
+//! Bytes that processes of one machine share without copying: memory files, and values that were written to
+//! disk.
 //!
-//! On Linux a segment is an anonymous memory file that others open by way of `/proc`; when its last holder ends, however it
-//! ends, the system frees it. Elsewhere it is a file in the cluster's folder.
+//! On Linux a segment is an anonymous memory file that others open by way of `/proc`; when its last holder
+//! ends, however it ends, the system frees it. Elsewhere it is a file in the cluster's folder.
 
 use std::{
     fs::File,
@@ -31,7 +32,10 @@ impl Segment {
     ///
     /// # Errors
     /// When there is no memory, or `write` fails.
-    pub fn in_memory(folder: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Segment> {
+    pub fn in_memory(
+        folder: &Path,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<Segment> {
         let (file, path, is_owner) = memory_file(folder)?;
         let mut segment = Segment::written(file, path, is_owner, write)?;
         segment.is_on_disk = false;
@@ -43,7 +47,11 @@ impl Segment {
     /// # Errors
     /// When the disk is full or `write` fails; nothing is left behind.
     pub fn on_disk(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Segment> {
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
         let written = Segment::written(file, path.to_path_buf(), true, write);
         if written.is_err() {
             let _ = std::fs::remove_file(path);
@@ -51,14 +59,25 @@ impl Segment {
         written
     }
 
-    fn written(file: File, path: PathBuf, is_owner: bool, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Segment> {
+    fn written(
+        file: File,
+        path: PathBuf,
+        is_owner: bool,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<Segment> {
         let mut writer = BufWriter::with_capacity(1 << 20, &file);
         write(&mut writer)?;
         writer.flush()?;
         drop(writer);
         // SAFETY: the file is this cluster's own: it was made above, is written once, and never again.
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Segment { map, file, path, is_owner, is_on_disk: true })
+        Ok(Segment {
+            map,
+            file,
+            path,
+            is_owner,
+            is_on_disk: true,
+        })
     }
 
     /// Opens a segment that another process wrote.
@@ -70,12 +89,22 @@ impl Segment {
         // SAFETY: its writer is done with it, as above.
         let map = unsafe { Mmap::map(&file)? };
         if map.len() as u64 != n_bytes {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a segment of {n_bytes} bytes has {}", map.len())));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a segment of {n_bytes} bytes has {}", map.len()),
+            ));
         }
         let is_on_disk = !path.starts_with("/proc");
-        // Passed on under a name of our own: its writer may be gone by then, and its descriptor be another file.
+        // Passed on under a name of our own: its writer may be gone by then, and its descriptor be another
+        // file.
         let path = own_name(&file, path);
-        Ok(Segment { map, file, path, is_owner: false, is_on_disk })
+        Ok(Segment {
+            map,
+            file,
+            path,
+            is_owner: false,
+            is_on_disk,
+        })
     }
 
     pub fn path(&self) -> &Path {
@@ -120,7 +149,10 @@ fn own_name(_: &File, path: &Path) -> PathBuf {
 
 #[cfg(target_os = "linux")]
 fn memory_file(_: &Path) -> io::Result<(File, PathBuf, bool)> {
-    let file = File::from(rustix::fs::memfd_create("skep-value", rustix::fs::MemfdFlags::CLOEXEC)?);
+    let file = File::from(rustix::fs::memfd_create(
+        "skep-value",
+        rustix::fs::MemfdFlags::CLOEXEC,
+    )?);
     let path = own_name(&file, Path::new(""));
     Ok((file, path, false))
 }
@@ -130,8 +162,16 @@ fn memory_file(folder: &Path) -> io::Result<(File, PathBuf, bool)> {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let path = folder.join(format!("segment-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    let path = folder.join(format!(
+        "segment-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    ));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
     Ok((file, path, true))
 }
 
@@ -176,11 +216,18 @@ mod tests {
         let write = |out: &mut dyn Write| out.write_all(&[7; 100_000]);
         let here = Segment::in_memory(&folder, write).unwrap();
         let there = Segment::open(here.path(), 100_000).unwrap();
-        assert!(Segment::open(here.path(), 5).is_err(), "another length than was told");
+        assert!(
+            Segment::open(here.path(), 5).is_err(),
+            "another length than was told"
+        );
         drop(here);
         assert_eq!(there.bytes(), [7; 100_000], "a reader keeps it");
         let third = Segment::open(there.path(), 100_000).unwrap();
-        assert_eq!(third.bytes(), there.bytes(), "and can pass it on when its writer is gone");
+        assert_eq!(
+            third.bytes(),
+            there.bytes(),
+            "and can pass it on when its writer is gone"
+        );
         let path = folder.join("value");
         let spilled = Segment::on_disk(&path, write).unwrap();
         assert!(spilled.is_on_disk() && !there.is_on_disk());

@@ -1,7 +1,7 @@
 //! How much memory a value takes, about: told by serde, which visits all there is in it.
 //!
-//! Bytes on the wire are no measure: a `Vec<u64>` of small numbers is an eighth of its size there. Of long sequences only
-//! the first items are looked into.
+//! Bytes on the wire are no measure: a `Vec<u64>` of small numbers is an eighth of its size there. Of long
+//! sequences only the first items are looked into.
 
 use std::fmt;
 
@@ -50,13 +50,18 @@ struct Items<'c> {
 impl Items<'_> {
     fn add<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), Never> {
         self.n += 1;
-        if self.n <= MOST_SAMPLED { item.serialize(&mut *self.counter) } else { Ok(()) }
+        if self.n <= MOST_SAMPLED {
+            item.serialize(&mut *self.counter)
+        } else {
+            Ok(())
+        }
     }
 
     fn end(self) -> Result<(), Never> {
         if self.n > MOST_SAMPLED {
             let sampled = self.counter.bytes - self.start;
-            self.counter.bytes += (sampled as f64 / MOST_SAMPLED as f64 * (self.n - MOST_SAMPLED) as f64) as u64;
+            self.counter.bytes +=
+                (sampled as f64 / MOST_SAMPLED as f64 * (self.n - MOST_SAMPLED) as f64) as u64;
         }
         Ok(())
     }
@@ -119,29 +124,53 @@ impl<'c> ser::Serializer for &'c mut Counter {
         self.serialize_unit()
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Never> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Never> {
         value.serialize(self)
     }
 
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(self, _: &'static str, _: u32, _: &'static str, value: &T) -> Result<(), Never> {
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Never> {
         self.bytes += 8;
         value.serialize(self)
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Items<'c>, Never> {
         self.bytes += size_of::<Vec<u8>>() as u64;
-        Ok(Items { start: self.bytes, counter: self, n: 0 })
+        Ok(Items {
+            start: self.bytes,
+            counter: self,
+            n: 0,
+        })
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Items<'c>, Never> {
-        Ok(Items { start: self.bytes, counter: self, n: 0 })
+        Ok(Items {
+            start: self.bytes,
+            counter: self,
+            n: 0,
+        })
     }
 
     fn serialize_tuple_struct(self, _: &'static str, n: usize) -> Result<Items<'c>, Never> {
         self.serialize_tuple(n)
     }
 
-    fn serialize_tuple_variant(self, _: &'static str, _: u32, _: &'static str, n: usize) -> Result<Items<'c>, Never> {
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        n: usize,
+    ) -> Result<Items<'c>, Never> {
         self.bytes += 8;
         self.serialize_tuple(n)
     }
@@ -154,7 +183,13 @@ impl<'c> ser::Serializer for &'c mut Counter {
         self.serialize_tuple(n)
     }
 
-    fn serialize_struct_variant(self, _: &'static str, _: u32, _: &'static str, n: usize) -> Result<Items<'c>, Never> {
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        n: usize,
+    ) -> Result<Items<'c>, Never> {
         self.serialize_tuple_variant("", 0, "", n)
     }
 
@@ -222,8 +257,14 @@ impl ser::SerializeMap for Items<'_> {
 fn sizes_are_those_in_memory() {
     let close = |n: u64, expect: u64| n.abs_diff(expect) <= expect / 10;
     assert_eq!(heap_bytes(&7u64), 0);
-    assert!(close(heap_bytes(&vec![1u64; 100_000]), 800_000), "small numbers are as large as others");
-    assert!(close(heap_bytes(&vec!["abcdefgh".to_string(); 5_000]), 5_000 * 32));
+    assert!(
+        close(heap_bytes(&vec![1u64; 100_000]), 800_000),
+        "small numbers are as large as others"
+    );
+    assert!(close(
+        heap_bytes(&vec!["abcdefgh".to_string(); 5_000]),
+        5_000 * 32
+    ));
     assert!(close(heap_bytes(&vec![vec![1.5f64; 2_000]; 2_000]), 32_000_000));
     assert!(close(heap_bytes(&(1u8, vec![Some(3u32); 10_000])), 40_000));
 }

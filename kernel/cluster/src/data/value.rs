@@ -90,12 +90,19 @@ with_numbers!(numbers);
 
 /// Makes `codec` the way for all values of type `T`, for the life of the process.
 pub fn register_codec<T: TaskValue>(codec: Codec<T>) {
-    codecs().write().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<T>(), Box::leak(Box::new(codec)));
+    codecs()
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(TypeId::of::<T>(), Box::leak(Box::new(codec)));
 }
 
 #[inline(never)]
 fn codec_of(id: TypeId) -> Option<&'static (dyn Any + Send + Sync)> {
-    codecs().read().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    codecs()
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&id)
+        .copied()
 }
 
 fn codec<T: TaskValue>() -> Option<&'static Codec<T>> {
@@ -129,7 +136,9 @@ pub(crate) fn encode<T: TaskValue>(value: &T) -> Result<Vec<u8>, String> {
 pub(crate) fn decode<T: TaskValue>(bytes: &Bytes) -> Result<T, String> {
     match codec::<T>() {
         Some(codec) => (codec.read)(bytes),
-        None => postcard::from_bytes(bytes.as_slice()).map_err(|error| cannot_decode(type_name::<T>(), &error)),
+        None => {
+            postcard::from_bytes(bytes.as_slice()).map_err(|error| cannot_decode(type_name::<T>(), &error))
+        }
     }
 }
 
@@ -149,10 +158,14 @@ pub(crate) trait AnyValue: Any + Send + Sync {
 }
 
 impl dyn AnyValue {
-    /// `None` if it is a `T` as it is. If it is one by name, of a cell that was compiled before some other type was defined anew, it
-    /// goes by way of its bytes.
+    /// `None` if it is a `T` as it is. If it is one by name, of a cell that was compiled before some other
+    /// type was defined anew, it goes by way of its bytes.
     fn as_it_is<T: TaskValue + Clone>(&self) -> Result<Option<T>, String> {
-        if (self as &dyn Any).is::<Holder<T>>() { Ok(None) } else { decode(&self.bytes_for(type_name::<T>())?.into()).map(Some) }
+        if (self as &dyn Any).is::<Holder<T>>() {
+            Ok(None)
+        } else {
+            decode(&self.bytes_for(type_name::<T>())?.into()).map(Some)
+        }
     }
 
     #[inline(never)]
@@ -189,7 +202,9 @@ impl<T: TaskValue> AnyValue for Holder<T> {
     fn write(&self, out: &mut dyn Write) -> Result<(), String> {
         match codec::<T>() {
             Some(codec) => (codec.write)(&self.0, out),
-            None => postcard::to_io(&self.0, out).map(drop).map_err(|error| cannot_encode(type_name::<T>(), &error)),
+            None => postcard::to_io(&self.0, out)
+                .map(drop)
+                .map_err(|error| cannot_encode(type_name::<T>(), &error)),
         }
     }
 
@@ -204,7 +219,11 @@ impl<T: TaskValue> AnyValue for Holder<T> {
     }
 
     fn inline(&self) -> Option<Vec<u8>> {
-        if mem::needs_drop::<T>() || size_of::<T>() > MOST_INLINE { None } else { encode(&self.0).ok() }
+        if mem::needs_drop::<T>() || size_of::<T>() > MOST_INLINE {
+            None
+        } else {
+            encode(&self.0).ok()
+        }
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -253,12 +272,15 @@ impl Stored {
         if let Stored::Bytes(Bytes::Segment(segment)) = self {
             return Ok(segment.clone());
         }
-        Segment::in_memory(folder, |out| self.write(out).map_err(io::Error::other)).map(Arc::new).map_err(|error| error.to_string())
+        Segment::in_memory(folder, |out| self.write(out).map_err(io::Error::other))
+            .map(Arc::new)
+            .map_err(|error| error.to_string())
     }
 
     /// The value in a file of its own, which goes when the value does.
     pub fn spill(&self, path: &Path) -> Result<Stored, String> {
-        let segment = Segment::on_disk(path, |out| self.write(out).map_err(io::Error::other)).map_err(|error| error.to_string())?;
+        let segment = Segment::on_disk(path, |out| self.write(out).map_err(io::Error::other))
+            .map_err(|error| error.to_string())?;
         Ok(Stored::Bytes(Bytes::Segment(Arc::new(segment))))
     }
 
@@ -286,14 +308,18 @@ impl Stored {
         };
         match value.as_it_is::<T>()? {
             Some(again) => Ok(Shared::Own(again)),
-            None => value.into_any().downcast::<Holder<T>>().map(Shared::Held).map_err(|_| not_a("value", type_name::<T>())),
+            None => value
+                .into_any()
+                .downcast::<Holder<T>>()
+                .map(Shared::Held)
+                .map_err(|_| not_a("value", type_name::<T>())),
         }
     }
 
     /// The value itself: moved out if this is the last holder, else cloned.
     ///
-    /// A value and its reader share a type's layout although they may come from two compilations: handles of a redefined
-    /// type are dropped with their variables, so that no later function can name an old value.
+    /// A value and its reader share a type's layout although they may come from two compilations: handles of
+    /// a redefined type are dropped with their variables, so that no later function can name an old value.
     pub fn take<T: TaskValue + Clone>(self) -> Result<T, String> {
         let value = match self {
             Stored::Bytes(bytes) => return decode(&bytes),
@@ -302,7 +328,10 @@ impl Stored {
         if let Some(again) = value.as_it_is::<T>()? {
             return Ok(again);
         }
-        let value = value.into_any().downcast::<Holder<T>>().map_err(|_| not_a("value", type_name::<T>()))?;
+        let value = value
+            .into_any()
+            .downcast::<Holder<T>>()
+            .map_err(|_| not_a("value", type_name::<T>()))?;
         Ok(Arc::try_unwrap(value).map_or_else(|shared| shared.0.clone(), |holder| holder.0))
     }
 }
@@ -322,7 +351,17 @@ mod tests {
         assert!(home.clone().take::<Vec<i64>>().unwrap_err().contains("Vec<f64>"));
         assert_eq!(home.inline(), None);
         assert_eq!(home.size(), 48);
-        assert!(Stored::Bytes(vec![1, 2, 3].into()).take::<Vec<f64>>().unwrap_err().contains("no whole number"));
-        assert_eq!(Stored::new(7i64).inline().map(|bytes| decode::<i64>(&bytes.into()).unwrap()), Some(7));
+        assert!(
+            Stored::Bytes(vec![1, 2, 3].into())
+                .take::<Vec<f64>>()
+                .unwrap_err()
+                .contains("no whole number")
+        );
+        assert_eq!(
+            Stored::new(7i64)
+                .inline()
+                .map(|bytes| decode::<i64>(&bytes.into()).unwrap()),
+            Some(7)
+        );
     }
 }

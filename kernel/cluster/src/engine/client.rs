@@ -30,7 +30,11 @@ static CURRENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
 
 /// The cluster started last.
 pub(crate) fn current() -> Option<Arc<Client>> {
-    CURRENT.read().unwrap_or_else(PoisonError::into_inner).clone().filter(|client| !client.is_gone())
+    CURRENT
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+        .filter(|client| !client.is_gone())
 }
 
 pub(crate) fn set_current(client: Arc<Client>) {
@@ -40,7 +44,13 @@ pub(crate) fn set_current(client: Arc<Client>) {
 #[derive(Clone, Debug)]
 pub(crate) enum Status {
     Pending,
-    Done { n_bytes: u64, inline: Option<Vec<u8>>, worker: String, address: String, duration_us: u64 },
+    Done {
+        n_bytes: u64,
+        inline: Option<Vec<u8>>,
+        worker: String,
+        address: String,
+        duration_us: u64,
+    },
     Failed(Error),
 }
 
@@ -83,11 +93,18 @@ impl Client {
     pub fn with_engine(connect: Connect) -> std::io::Result<Arc<Client>> {
         let shared = Arc::new(Shared::default());
         let engine = connect(shared.clone())?;
-        let client = Arc::new(Client { engine, shared, next_priority: AtomicU64::new(1), next_ask: AtomicU64::new(1) });
+        let client = Arc::new(Client {
+            engine,
+            shared,
+            next_priority: AtomicU64::new(1),
+            next_ask: AtomicU64::new(1),
+        });
         let wait: Weak<dyn Wake> = Arc::<Shared>::downgrade(&client.shared);
         hooks::register(wait);
         let weak = Arc::downgrade(&client);
-        thread::Builder::new().name("release".into()).spawn(move || release_often(&weak))?;
+        thread::Builder::new()
+            .name("release".into())
+            .spawn(move || release_often(&weak))?;
         Ok(client)
     }
 
@@ -124,7 +141,10 @@ impl Client {
             other => return Err(unexpected(&other)),
         };
         let gathered_us = self.lock().gathered.get(&key).copied().unwrap_or(0);
-        Ok(journey.map(|journey| Journey { gathered_us, ..journey }))
+        Ok(journey.map(|journey| Journey {
+            gathered_us,
+            ..journey
+        }))
     }
 
     pub fn explain(&self, key: Key) -> Result<Option<Explanation>> {
@@ -160,8 +180,13 @@ impl Client {
     /// Sends the code of a method to the worker of an actor; gives that worker's address.
     pub fn prepare(&self, actor: Key, located: &Located) -> Result<String> {
         self.put_code(std::slice::from_ref(located))?;
-        match self.ask(Request::Prepare { actor, function: located.function.id })? {
-            Answer::Prepared(answer) => answer.map_err(|why| Error::Task(Arc::new(TaskError::actor_lost(&why)))),
+        match self.ask(Request::Prepare {
+            actor,
+            function: located.function.id,
+        })? {
+            Answer::Prepared(answer) => {
+                answer.map_err(|why| Error::Task(Arc::new(TaskError::actor_lost(&why))))
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -182,7 +207,9 @@ impl Client {
 
     /// Events that came since the last call; waits for one, for as long as `patience`.
     pub fn next_events(&self, patience: Duration) -> Result<Vec<Event>> {
-        let found = self.wait_until(Some(Instant::now() + patience), |state| (!state.events.is_empty()).then(|| state.events.drain(..).collect()))?;
+        let found = self.wait_until(Some(Instant::now() + patience), |state| {
+            (!state.events.is_empty()).then(|| state.events.drain(..).collect())
+        })?;
         Ok(found.unwrap_or_default())
     }
 
@@ -212,11 +239,16 @@ impl Client {
 
     /// Waits until `found` finds what it looks for, the cluster is gone, or the cell is interrupted.
     fn wait_for<T>(&self, found: impl FnMut(&mut State) -> Option<T>) -> Result<T> {
-        self.wait_until(None, found).map(|found| found.expect("invariant: without a deadline it is found"))
+        self.wait_until(None, found)
+            .map(|found| found.expect("invariant: without a deadline it is found"))
     }
 
     /// As [`Client::wait_for`]; `None` when it was not found by the deadline.
-    fn wait_until<T>(&self, deadline: Option<Instant>, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
+    fn wait_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut found: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<Option<T>> {
         let hooks = hooks();
         let mut state = self.lock();
         let mut has_seceded = !context::is_inside();
@@ -238,16 +270,32 @@ impl Client {
                 return Err(Error::Interrupted);
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .shared
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => {
+                    self.shared
+                        .changed
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
             };
         }
     }
 
-    /// Which of these have ended; waits until one has, or the deadline. An interrupt cancels them, and ends the cell.
+    /// Which of these have ended; waits until one has, or the deadline. An interrupt cancels them, and ends
+    /// the cell.
     pub fn ended(&self, keys: &[Key], deadline: Option<Instant>) -> Result<Vec<bool>> {
-        let has_ended = |state: &State, key: &Key| !matches!(state.tasks.get(key).map(|entry| &entry.status), Some(Status::Pending));
+        let has_ended = |state: &State, key: &Key| {
+            !matches!(
+                state.tasks.get(key).map(|entry| &entry.status),
+                Some(Status::Pending)
+            )
+        };
         let result = self.wait_until(deadline, |state| {
             let ended: Vec<bool> = keys.iter().map(|key| has_ended(state, key)).collect();
             ended.contains(&true).then_some(ended)
@@ -279,11 +327,20 @@ impl Client {
             for Located { function, library } in located {
                 if state.functions.insert(function.id) {
                     functions.push(function.clone());
-                    code.extend(state.code.insert(function.code).then(|| (function.code, library.clone())));
+                    code.extend(
+                        state
+                            .code
+                            .insert(function.code)
+                            .then(|| (function.code, library.clone())),
+                    );
                 }
             }
         }
-        if functions.is_empty() { Ok(()) } else { self.engine.put_code(functions, code) }
+        if functions.is_empty() {
+            Ok(())
+        } else {
+            self.engine.put_code(functions, code)
+        }
     }
 
     /// Submits tasks, and holds those that are wanted.
@@ -293,7 +350,10 @@ impl Client {
         let released = {
             let mut state = self.lock();
             for key in wanted {
-                let entry = state.tasks.entry(*key).or_insert(Entry { n_handles: 0, status: Status::Pending });
+                let entry = state.tasks.entry(*key).or_insert(Entry {
+                    n_handles: 0,
+                    status: Status::Pending,
+                });
                 entry.n_handles += 1;
                 // What failed is tried again; it is held already.
                 if matches!(entry.status, Status::Failed(_)) && tasks.iter().any(|task| task.key == *key) {
@@ -307,12 +367,18 @@ impl Client {
         };
         self.engine.submit(tasks, new)?;
         // After: a key that was let go a moment ago and is wanted again is held throughout.
-        if released.is_empty() { Ok(()) } else { self.engine.release(released) }
+        if released.is_empty() {
+            Ok(())
+        } else {
+            self.engine.release(released)
+        }
     }
 
     pub fn release(&self, key: Key) {
         let mut state = self.lock();
-        let Some(entry) = state.tasks.get_mut(&key) else { return };
+        let Some(entry) = state.tasks.get_mut(&key) else {
+            return;
+        };
         entry.n_handles -= 1;
         if entry.n_handles == 0 {
             state.tasks.remove(&key);
@@ -328,17 +394,23 @@ impl Client {
         self.engine.cancel(keys)
     }
 
-    /// Waits until a value that was there is told to be gone, and gives the reason; `None` if it is not told in time.
+    /// Waits until a value that was there is told to be gone, and gives the reason; `None` if it is not told
+    /// in time.
     pub fn why_ended(&self, key: Key, patience: Duration) -> Result<Option<Error>> {
-        self.wait_until(Some(Instant::now() + patience), |state| match state.tasks.get(&key).map(|entry| &entry.status) {
-            Some(Status::Failed(error)) => Some(error.clone()),
-            _ => None,
+        self.wait_until(Some(Instant::now() + patience), |state| {
+            match state.tasks.get(&key).map(|entry| &entry.status) {
+                Some(Status::Failed(error)) => Some(error.clone()),
+                _ => None,
+            }
         })
     }
 
     /// Whether a handle of this value is held, and the value is there.
     pub fn is_known(&self, key: Key) -> bool {
-        matches!(self.lock().tasks.get(&key).map(|entry| &entry.status), Some(Status::Done { .. }))
+        matches!(
+            self.lock().tasks.get(&key).map(|entry| &entry.status),
+            Some(Status::Done { .. })
+        )
     }
 
     pub fn status(&self, key: Key) -> Option<Status> {
@@ -370,7 +442,13 @@ impl Client {
         let mut deadline = None;
         loop {
             self.wait(&[key])?;
-            let Some(Status::Done { inline, address, worker, .. }) = self.status(key) else {
+            let Some(Status::Done {
+                inline,
+                address,
+                worker,
+                ..
+            }) = self.status(key)
+            else {
                 continue;
             };
             if let Some(bytes) = inline {
@@ -387,11 +465,14 @@ impl Client {
                     return Err(Error::Interrupted);
                 }
                 Err(error) => return Err(error),
-                // The worker is dying, or was told to let go: the scheduler will say what becomes of the value.
+                // The worker is dying, or was told to let go: the scheduler will say what becomes of the
+                // value.
                 Ok(None) => {
                     let deadline = *deadline.get_or_insert_with(|| Instant::now() + Duration::from_secs(60));
                     if Instant::now() > deadline {
-                        return Err(Error::Disconnected(format!("{worker} has the value but does not answer")));
+                        return Err(Error::Disconnected(format!(
+                            "{worker} has the value but does not answer"
+                        )));
                     }
                     thread::sleep(Duration::from_millis(5));
                 }
@@ -400,7 +481,9 @@ impl Client {
     }
 
     fn note_gathered(&self, key: Key) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_micros() as u64);
         self.lock().gathered.entry(key).or_insert(now);
     }
 }
@@ -440,11 +523,23 @@ impl State {
                 self.events.drain(..n_extra);
             }
             ToClient::Finished { key, how } => {
-                let Some(entry) = self.tasks.get_mut(&key) else { return };
+                let Some(entry) = self.tasks.get_mut(&key) else {
+                    return;
+                };
                 entry.status = match how {
-                    Finished::Done { n_bytes, inline, worker, address, duration_us } => {
-                        Status::Done { n_bytes, inline: inline.map(serde_bytes::ByteBuf::into_vec), worker: worker.to_string(), address, duration_us }
-                    }
+                    Finished::Done {
+                        n_bytes,
+                        inline,
+                        worker,
+                        address,
+                        duration_us,
+                    } => Status::Done {
+                        n_bytes,
+                        inline: inline.map(serde_bytes::ByteBuf::into_vec),
+                        worker: worker.to_string(),
+                        address,
+                        duration_us,
+                    },
                     Finished::Failed(error) => Status::Failed(Error::Task(error)),
                     Finished::Pending => Status::Pending,
                 };
@@ -479,8 +574,11 @@ fn release_often(client: &Weak<Client>) {
         let keys = {
             let state = client.lock();
             let wait = Duration::from_millis(500);
-            let (mut state, _) =
-                client.shared.changed.wait_timeout_while(state, wait, |state| state.released.is_empty()).unwrap_or_else(PoisonError::into_inner);
+            let (mut state, _) = client
+                .shared
+                .changed
+                .wait_timeout_while(state, wait, |state| state.released.is_empty())
+                .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut state.released)
         };
         if !keys.is_empty() {

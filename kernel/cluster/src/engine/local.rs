@@ -31,7 +31,10 @@ use crate::{
 };
 
 /// An interrupt is noticed within this time while a worker is silent.
-const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const LOOK_EVERY: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
 
 /// A connection to a scheduler of this package.
 pub struct Local {
@@ -60,16 +63,30 @@ impl Local {
         write_blocking(&mut stream, &vec![ToScheduler::Hello { token }])?;
         let reader = stream.try_clone()?;
         let sink = Arc::downgrade(&sink);
-        thread::Builder::new().name("cluster".into()).spawn(move || read(&sink, reader))?;
-        Ok(Arc::new(Local { writer: Mutex::new(stream), token, values: Mutex::default(), calls: Mutex::default(), next_call: AtomicU64::new(1) }))
+        thread::Builder::new()
+            .name("cluster".into())
+            .spawn(move || read(&sink, reader))?;
+        Ok(Arc::new(Local {
+            writer: Mutex::new(stream),
+            token,
+            values: Mutex::default(),
+            calls: Mutex::default(),
+            next_call: AtomicU64::new(1),
+        }))
     }
 
     fn send(&self, messages: &[ToScheduler]) -> Result<()> {
-        write_blocking(&mut *lock(&self.writer), &messages).map_err(|error| Error::Disconnected(error.to_string()))
+        write_blocking(&mut *lock(&self.writer), &messages)
+            .map_err(|error| Error::Disconnected(error.to_string()))
     }
 
     /// Asks a worker something and waits for its answer.
-    fn exchange(&self, peers: &Peers, address: &str, question: &impl Serialize) -> Result<(FromPeer, Arc<Mutex<UnixStream>>)> {
+    fn exchange(
+        &self,
+        peers: &Peers,
+        address: &str,
+        question: &impl Serialize,
+    ) -> Result<(FromPeer, Arc<Mutex<UnixStream>>)> {
         let gone = |error: io::Error| Error::Disconnected(error.to_string());
         let known = lock(peers).get(address).cloned();
         let peer = match known {
@@ -132,10 +149,14 @@ impl Engine for Local {
             Err(Error::Disconnected(_)) => return Ok(None),
             exchanged => exchanged?,
         };
-        let FromPeer::Value { value, .. } = reply else { return Ok(None) };
+        let FromPeer::Value { value, .. } = reply else {
+            return Ok(None);
+        };
         Ok(match value {
             None => None,
-            Some(Err(error)) => Some(Err(Error::Serialisation(format!("the result could not be sent: {error}")))),
+            Some(Err(error)) => Some(Err(Error::Serialisation(format!(
+                "the result could not be sent: {error}"
+            )))),
             Some(Ok(Carried::Bytes(bytes))) => Some(Ok(Bytes::from(bytes.into_vec()))),
             Some(Ok(Carried::Segment { path, n_bytes })) => {
                 let opened = Segment::open(Path::new(&path), n_bytes);
@@ -167,8 +188,22 @@ impl Engine for Local {
 
     fn call(&self, address: &str, actor: Key, function: FunctionId, args: Vec<Arg>) -> Result<Vec<u8>> {
         let id = self.next_call.fetch_add(1, Ordering::Relaxed);
-        match self.exchange(&self.calls, address, &ToPeer::Call { actor, id, function, args })?.0 {
-            FromPeer::Returned { result, .. } => result.map(serde_bytes::ByteBuf::into_vec).map_err(|error| Error::Task(Arc::new(error))),
+        match self
+            .exchange(
+                &self.calls,
+                address,
+                &ToPeer::Call {
+                    actor,
+                    id,
+                    function,
+                    args,
+                },
+            )?
+            .0
+        {
+            FromPeer::Returned { result, .. } => result
+                .map(serde_bytes::ByteBuf::into_vec)
+                .map_err(|error| Error::Task(Arc::new(error))),
             FromPeer::Value { .. } => Err(Error::Disconnected("the worker answered something else".into())),
         }
     }
@@ -180,7 +215,9 @@ fn read(sink: &Weak<dyn Sink>, mut stream: UnixStream) {
         let Some(sink) = sink.upgrade() else { return };
         match read {
             Ok(messages) => sink.on_messages(messages),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return sink.on_gone("the scheduler has ended".into()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return sink.on_gone("the scheduler has ended".into());
+            }
             Err(error) => return sink.on_gone(error.to_string()),
         }
     }

@@ -27,7 +27,8 @@ use crate::{
 struct State<S>(Mutex<S>);
 
 impl<S: Send + 'static> State<S> {
-    /// The state behind a value. A method of a later cell may know the type under another `TypeId`, by the same name.
+    /// The state behind a value. A method of a later cell may know the type under another `TypeId`, by the
+    /// same name.
     fn of(state: Arc<dyn AnyValue>) -> std::result::Result<Arc<State<S>>, TaskError> {
         let wanted = std::any::type_name::<S>();
         if (&*state as &dyn Any).is::<State<S>>() {
@@ -36,8 +37,9 @@ impl<S: Send + 'static> State<S> {
         if state.type_name() != wanted || names_of_cells(wanted).next().is_none() {
             return Err(another_type(wanted));
         }
-        // SAFETY: it is the state of an actor, which nothing but `State` is, of a type of this name. A handle of an actor goes with its
-        // variable when the notebook defines the type anew, so whoever calls has the layout that the actor was made with.
+        // SAFETY: it is the state of an actor, which nothing but `State` is, of a type of this name. A handle
+        // of an actor goes with its variable when the notebook defines the type anew, so whoever calls has
+        // the layout that the actor was made with.
         Ok(unsafe { Arc::from_raw(Arc::into_raw(state).cast::<State<S>>()) })
     }
 }
@@ -133,7 +135,8 @@ macro_rules! actor_fn {
                 let f = thunk::conjure::<F>();
                 $(let $v = inputs.next::<$a>()?;)*
                 let state = State::<S>::of(state)?;
-                // A method that panicked may have left anything behind; the next call sees it, as in any other program.
+                // A method that panicked may have left anything behind; the next call sees it, as in any
+                // other program.
                 let result = thunk::run::<F, _>(move || f(&mut *state.0.lock().unwrap_or_else(PoisonError::into_inner), $($v),*))?;
                 crate::data::value::encode(&result).map_err(thunk::unreadable)
             }
@@ -153,5 +156,8 @@ actor_fn!((X1, X2); A1 X1 a1, A2 X2 a2);
 actor_fn!((X1, X2, X3); A1 X1 a1, A2 X2 a2, A3 X3 a3);
 
 fn another_type(wanted: &str) -> TaskError {
-    thunk::unreadable(format!("the actor is not a `{}`", skep_render::short_type(wanted)))
+    thunk::unreadable(format!(
+        "the actor is not a `{}`",
+        skep_render::short_type(wanted)
+    ))
 }

@@ -51,7 +51,10 @@ pub(crate) struct Graph {
 impl Graph {
     /// A graph of several results.
     pub fn of(roots: Vec<Arc<Node>>) -> Graph {
-        Graph { roots, ..Graph::default() }
+        Graph {
+            roots,
+            ..Graph::default()
+        }
     }
 
     /// The next call needs this one's result.
@@ -83,10 +86,22 @@ impl Graph {
         hasher.update(&located.function.id.0.to_le_bytes());
         args.iter().for_each(|arg| hash(arg, &mut hasher));
         if is_impure {
-            hasher.update(&SALT.fetch_add(1, Ordering::Relaxed).to_le_bytes()).update(&std::process::id().to_le_bytes());
+            hasher
+                .update(&SALT.fetch_add(1, Ordering::Relaxed).to_le_bytes())
+                .update(&std::process::id().to_le_bytes());
         }
-        let key = Key(u128::from_le_bytes(hasher.finalize().as_bytes()[..16].try_into().expect("invariant: a hash has 32 bytes")));
-        let task = Task { key, function: located.function.id, args, priority: 0, options: None };
+        let key = Key(u128::from_le_bytes(
+            hasher.finalize().as_bytes()[..16]
+                .try_into()
+                .expect("invariant: a hash has 32 bytes"),
+        ));
+        let task = Task {
+            key,
+            function: located.function.id,
+            args,
+            priority: 0,
+            options: None,
+        };
         let node = Arc::new(Node {
             task,
             located: located.clone(),
@@ -98,18 +113,31 @@ impl Graph {
         node
     }
 
-    /// All nodes as tasks, inputs first, in an order that finishes one branch before it begins the next, and their functions.
+    /// All nodes as tasks, inputs first, in an order that finishes one branch before it begins the next, and
+    /// their functions.
     pub fn into_tasks(self, how: &How, mut next_priority: impl FnMut() -> u64) -> (Vec<Task>, Vec<Located>) {
         let mut tasks = Vec::new();
         let mut functions = BTreeMap::new();
         let mut seen: HashSet<Key> = HashSet::new();
         for root in &self.roots {
             for_each_node(root, &mut seen, &mut |node| {
-                tasks.push(Task { priority: how.priority_of(next_priority()), options: how.options.clone(), ..node.task.clone() });
-                functions.entry(node.located.function.id).or_insert_with(|| node.located.clone());
+                tasks.push(Task {
+                    priority: how.priority_of(next_priority()),
+                    options: how.options.clone(),
+                    ..node.task.clone()
+                });
+                functions
+                    .entry(node.located.function.id)
+                    .or_insert_with(|| node.located.clone());
             });
         }
-        (tasks, functions.into_values().map(|located| (*located).clone()).collect())
+        (
+            tasks,
+            functions
+                .into_values()
+                .map(|located| (*located).clone())
+                .collect(),
+        )
     }
 }
 
@@ -124,13 +152,20 @@ pub(crate) struct How {
 impl How {
     /// The scheduler takes the lowest number first; urgency outweighs the order of the graph.
     fn priority_of(&self, order: u64) -> u64 {
-        (1u64 << 63).saturating_add_signed(-(i64::from(self.urgency) << 31)).saturating_add(order)
+        (1u64 << 63)
+            .saturating_add_signed(-(i64::from(self.urgency) << 31))
+            .saturating_add(order)
     }
 }
 
 fn hash(arg: &Arg, hasher: &mut blake3::Hasher) {
     match arg {
-        Arg::Value(bytes) => drop(hasher.update(&[0]).update(&bytes.len().to_le_bytes()).update(bytes)),
+        Arg::Value(bytes) => drop(
+            hasher
+                .update(&[0])
+                .update(&bytes.len().to_le_bytes())
+                .update(bytes),
+        ),
         Arg::Task(key) => drop(hasher.update(&[1]).update(&key.0.to_le_bytes())),
         Arg::List(items) => {
             hasher.update(&[2]).update(&items.len().to_le_bytes());

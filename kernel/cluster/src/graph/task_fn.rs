@@ -23,7 +23,9 @@ pub trait IntoArg<A> {
 impl<A: TaskValue> IntoArg<A> for A {
     #[allow(private_interfaces)]
     fn into_arg(self, _: &mut Graph) -> Result<Arg> {
-        encode(&self).map(|bytes| Arg::Value(bytes.into())).map_err(Error::Serialisation)
+        encode(&self)
+            .map(|bytes| Arg::Value(bytes.into()))
+            .map_err(Error::Serialisation)
     }
 }
 
@@ -52,7 +54,10 @@ macro_rules! handles {
         impl<A> IntoArg<Vec<A>> for &[$handle<A>] {
             #[allow(private_interfaces)]
             fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
-                self.iter().map(|handle| handle.add_to(graph)).collect::<Result<_>>().map(Arg::List)
+                self.iter()
+                    .map(|handle| handle.add_to(graph))
+                    .collect::<Result<_>>()
+                    .map(Arg::List)
             }
         }
         impl<A> IntoArg<Vec<A>> for &Vec<$handle<A>> {
@@ -71,8 +76,8 @@ macro_rules! handles {
 }
 pub(crate) use handles;
 
-/// A function that workers can run on inputs `In`: its arguments as a tuple (one argument stands alone), each a value or
-/// a handle. `Kind` only tells the numbers of arguments apart.
+/// A function that workers can run on inputs `In`: its arguments as a tuple (one argument stands alone), each
+/// a value or a handle. `Kind` only tells the numbers of arguments apart.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot run as a task with these arguments",
     note = "hint: pass the arguments as a tuple of values or handles; argument and result types derive `Clone, Serialize, Deserialize`; closures state their argument types"
@@ -82,7 +87,8 @@ pub trait TaskFn<Kind, In>: Copy {
     #[doc(hidden)]
     #[allow(private_interfaces)]
     fn args(input: In, graph: &mut Graph) -> Result<Vec<Arg>>;
-    /// What a worker calls: a function of its own, not a closure, so that every build has it under the same symbol.
+    /// What a worker calls: a function of its own, not a closure, so that every build has it under the same
+    /// symbol.
     #[doc(hidden)]
     #[allow(private_interfaces)]
     fn call(inputs: &mut Inputs) -> std::result::Result<Stored, TaskError>;
@@ -170,8 +176,8 @@ task_fn!((X1, X2, X3); by_ref A1 X1 a1, by_ref A2 X2 a2, by_ref A3 X3 a3);
 task_fn!((X1, X2, X3, X4); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4);
 task_fn!((X1, X2, X3, X4, X5); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5);
 
-/// Error types whose `Err` fails the task: those that could not be a value of their own. A `Result<T, String>` is a value,
-/// since both of its sides can travel.
+/// Error types whose `Err` fails the task: those that could not be a value of their own. A `Result<T,
+/// String>` is a value, since both of its sides can travel.
 pub trait Fails<Kind> {
     fn text(&self) -> String;
 }

@@ -56,7 +56,8 @@ enum Order {
 }
 
 impl Host {
-    /// Starts the scheduler, which listens at `folder/scheduler.sock`. Workers come when a client asks for them.
+    /// Starts the scheduler, which listens at `folder/scheduler.sock`. Workers come when a client asks for
+    /// them.
     ///
     /// # Errors
     /// When the socket cannot be made.
@@ -94,8 +95,15 @@ impl Host {
             began: Instant::now(),
             looked_at: Instant::now(),
         };
-        let thread = thread::Builder::new().name("scheduler".into()).spawn(move || server.run())?;
-        Ok(Host { socket, orders, waker, thread: Mutex::new(Some(thread)) })
+        let thread = thread::Builder::new()
+            .name("scheduler".into())
+            .spawn(move || server.run())?;
+        Ok(Host {
+            socket,
+            orders,
+            waker,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     pub fn socket(&self) -> &Path {
@@ -138,7 +146,10 @@ impl Host {
     }
 
     fn order(&self, order: Order) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        self.orders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(order);
         let _ = self.waker.wake();
     }
 }
@@ -235,8 +246,15 @@ impl Server {
                 (None, Some(_)) => Duration::from_millis(250),
                 (None, None) => Duration::from_secs(1),
             };
-            let due = self.scheduler.next_timer().map(|at| Duration::from_micros(at.saturating_sub(self.clock())));
-            if self.transport.wait(Some(due.map_or(timeout, |due| due.min(timeout))), &mut happened).is_err() {
+            let due = self
+                .scheduler
+                .next_timer()
+                .map(|at| Duration::from_micros(at.saturating_sub(self.clock())));
+            if self
+                .transport
+                .wait(Some(due.map_or(timeout, |due| due.min(timeout))), &mut happened)
+                .is_err()
+            {
                 break;
             }
             let now = self.clock();
@@ -303,7 +321,8 @@ impl Server {
         (self.subscriber)(events);
         for client in &self.followers {
             if let Some(conn) = self.conns.get(&Peer::Client(*client)) {
-                self.transport.send(*conn, &vec![ToClient::Events(events.to_vec())]);
+                self.transport
+                    .send(*conn, &vec![ToClient::Events(events.to_vec())]);
             }
         }
     }
@@ -337,13 +356,35 @@ impl Server {
                     self.outbox.to_client(id, ToClient::Welcome { id });
                 }
                 // It was told to go before it had come.
-                (None, ToScheduler::Register { pid, .. }) if self.leaving.contains(&pid) => return self.transport.close(conn),
-                (None, ToScheduler::Register { token, pid, address, threads, memory_limit, resources }) if token.admits(self.token) => {
+                (None, ToScheduler::Register { pid, .. }) if self.leaving.contains(&pid) => {
+                    return self.transport.close(conn);
+                }
+                (
+                    None,
+                    ToScheduler::Register {
+                        token,
+                        pid,
+                        address,
+                        threads,
+                        memory_limit,
+                        resources,
+                    },
+                ) if token.admits(self.token) => {
                     let id = WorkerId(self.next_worker);
                     self.next_worker += 1;
                     self.introduce(conn, Peer::Worker(id));
                     self.pids.insert(id, pid);
-                    self.scheduler.add_worker(id, NewWorker { pid, address, threads, memory_limit, resources }, &mut self.outbox);
+                    self.scheduler.add_worker(
+                        id,
+                        NewWorker {
+                            pid,
+                            address,
+                            threads,
+                            memory_limit,
+                            resources,
+                        },
+                        &mut self.outbox,
+                    );
                 }
                 (Some(Peer::Client(client)), message) => self.on_client(client, message),
                 (Some(Peer::Worker(worker)), message) => self.on_worker(worker, message),
@@ -380,7 +421,12 @@ impl Server {
                 let info = self.scheduler.info();
                 out.answer(asker, Answer::Info(info));
             }
-            Request::Publish { name, keys, type_name, layout } => self.scheduler.publish(asker, name, keys, type_name, layout, out),
+            Request::Publish {
+                name,
+                keys,
+                type_name,
+                layout,
+            } => self.scheduler.publish(asker, name, keys, type_name, layout, out),
             Request::Unpublish { name } => self.scheduler.unpublish(asker, &name, out),
             Request::Lookup => self.scheduler.tell_published(asker, out),
             Request::Detach { key } => self.scheduler.detach(key),
@@ -388,7 +434,13 @@ impl Server {
             Request::Rebalance => self.scheduler.rebalance(asker, out),
             Request::Prepare { actor, function } => self.scheduler.prepare(asker, actor, function, out),
             Request::Scale { least, most } => {
-                self.elastic = Some(Elastic { least, most, patience: processes::ADAPT_AFTER, is_gentle: false, idle_since: None });
+                self.elastic = Some(Elastic {
+                    least,
+                    most,
+                    patience: processes::ADAPT_AFTER,
+                    is_gentle: false,
+                    idle_since: None,
+                });
             }
             Request::Journey { key } => {
                 let journey = self.stories.journey(key);
@@ -408,7 +460,8 @@ impl Server {
 
     fn kill(&mut self, worker: WorkerId) {
         let pid = self.pids.get(&worker).copied();
-        // By its handle, not its number: a process that has been waited for is not there any more, and its number may be another's.
+        // By its handle, not its number: a process that has been waited for is not there any more, and its
+        // number may be another's.
         if let Some(child) = self.children.iter_mut().find(|child| Some(child.id()) == pid) {
             let _ = child.kill();
         }
@@ -427,8 +480,15 @@ impl Server {
             ToScheduler::GivenBack { keys } => self.scheduler.on_given_back(worker, &keys, out),
             ToScheduler::Acquired { key, is_here } => self.scheduler.on_acquired(worker, key, is_here, out),
             ToScheduler::Seceded { key } => self.scheduler.on_seceded(worker, key, out),
-            ToScheduler::Printed { key, is_stderr, text } => out.event(Event::Printed { key, worker, is_stderr, text }),
-            ToScheduler::Progressed { key, n_done, n_total } => out.event(Event::Progressed { key, n_done, n_total }),
+            ToScheduler::Printed { key, is_stderr, text } => out.event(Event::Printed {
+                key,
+                worker,
+                is_stderr,
+                text,
+            }),
+            ToScheduler::Progressed { key, n_done, n_total } => {
+                out.event(Event::Progressed { key, n_done, n_total })
+            }
             ToScheduler::Dying { cause } => drop(self.causes.insert(worker, cause)),
             _ => {}
         }
@@ -463,5 +523,7 @@ impl Server {
 
 /// Microseconds since 1970, as workers stamp their tasks.
 fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
 }

@@ -40,18 +40,23 @@ impl Server {
         }
         self.looked_at = Instant::now();
         for worker in self.scheduler.check_silence(&mut self.outbox) {
-            self.causes.insert(worker, "it did not answer for two minutes".into());
+            self.causes
+                .insert(worker, "it did not answer for two minutes".into());
             self.kill(worker);
         }
     }
 
     /// How the process ended. It has closed its socket, so its end is near if not here.
     pub(super) fn cause_of(&mut self, worker: WorkerId) -> String {
-        let Some(pid) = self.pids.get(&worker).copied() else { return "it is gone".into() };
+        let Some(pid) = self.pids.get(&worker).copied() else {
+            return "it is gone".into();
+        };
         if let Some(status) = self.ended.remove(&pid) {
             return describe(status);
         }
-        let Some(at) = self.children.iter().position(|child| child.id() == pid) else { return "it is gone".into() };
+        let Some(at) = self.children.iter().position(|child| child.id() == pid) else {
+            return "it is gone".into();
+        };
         for _ in 0..50 {
             if let Ok(Some(status)) = self.children[at].try_wait() {
                 let _ = self.children.swap_remove(at).wait();
@@ -68,12 +73,20 @@ impl Server {
 
     /// More workers while tasks wait, fewer when they have been idle for a while.
     pub(super) fn fit(&mut self) {
-        let (Some(elastic), Some(spec)) = (&mut self.elastic, &mut self.spec) else { return };
+        let (Some(elastic), Some(spec)) = (&mut self.elastic, &mut self.spec) else {
+            return;
+        };
         let n = self.scheduler.n_workers() as u32;
         let idle = self.scheduler.idle_workers();
         let is_idle = idle.len() as u32 == n && self.scheduler.n_queued() == 0;
-        elastic.idle_since = if is_idle { elastic.idle_since.or(Some(Instant::now())) } else { None };
-        let has_been_idle = elastic.idle_since.is_some_and(|since| since.elapsed() >= elastic.patience);
+        elastic.idle_since = if is_idle {
+            elastic.idle_since.or(Some(Instant::now()))
+        } else {
+            None
+        };
+        let has_been_idle = elastic
+            .idle_since
+            .is_some_and(|since| since.elapsed() >= elastic.patience);
         spec.workers = match () {
             () if self.scheduler.n_queued() > 0 => elastic.most,
             () if has_been_idle => elastic.least,
@@ -82,8 +95,16 @@ impl Server {
         .clamp(elastic.least, elastic.most);
         let n_extra = n.saturating_sub(spec.workers) as usize;
         let is_gentle = elastic.is_gentle;
-        let spared: Vec<WorkerId> = if is_gentle { self.scheduler.holders() } else { Vec::new() };
-        for worker in idle.into_iter().filter(|worker| !spared.contains(worker)).take(n_extra) {
+        let spared: Vec<WorkerId> = if is_gentle {
+            self.scheduler.holders()
+        } else {
+            Vec::new()
+        };
+        for worker in idle
+            .into_iter()
+            .filter(|worker| !spared.contains(worker))
+            .take(n_extra)
+        {
             self.scheduler.retire(worker, &mut self.outbox);
             self.dismiss(worker);
         }
@@ -91,9 +112,16 @@ impl Server {
 
     /// A cluster of four stays one of four.
     pub(super) fn restart(&mut self) {
-        let Some(spec) = self.spec.clone().filter(|spec| self.launching.is_none() && self.scheduler.n_workers() < spec.workers as usize) else { return };
+        let Some(spec) = self
+            .spec
+            .clone()
+            .filter(|spec| self.launching.is_none() && self.scheduler.n_workers() < spec.workers as usize)
+        else {
+            return;
+        };
         self.restarts.retain(|at| at.elapsed() < Duration::from_secs(60));
-        let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
+        let n_missing =
+            (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
         for _ in 0..n_missing {
             if self.restarts.len() < MOST_RESTARTS {
                 self.restarts.push(Instant::now());
@@ -103,7 +131,13 @@ impl Server {
     }
 
     pub(super) fn n_starting(&mut self) -> usize {
-        let known: Vec<u32> = self.scheduler.info().workers.iter().map(|info| info.pid).collect();
+        let known: Vec<u32> = self
+            .scheduler
+            .info()
+            .workers
+            .iter()
+            .map(|info| info.pid)
+            .collect();
         let ended = &mut self.ended;
         self.children.retain_mut(|child| match child.try_wait() {
             Ok(Some(status)) => {
@@ -114,12 +148,16 @@ impl Server {
         });
         let leaving = &mut self.leaving;
         leaving.retain(|pid| self.children.iter().any(|child| child.id() == *pid));
-        self.children.iter().filter(|child| !known.contains(&child.id()) && !leaving.contains(&child.id())).count()
+        self.children
+            .iter()
+            .filter(|child| !known.contains(&child.id()) && !leaving.contains(&child.id()))
+            .count()
     }
 
     pub(super) fn spawn(&mut self, spec: &ClusterSpec) -> io::Result<()> {
         let mut command = (self.command)(spec, &self.socket);
-        self.children.push(command.stdin(Stdio::null()).process_group(0).spawn()?);
+        self.children
+            .push(command.stdin(Stdio::null()).process_group(0).spawn()?);
         Ok(())
     }
 
@@ -137,28 +175,44 @@ impl Server {
             self.spec = Some(spec.clone());
             self.asked = Some(spec.clone());
         }
-        let n_missing = (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
+        let n_missing =
+            (spec.workers as usize).saturating_sub(self.scheduler.n_workers() + self.n_starting());
         for _ in 0..n_missing {
             if let Err(error) = self.spawn(&spec) {
-                return self.outbox.answer(asker, Answer::Launched(Err(format!("a worker process could not be started: {error}"))));
+                return self.outbox.answer(
+                    asker,
+                    Answer::Launched(Err(format!("a worker process could not be started: {error}"))),
+                );
             }
         }
-        let launch = self.launching.get_or_insert_with(|| Launch { askers: Vec::new(), until: Instant::now() + LAUNCH_TIME });
+        let launch = self.launching.get_or_insert_with(|| Launch {
+            askers: Vec::new(),
+            until: Instant::now() + LAUNCH_TIME,
+        });
         launch.askers.push(asker);
     }
 
     pub(super) fn check_launch(&mut self) {
-        let (Some(launch), Some(spec)) = (&self.launching, &self.spec) else { return };
+        let (Some(launch), Some(spec)) = (&self.launching, &self.spec) else {
+            return;
+        };
         let (is_late, n_wanted) = (Instant::now() > launch.until, spec.workers as usize);
         let n_workers = self.scheduler.n_workers();
         let result = if n_workers >= n_wanted {
             Ok(self.scheduler.info())
         } else if is_late || self.n_starting() == 0 {
-            Err(format!("{n_workers} of {n_wanted} workers came up\nhint: their messages are on the kernel's standard error; is there memory left?"))
+            Err(format!(
+                "{n_workers} of {n_wanted} workers came up\nhint: their messages are on the kernel's standard error; is there memory left?"
+            ))
         } else {
             return;
         };
-        for asker in self.launching.take().map(|launch| launch.askers).unwrap_or_default() {
+        for asker in self
+            .launching
+            .take()
+            .map(|launch| launch.askers)
+            .unwrap_or_default()
+        {
             self.outbox.answer(asker, Answer::Launched(result.clone()));
         }
     }
@@ -167,12 +221,17 @@ impl Server {
         for worker in self.scheduler.worker_ids() {
             self.outbox.to_worker(worker, ToWorker::Exit);
             self.dismiss(worker);
-            self.scheduler.on_worker_left(worker, "the cluster was shut down", &mut self.outbox);
+            self.scheduler
+                .on_worker_left(worker, "the cluster was shut down", &mut self.outbox);
         }
         self.transport.flush();
         // Those that have not said yet who they are belong to the cluster that ends.
         let known: Vec<u32> = self.pids.values().copied().collect();
-        for child in self.children.iter_mut().filter(|child| !known.contains(&child.id())) {
+        for child in self
+            .children
+            .iter_mut()
+            .filter(|child| !known.contains(&child.id()))
+        {
             if self.leaving.insert(child.id()) {
                 let _ = child.kill();
             }
@@ -191,12 +250,18 @@ impl Server {
 
 /// Where workers write what memory has no room for: `SKEP_SPILL`, else beside the socket.
 fn spill_folder(socket: &Path) -> PathBuf {
-    std::env::var_os("SKEP_SPILL").filter(|folder| !folder.is_empty()).map_or_else(|| socket.with_file_name("spill"), PathBuf::from)
+    std::env::var_os("SKEP_SPILL")
+        .filter(|folder| !folder.is_empty())
+        .map_or_else(|| socket.with_file_name("spill"), PathBuf::from)
 }
 
 /// Tells a worker process, by its environment, what it shall be.
 pub fn set_worker_env(command: &mut Command, spec: &ClusterSpec, socket: &Path) {
-    let resources: Vec<String> = spec.resources.iter().map(|resource| format!("{}={}", resource.name, resource.amount)).collect();
+    let resources: Vec<String> = spec
+        .resources
+        .iter()
+        .map(|resource| format!("{}={}", resource.name, resource.amount))
+        .collect();
     command
         .env("SKEP_RUN", socket.parent().unwrap_or(Path::new("/")))
         .env("SKEP_WORKER_THREADS", spec.threads.to_string())
@@ -204,8 +269,8 @@ pub fn set_worker_env(command: &mut Command, spec: &ClusterSpec, socket: &Path) 
         .env("SKEP_WORKER_RESOURCES", resources.join("\u{1f}"))
         .env("SKEP_WORKER_SPILL", spill_folder(socket))
         .env("SKEP_WORKER_SPILL_LIMIT", spec.spill_limit.to_string())
-        // Large values in large pages: a gigabyte of new memory is filled in 0.15 s rather than 0.41. Other allocators do not know
-        // this variable.
+        // Large values in large pages: a gigabyte of new memory is filled in 0.15 s rather than 0.41. Other
+        // allocators do not know this variable.
         .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
         // Polars inside a worker uses the worker's threads, no more.
         .env("POLARS_MAX_THREADS", spec.threads.to_string());

@@ -1,8 +1,9 @@
-//! A cluster inside a plain Cargo program: the program hosts the scheduler, and its workers are the program again.
+//! A cluster inside a plain Cargo program: the program hosts the scheduler, and its workers are the program
+//! again.
 //!
-//! A worker is started as the same executable with [`WORKER`] in its environment, and becomes a worker before `main` is
-//! reached. So a cell that is pasted into `main` runs, and nothing has to be called first. Functions are named by their
-//! place in the executable, which is the same file on both sides.
+//! A worker is started as the same executable with [`WORKER`] in its environment, and becomes a worker before
+//! `main` is reached. So a cell that is pasted into `main` runs, and nothing has to be called first.
+//! Functions are named by their place in the executable, which is the same file on both sides.
 
 use std::{
     env, fs,
@@ -42,7 +43,12 @@ pub(crate) fn scheduler_socket() -> io::Result<PathBuf> {
     if own.as_ref().is_none_or(|own| own.pid != std::process::id()) {
         *own = Some(start()?);
     }
-    Ok(own.as_ref().expect("invariant: started above").host.socket().to_path_buf())
+    Ok(own
+        .as_ref()
+        .expect("invariant: started above")
+        .host
+        .socket()
+        .to_path_buf())
 }
 
 fn start() -> io::Result<Own> {
@@ -69,7 +75,9 @@ fn start() -> io::Result<Own> {
 }
 
 fn now() -> u32 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos())
 }
 
 /// Workers end with their sockets; the folder is ours to remove.
@@ -86,7 +94,11 @@ extern "C" fn at_exit() {
 fn show(events: &[Event]) {
     for event in events {
         match event {
-            Event::Printed { is_stderr: true, text, .. } => drop(io::stderr().write_all(text.as_bytes())),
+            Event::Printed {
+                is_stderr: true,
+                text,
+                ..
+            } => drop(io::stderr().write_all(text.as_bytes())),
             Event::Printed { text, .. } => {
                 let mut out = io::stdout();
                 let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -114,12 +126,21 @@ pub fn become_worker_if_asked(prepare: fn()) {
     unsafe { libc::_exit(code) }
 }
 
-/// A program that was killed could not remove its folder; its workers outlive it by a moment, and do it. Each of them
-/// tries, since one may still write its own files while another removes all; the socket may then be gone already.
+/// A program that was killed could not remove its folder; its workers outlive it by a moment, and do it. Each
+/// of them tries, since one may still write its own files while another removes all; the socket may then be
+/// gone already.
 fn clear_after_dead_host(socket: &Path) {
-    let is_dead =
-        std::os::unix::net::UnixStream::connect(socket).is_err_and(|error| matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound));
-    let folder = socket.parent().filter(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("skep-")));
+    let is_dead = std::os::unix::net::UnixStream::connect(socket).is_err_and(|error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+        )
+    });
+    let folder = socket.parent().filter(|folder| {
+        folder
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("skep-"))
+    });
     if let (true, Some(folder)) = (is_dead, folder) {
         // Two workers that remove the same folder can each find an entry that the other has just removed.
         for _ in 0..20 {

@@ -87,8 +87,14 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Task(task) => write!(f, "{task}"),
-            Error::Disconnected(why) => write!(f, "the cluster is not reachable: {why}\nhint: run `Cluster::local().start()?` again"),
-            Error::NoCluster => write!(f, "there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first"),
+            Error::Disconnected(why) => write!(
+                f,
+                "the cluster is not reachable: {why}\nhint: run `Cluster::local().start()?` again"
+            ),
+            Error::NoCluster => write!(
+                f,
+                "there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first"
+            ),
             Error::Start(why) => write!(f, "the cluster could not be started: {why}"),
             Error::Serialisation(why) | Error::File(why) | Error::Name(why) => write!(f, "{why}"),
             Error::Interrupted => write!(f, "interrupted"),
@@ -107,7 +113,9 @@ impl std::error::Error for Error {}
 
 impl Error {
     pub(crate) fn decode(key: Key, error: &impl fmt::Display) -> Error {
-        Error::Serialisation(format!("the value {key} could not be read back: {error}\nhint: was its type redefined? Run the cell that makes it again"))
+        Error::Serialisation(format!(
+            "the value {key} could not be read back: {error}\nhint: was its type redefined? Run the cell that makes it again"
+        ))
     }
 }
 
@@ -116,7 +124,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl TaskError {
     /// An error that knows neither its function nor its place yet.
     pub(crate) fn new(kind: TaskErrorKind, message: impl Into<String>) -> TaskError {
-        TaskError { kind, message: message.into(), function: String::new(), at: None, worker: None }
+        TaskError {
+            kind,
+            message: message.into(),
+            function: String::new(),
+            at: None,
+            worker: None,
+        }
     }
 
     /// The error of everything that needs an actor whose worker is gone.
@@ -126,7 +140,13 @@ impl TaskError {
 
     /// As [`TaskError::actor_lost`], with the worker.
     pub(crate) fn actor_lost_with(function: String, worker: WorkerId, cause: &str) -> TaskError {
-        let message = format!("its worker is gone: {cause}; what it knew is lost\nhint: make it again with `cluster.actor(…)`");
-        TaskError { function, worker: Some(worker.to_string()), ..TaskError::actor_lost(&message) }
+        let message = format!(
+            "its worker is gone: {cause}; what it knew is lost\nhint: make it again with `cluster.actor(…)`"
+        );
+        TaskError {
+            function,
+            worker: Some(worker.to_string()),
+            ..TaskError::actor_lost(&message)
+        }
     }
 }

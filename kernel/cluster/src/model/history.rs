@@ -123,42 +123,92 @@ impl Journey {
         let took = |us: u64| duration(Duration::from_micros(us));
         let mut rows = vec![["submitted".to_string(), at(zero), String::new()]];
         if self.ready_us > self.submitted_us {
-            rows.push(["inputs ready".to_string(), at(self.ready_us), format!("waited {} for the tasks it needs", took(self.ready_us - zero))]);
+            rows.push([
+                "inputs ready".to_string(),
+                at(self.ready_us),
+                format!("waited {} for the tasks it needs", took(self.ready_us - zero)),
+            ]);
         }
         for attempt in &self.attempts {
-            let worker = attempt.worker.map_or_else(|| "no worker".to_string(), |worker| worker.to_string());
+            let worker = attempt
+                .worker
+                .map_or_else(|| "no worker".to_string(), |worker| worker.to_string());
             if attempt.worker.is_some() {
-                let moved = if attempt.moved_bytes > 0 { format!("; {} to move there", bytes(attempt.moved_bytes)) } else { String::new() };
-                let queued = attempt.assigned_us.saturating_sub(self.ready_us);
-                // Only the first time: later attempts waited for other things.
-                let wait = if queued > LONG_WAIT_US && rows.iter().all(|row| row[0] != "assigned") {
-                    format!("; before that {} in the queue, for its code to be compiled at release speed or for room on a worker", took(queued))
+                let moved = if attempt.moved_bytes > 0 {
+                    format!("; {} to move there", bytes(attempt.moved_bytes))
                 } else {
                     String::new()
                 };
-                rows.push(["assigned".to_string(), at(attempt.assigned_us), format!("to {worker}: {}{moved}{wait}", attempt.why)]);
+                let queued = attempt.assigned_us.saturating_sub(self.ready_us);
+                // Only the first time: later attempts waited for other things.
+                let wait = if queued > LONG_WAIT_US && rows.iter().all(|row| row[0] != "assigned") {
+                    format!(
+                        "; before that {} in the queue, for its code to be compiled at release speed or for room on a worker",
+                        took(queued)
+                    )
+                } else {
+                    String::new()
+                };
+                rows.push([
+                    "assigned".to_string(),
+                    at(attempt.assigned_us),
+                    format!("to {worker}: {}{moved}{wait}", attempt.why),
+                ]);
             }
             if attempt.end == End::Done {
                 let wait = attempt.start_us.saturating_sub(attempt.assigned_us);
-                rows.push(["started".to_string(), at(attempt.start_us), format!("after {} on the way, for inputs, and in the worker's queue", took(wait))]);
+                rows.push([
+                    "started".to_string(),
+                    at(attempt.start_us),
+                    format!(
+                        "after {} on the way, for inputs, and in the worker's queue",
+                        took(wait)
+                    ),
+                ]);
             }
             let ended = match attempt.end {
                 End::Open => continue,
-                End::Done => {
-                    ["done".to_string(), at(attempt.ended_us), format!("ran {}; {} kept on {worker}", took(attempt.duration_us), bytes(attempt.n_bytes))]
-                }
+                End::Done => [
+                    "done".to_string(),
+                    at(attempt.ended_us),
+                    format!(
+                        "ran {}; {} kept on {worker}",
+                        took(attempt.duration_us),
+                        bytes(attempt.n_bytes)
+                    ),
+                ],
                 End::Failed => ["failed".to_string(), at(attempt.ended_us), format!("on {worker}")],
-                End::Cancelled => ["cancelled".to_string(), at(attempt.ended_us), "nobody waits for it, or cancel was called".to_string()],
-                End::Stolen => ["taken back".to_string(), at(attempt.ended_us), format!("{worker} had not begun it, and another worker was idle")],
-                End::Lost => ["lost".to_string(), at(attempt.ended_us), format!("{worker} died, or an input was lost with another; it runs again")],
+                End::Cancelled => [
+                    "cancelled".to_string(),
+                    at(attempt.ended_us),
+                    "nobody waits for it, or cancel was called".to_string(),
+                ],
+                End::Stolen => [
+                    "taken back".to_string(),
+                    at(attempt.ended_us),
+                    format!("{worker} had not begun it, and another worker was idle"),
+                ],
+                End::Lost => [
+                    "lost".to_string(),
+                    at(attempt.ended_us),
+                    format!("{worker} died, or an input was lost with another; it runs again"),
+                ],
             };
             rows.push(ended);
         }
         if self.gathered_us > 0 {
-            rows.push(["gathered".to_string(), at(self.gathered_us), "the value was fetched by the program".to_string()]);
+            rows.push([
+                "gathered".to_string(),
+                at(self.gathered_us),
+                "the value was fetched by the program".to_string(),
+            ]);
         }
         if self.freed_us > 0 {
-            rows.push(["freed".to_string(), at(self.freed_us), "no handle and no task needed the value any more".to_string()]);
+            rows.push([
+                "freed".to_string(),
+                at(self.freed_us),
+                "no handle and no task needed the value any more".to_string(),
+            ]);
         }
         rows
     }
@@ -177,8 +227,21 @@ impl Journey {
 impl Rich for Journey {
     fn bundle(&self) -> Bundle {
         let n = self.attempts.len();
-        let title = format!("Journey of {} ({}): {}{}", self.name, self.key, self.state(), if n > 1 { format!(", {n} attempts") } else { String::new() });
-        Card::new(title).state(self.state()).table(["stage", "at", "what happened"], self.rows()).bundle()
+        let title = format!(
+            "Journey of {} ({}): {}{}",
+            self.name,
+            self.key,
+            self.state(),
+            if n > 1 {
+                format!(", {n} attempts")
+            } else {
+                String::new()
+            }
+        );
+        Card::new(title)
+            .state(self.state())
+            .table(["stage", "at", "what happened"], self.rows())
+            .bundle()
     }
 }
 

@@ -74,7 +74,12 @@ impl Token {
         fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         let path = folder.join(Token::FILE);
         let _ = fs::remove_file(&path);
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(&bytes)?;
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?
+            .write_all(&bytes)?;
         Ok(Token(u128::from_le_bytes(bytes)))
     }
 
@@ -84,7 +89,9 @@ impl Token {
     /// When there is none, or it may not be read.
     pub fn beside(socket: &Path) -> io::Result<Token> {
         let bytes = fs::read(socket.with_file_name(Token::FILE))?;
-        let bytes = bytes.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the cluster's token is damaged"))?;
+        let bytes = bytes
+            .try_into()
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the cluster's token is damaged"))?;
         Ok(Token(u128::from_le_bytes(bytes)))
     }
 

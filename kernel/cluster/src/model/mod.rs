@@ -1,4 +1,5 @@
-//! What a cluster is about, as plain data: names of things, tasks, events, errors. No I/O, no threads, nothing from above.
+//! What a cluster is about, as plain data: names of things, tasks, events, errors. No I/O, no threads,
+//! nothing from above.
 
 pub mod cluster;
 pub mod error;

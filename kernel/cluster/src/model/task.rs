@@ -83,7 +83,9 @@ pub struct Resource {
 impl Task {
     pub fn dependencies(&self) -> Vec<Key> {
         let mut keys = Vec::new();
-        self.args.iter().for_each(|arg| arg.for_each_key(&mut |key| keys.push(key)));
+        self.args
+            .iter()
+            .for_each(|arg| arg.for_each_key(&mut |key| keys.push(key)));
         keys.sort_unstable();
         keys.dedup();
         keys

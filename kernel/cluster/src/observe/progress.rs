@@ -58,7 +58,8 @@ impl ProgressRow {
 impl Progress {
     /// Starts counting anew; tasks that are still under way stay in the count.
     pub fn begin(&mut self) {
-        self.tasks.retain(|_, open| matches!(open.stage, Stage::Waiting | Stage::Running));
+        self.tasks
+            .retain(|_, open| matches!(open.stage, Stage::Waiting | Stage::Running));
         self.rows.clear();
         self.order.clear();
         self.losses.clear();
@@ -94,7 +95,11 @@ impl Progress {
         match event {
             Event::Function { id, name } => drop(self.names.insert(*id, name.clone())),
             Event::Submitted { key, function } => {
-                let open = Open { function: *function, stage: Stage::Waiting, origin: self.origin };
+                let open = Open {
+                    function: *function,
+                    stage: Stage::Waiting,
+                    origin: self.origin,
+                };
                 let before = self.tasks.insert(*key, open);
                 if let Some(Open { function, stage, .. }) = before {
                     let count = count_of(self.row(function), stage);
@@ -107,20 +112,39 @@ impl Progress {
             Event::Failed { key } => self.change(*key, Stage::Failed),
             Event::Cancelled { key } => self.change(*key, Stage::Cancelled),
             Event::Retried { key, .. } | Event::Stolen { key, .. } => self.change(*key, Stage::Waiting),
-            Event::Ready { .. } | Event::Freed { .. } | Event::WorkerJoined { .. } | Event::WorkerRetired { .. } | Event::Printed { .. } => {}
+            Event::Ready { .. }
+            | Event::Freed { .. }
+            | Event::WorkerJoined { .. }
+            | Event::WorkerRetired { .. }
+            | Event::Printed { .. } => {}
             Event::Progressed { key, n_done, n_total } => {
-                if self.tasks.get(key).is_some_and(|open| open.stage == Stage::Running) && *n_total > 0 {
-                    self.told.insert(*key, (*n_done as f64 / *n_total as f64).min(1.0));
+                if self
+                    .tasks
+                    .get(key)
+                    .is_some_and(|open| open.stage == Stage::Running)
+                    && *n_total > 0
+                {
+                    self.told
+                        .insert(*key, (*n_done as f64 / *n_total as f64).min(1.0));
                 }
             }
             Event::WorkerPaused { worker } => {
-                let note = "is paused: its memory is over 80 % of the limit; it goes on when there is room".to_string();
+                let note = "is paused: its memory is over 80 % of the limit; it goes on when there is room"
+                    .to_string();
                 self.notes.insert(*worker, note);
             }
-            Event::WorkerSilent { worker, is_back: false } => {
-                self.notes.insert(*worker, "has not answered for seconds: is it stopped, or the machine overloaded?".to_string());
+            Event::WorkerSilent {
+                worker,
+                is_back: false,
+            } => {
+                self.notes.insert(
+                    *worker,
+                    "has not answered for seconds: is it stopped, or the machine overloaded?".to_string(),
+                );
             }
-            Event::WorkerResumed { worker } | Event::WorkerSilent { worker, .. } => drop(self.notes.remove(worker)),
+            Event::WorkerResumed { worker } | Event::WorkerSilent { worker, .. } => {
+                drop(self.notes.remove(worker))
+            }
             Event::WorkerLost { worker, cause } => {
                 self.notes.remove(worker);
                 self.losses.push(format!("{worker} died: {cause}"));
@@ -138,7 +162,9 @@ impl Progress {
     }
 
     fn change(&mut self, key: Key, to: Stage) {
-        let Some(open) = self.tasks.get_mut(&key) else { return };
+        let Some(open) = self.tasks.get_mut(&key) else {
+            return;
+        };
         let (function, from) = (open.function, std::mem::replace(&mut open.stage, to));
         if !self.told.is_empty() {
             self.told.remove(&key);
@@ -153,7 +179,10 @@ impl Progress {
         let next = self.order.len() as u64;
         let at = *self.order.entry(function).or_insert(next);
         let name = self.names.get(&function);
-        self.rows.entry(at).or_insert_with(|| ProgressRow { name: name.cloned().unwrap_or_default(), ..ProgressRow::default() })
+        self.rows.entry(at).or_insert_with(|| ProgressRow {
+            name: name.cloned().unwrap_or_default(),
+            ..ProgressRow::default()
+        })
     }
 }
 
@@ -171,16 +200,34 @@ fn count_of(row: &mut ProgressRow, stage: Stage) -> &mut u64 {
 fn counts_follow_the_events() {
     let (key, function, worker) = (Key(7), FunctionId(1), WorkerId(1));
     let mut progress = Progress::default();
-    let done = Event::Done { key, worker, n_bytes: 8, start_us: 0, duration_us: 5 };
+    let done = Event::Done {
+        key,
+        worker,
+        n_bytes: 8,
+        start_us: 0,
+        duration_us: 5,
+    };
     for event in [
-        Event::Function { id: function, name: "inc".into() },
+        Event::Function {
+            id: function,
+            name: "inc".into(),
+        },
         Event::Submitted { key, function },
-        Event::Assigned { key, worker, why: crate::model::event::Reason::LeastBusy, moved_bytes: 0 },
+        Event::Assigned {
+            key,
+            worker,
+            why: crate::model::event::Reason::LeastBusy,
+            moved_bytes: 0,
+        },
     ] {
         progress.apply(&event);
     }
     assert_eq!(progress.n_open(), 1);
-    progress.apply(&Event::Progressed { key, n_done: 1, n_total: 4 });
+    progress.apply(&Event::Progressed {
+        key,
+        n_done: 1,
+        n_total: 4,
+    });
     assert_eq!(progress.parts_done(), HashMap::from([("inc".to_string(), 0.25)]));
     progress.apply(&done);
     assert_eq!(progress.parts_done(), HashMap::new());

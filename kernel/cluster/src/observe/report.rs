@@ -1,4 +1,5 @@
-//! What happened on a cluster, as files to keep or to send: a report for people, a trace for Chrome's viewer or Perfetto.
+//! What happened on a cluster, as files to keep or to send: a report for people, a trace for Chrome's viewer
+//! or Perfetto.
 
 use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
@@ -18,8 +19,18 @@ fn took(us: u64) -> String {
 
 pub(crate) fn page(history: &History) -> String {
     let n_tasks: u64 = history.totals.iter().map(|total| total.n_done).sum();
-    let span = history.bars.iter().map(|(bar, _)| bar.start_us + bar.duration_us).max().unwrap_or(0)
-        - history.bars.iter().map(|(bar, _)| bar.start_us).min().unwrap_or(0);
+    let span = history
+        .bars
+        .iter()
+        .map(|(bar, _)| bar.start_us + bar.duration_us)
+        .max()
+        .unwrap_or(0)
+        - history
+            .bars
+            .iter()
+            .map(|(bar, _)| bar.start_us)
+            .min()
+            .unwrap_or(0);
     let busy: u64 = history.totals.iter().map(|total| total.total_us).sum();
     let moved: u64 = history.totals.iter().map(|total| total.moved_bytes).sum();
     let mut body = String::new();
@@ -35,11 +46,24 @@ pub(crate) fn page(history: &History) -> String {
     section(
         &mut body,
         "Functions",
-        &["function", "done", "failed", "repeated", "total", "mean", "longest", "results", "moved"],
+        &[
+            "function", "done", "failed", "repeated", "total", "mean", "longest", "results", "moved",
+        ],
         history.totals.iter().map(|total| {
             let mean = total.total_us / total.n_done.max(1);
-            let numbers = [count(total.n_done), count(total.n_failed), count(total.n_repeated), took(total.total_us), took(mean), took(total.longest_us)];
-            [total.function.clone()].into_iter().chain(numbers).chain([bytes(total.n_bytes), bytes(total.moved_bytes)]).collect()
+            let numbers = [
+                count(total.n_done),
+                count(total.n_failed),
+                count(total.n_repeated),
+                took(total.total_us),
+                took(mean),
+                took(total.longest_us),
+            ];
+            [total.function.clone()]
+                .into_iter()
+                .chain(numbers)
+                .chain([bytes(total.n_bytes), bytes(total.moved_bytes)])
+                .collect()
         }),
     );
     body.push_str("<h2>Task stream</h2>");
@@ -59,14 +83,29 @@ pub(crate) fn page(history: &History) -> String {
     body.push_str(stream.get("image/svg+xml").unwrap_or("<p>No task has run.</p>"));
     body.push_str("<h2>Memory</h2>");
     body.push_str(&memory(history));
-    let first = history.workers.iter().map(|life| life.joined_us).min().unwrap_or(0);
+    let first = history
+        .workers
+        .iter()
+        .map(|life| life.joined_us)
+        .min()
+        .unwrap_or(0);
     section(
         &mut body,
         "Workers",
         &["worker", "process", "joined", "left", "why"],
         history.workers.iter().map(|life| {
-            let left = if life.left_us == 0 { "–".to_string() } else { took(life.left_us - first) };
-            vec![life.worker.clone(), life.pid.to_string(), took(life.joined_us - first), left, life.why.clone()]
+            let left = if life.left_us == 0 {
+                "–".to_string()
+            } else {
+                took(life.left_us - first)
+            };
+            vec![
+                life.worker.clone(),
+                life.pid.to_string(),
+                took(life.joined_us - first),
+                left,
+                life.why.clone(),
+            ]
         }),
     );
     format!(
@@ -81,18 +120,24 @@ th:first-child,td:first-child,td:last-child{text-align:left}svg{max-width:100%;h
 
 fn section(body: &mut String, title: &str, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let _ = write!(body, "<h2>{}</h2><table><tr>", escape(title));
-    head.iter().for_each(|cell| body.push_str(&format!("<th>{}</th>", escape(cell))));
+    head.iter()
+        .for_each(|cell| body.push_str(&format!("<th>{}</th>", escape(cell))));
     body.push_str("</tr>");
     for row in rows {
         body.push_str("<tr>");
-        row.iter().for_each(|cell| body.push_str(&format!("<td>{}</td>", escape(cell))));
+        row.iter()
+            .for_each(|cell| body.push_str(&format!("<td>{}</td>", escape(cell))));
         body.push_str("</tr>");
     }
     body.push_str("</table>");
 }
 
 fn name_of(history: &History, function: u32) -> String {
-    history.totals.get(function as usize).map(|total| total.function.clone()).unwrap_or_default()
+    history
+        .totals
+        .get(function as usize)
+        .map(|total| total.function.clone())
+        .unwrap_or_default()
 }
 
 /// A line for each worker: resident memory over time.
@@ -100,8 +145,15 @@ fn memory(history: &History) -> String {
     const WIDTH: f64 = 700.0;
     const HEIGHT: f64 = 160.0;
     let samples = &history.memory;
-    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return "<p>No worker has reported yet.</p>".into() };
-    let most = samples.iter().map(|sample| sample.resident.max(sample.spilled)).max().unwrap_or(1).max(1);
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
+        return "<p>No worker has reported yet.</p>".into();
+    };
+    let most = samples
+        .iter()
+        .map(|sample| sample.resident.max(sample.spilled))
+        .max()
+        .unwrap_or(1)
+        .max(1);
     let span = (last.at_us - first.at_us).max(1);
     let mut by_worker: HashMap<WorkerId, Vec<(f64, f64)>> = HashMap::new();
     for sample in samples {
@@ -109,13 +161,20 @@ fn memory(history: &History) -> String {
         let y = HEIGHT - sample.resident as f64 / most as f64 * (HEIGHT - 10.0);
         by_worker.entry(sample.worker).or_default().push((x, y));
     }
-    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"memory over time\">", HEIGHT + 4.0);
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"memory over time\">",
+        HEIGHT + 4.0
+    );
     let mut workers: Vec<&WorkerId> = by_worker.keys().collect();
     workers.sort();
     for (i, worker) in workers.iter().enumerate() {
         let points = &by_worker[*worker];
         let step = points.len().div_ceil(MOST_POINTS);
-        let line: Vec<String> = points.iter().step_by(step).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        let line: Vec<String> = points
+            .iter()
+            .step_by(step)
+            .map(|(x, y)| format!("{x:.1},{y:.1}"))
+            .collect();
         let hue = i * 67 % 360;
         let _ = write!(
             svg,
@@ -124,7 +183,11 @@ fn memory(history: &History) -> String {
         );
     }
     svg.push_str("</svg>");
-    format!("{svg}<p>Resident memory of each worker, over {}; the highest point is {}.</p>", took(span), bytes(most))
+    format!(
+        "{svg}<p>Resident memory of each worker, over {}; the highest point is {}.</p>",
+        took(span),
+        bytes(most)
+    )
 }
 
 /// The format of Chrome's trace viewer: one complete event for each task.
@@ -133,7 +196,11 @@ pub(crate) fn trace(history: &History) -> String {
         .workers
         .iter()
         .map(|life| {
-            let pid = life.worker.trim_start_matches("worker-").parse::<u32>().unwrap_or(0);
+            let pid = life
+                .worker
+                .trim_start_matches("worker-")
+                .parse::<u32>()
+                .unwrap_or(0);
             serde_json::json!({"name": "process_name", "ph": "M", "pid": pid, "args": {"name": life.worker}})
         })
         .collect();
@@ -143,10 +210,13 @@ pub(crate) fn trace(history: &History) -> String {
     let mut free_at: HashMap<WorkerId, Vec<u64>> = HashMap::new();
     for (bar, function) in bars {
         let lanes = free_at.entry(bar.worker).or_default();
-        let lane = lanes.iter().position(|free| *free <= bar.start_us).unwrap_or_else(|| {
-            lanes.push(0);
-            lanes.len() - 1
-        });
+        let lane = lanes
+            .iter()
+            .position(|free| *free <= bar.start_us)
+            .unwrap_or_else(|| {
+                lanes.push(0);
+                lanes.len() - 1
+            });
         lanes[lane] = bar.start_us + bar.duration_us;
         events.push(serde_json::json!({
             "name": name_of(history, *function), "cat": "task", "ph": "X", "ts": bar.start_us, "dur": bar.duration_us,

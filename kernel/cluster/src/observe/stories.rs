@@ -1,7 +1,8 @@
 //! What happened to each task, kept for as long as the cluster.
 //!
-//! A journey answers "what happened to this very task, and why did it run there". Dask keeps its last thousand raw tuples;
-//! here every task keeps its stages, at about a hundred bytes each, and the reason for the worker that it got.
+//! A journey answers "what happened to this very task, and why did it run there". Dask keeps its last
+//! thousand raw tuples; here every task keeps its stages, at about a hundred bytes each, and the reason for
+//! the worker that it got.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -52,8 +53,8 @@ struct Record {
 }
 
 impl Stories {
-    /// Forgets the tasks that were submitted first, as long as there are more than `most`; one that has not ended is looked at
-    /// again when its turn comes.
+    /// Forgets the tasks that were submitted first, as long as there are more than `most`; one that has not
+    /// ended is looked at again when its turn comes.
     fn forget_oldest(&mut self, most: usize) {
         for _ in 0..2 {
             if self.tasks.len() <= most {
@@ -75,21 +76,49 @@ impl Stories {
                 self.totals.entry(*id).or_default().function.clone_from(name);
             }
             Event::Submitted { key, function } => {
-                let earlier = self.tasks.get_mut(key).map(Record::take_attempts).unwrap_or_default();
-                let record = Record { function: *function, submitted_us: now_us, ready_us: now_us, freed_us: 0, last: Attempt::default(), earlier };
+                let earlier = self
+                    .tasks
+                    .get_mut(key)
+                    .map(Record::take_attempts)
+                    .unwrap_or_default();
+                let record = Record {
+                    function: *function,
+                    submitted_us: now_us,
+                    ready_us: now_us,
+                    freed_us: 0,
+                    last: Attempt::default(),
+                    earlier,
+                };
                 if self.tasks.insert(*key, record).is_none() {
                     self.order.push_back(*key);
                     self.forget_oldest(MOST_STORIES);
                 }
             }
             Event::Ready { key } => drop(self.with(*key, |record| record.ready_us = now_us)),
-            Event::Assigned { key, worker, why, moved_bytes } => {
+            Event::Assigned {
+                key,
+                worker,
+                why,
+                moved_bytes,
+            } => {
                 let function = self.with(*key, |record| {
-                    record.push(Attempt { assigned_us: now_us, worker: Some(*worker), why: *why, moved_bytes: *moved_bytes, ..Attempt::default() });
+                    record.push(Attempt {
+                        assigned_us: now_us,
+                        worker: Some(*worker),
+                        why: *why,
+                        moved_bytes: *moved_bytes,
+                        ..Attempt::default()
+                    });
                 });
                 self.total(function, |total| total.moved_bytes += moved_bytes);
             }
-            Event::Done { key, worker, n_bytes, start_us, duration_us } => {
+            Event::Done {
+                key,
+                worker,
+                n_bytes,
+                start_us,
+                duration_us,
+            } => {
                 let function = self.with(*key, |record| {
                     let last = &mut record.last;
                     (last.start_us, last.duration_us, last.n_bytes) = (*start_us, *duration_us, *n_bytes);
@@ -102,7 +131,13 @@ impl Stories {
                     total.n_bytes += n_bytes;
                 });
                 if let Some(function) = function {
-                    self.recent.push_back(Bar { key: *key, worker: *worker, function, start_us: *start_us, duration_us: *duration_us });
+                    self.recent.push_back(Bar {
+                        key: *key,
+                        worker: *worker,
+                        function,
+                        start_us: *start_us,
+                        duration_us: *duration_us,
+                    });
                     if self.recent.len() > MOST_BARS {
                         self.recent.pop_front();
                     }
@@ -120,14 +155,26 @@ impl Stories {
             Event::Stolen { key, .. } => drop(self.end(*key, End::Stolen, now_us)),
             Event::Freed { key } => drop(self.with(*key, |record| record.freed_us = now_us)),
             Event::WorkerJoined { worker, pid } => {
-                self.workers.insert(*worker, Life { worker: worker.to_string(), pid: *pid, joined_us: now_us, ..Life::default() });
+                self.workers.insert(
+                    *worker,
+                    Life {
+                        worker: worker.to_string(),
+                        pid: *pid,
+                        joined_us: now_us,
+                        ..Life::default()
+                    },
+                );
             }
             Event::WorkerLost { worker, cause } => {
                 self.losses.push(format!("{worker}: {cause}"));
                 self.leave(*worker, cause, now_us);
             }
             Event::WorkerRetired { worker } => self.leave(*worker, "fewer were wanted", now_us),
-            Event::Printed { .. } | Event::Progressed { .. } | Event::WorkerPaused { .. } | Event::WorkerResumed { .. } | Event::WorkerSilent { .. } => {}
+            Event::Printed { .. }
+            | Event::Progressed { .. }
+            | Event::WorkerPaused { .. }
+            | Event::WorkerResumed { .. }
+            | Event::WorkerSilent { .. } => {}
         }
     }
 
@@ -145,11 +192,22 @@ impl Stories {
 
     /// Takes in a heartbeat.
     pub fn note_memory(&mut self, worker: WorkerId, memory: Memory, now_us: u64) {
-        let is_due = self.memory.iter().rev().take(64).find(|sample| sample.worker == worker).is_none_or(|last| now_us >= last.at_us + SAMPLE_EVERY_US);
+        let is_due = self
+            .memory
+            .iter()
+            .rev()
+            .take(64)
+            .find(|sample| sample.worker == worker)
+            .is_none_or(|last| now_us >= last.at_us + SAMPLE_EVERY_US);
         if !is_due {
             return;
         }
-        self.memory.push(Sample { at_us: now_us, worker, resident: memory.resident, spilled: memory.spilled });
+        self.memory.push(Sample {
+            at_us: now_us,
+            worker,
+            resident: memory.resident,
+            spilled: memory.spilled,
+        });
         if self.memory.len() > MOST_SAMPLES {
             let mut n = 0;
             self.memory.retain(|_| {
@@ -163,9 +221,14 @@ impl Stories {
     pub fn history(&self) -> History {
         let mut ids: Vec<&FunctionId> = self.totals.keys().collect();
         ids.sort_by_key(|id| std::cmp::Reverse(self.totals[id].total_us));
-        let place: HashMap<&FunctionId, u32> = ids.iter().enumerate().map(|(i, id)| (*id, i as u32)).collect();
+        let place: HashMap<&FunctionId, u32> =
+            ids.iter().enumerate().map(|(i, id)| (*id, i as u32)).collect();
         History {
-            bars: self.recent.iter().filter_map(|bar| Some((bar.clone(), *place.get(&bar.function)?))).collect(),
+            bars: self
+                .recent
+                .iter()
+                .filter_map(|bar| Some((bar.clone(), *place.get(&bar.function)?)))
+                .collect(),
             totals: ids.iter().map(|id| self.totals[id].clone()).collect(),
             workers: self.workers.values().cloned().collect(),
             memory: self.memory.clone(),
@@ -192,7 +255,9 @@ impl Stories {
     pub fn journey(&self, key: Key) -> Option<Journey> {
         let record = self.tasks.get(&key)?;
         let mut attempts = record.earlier.clone();
-        attempts.extend((record.last.worker.is_some() || record.last.end != End::Open).then(|| record.last.clone()));
+        attempts.extend(
+            (record.last.worker.is_some() || record.last.end != End::Open).then(|| record.last.clone()),
+        );
         Some(Journey {
             name: self.names.get(&record.function).cloned().unwrap_or_default(),
             key: key.to_string(),
@@ -207,7 +272,16 @@ impl Stories {
     /// The newest tasks that ran, with their functions' names.
     pub fn stream(&self) -> Vec<(Bar, String)> {
         let n_older = self.recent.len().saturating_sub(MOST_STREAMED);
-        self.recent.iter().skip(n_older).map(|bar| (bar.clone(), self.names.get(&bar.function).cloned().unwrap_or_default())).collect()
+        self.recent
+            .iter()
+            .skip(n_older)
+            .map(|bar| {
+                (
+                    bar.clone(),
+                    self.names.get(&bar.function).cloned().unwrap_or_default(),
+                )
+            })
+            .collect()
     }
 }
 
@@ -241,13 +315,50 @@ mod tests {
         let (key, function) = (Key(7 << 96), FunctionId(1));
         let mut stories = Stories::default();
         let events = [
-            (0, Event::Function { id: function, name: "add".into() }),
+            (
+                0,
+                Event::Function {
+                    id: function,
+                    name: "add".into(),
+                },
+            ),
             (1_000, Event::Submitted { key, function }),
             (3_000, Event::Ready { key }),
-            (3_100, Event::Assigned { key, worker: WorkerId(1), why: Reason::Inputs, moved_bytes: 2048 }),
-            (4_000, Event::Retried { key, has_failed: false }),
-            (4_100, Event::Assigned { key, worker: WorkerId(2), why: Reason::Alone, moved_bytes: 0 }),
-            (6_000, Event::Done { key, worker: WorkerId(2), n_bytes: 8, start_us: 4_500, duration_us: 1_200 }),
+            (
+                3_100,
+                Event::Assigned {
+                    key,
+                    worker: WorkerId(1),
+                    why: Reason::Inputs,
+                    moved_bytes: 2048,
+                },
+            ),
+            (
+                4_000,
+                Event::Retried {
+                    key,
+                    has_failed: false,
+                },
+            ),
+            (
+                4_100,
+                Event::Assigned {
+                    key,
+                    worker: WorkerId(2),
+                    why: Reason::Alone,
+                    moved_bytes: 0,
+                },
+            ),
+            (
+                6_000,
+                Event::Done {
+                    key,
+                    worker: WorkerId(2),
+                    n_bytes: 8,
+                    start_us: 4_500,
+                    duration_us: 1_200,
+                },
+            ),
             (9_000, Event::Freed { key }),
         ];
         for (now, event) in &events {
@@ -278,9 +389,24 @@ mod tests {
     fn the_oldest_stories_are_forgotten_and_open_ones_stay() {
         let mut stories = Stories::default();
         for n in 1..=10 {
-            stories.apply(&Event::Submitted { key: Key(n), function: FunctionId(1) }, n as u64);
+            stories.apply(
+                &Event::Submitted {
+                    key: Key(n),
+                    function: FunctionId(1),
+                },
+                n as u64,
+            );
             if n > 2 {
-                stories.apply(&Event::Done { key: Key(n), worker: WorkerId(1), n_bytes: 8, start_us: 1, duration_us: 1 }, n as u64);
+                stories.apply(
+                    &Event::Done {
+                        key: Key(n),
+                        worker: WorkerId(1),
+                        n_bytes: 8,
+                        start_us: 1,
+                        duration_us: 1,
+                    },
+                    n as u64,
+                );
             }
         }
         for _ in 0..10 {

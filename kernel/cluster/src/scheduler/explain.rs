@@ -16,22 +16,67 @@ impl Scheduler {
             State::Assigned(worker) => ("assigned", self.why_assigned(key, *worker)),
             State::Done { holders } => {
                 let holders: Vec<String> = holders.iter().map(WorkerId::to_string).collect();
-                let kept = format!("its value is on {}, {}", holders.join(", "), skep_render::bytes(record.n_bytes));
-                ("done", vec![kept, format!("{} and {} need it", count(record.wanted_by.len(), "handle"), count(record.n_pending as usize, "task"))])
+                let kept = format!(
+                    "its value is on {}, {}",
+                    holders.join(", "),
+                    skep_render::bytes(record.n_bytes)
+                );
+                (
+                    "done",
+                    vec![
+                        kept,
+                        format!(
+                            "{} and {} need it",
+                            count(record.wanted_by.len(), "handle"),
+                            count(record.n_pending as usize, "task")
+                        ),
+                    ],
+                )
             }
             State::Failed(error) => ("failed", vec![error.to_string()]),
-            State::Freed => ("freed", vec!["it ran, and nothing needed its value any more; it runs again when something does".to_string()]),
+            State::Freed => (
+                "freed",
+                vec![
+                    "it ran, and nothing needed its value any more; it runs again when something does"
+                        .to_string(),
+                ],
+            ),
         };
-        Some(Explanation { function: self.name_of(key), key: key.to_string(), state: state.to_string(), reasons })
+        Some(Explanation {
+            function: self.name_of(key),
+            key: key.to_string(),
+            state: state.to_string(),
+            reasons,
+        })
     }
 
     fn why_waiting(&self, key: Key, record: &Record) -> Vec<String> {
-        if let Some((at, _, _)) = self.timers.iter().find(|(_, of, timer)| *of == key && *timer == super::Timer::Retry) {
+        if let Some((at, _, _)) = self
+            .timers
+            .iter()
+            .find(|(_, of, timer)| *of == key && *timer == super::Timer::Retry)
+        {
             let left = std::time::Duration::from_micros(at.saturating_sub(self.now_us));
-            return vec![format!("it failed {}, and is tried again in {}", count(record.n_failures as usize, "time"), skep_render::duration(left))];
+            return vec![format!(
+                "it failed {}, and is tried again in {}",
+                count(record.n_failures as usize, "time"),
+                skep_render::duration(left)
+            )];
         }
-        let open: Vec<&Key> = record.inputs.iter().filter(|input| self.tasks.get(*input).is_some_and(|input| input.state.is_pending())).collect();
-        let mut reasons = vec![format!("it needs {}, of which {} not there yet", count(record.inputs.len(), "value"), are(open.len()))];
+        let open: Vec<&Key> = record
+            .inputs
+            .iter()
+            .filter(|input| {
+                self.tasks
+                    .get(*input)
+                    .is_some_and(|input| input.state.is_pending())
+            })
+            .collect();
+        let mut reasons = vec![format!(
+            "it needs {}, of which {} not there yet",
+            count(record.inputs.len(), "value"),
+            are(open.len())
+        )];
         for input in open.iter().take(MOST_NAMED) {
             let about = match &self.tasks[*input].state {
                 State::Waiting { .. } => "which waits for others itself".to_string(),
@@ -46,8 +91,15 @@ impl Scheduler {
     }
 
     fn why_queued(&self, key: Key, record: &Record) -> Vec<String> {
-        let code = self.functions.get(&record.task.function).map(|function| function.code);
-        if code.is_some_and(|code| self.without_code.get(&code).is_some_and(|waiting| waiting.contains(&key))) {
+        let code = self
+            .functions
+            .get(&record.task.function)
+            .map(|function| function.code);
+        if code.is_some_and(|code| {
+            self.without_code
+                .get(&code)
+                .is_some_and(|waiting| waiting.contains(&key))
+        }) {
             return vec!["its function is being compiled at release speed; that takes half a second, once for each cell".into()];
         }
         if self.workers.is_empty() {
@@ -56,32 +108,63 @@ impl Scheduler {
         let mut reasons = Vec::new();
         let options = record.task.options.as_deref();
         if record.deaths > 0 {
-            reasons.push(format!("a worker died under it ({}), so it waits for one that is idle", record.last_death.as_deref().unwrap_or_default()));
+            reasons.push(format!(
+                "a worker died under it ({}), so it waits for one that is idle",
+                record.last_death.as_deref().unwrap_or_default()
+            ));
         }
         if let Some(options) = options.filter(|options| !options.workers.is_empty()) {
             let workers: Vec<String> = options.workers.iter().map(WorkerId::to_string).collect();
             reasons.push(format!("it may run on {} only", workers.join(", ")));
         }
-        for wanted in options.map(|options| options.resources.as_slice()).unwrap_or_default() {
-            reasons.push(format!("it needs {} = {}, which other tasks use now", wanted.name, wanted.amount));
+        for wanted in options
+            .map(|options| options.resources.as_slice())
+            .unwrap_or_default()
+        {
+            reasons.push(format!(
+                "it needs {} = {}, which other tasks use now",
+                wanted.name, wanted.amount
+            ));
         }
-        let n_paused = self.workers.values().filter(|worker| worker.memory.is_paused).count();
+        let n_paused = self
+            .workers
+            .values()
+            .filter(|worker| worker.memory.is_paused)
+            .count();
         if n_paused > 0 {
             let n = self.workers.len();
-            reasons.push(format!("{n_paused} of {} paused: memory is over 80 % of the limit", count(n, "worker")));
+            reasons.push(format!(
+                "{n_paused} of {} paused: memory is over 80 % of the limit",
+                count(n, "worker")
+            ));
         }
         let n_before = self.queue_before(record.task.priority);
-        reasons.push(format!("all workers are busy, and {} before it", if n_before == 1 { "1 task is".into() } else { format!("{n_before} tasks are") }));
+        reasons.push(format!(
+            "all workers are busy, and {} before it",
+            if n_before == 1 {
+                "1 task is".into()
+            } else {
+                format!("{n_before} tasks are")
+            }
+        ));
         reasons
     }
 
     fn queue_before(&self, priority: u64) -> usize {
-        self.tasks.values().filter(|record| record.state == State::Ready && record.task.priority < priority).count()
+        self.tasks
+            .values()
+            .filter(|record| record.state == State::Ready && record.task.priority < priority)
+            .count()
     }
 
     fn why_assigned(&self, key: Key, id: WorkerId) -> Vec<String> {
-        let Some(worker) = self.workers.get(&id) else { return Vec::new() };
-        let mut reasons = vec![format!("{id} has it, and {} beside it", count(worker.assigned.len().saturating_sub(1), "task"))];
+        let Some(worker) = self.workers.get(&id) else {
+            return Vec::new();
+        };
+        let mut reasons = vec![format!(
+            "{id} has it, and {} beside it",
+            count(worker.assigned.len().saturating_sub(1), "task")
+        )];
         if worker.memory.is_paused {
             reasons.push(format!("{id} is paused: memory is over 80 % of its limit"));
         }
@@ -100,5 +183,9 @@ fn count(n: usize, what: &str) -> String {
 }
 
 fn are(n: usize) -> String {
-    if n == 1 { "1 is".to_string() } else { format!("{n} are") }
+    if n == 1 {
+        "1 is".to_string()
+    } else {
+        format!("{n} are")
+    }
 }

@@ -26,7 +26,11 @@ pub(super) enum Timer {
 impl Scheduler {
     pub fn on_failed(&mut self, worker: WorkerId, key: Key, error: TaskError, comm: &mut impl Comm) {
         self.unassign(worker, key);
-        if self.tasks.get(&key).is_some_and(|record| record.state == State::Assigned(worker)) {
+        if self
+            .tasks
+            .get(&key)
+            .is_some_and(|record| record.state == State::Assigned(worker))
+        {
             self.fail_or_retry(key, error, comm);
         }
         self.dispatch(comm);
@@ -34,21 +38,31 @@ impl Scheduler {
 
     /// A task that may be retried runs again, after its delay; its inputs are kept meanwhile.
     pub(super) fn fail_or_retry(&mut self, key: Key, error: TaskError, comm: &mut impl Comm) {
-        let Some(record) = self.tasks.get_mut(&key) else { return };
+        let Some(record) = self.tasks.get_mut(&key) else {
+            return;
+        };
         let options = record.task.options.clone().unwrap_or_default();
         if record.n_failures >= options.retries || error.kind == TaskErrorKind::Cancelled {
             let n = record.n_failures;
-            let message = if n > 0 { format!("{} (the last of {} attempts)", error.message, n + 1) } else { error.message };
+            let message = if n > 0 {
+                format!("{} (the last of {} attempts)", error.message, n + 1)
+            } else {
+                error.message
+            };
             return self.fail(key, Arc::new(TaskError { message, ..error }), comm);
         }
         record.n_failures += 1;
-        comm.event(Event::Retried { key, has_failed: true });
+        comm.event(Event::Retried {
+            key,
+            has_failed: true,
+        });
         if options.retry_delay_us == 0 {
             return self.rerun(key, comm);
         }
         // Waits for the timer as it would for an input.
         record.state = State::Waiting { n_missing: 1 };
-        self.timers.insert((self.now_us + options.retry_delay_us, key, Timer::Retry));
+        self.timers
+            .insert((self.now_us + options.retry_delay_us, key, Timer::Retry));
     }
 
     /// Tells the time, in microseconds of any steady clock, and does what is due.
@@ -61,18 +75,36 @@ impl Scheduler {
                 self.dispatch(comm);
                 continue;
             }
-            let Some(record) = self.tasks.get(&key) else { continue };
+            let Some(record) = self.tasks.get(&key) else {
+                continue;
+            };
             match (timer, &record.state) {
                 (Timer::Retry, State::Waiting { .. }) => {
                     self.rerun(key, comm);
                     self.dispatch(comm);
                 }
                 (Timer::Timeout { attempt }, State::Assigned(worker)) if record.n_attempts == attempt => {
-                    let (worker, limit) = (*worker, record.task.options.as_ref().map_or(0, |options| options.timeout_us));
+                    let (worker, limit) = (
+                        *worker,
+                        record
+                            .task
+                            .options
+                            .as_ref()
+                            .map_or(0, |options| options.timeout_us),
+                    );
                     comm.to_worker(worker, ToWorker::Cancel { keys: vec![key] });
                     self.unassign(worker, key);
-                    let message = format!("it was stopped after {}", skep_render::duration(std::time::Duration::from_micros(limit)));
-                    let error = TaskError { kind: TaskErrorKind::TimedOut, message, function: self.name_of(key), at: None, worker: Some(worker.to_string()) };
+                    let message = format!(
+                        "it was stopped after {}",
+                        skep_render::duration(std::time::Duration::from_micros(limit))
+                    );
+                    let error = TaskError {
+                        kind: TaskErrorKind::TimedOut,
+                        message,
+                        function: self.name_of(key),
+                        at: None,
+                        worker: Some(worker.to_string()),
+                    };
                     self.fail_or_retry(key, error, comm);
                     self.dispatch(comm);
                 }
@@ -90,7 +122,9 @@ impl Scheduler {
     pub(super) fn fail(&mut self, key: Key, error: Arc<TaskError>, comm: &mut impl Comm) {
         let mut stack = vec![key];
         while let Some(key) = stack.pop() {
-            let Some(record) = self.tasks.get_mut(&key) else { continue };
+            let Some(record) = self.tasks.get_mut(&key) else {
+                continue;
+            };
             if !record.state.is_pending() {
                 continue;
             }
@@ -103,9 +137,19 @@ impl Scheduler {
             record.wanted_by.retain(|client| *client != DETACHED);
             let wanted_by = record.wanted_by.clone();
             self.n_failed += u64::from(error.kind != TaskErrorKind::Cancelled);
-            comm.event(if error.kind == TaskErrorKind::Cancelled { Event::Cancelled { key } } else { Event::Failed { key } });
+            comm.event(if error.kind == TaskErrorKind::Cancelled {
+                Event::Cancelled { key }
+            } else {
+                Event::Failed { key }
+            });
             for client in wanted_by {
-                comm.to_client(client, ToClient::Finished { key, how: Finished::Failed(error.clone()) });
+                comm.to_client(
+                    client,
+                    ToClient::Finished {
+                        key,
+                        how: Finished::Failed(error.clone()),
+                    },
+                );
             }
             let dependents = self.take_dependents(key);
             stack.extend(&dependents);
@@ -118,7 +162,13 @@ impl Scheduler {
     pub fn cancel(&mut self, keys: &[Key], comm: &mut impl Comm) {
         for key in keys {
             let function = self.name_of(*key);
-            let error = TaskError { kind: TaskErrorKind::Cancelled, message: String::new(), function, at: None, worker: None };
+            let error = TaskError {
+                kind: TaskErrorKind::Cancelled,
+                message: String::new(),
+                function,
+                at: None,
+                worker: None,
+            };
             self.fail(*key, Arc::new(error), comm);
         }
         self.dispatch(comm);

@@ -1,8 +1,10 @@
-//! The scheduler as a pure state machine: events in, messages out through [`Comm`]; durations come with the events.
+//! The scheduler as a pure state machine: events in, messages out through [`Comm`]; durations come with the
+//! events.
 //!
-//! A task waits for its inputs, is queued by priority, goes to a worker with room (near its inputs, then least loaded), and
-//! its value stays there until nobody needs it. Lost values are made again from their tasks, which are kept as long as
-//! anything that was made from them. A task that was on three dying workers is given up with the cause.
+//! A task waits for its inputs, is queued by priority, goes to a worker with room (near its inputs, then
+//! least loaded), and its value stays there until nobody needs it. Lost values are made again from their
+//! tasks, which are kept as long as anything that was made from them. A task that was on three dying workers
+//! is given up with the cause.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +49,8 @@ pub trait Comm {
     }
 }
 
-/// A worker is given about this much work ahead, so that it never waits for the scheduler: 5 ms, by past durations.
+/// A worker is given about this much work ahead, so that it never waits for the scheduler: 5 ms, by past
+/// durations.
 const AHEAD_US: u64 = 5_000;
 
 /// And never more tasks than this.
@@ -98,7 +101,8 @@ pub struct Scheduler {
 struct Record {
     task: Arc<Task>,
     inputs: Box<[Key]>,
-    /// Those that name this one as input. May hold keys that are gone, or twice: see [`Scheduler::take_dependents`].
+    /// Those that name this one as input. May hold keys that are gone, or twice: see
+    /// [`Scheduler::take_dependents`].
     dependents: Vec<Key>,
     /// Records that name this one as input: lineage is kept for them.
     n_dependents: u32,
@@ -145,7 +149,10 @@ impl State {
 
 impl Scheduler {
     pub fn add_function(&mut self, function: Function, comm: &mut impl Comm) {
-        comm.event(Event::Function { id: function.id, name: function.name.clone() });
+        comm.event(Event::Function {
+            id: function.id,
+            name: function.name.clone(),
+        });
         self.code.entry(function.code).or_insert(None);
         self.functions.insert(function.id, function);
     }
@@ -163,10 +170,19 @@ impl Scheduler {
             return self.without_method.push((asker, actor, function));
         };
         let Some(worker) = self.workers.get_mut(&id) else {
-            return comm.answer(asker, Answer::Prepared(Err("the worker of the actor is gone".to_string())));
+            return comm.answer(
+                asker,
+                Answer::Prepared(Err("the worker of the actor is gone".to_string())),
+            );
         };
         if worker.functions.insert(function) {
-            comm.to_worker(id, ToWorker::Function { function: known, library });
+            comm.to_worker(
+                id,
+                ToWorker::Function {
+                    function: known,
+                    library,
+                },
+            );
         }
         comm.answer(asker, Answer::Prepared(Ok(worker.new.address.clone())));
     }
@@ -184,10 +200,16 @@ impl Scheduler {
     }
 
     pub fn submit(&mut self, client: ClientId, tasks: Vec<Task>, wanted: &[Key], comm: &mut impl Comm) {
-        let new: Vec<Key> = tasks.into_iter().filter_map(|task| self.add_task(task, comm)).collect();
-        // Before anything of it is set going: some may fail at once, since an input has, and the client is to hear of it.
+        let new: Vec<Key> = tasks
+            .into_iter()
+            .filter_map(|task| self.add_task(task, comm))
+            .collect();
+        // Before anything of it is set going: some may fail at once, since an input has, and the client is to
+        // hear of it.
         for key in wanted {
-            let Some(record) = self.tasks.get_mut(key) else { continue };
+            let Some(record) = self.tasks.get_mut(key) else {
+                continue;
+            };
             record.wanted_by.push(client);
             match &record.state {
                 State::Freed => self.revive(*key, comm),
@@ -212,13 +234,22 @@ impl Scheduler {
             if let State::Failed(_) = record.state {
                 record.state = State::Freed;
                 (record.deaths, record.n_failures) = (0, 0);
-                record.task = Arc::new(Task { args: record.task.args.clone(), ..task.clone() });
-                comm.event(Event::Submitted { key, function: task.function });
+                record.task = Arc::new(Task {
+                    args: record.task.args.clone(),
+                    ..task.clone()
+                });
+                comm.event(Event::Submitted {
+                    key,
+                    function: task.function,
+                });
                 return Some(key);
             }
             return None;
         }
-        comm.event(Event::Submitted { key, function: task.function });
+        comm.event(Event::Submitted {
+            key,
+            function: task.function,
+        });
         let inputs = task.dependencies();
         for input in &inputs {
             self.add_dependent(*input, key);
@@ -249,7 +280,9 @@ impl Scheduler {
     fn revive(&mut self, key: Key, comm: &mut impl Comm) {
         let mut stack = vec![key];
         while let Some(key) = stack.pop() {
-            let Some(record) = self.tasks.get(&key) else { continue };
+            let Some(record) = self.tasks.get(&key) else {
+                continue;
+            };
             if record.state != State::Freed {
                 continue;
             }
@@ -282,7 +315,9 @@ impl Scheduler {
     }
 
     fn add_dependent(&mut self, input: Key, dependent: Key) {
-        let Some(record) = self.tasks.get_mut(&input) else { return };
+        let Some(record) = self.tasks.get_mut(&input) else {
+            return;
+        };
         record.n_dependents += 1;
         record.dependents.push(dependent);
         let (n, n_live) = (record.dependents.len(), record.n_dependents as usize);
@@ -294,16 +329,22 @@ impl Scheduler {
 
     /// Those that name `key` as input, each once. [`Scheduler::give_back_dependents`] puts them back.
     ///
-    /// Records that go do not take themselves off this list, which would cost as much as the list is long; so it may hold
-    /// more than there are.
+    /// Records that go do not take themselves off this list, which would cost as much as the list is long; so
+    /// it may hold more than there are.
     fn take_dependents(&mut self, key: Key) -> Vec<Key> {
-        let Some(record) = self.tasks.get_mut(&key) else { return Vec::new() };
+        let Some(record) = self.tasks.get_mut(&key) else {
+            return Vec::new();
+        };
         let n_live = record.n_dependents as usize;
         let mut dependents = std::mem::take(&mut record.dependents);
         if dependents.len() > n_live {
             dependents.sort_unstable();
             dependents.dedup();
-            dependents.retain(|dependent| self.tasks.get(dependent).is_some_and(|record| record.inputs.contains(&key)));
+            dependents.retain(|dependent| {
+                self.tasks
+                    .get(dependent)
+                    .is_some_and(|record| record.inputs.contains(&key))
+            });
         }
         dependents
     }
@@ -317,7 +358,9 @@ impl Scheduler {
     fn lost_input(&self, key: Key, input: Key) -> TaskError {
         TaskError {
             kind: TaskErrorKind::Code,
-            message: format!("its input {input} is not known to the scheduler\nhint: keep the handle of an input until its task was submitted"),
+            message: format!(
+                "its input {input} is not known to the scheduler\nhint: keep the handle of an input until its task was submitted"
+            ),
             function: self.name_of(key),
             at: None,
             worker: None,
@@ -331,23 +374,43 @@ impl Scheduler {
     }
 
     fn enqueue(&mut self, key: Key) {
-        let Some(record) = self.tasks.get_mut(&key) else { return };
+        let Some(record) = self.tasks.get_mut(&key) else {
+            return;
+        };
         if !record.state.is_pending() || matches!(record.state, State::Assigned(_)) {
             return;
         }
         record.state = State::Ready;
-        let code = self.functions.get(&record.task.function).map(|function| function.code);
+        let code = self
+            .functions
+            .get(&record.task.function)
+            .map(|function| function.code);
         match code {
-            Some(code) if !matches!(self.code.get(&code), Some(Some(_))) => self.without_code.entry(code).or_default().push(key),
+            Some(code) if !matches!(self.code.get(&code), Some(Some(_))) => {
+                self.without_code.entry(code).or_default().push(key)
+            }
             _ => self.queue.push(&record.task, record.deaths > 0),
         }
     }
 
     pub fn on_done(&mut self, worker: WorkerId, ran: Ran, comm: &mut impl Comm) {
-        let Ran { key, attempt, n_bytes, inline, start_us, duration_us } = ran;
+        let Ran {
+            key,
+            attempt,
+            n_bytes,
+            inline,
+            start_us,
+            duration_us,
+        } = ran;
         self.heard_from(worker);
-        match self.tasks.get(&key).map(|record| (&record.state, record.n_attempts)) {
-            Some((State::Assigned(assigned), current)) if *assigned == worker && current == attempt => self.unassign(worker, key),
+        match self
+            .tasks
+            .get(&key)
+            .map(|record| (&record.state, record.n_attempts))
+        {
+            Some((State::Assigned(assigned), current)) if *assigned == worker && current == attempt => {
+                self.unassign(worker, key)
+            }
             // Late news of an earlier attempt, while this worker has the next; or said twice.
             Some((State::Assigned(assigned), _)) if *assigned == worker => return,
             Some((State::Done { holders }, _)) if holders.contains(&worker) => return,
@@ -358,7 +421,9 @@ impl Scheduler {
             }
         }
         let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
-        record.state = State::Done { holders: vec![worker] };
+        record.state = State::Done {
+            holders: vec![worker],
+        };
         (record.n_bytes, record.inline, record.duration_us) = (n_bytes, inline, duration_us);
         (record.deaths, record.is_stolen) = (0, false);
         self.n_done += 1;
@@ -370,16 +435,30 @@ impl Scheduler {
             worker.values.insert(key);
             worker.held_bytes += n_bytes;
         }
-        comm.event(Event::Done { key, worker, n_bytes, start_us, duration_us });
+        comm.event(Event::Done {
+            key,
+            worker,
+            n_bytes,
+            start_us,
+            duration_us,
+        });
         if !wanted_by.is_empty() {
             let how = self.finished(key);
             for client in wanted_by {
-                comm.to_client(client, ToClient::Finished { key, how: how.clone() });
+                comm.to_client(
+                    client,
+                    ToClient::Finished {
+                        key,
+                        how: how.clone(),
+                    },
+                );
             }
         }
         let dependents = self.take_dependents(key);
         for dependent in &dependents {
-            let Some(record) = self.tasks.get_mut(dependent) else { continue };
+            let Some(record) = self.tasks.get_mut(dependent) else {
+                continue;
+            };
             if let State::Waiting { n_missing } = &mut record.state {
                 *n_missing = n_missing.saturating_sub(1);
                 if *n_missing == 0 {
@@ -396,7 +475,11 @@ impl Scheduler {
 
     /// A task has run or been given up: its inputs have one less to wait for.
     fn settle_inputs(&mut self, key: Key, comm: &mut impl Comm) {
-        let inputs = self.tasks.get(&key).map(|record| record.inputs.clone()).unwrap_or_default();
+        let inputs = self
+            .tasks
+            .get(&key)
+            .map(|record| record.inputs.clone())
+            .unwrap_or_default();
         for input in inputs {
             if let Some(record) = self.tasks.get_mut(&input) {
                 record.n_pending = record.n_pending.saturating_sub(1);
@@ -410,8 +493,18 @@ impl Scheduler {
         match &record.state {
             State::Done { holders } => {
                 let worker = holders.first().copied().unwrap_or(WorkerId(0));
-                let address = self.workers.get(&worker).map(|worker| worker.new.address.clone()).unwrap_or_default();
-                Finished::Done { n_bytes: record.n_bytes, inline: record.inline.clone(), worker, address, duration_us: record.duration_us }
+                let address = self
+                    .workers
+                    .get(&worker)
+                    .map(|worker| worker.new.address.clone())
+                    .unwrap_or_default();
+                Finished::Done {
+                    n_bytes: record.n_bytes,
+                    inline: record.inline.clone(),
+                    worker,
+                    address,
+                    duration_us: record.duration_us,
+                }
             }
             State::Failed(error) => Finished::Failed(error.clone()),
             _ => Finished::Pending,
@@ -419,7 +512,10 @@ impl Scheduler {
     }
 
     fn name_of(&self, key: Key) -> String {
-        let function = self.tasks.get(&key).and_then(|record| self.functions.get(&record.task.function));
+        let function = self
+            .tasks
+            .get(&key)
+            .and_then(|record| self.functions.get(&record.task.function));
         function.map(|function| function.name.clone()).unwrap_or_default()
     }
 }

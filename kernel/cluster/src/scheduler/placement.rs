@@ -1,7 +1,7 @@
 //! Which task goes next, and to which worker.
 //!
-//! Tasks wait here rather than on workers, which hold a few milliseconds of work each: so that the most urgent one goes
-//! first, that reductions run before more is loaded, and that memory stays flat.
+//! Tasks wait here rather than on workers, which hold a few milliseconds of work each: so that the most
+//! urgent one goes first, that reductions run before more is loaded, and that memory stays flat.
 
 use std::{
     cmp::Reverse,
@@ -29,7 +29,8 @@ const WORTH_WAITING_US: u64 = 1_000;
 /// Of an input's many holders, so many are looked at.
 const MOST_HOLDERS: usize = 16;
 
-/// Where a task may run. Those of a kind wait in a queue of their own, so that what cannot go holds up nothing else.
+/// Where a task may run. Those of a kind wait in a queue of their own, so that what cannot go holds up
+/// nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Demand {
     /// A worker died under it: it gets an idle one to itself.
@@ -40,8 +41,8 @@ pub(super) struct Demand {
 
 type Entry = (u64, Key);
 
-/// Tasks by urgency. Most come in the order in which they are to go, and those never see the heap, whose levels are as many
-/// cache misses: a million tasks cost 4.6 µs each with a heap alone, 4.2 with this.
+/// Tasks by urgency. Most come in the order in which they are to go, and those never see the heap, whose
+/// levels are as many cache misses: a million tasks cost 4.6 µs each with a heap alone, 4.2 with this.
 #[derive(Default)]
 struct Line {
     in_order: VecDeque<Entry>,
@@ -59,7 +60,9 @@ impl Line {
 
     fn pop(&mut self) -> Option<Entry> {
         match (self.in_order.front(), self.others.peek()) {
-            (Some(first), Some(Reverse(other))) if other < first => self.others.pop().map(|Reverse(entry)| entry),
+            (Some(first), Some(Reverse(other))) if other < first => {
+                self.others.pop().map(|Reverse(entry)| entry)
+            }
             (Some(_), _) => self.in_order.pop_front(),
             (None, _) => self.others.pop().map(|Reverse(entry)| entry),
         }
@@ -124,8 +127,12 @@ impl Scheduler {
             self.dispatch_others(comm);
         }
         while !self.room.is_empty() {
-            let Some((priority, key)) = self.queue.plain.pop() else { break };
-            let Some(record) = self.tasks.get(&key).filter(|record| record.state == State::Ready) else { continue };
+            let Some((priority, key)) = self.queue.plain.pop() else {
+                break;
+            };
+            let Some(record) = self.tasks.get(&key).filter(|record| record.state == State::Ready) else {
+                continue;
+            };
             let Some((worker, why)) = self.choose(record) else {
                 self.queue.plain.unpop((priority, key));
                 break;
@@ -139,11 +146,21 @@ impl Scheduler {
     fn dispatch_others(&mut self, comm: &mut impl Comm) {
         for (demand, mut line) in std::mem::take(&mut self.queue.others) {
             while let Some((priority, key)) = line.pop() {
-                if self.tasks.get(&key).is_none_or(|record| record.state != State::Ready) {
+                if self
+                    .tasks
+                    .get(&key)
+                    .is_none_or(|record| record.state != State::Ready)
+                {
                     continue;
                 }
                 if let Some(why) = self.why_never(&demand) {
-                    let error = TaskError { kind: TaskErrorKind::Code, message: why, function: self.name_of(key), at: None, worker: None };
+                    let error = TaskError {
+                        kind: TaskErrorKind::Code,
+                        message: why,
+                        function: self.name_of(key),
+                        at: None,
+                        worker: None,
+                    };
                     self.fail(key, Arc::new(error), comm);
                     continue;
                 }
@@ -157,7 +174,10 @@ impl Scheduler {
             if line.len() > 0 {
                 let now = self.queue.others.entry(demand).or_default();
                 let new = std::mem::replace(now, line);
-                new.in_order.into_iter().chain(new.others.into_iter().map(|Reverse(entry)| entry)).for_each(|entry| now.push(entry));
+                new.in_order
+                    .into_iter()
+                    .chain(new.others.into_iter().map(|Reverse(entry)| entry))
+                    .for_each(|entry| now.push(entry));
             }
         }
     }
@@ -168,13 +188,25 @@ impl Scheduler {
             return None;
         }
         if !demand.workers.is_empty() && !demand.workers.iter().any(|id| self.workers.contains_key(id)) {
-            return Some("none of the workers that it may run on is there\nhint: `:workers` lists those that are".into());
+            return Some(
+                "none of the workers that it may run on is there\nhint: `:workers` lists those that are"
+                    .into(),
+            );
         }
-        let has_all = |worker: &Worker| demand.resources.iter().all(|wanted| amount(&worker.new.resources, &wanted.name) >= wanted.amount);
+        let has_all = |worker: &Worker| {
+            demand
+                .resources
+                .iter()
+                .all(|wanted| amount(&worker.new.resources, &wanted.name) >= wanted.amount)
+        };
         if self.workers.values().any(has_all) {
             return None;
         }
-        let wanted: Vec<String> = demand.resources.iter().map(|wanted| format!("{} = {}", wanted.name, wanted.amount)).collect();
+        let wanted: Vec<String> = demand
+            .resources
+            .iter()
+            .map(|wanted| format!("{} = {}", wanted.name, wanted.amount))
+            .collect();
         let example = demand.resources.first()?;
         Some(format!(
             "no worker has {}\nhint: workers get resources when the cluster starts: `Cluster::local().resource(\"{}\", {})`",
@@ -188,32 +220,54 @@ impl Scheduler {
     pub(super) fn to_move(&self, record: &Record, id: WorkerId) -> u64 {
         let cost = |input: &Key| {
             let input = self.tasks.get(input)?;
-            let is_elsewhere = input.inline.is_none() && !matches!(&input.state, State::Done { holders } if holders.contains(&id));
+            let is_elsewhere = input.inline.is_none()
+                && !matches!(&input.state, State::Done { holders } if holders.contains(&id));
             is_elsewhere.then(|| input.n_bytes / BYTES_PER_US + FETCH_US)
         };
         record.inputs.iter().filter_map(cost).sum()
     }
 
-    /// Near the inputs, then least loaded: the least busy of all workers, and those that hold inputs, are compared.
+    /// Near the inputs, then least loaded: the least busy of all workers, and those that hold inputs, are
+    /// compared.
     fn choose(&self, record: &Record) -> Option<(WorkerId, Reason)> {
         let (load_us, _, free) = *self.room.first()?;
         let is_only = self.room.len() == 1;
-        let why = if is_only { Reason::OnlyOne } else { Reason::LeastBusy };
+        let why = if is_only {
+            Reason::OnlyOne
+        } else {
+            Reason::LeastBusy
+        };
         if record.inputs.is_empty() {
             return Some((free, why));
         }
         let moving = self.to_move(record, free);
         if moving == 0 {
-            return Some((free, if self.room.len() > 1 && self.holds_inputs(record) { Reason::Inputs } else { why }));
+            return Some((
+                free,
+                if self.room.len() > 1 && self.holds_inputs(record) {
+                    Reason::Inputs
+                } else {
+                    why
+                },
+            ));
         }
         let mut best = (load_us + moving, free, why);
         for input in &record.inputs {
-            let Some(State::Done { holders }) = self.tasks.get(input).map(|input| &input.state) else { continue };
+            let Some(State::Done { holders }) = self.tasks.get(input).map(|input| &input.state) else {
+                continue;
+            };
             for id in holders.iter().take(MOST_HOLDERS).filter(|id| **id != free) {
-                let Some(worker) = self.workers.get(id).filter(|worker| worker.may_begin()) else { continue };
+                let Some(worker) = self.workers.get(id).filter(|worker| worker.may_begin()) else {
+                    continue;
+                };
                 let cost = worker.load_us / worker.threads() as u64 + self.to_move(record, *id);
-                // To wait for a worker that is full must be worth it; what was taken from it does not go back.
-                let full = if record.is_stolen || worker.assigned.len() >= MOST_AHEAD { continue } else { WORTH_WAITING_US };
+                // To wait for a worker that is full must be worth it; what was taken from it does not go
+                // back.
+                let full = if record.is_stolen || worker.assigned.len() >= MOST_AHEAD {
+                    continue;
+                } else {
+                    WORTH_WAITING_US
+                };
                 let cost = if worker.has_room() { cost } else { cost + full };
                 if cost < best.0 {
                     best = (cost, *id, Reason::Inputs);
@@ -224,17 +278,32 @@ impl Scheduler {
     }
 
     fn holds_inputs(&self, record: &Record) -> bool {
-        record.inputs.iter().any(|input| self.tasks.get(input).is_some_and(|input| input.inline.is_none()))
+        record
+            .inputs
+            .iter()
+            .any(|input| self.tasks.get(input).is_some_and(|input| input.inline.is_none()))
     }
 
     fn choose_for(&self, record: &Record, demand: &Demand) -> Option<(WorkerId, Reason)> {
         let fits = |id: &WorkerId, worker: &Worker| {
-            let has_room = if demand.is_alone { worker.has_only_seceded() && worker.may_begin() } else { worker.has_room() };
-            let has_all = demand.resources.iter().all(|wanted| amount(&worker.free, &wanted.name) >= wanted.amount);
+            let has_room = if demand.is_alone {
+                worker.has_only_seceded() && worker.may_begin()
+            } else {
+                worker.has_room()
+            };
+            let has_all = demand
+                .resources
+                .iter()
+                .all(|wanted| amount(&worker.free, &wanted.name) >= wanted.amount);
             has_room && has_all && (demand.workers.is_empty() || demand.workers.contains(id))
         };
         let candidates = self.workers.iter().filter(|(id, worker)| fits(id, worker));
-        let best = candidates.min_by_key(|(id, worker)| (worker.load_us / worker.threads() as u64 + self.to_move(record, **id), worker.assigned.len()))?;
+        let best = candidates.min_by_key(|(id, worker)| {
+            (
+                worker.load_us / worker.threads() as u64 + self.to_move(record, **id),
+                worker.assigned.len(),
+            )
+        })?;
         let why = match demand {
             Demand { is_alone: true, .. } => Reason::Alone,
             Demand { workers, .. } if !workers.is_empty() => Reason::Pinned,
@@ -248,22 +317,48 @@ impl Scheduler {
         let task = record.task.clone();
         let Some(function) = self.functions.get(&task.function) else {
             let message = "its function was never sent".to_string();
-            let error = TaskError { kind: TaskErrorKind::Code, message, function: String::new(), at: None, worker: None };
+            let error = TaskError {
+                kind: TaskErrorKind::Code,
+                message,
+                function: String::new(),
+                at: None,
+                worker: None,
+            };
             return self.fail(key, Arc::new(error), comm);
         };
         let is_suspect = record.deaths > 0;
         let mut inputs = Vec::new();
         let mut moved_bytes = 0;
         for input in &record.inputs {
-            let Some((source, n_bytes)) = self.source_of(*input, id) else { continue };
+            let Some((source, n_bytes)) = self.source_of(*input, id) else {
+                continue;
+            };
             moved_bytes += n_bytes;
             inputs.push((*input, source));
         }
-        let guess_us = self.durations.get(&task.function).copied().unwrap_or(UNKNOWN_DURATION_US);
-        let library = self.code.get(&function.code).cloned().flatten().unwrap_or_default();
-        let worker = self.workers.get_mut(&id).expect("invariant: chosen among the workers");
+        let guess_us = self
+            .durations
+            .get(&task.function)
+            .copied()
+            .unwrap_or(UNKNOWN_DURATION_US);
+        let library = self
+            .code
+            .get(&function.code)
+            .cloned()
+            .flatten()
+            .unwrap_or_default();
+        let worker = self
+            .workers
+            .get_mut(&id)
+            .expect("invariant: chosen among the workers");
         if worker.functions.insert(task.function) {
-            comm.to_worker(id, ToWorker::Function { function: function.clone(), library });
+            comm.to_worker(
+                id,
+                ToWorker::Function {
+                    function: function.clone(),
+                    library,
+                },
+            );
         }
         worker.assigned.insert(key, guess_us);
         worker.load_us += guess_us;
@@ -280,17 +375,37 @@ impl Scheduler {
             record.n_attempts += 1;
             attempt = record.n_attempts;
             if timeout_us > 0 {
-                self.timers.insert((self.now_us + timeout_us, key, Timer::Timeout { attempt: record.n_attempts }));
+                self.timers.insert((
+                    self.now_us + timeout_us,
+                    key,
+                    Timer::Timeout {
+                        attempt: record.n_attempts,
+                    },
+                ));
             }
         }
-        comm.event(Event::Assigned { key, worker: id, why, moved_bytes });
-        comm.to_worker(id, ToWorker::Compute(Assignment { task, attempt, inputs }));
+        comm.event(Event::Assigned {
+            key,
+            worker: id,
+            why,
+            moved_bytes,
+        });
+        comm.to_worker(
+            id,
+            ToWorker::Compute(Assignment {
+                task,
+                attempt,
+                inputs,
+            }),
+        );
     }
 
     /// Where a worker gets an input from, and how many bytes have to move; `None` if it has it.
     pub(super) fn source_of(&self, input: Key, id: WorkerId) -> Option<(Input, u64)> {
         let from = self.tasks.get(&input)?;
-        let State::Done { holders } = &from.state else { return None };
+        let State::Done { holders } = &from.state else {
+            return None;
+        };
         if holders.contains(&id) {
             return None;
         }
@@ -299,14 +414,27 @@ impl Scheduler {
         }
         // Many fetch the same value: each asks another of its holders.
         let start = id.0 as usize % holders.len().max(1);
-        let holder = holders[start..].iter().chain(&holders[..start]).find(|holder| self.workers.contains_key(holder))?;
+        let holder = holders[start..]
+            .iter()
+            .chain(&holders[..start])
+            .find(|holder| self.workers.contains_key(holder))?;
         let address = self.workers[holder].new.address.clone();
-        Some((Input::At { worker: *holder, address, n_bytes: from.n_bytes }, from.n_bytes))
+        Some((
+            Input::At {
+                worker: *holder,
+                address,
+                n_bytes: from.n_bytes,
+            },
+            from.n_bytes,
+        ))
     }
 }
 
 fn amount(resources: &[Resource], name: &str) -> u32 {
-    resources.iter().find(|resource| resource.name == name).map_or(0, |resource| resource.amount)
+    resources
+        .iter()
+        .find(|resource| resource.name == name)
+        .map_or(0, |resource| resource.amount)
 }
 
 fn take(free: &mut [Resource], wanted: &[Resource]) {

@@ -13,8 +13,17 @@ use crate::{
 const PUBLISHER: ClientId = ClientId(0);
 
 impl Scheduler {
-    /// Keeps values under a name, if all of them are there; what had the name before is let go. The client is told all names.
-    pub fn publish(&mut self, asker: Asker, name: String, keys: Vec<Key>, type_name: String, layout: u64, comm: &mut impl Comm) {
+    /// Keeps values under a name, if all of them are there; what had the name before is let go. The client is
+    /// told all names.
+    pub fn publish(
+        &mut self,
+        asker: Asker,
+        name: String,
+        keys: Vec<Key>,
+        type_name: String,
+        layout: u64,
+        comm: &mut impl Comm,
+    ) {
         if !keys.iter().all(|key| self.tasks.contains_key(key)) {
             return self.tell_published(asker, comm);
         }
@@ -25,7 +34,16 @@ impl Scheduler {
             }
         }
         let task = keys.first().map(|key| self.name_of(*key)).unwrap_or_default();
-        self.published.insert(name.clone(), Published { name, keys, type_name, layout, task });
+        self.published.insert(
+            name.clone(),
+            Published {
+                name,
+                keys,
+                type_name,
+                layout,
+                task,
+            },
+        );
         if let Some(before) = before {
             self.release(PUBLISHER, &before.keys, comm);
         }
@@ -40,6 +58,9 @@ impl Scheduler {
     }
 
     pub fn tell_published(&self, asker: Asker, comm: &mut impl Comm) {
-        comm.answer(asker, Answer::Published(self.published.values().cloned().collect()));
+        comm.answer(
+            asker,
+            Answer::Published(self.published.values().cloned().collect()),
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! The scheduler and the real worker machines on a simulated network: a virtual clock, links that are late and now and then
-//! say things twice, workers that die and come, and invariants that are checked at every step. A seed gives the same run.
+//! The scheduler and the real worker machines on a simulated network: a virtual clock, links that are late
+//! and now and then say things twice, workers that die and come, and invariants that are checked at every
+//! step. A seed gives the same run.
 
 use std::{
     cmp::Reverse,
@@ -53,7 +54,11 @@ struct Simulated {
 impl machine::Comm<()> for Hands<'_> {
     fn execute(&mut self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, ()>) {
         for input in task.dependencies() {
-            assert!(inputs.contains_key(&input), "{:?} begins without {input:?}", task.key);
+            assert!(
+                inputs.contains_key(&input),
+                "{:?} begins without {input:?}",
+                task.key
+            );
         }
         self.queue.push(Reverse((task.priority, task.key)));
         self.waiting.insert(task.key, attempt);
@@ -107,8 +112,23 @@ impl Simulated {
     }
 
     fn with<R>(&mut self, act: impl FnOnce(&mut machine::Worker<()>, &mut Hands<'_>) -> R) -> R {
-        let Simulated { machine, queue, waiting, fetches, reports, .. } = self;
-        act(machine, &mut Hands { queue, waiting, fetches, reports })
+        let Simulated {
+            machine,
+            queue,
+            waiting,
+            fetches,
+            reports,
+            ..
+        } = self;
+        act(
+            machine,
+            &mut Hands {
+                queue,
+                waiting,
+                fetches,
+                reports,
+            },
+        )
     }
 }
 
@@ -145,7 +165,11 @@ impl Net {
     /// Over a link: 50 µs, some slow, one in a hundred very late, never out of order.
     fn carry(&mut self, is_up: bool, worker: WorkerId, what: Happening) {
         let slow = if worker.0.is_multiple_of(17) { 3_000 } else { 0 };
-        let late = if self.rng.u32(0..100) == 0 { self.rng.u64(0..20_000) } else { 0 };
+        let late = if self.rng.u32(0..100) == 0 {
+            self.rng.u64(0..20_000)
+        } else {
+            0
+        };
         let free = self.link_free.entry((is_up, worker)).or_default();
         let time = (self.clock + 50 + slow + late).max(*free);
         *free = time;
@@ -154,8 +178,14 @@ impl Net {
 }
 
 pub(super) fn simulate(setup: Setup) -> Outcome {
-    let mut net =
-        Net { clock: 0, heap: BinaryHeap::new(), what: HashMap::new(), n_sent: 0, link_free: HashMap::new(), rng: fastrand::Rng::with_seed(setup.seed) };
+    let mut net = Net {
+        clock: 0,
+        heap: BinaryHeap::new(),
+        what: HashMap::new(),
+        n_sent: 0,
+        link_free: HashMap::new(),
+        rng: fastrand::Rng::with_seed(setup.seed),
+    };
     let mut world = World::default();
     let mut scheduler = started(0, &mut world);
     let mut workers: BTreeMap<WorkerId, Simulated> = BTreeMap::new();
@@ -181,15 +211,30 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
                 net.carry(false, *worker, Happening::ToWorker(*worker, message));
             }
         }
-        outcome.n_stolen += world.events.drain(..).filter(|event| matches!(event, Event::Stolen { .. })).count() as u64;
-        let Some(Reverse((time, id))) = net.heap.pop() else { break };
+        outcome.n_stolen += world
+            .events
+            .drain(..)
+            .filter(|event| matches!(event, Event::Stolen { .. }))
+            .count() as u64;
+        let Some(Reverse((time, id))) = net.heap.pop() else {
+            break;
+        };
         net.clock = time;
         outcome.n_events += 1;
-        assert!(outcome.n_events < 60 * n_tasks as u64 + 1_000_000, "{setup:?}: it does not end");
+        assert!(
+            outcome.n_events < 60 * n_tasks as u64 + 1_000_000,
+            "{setup:?}: it does not end"
+        );
         scheduler.set_now(time, &mut world);
-        let touched = match net.what.remove(&id).expect("invariant: put there with its number") {
+        let touched = match net
+            .what
+            .remove(&id)
+            .expect("invariant: put there with its number")
+        {
             Happening::ToWorker(id, message) => {
-                let Some(worker) = workers.get_mut(&id) else { continue };
+                let Some(worker) = workers.get_mut(&id) else {
+                    continue;
+                };
                 let before = worker.machine.n_values();
                 deliver(worker, message, setup);
                 n_values = (n_values + worker.machine.n_values()).saturating_sub(before);
@@ -200,13 +245,19 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
                 continue;
             }
             Happening::Ran(id, key, attempt, duration_us) => {
-                let Some(worker) = workers.get_mut(&id) else { continue };
+                let Some(worker) = workers.get_mut(&id) else {
+                    continue;
+                };
                 if worker.running == Some((key, attempt)) {
                     worker.running = None;
                     outcome.n_runs += 1;
                     let before = worker.machine.n_values();
                     if worker.machine.on_finished(key, attempt, Some(((), 100))) {
-                        worker.reports.push(ToScheduler::Done(Ran { attempt, duration_us, ..ran(key) }));
+                        worker.reports.push(ToScheduler::Done(Ran {
+                            attempt,
+                            duration_us,
+                            ..ran(key)
+                        }));
                     }
                     n_values = (n_values + worker.machine.n_values()).saturating_sub(before);
                     outcome.most_values = outcome.most_values.max(n_values);
@@ -214,8 +265,12 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
                 id
             }
             Happening::Fetched(id, key, from) => {
-                let is_there = workers.get(&from).is_some_and(|worker| worker.machine.value(key).is_some());
-                let Some(worker) = workers.get_mut(&id) else { continue };
+                let is_there = workers
+                    .get(&from)
+                    .is_some_and(|worker| worker.machine.value(key).is_some());
+                let Some(worker) = workers.get_mut(&id) else {
+                    continue;
+                };
                 worker.with(|machine, hands| machine.on_fetched(key, is_there.then_some(((), 100)), hands));
                 id
             }
@@ -233,9 +288,16 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
             }
             Happening::Look => {
                 check(&scheduler, &workers, &inputs, setup);
-                let has_ended = |key| matches!(world.finished.get(key), Some(Finished::Done { .. } | Finished::Failed(_)));
+                let has_ended = |key| {
+                    matches!(
+                        world.finished.get(key),
+                        Some(Finished::Done { .. } | Finished::Failed(_))
+                    )
+                };
                 // Tasks that nobody wants run to their end too.
-                if wanted.iter().all(has_ended) && !scheduler.tasks.values().any(|record| record.state.is_pending()) {
+                if wanted.iter().all(has_ended)
+                    && !scheduler.tasks.values().any(|record| record.state.is_pending())
+                {
                     break;
                 }
                 let every = 1_000 * (n_tasks as u64 / 2_000).max(1);
@@ -261,7 +323,11 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
         {
             if let Some(attempt) = worker.waiting.remove(&key) {
                 worker.running = Some((key, attempt));
-                let takes = if net.rng.u32(0..500) == 0 { 50_000 } else { net.rng.u64(20..400) };
+                let takes = if net.rng.u32(0..500) == 0 {
+                    50_000
+                } else {
+                    net.rng.u64(20..400)
+                };
                 net.at(time + takes, Happening::Ran(touched, key, attempt, takes));
             }
         }
@@ -269,14 +335,34 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
     outcome.virtual_us = net.clock;
     for key in &wanted {
         let how = world.finished.get(key);
-        outcome.n_given_up += usize::from(matches!(how, Some(Finished::Failed(error)) if error.kind == TaskErrorKind::KilledWorkers));
-        let is_right = matches!(how, Some(Finished::Done { .. })) || matches!(how, Some(Finished::Failed(error)) if error.kind == TaskErrorKind::KilledWorkers);
-        assert!(is_right, "{setup:?}: {key:?} ended as {how:?}, {:?}", scheduler.tasks.get(key).map(|record| &record.state));
+        outcome.n_given_up += usize::from(
+            matches!(how, Some(Finished::Failed(error)) if error.kind == TaskErrorKind::KilledWorkers),
+        );
+        let is_right = matches!(how, Some(Finished::Done { .. }))
+            || matches!(how, Some(Finished::Failed(error)) if error.kind == TaskErrorKind::KilledWorkers);
+        assert!(
+            is_right,
+            "{setup:?}: {key:?} ended as {how:?}, {:?}",
+            scheduler.tasks.get(key).map(|record| &record.state)
+        );
     }
     scheduler.release(CLIENT, &wanted, &mut world);
-    let left: Vec<(&Key, &State, u32, u32)> = scheduler.tasks.iter().map(|(key, r)| (key, &r.state, r.n_pending, r.n_dependents)).collect();
-    assert!(left.is_empty(), "{setup:?}: records are left for nobody: {left:?}");
-    assert!(scheduler.workers.values().all(|worker| worker.held_bytes == 0 && worker.values.is_empty()), "{setup:?}: values are left");
+    let left: Vec<(&Key, &State, u32, u32)> = scheduler
+        .tasks
+        .iter()
+        .map(|(key, r)| (key, &r.state, r.n_pending, r.n_dependents))
+        .collect();
+    assert!(
+        left.is_empty(),
+        "{setup:?}: records are left for nobody: {left:?}"
+    );
+    assert!(
+        scheduler
+            .workers
+            .values()
+            .all(|worker| worker.held_bytes == 0 && worker.values.is_empty()),
+        "{setup:?}: values are left"
+    );
     outcome
 }
 
@@ -311,7 +397,10 @@ fn graph(setup: Setup, rng: &mut fastrand::Rng) -> (Vec<Task>, Vec<Key>) {
                 task(key, &inputs)
             });
             let tasks = tasks.collect();
-            let wanted = (1..=n).filter(|key| key % 50 == 0 || *key == n).map(Key).collect();
+            let wanted = (1..=n)
+                .filter(|key| key % 50 == 0 || *key == n)
+                .map(Key)
+                .collect();
             (tasks, wanted)
         }
     }
@@ -325,8 +414,12 @@ fn deliver(worker: &mut Simulated, message: ToWorker, setup: Setup) {
         }
         ToWorker::Free { keys } => worker.machine.free(&keys),
         ToWorker::Cancel { keys } => worker.with(|machine, hands| machine.cancel(&keys, hands)),
-        ToWorker::GiveBack { keys, most } => worker.with(|machine, hands| machine.give_back(&keys, most as usize, hands)),
-        ToWorker::Acquire { key, source } => worker.with(|machine, hands| machine.acquire(key, source, hands)),
+        ToWorker::GiveBack { keys, most } => {
+            worker.with(|machine, hands| machine.give_back(&keys, most as usize, hands))
+        }
+        ToWorker::Acquire { key, source } => {
+            worker.with(|machine, hands| machine.acquire(key, source, hands))
+        }
         ToWorker::Welcome { .. } | ToWorker::Function { .. } | ToWorker::Exit => {}
     }
 }
@@ -334,8 +427,16 @@ fn deliver(worker: &mut Simulated, message: ToWorker, setup: Setup) {
 /// Each input is either named with its holder, or meant to be here.
 fn check_assignment(assignment: &Assignment, machine: &machine::Worker<()>, setup: Setup) {
     for input in assignment.task.dependencies() {
-        let is_named = assignment.inputs.iter().any(|(key, source)| *key == input && matches!(source, Input::At { .. }));
-        assert!(is_named || machine.value(input).is_some(), "{setup:?}: {:x} came without {:x}", assignment.task.key.0, input.0);
+        let is_named = assignment
+            .inputs
+            .iter()
+            .any(|(key, source)| *key == input && matches!(source, Input::At { .. }));
+        assert!(
+            is_named || machine.value(input).is_some(),
+            "{setup:?}: {:x} came without {:x}",
+            assignment.task.key.0,
+            input.0
+        );
     }
 }
 
@@ -350,36 +451,85 @@ fn hear(scheduler: &mut Scheduler, id: WorkerId, message: ToScheduler, world: &m
 }
 
 /// What must hold at any time, over all records.
-fn check(scheduler: &Scheduler, workers: &BTreeMap<WorkerId, Simulated>, inputs: &KeyMap<Vec<Key>>, setup: Setup) {
+fn check(
+    scheduler: &Scheduler,
+    workers: &BTreeMap<WorkerId, Simulated>,
+    inputs: &KeyMap<Vec<Key>>,
+    setup: Setup,
+) {
     for (key, record) in &scheduler.tasks {
-        let n_pending = |input: &Key| scheduler.tasks.get(input).is_some_and(|input| input.n_pending > 0);
+        let n_pending = |input: &Key| {
+            scheduler
+                .tasks
+                .get(input)
+                .is_some_and(|input| input.n_pending > 0)
+        };
         match &record.state {
             State::Waiting { n_missing } => {
-                let n_open = inputs[key].iter().filter(|input| !matches!(scheduler.tasks[*input].state, State::Done { .. })).count();
-                assert_eq!(n_open, *n_missing as usize, "{setup:?}: {key:?} waits for the wrong number of inputs");
+                let n_open = inputs[key]
+                    .iter()
+                    .filter(|input| !matches!(scheduler.tasks[*input].state, State::Done { .. }))
+                    .count();
+                assert_eq!(
+                    n_open, *n_missing as usize,
+                    "{setup:?}: {key:?} waits for the wrong number of inputs"
+                );
             }
             State::Ready => assert!(
-                inputs[key].iter().all(|input| matches!(scheduler.tasks[input].state, State::Done { .. })),
+                inputs[key]
+                    .iter()
+                    .all(|input| matches!(scheduler.tasks[input].state, State::Done { .. })),
                 "{setup:?}: {key:?} is ready without its inputs"
             ),
-            State::Assigned(worker) => assert!(scheduler.workers[worker].assigned.contains_key(key), "{setup:?}: {key:?} is assigned to nobody"),
+            State::Assigned(worker) => assert!(
+                scheduler.workers[worker].assigned.contains_key(key),
+                "{setup:?}: {key:?} is assigned to nobody"
+            ),
             State::Done { holders } => {
-                assert!(!record.wanted_by.is_empty() || record.n_pending > 0, "{setup:?}: the value of {key:?} is kept for nobody");
-                assert!(holders.iter().all(|holder| workers.contains_key(holder)), "{setup:?}: {key:?} is held by the dead");
+                assert!(
+                    !record.wanted_by.is_empty() || record.n_pending > 0,
+                    "{setup:?}: the value of {key:?} is kept for nobody"
+                );
+                assert!(
+                    holders.iter().all(|holder| workers.contains_key(holder)),
+                    "{setup:?}: {key:?} is held by the dead"
+                );
             }
-            State::Freed => assert!(record.wanted_by.is_empty() && record.n_pending == 0, "{setup:?}: {key:?} was freed while needed"),
+            State::Freed => assert!(
+                record.wanted_by.is_empty() && record.n_pending == 0,
+                "{setup:?}: {key:?} was freed while needed"
+            ),
             State::Failed(_) => {}
         }
         if record.state.is_pending() {
-            assert!(inputs[key].iter().all(n_pending), "{setup:?}: {key:?} waits, and an input does not know");
+            assert!(
+                inputs[key].iter().all(n_pending),
+                "{setup:?}: {key:?} waits, and an input does not know"
+            );
         }
     }
-    let n_assigned: usize = scheduler.workers.values().map(|worker| worker.assigned.len()).sum();
-    let n_in_state = scheduler.tasks.values().filter(|record| matches!(record.state, State::Assigned(_))).count();
+    let n_assigned: usize = scheduler
+        .workers
+        .values()
+        .map(|worker| worker.assigned.len())
+        .sum();
+    let n_in_state = scheduler
+        .tasks
+        .values()
+        .filter(|record| matches!(record.state, State::Assigned(_)))
+        .count();
     assert_eq!(n_assigned, n_in_state, "{setup:?}: workers and tasks disagree");
     for (id, worker) in &scheduler.workers {
-        assert_eq!(worker.seat.is_some(), worker.has_room(), "{setup:?}: {id} has another seat than room");
-        assert_eq!(worker.load_us, worker.assigned.values().sum::<u64>(), "{setup:?}: the load of {id}");
+        assert_eq!(
+            worker.seat.is_some(),
+            worker.has_room(),
+            "{setup:?}: {id} has another seat than room"
+        );
+        assert_eq!(
+            worker.load_us,
+            worker.assigned.values().sum::<u64>(),
+            "{setup:?}: the load of {id}"
+        );
     }
 }
 
@@ -394,32 +544,75 @@ fn seeds(n: u64) -> Vec<u64> {
 #[test]
 fn random_graphs_on_a_bad_day() {
     for seed in seeds(60) {
-        let setup = Setup { seed, n_workers: 1 + seed as u32 % 9, n_tasks: 400, n_deaths: seed as u32 % 12, twice: 30, shape: Shape::Random };
+        let setup = Setup {
+            seed,
+            n_workers: 1 + seed as u32 % 9,
+            n_tasks: 400,
+            n_deaths: seed as u32 % 12,
+            twice: 30,
+            shape: Shape::Random,
+        };
         simulate(setup);
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let setup = Setup { seed: 5, n_workers: 7, n_tasks: 500, n_deaths: 6, twice: 20, shape: Shape::Random };
+    let setup = Setup {
+        seed: 5,
+        n_workers: 7,
+        n_tasks: 500,
+        n_deaths: 6,
+        twice: 20,
+        shape: Shape::Random,
+    };
     let (a, b) = (simulate(setup), simulate(setup));
-    assert_eq!((a.virtual_us, a.n_events, a.n_runs), (b.virtual_us, b.n_events, b.n_runs));
+    assert_eq!(
+        (a.virtual_us, a.n_events, a.n_runs),
+        (b.virtual_us, b.n_events, b.n_runs)
+    );
 }
 
 #[test]
 fn a_reduction_keeps_memory_flat() {
-    let flat = |n_tasks| simulate(Setup { seed: 1, n_workers: 8, n_tasks, n_deaths: 0, twice: 0, shape: Shape::Tree });
+    let flat = |n_tasks| {
+        simulate(Setup {
+            seed: 1,
+            n_workers: 8,
+            n_tasks,
+            n_deaths: 0,
+            twice: 0,
+            shape: Shape::Tree,
+        })
+    };
     let (small, large) = (flat(2_000), flat(64_000));
-    assert!(large.most_values < 2 * small.most_values + 16, "{small:?} {large:?}");
-    assert!(large.most_values < 600, "a few for each worker and level: {large:?}");
-    assert_eq!(large.n_runs, 64_000.max(large.n_runs), "nothing runs twice without need");
+    assert!(
+        large.most_values < 2 * small.most_values + 16,
+        "{small:?} {large:?}"
+    );
+    assert!(
+        large.most_values < 600,
+        "a few for each worker and level: {large:?}"
+    );
+    assert_eq!(
+        large.n_runs,
+        64_000.max(large.n_runs),
+        "nothing runs twice without need"
+    );
 }
 
 /// The size that DESIGN names. In a debug build it would take minutes.
 #[test]
 #[cfg(not(debug_assertions))]
 fn a_thousand_workers_and_a_million_tasks() {
-    let setup = Setup { seed: 42, n_workers: 1_000, n_tasks: 1_000_000, n_deaths: 40, twice: 1, shape: Shape::Random };
+    let setup = Setup {
+        seed: 42,
+        n_workers: 1_000,
+        n_tasks: 1_000_000,
+        n_deaths: 40,
+        twice: 1,
+        shape: Shape::Random,
+    };
     let outcome = simulate(setup);
     assert!(outcome.n_runs >= 1_000_000, "{outcome:?}");
     assert_eq!(outcome.n_given_up, 0, "{outcome:?}");

@@ -26,7 +26,12 @@ impl Scheduler {
     }
 
     pub fn on_client_lost(&mut self, client: ClientId, comm: &mut impl Comm) {
-        let keys: Vec<Key> = self.tasks.iter().filter(|(_, record)| record.wanted_by.contains(&client)).map(|(key, _)| *key).collect();
+        let keys: Vec<Key> = self
+            .tasks
+            .iter()
+            .filter(|(_, record)| record.wanted_by.contains(&client))
+            .map(|(key, _)| *key)
+            .collect();
         for key in &keys {
             if let Some(record) = self.tasks.get_mut(key) {
                 record.wanted_by.retain(|c| *c != client);
@@ -40,16 +45,23 @@ impl Scheduler {
 
     /// Lets a task run to its end although nobody holds it.
     pub fn detach(&mut self, key: Key) {
-        if let Some(record) = self.tasks.get_mut(&key).filter(|record| record.state.is_pending()) {
+        if let Some(record) = self
+            .tasks
+            .get_mut(&key)
+            .filter(|record| record.state.is_pending())
+        {
             record.wanted_by.push(DETACHED);
         }
     }
 
-    /// Frees the value that nobody needs, stops the task that nobody waits for, and forgets what nothing was made from.
+    /// Frees the value that nobody needs, stops the task that nobody waits for, and forgets what nothing was
+    /// made from.
     pub(super) fn let_go(&mut self, key: Key, comm: &mut impl Comm) {
         let mut stack = vec![key];
         while let Some(key) = stack.pop() {
-            let Some(record) = self.tasks.get_mut(&key) else { continue };
+            let Some(record) = self.tasks.get_mut(&key) else {
+                continue;
+            };
             if !record.wanted_by.is_empty() || record.n_pending > 0 {
                 continue;
             }
@@ -99,14 +111,27 @@ impl Scheduler {
     }
 
     /// A worker could not get these inputs: their holders are gone or have lost them.
-    pub fn on_missing(&mut self, worker: WorkerId, key: Key, inputs: &[(Key, WorkerId)], comm: &mut impl Comm) {
+    pub fn on_missing(
+        &mut self,
+        worker: WorkerId,
+        key: Key,
+        inputs: &[(Key, WorkerId)],
+        comm: &mut impl Comm,
+    ) {
         self.unassign(worker, key);
         for (input, holder) in inputs {
             let holder = if *holder == HERE { worker } else { *holder };
             self.lose_copy(*input, holder, comm);
         }
-        if self.tasks.get(&key).is_some_and(|record| record.state == State::Assigned(worker)) {
-            comm.event(Event::Retried { key, has_failed: false });
+        if self
+            .tasks
+            .get(&key)
+            .is_some_and(|record| record.state == State::Assigned(worker))
+        {
+            comm.event(Event::Retried {
+                key,
+                has_failed: false,
+            });
             self.rerun(key, comm);
         }
         self.dispatch(comm);
@@ -124,8 +149,12 @@ impl Scheduler {
     }
 
     pub(super) fn lose_copy(&mut self, key: Key, holder: WorkerId, comm: &mut impl Comm) {
-        let Some(record) = self.tasks.get_mut(&key) else { return };
-        let State::Done { holders } = &mut record.state else { return };
+        let Some(record) = self.tasks.get_mut(&key) else {
+            return;
+        };
+        let State::Done { holders } = &mut record.state else {
+            return;
+        };
         let n_before = holders.len();
         holders.retain(|h| *h != holder);
         let (is_held, n_bytes) = (!holders.is_empty(), record.n_bytes);
@@ -145,29 +174,56 @@ impl Scheduler {
             // Programs know one address only.
             let how = self.finished(key);
             for client in wanted_by {
-                comm.to_client(client, ToClient::Finished { key, how: how.clone() });
+                comm.to_client(
+                    client,
+                    ToClient::Finished {
+                        key,
+                        how: how.clone(),
+                    },
+                );
             }
             return;
         }
-        if record.task.options.as_ref().is_some_and(|options| options.is_actor) {
+        if record
+            .task
+            .options
+            .as_ref()
+            .is_some_and(|options| options.is_actor)
+        {
             return self.lose_actor(key, holder, comm);
         }
         if !wanted_by.is_empty() || record.n_pending > 0 {
             record.n_losses += 1;
             if record.n_losses >= MOST_LOSSES {
                 let cause = self.losses.last().cloned().unwrap_or_default();
-                let message =
-                    format!("its value was lost with {MOST_LOSSES} workers, the last one: {cause}\nhint: give the workers more memory, or smaller values");
-                let error = TaskError { kind: TaskErrorKind::KilledWorkers, message, function: self.name_of(key), at: None, worker: Some(holder.to_string()) };
+                let message = format!(
+                    "its value was lost with {MOST_LOSSES} workers, the last one: {cause}\nhint: give the workers more memory, or smaller values"
+                );
+                let error = TaskError {
+                    kind: TaskErrorKind::KilledWorkers,
+                    message,
+                    function: self.name_of(key),
+                    at: None,
+                    worker: Some(holder.to_string()),
+                };
                 return self.fail_done(key, error, comm);
             }
         }
         let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
         record.state = State::Freed;
         if !wanted_by.is_empty() || record.n_pending > 0 {
-            comm.event(Event::Retried { key, has_failed: false });
+            comm.event(Event::Retried {
+                key,
+                has_failed: false,
+            });
             for client in wanted_by {
-                comm.to_client(client, ToClient::Finished { key, how: Finished::Pending });
+                comm.to_client(
+                    client,
+                    ToClient::Finished {
+                        key,
+                        how: Finished::Pending,
+                    },
+                );
             }
             self.mend_dependents(key);
             self.revive(key, comm);
@@ -181,7 +237,8 @@ impl Scheduler {
         self.fail_done(key, error, comm);
     }
 
-    /// Fails a task that had come to an end: as if it were to run again, which is what its inputs and dependents know of.
+    /// Fails a task that had come to an end: as if it were to run again, which is what its inputs and
+    /// dependents know of.
     fn fail_done(&mut self, key: Key, error: TaskError, comm: &mut impl Comm) {
         self.set_state(key, State::Freed);
         self.mend_dependents(key);
@@ -193,9 +250,13 @@ impl Scheduler {
     fn mend_dependents(&mut self, key: Key) {
         let dependents = self.take_dependents(key);
         for dependent in &dependents {
-            let Some(record) = self.tasks.get_mut(dependent) else { continue };
+            let Some(record) = self.tasks.get_mut(dependent) else {
+                continue;
+            };
             record.state = match record.state {
-                State::Waiting { n_missing } => State::Waiting { n_missing: n_missing + 1 },
+                State::Waiting { n_missing } => State::Waiting {
+                    n_missing: n_missing + 1,
+                },
                 State::Ready => State::Waiting { n_missing: 1 },
                 _ => continue,
             };

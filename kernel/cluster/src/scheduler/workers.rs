@@ -1,4 +1,5 @@
-//! The workers that there are: what each has, how they come and go, and what is known of all of them together.
+//! The workers that there are: what each has, how they come and go, and what is known of all of them
+//! together.
 
 use std::sync::Arc;
 
@@ -70,7 +71,9 @@ impl Worker {
 
     pub(super) fn has_room(&self) -> bool {
         let n = self.assigned.len();
-        self.may_begin() && (n <= self.threads() || (self.load_us < AHEAD_US * u64::from(self.new.threads) && n < MOST_AHEAD))
+        self.may_begin()
+            && (n <= self.threads()
+                || (self.load_us < AHEAD_US * u64::from(self.new.threads) && n < MOST_AHEAD))
     }
 
     /// Tasks that it has not begun, as far as is known.
@@ -86,10 +89,16 @@ impl Worker {
 impl Scheduler {
     pub fn add_worker(&mut self, id: WorkerId, new: NewWorker, comm: &mut impl Comm) {
         comm.to_worker(id, ToWorker::Welcome { id });
-        comm.event(Event::WorkerJoined { worker: id, pid: new.pid });
+        comm.event(Event::WorkerJoined {
+            worker: id,
+            pid: new.pid,
+        });
         let worker = Worker {
             free: new.resources.clone(),
-            new: NewWorker { threads: new.threads.max(1), ..new },
+            new: NewWorker {
+                threads: new.threads.max(1),
+                ..new
+            },
             memory: Memory::default(),
             assigned: KeyMap::default(),
             load_us: 0,
@@ -113,8 +122,12 @@ impl Scheduler {
 
     /// Brings a worker's places among those with room, and those with too much, up to date.
     pub(super) fn touch(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let seat = worker.has_room().then(|| (worker.load_us / worker.threads() as u64, worker.assigned.len()));
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let seat = worker
+            .has_room()
+            .then(|| (worker.load_us / worker.threads() as u64, worker.assigned.len()));
         if seat != worker.seat {
             if let Some((load, n)) = std::mem::replace(&mut worker.seat, seat) {
                 self.room.remove(&(load, n, id));
@@ -125,7 +138,8 @@ impl Scheduler {
         }
         let excess = worker.n_excess();
         if excess != worker.excess {
-            self.crowded.remove(&(std::mem::replace(&mut worker.excess, excess), id));
+            self.crowded
+                .remove(&(std::mem::replace(&mut worker.excess, excess), id));
             if excess > 0 {
                 self.crowded.insert((excess, id));
             }
@@ -141,15 +155,23 @@ impl Scheduler {
     }
 
     pub(super) fn unassign(&mut self, id: WorkerId, key: Key) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
-        let Some(guess_us) = worker.assigned.remove(&key) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let Some(guess_us) = worker.assigned.remove(&key) else {
+            return;
+        };
         worker.load_us = worker.load_us.saturating_sub(guess_us);
         worker.seceded.remove(&key);
         worker.n_kept = worker.n_kept.min(worker.assigned.len());
         if worker.assigned.is_empty() {
             worker.is_quarantined = false;
         }
-        if let Some(options) = self.tasks.get(&key).and_then(|record| record.task.options.as_ref()) {
+        if let Some(options) = self
+            .tasks
+            .get(&key)
+            .and_then(|record| record.task.options.as_ref())
+        {
             placement::give_back(&mut worker.free, &options.resources);
         }
         self.touch(id);
@@ -168,15 +190,23 @@ impl Scheduler {
 
     /// The workers that would be missed least: idle ones, with the fewest bytes.
     pub fn idle_workers(&self) -> Vec<WorkerId> {
-        let mut idle: Vec<(u64, WorkerId)> =
-            self.workers.iter().filter(|(_, worker)| worker.assigned.is_empty()).map(|(id, worker)| (worker.held_bytes, *id)).collect();
+        let mut idle: Vec<(u64, WorkerId)> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.assigned.is_empty())
+            .map(|(id, worker)| (worker.held_bytes, *id))
+            .collect();
         idle.sort_unstable();
         idle.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Workers that hold values.
     pub fn holders(&self) -> Vec<WorkerId> {
-        self.workers.iter().filter(|(_, worker)| !worker.values.is_empty()).map(|(id, _)| *id).collect()
+        self.workers
+            .iter()
+            .filter(|(_, worker)| !worker.values.is_empty())
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// A worker goes because fewer are wanted: nothing to be sorry for.
@@ -195,14 +225,22 @@ impl Scheduler {
     }
 
     pub fn on_worker_lost(&mut self, id: WorkerId, cause: &str, comm: &mut impl Comm) {
-        let Some(worker) = self.workers.get(&id) else { return };
-        self.losses.push(format!("{id} (pid {}): {cause}", worker.new.pid));
-        comm.event(Event::WorkerLost { worker: id, cause: cause.to_string() });
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        self.losses
+            .push(format!("{id} (pid {}): {cause}", worker.new.pid));
+        comm.event(Event::WorkerLost {
+            worker: id,
+            cause: cause.to_string(),
+        });
         self.remove_worker(id, cause, comm);
     }
 
     pub(super) fn remove_worker(&mut self, id: WorkerId, cause: &str, comm: &mut impl Comm) {
-        let Some(worker) = self.workers.remove(&id) else { return };
+        let Some(worker) = self.workers.remove(&id) else {
+            return;
+        };
         if let Some((load, n)) = worker.seat {
             self.room.remove(&(load, n, id));
         }
@@ -211,12 +249,15 @@ impl Scheduler {
         for key in &worker.values {
             self.lose_copy(*key, id, comm);
         }
-        // Only what can have been running is to blame, not what was queued behind it; which of it ran is not known.
+        // Only what can have been running is to blame, not what was queued behind it; which of it ran is not
+        // known.
         let is_to_blame = worker.assigned.len() <= worker.threads() + 1;
         let mut assigned: Vec<Key> = worker.assigned.keys().copied().collect();
         assigned.sort_by_key(|key| self.tasks.get(key).map(|record| record.task.priority));
         for (i, key) in assigned.into_iter().enumerate() {
-            let Some(record) = self.tasks.get_mut(&key) else { continue };
+            let Some(record) = self.tasks.get_mut(&key) else {
+                continue;
+            };
             if record.state != State::Assigned(id) {
                 continue;
             }
@@ -227,7 +268,10 @@ impl Scheduler {
             if record.deaths >= MOST_DEATHS {
                 let error = TaskError {
                     kind: TaskErrorKind::KilledWorkers,
-                    message: format!("{MOST_DEATHS} workers died while it ran, the last one: {}", record.last_death.as_deref().unwrap_or_default()),
+                    message: format!(
+                        "{MOST_DEATHS} workers died while it ran, the last one: {}",
+                        record.last_death.as_deref().unwrap_or_default()
+                    ),
                     function: self.name_of(key),
                     at: None,
                     worker: Some(id.to_string()),
@@ -235,7 +279,10 @@ impl Scheduler {
                 self.fail(key, Arc::new(error), comm);
                 continue;
             }
-            comm.event(Event::Retried { key, has_failed: false });
+            comm.event(Event::Retried {
+                key,
+                has_failed: false,
+            });
             self.rerun(key, comm);
         }
         self.dispatch(comm);
@@ -254,6 +301,12 @@ impl Scheduler {
             n_values: worker.values.len() as u64,
             held_bytes: worker.held_bytes,
         });
-        ClusterInfo { workers: workers.collect(), n_tasks: self.tasks.len() as u64, n_done: self.n_done, n_failed: self.n_failed, losses: self.losses.clone() }
+        ClusterInfo {
+            workers: workers.collect(),
+            n_tasks: self.tasks.len() as u64,
+            n_done: self.n_done,
+            n_failed: self.n_failed,
+            losses: self.losses.clone(),
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! What travels between client, scheduler and workers. One frame is a batch: a `Vec` of messages, encoded with postcard.
+//! What travels between client, scheduler and workers. One frame is a batch: a `Vec` of messages, encoded
+//! with postcard.
 
 use std::sync::Arc;
 
@@ -175,7 +176,11 @@ pub struct Assignment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input {
     Inline(ByteBuf),
-    At { worker: WorkerId, address: String, n_bytes: u64 },
+    At {
+        worker: WorkerId,
+        address: String,
+        n_bytes: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -238,7 +243,8 @@ pub enum ToClient {
     },
 }
 
-/// A program's own number of a question: the answer carries it, so that one to a question that was given up is nobody's.
+/// A program's own number of a question: the answer carries it, so that one to a question that was given up
+/// is nobody's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AskId(pub u64);
 
@@ -293,9 +299,15 @@ pub enum ToPeer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromPeer {
     /// `None`: it is not here (any more).
-    Value { key: Key, value: Option<Result<Carried, String>> },
+    Value {
+        key: Key,
+        value: Option<Result<Carried, String>>,
+    },
     /// What a method returned.
-    Returned { id: u64, result: Result<ByteBuf, TaskError> },
+    Returned {
+        id: u64,
+        result: Result<ByteBuf, TaskError>,
+    },
 }
 
 /// A value on its way.

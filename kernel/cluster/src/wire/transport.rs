@@ -1,6 +1,7 @@
 //! Framed messages over Unix sockets, any number of them in one thread.
 //!
-//! A frame is a little-endian `u64` length and its bytes. Nothing blocks: what a slow peer does not take waits in a buffer.
+//! A frame is a little-endian `u64` length and its bytes. Nothing blocks: what a slow peer does not take
+//! waits in a buffer.
 
 use std::{
     collections::HashMap,
@@ -65,7 +66,14 @@ impl Transport {
         if let Some(listener) = &mut listener {
             poll.registry().register(listener, LISTENER, Interest::READABLE)?;
         }
-        Ok(Transport { poll, events: Events::with_capacity(256), listener, conns: HashMap::new(), next: 2, waker })
+        Ok(Transport {
+            poll,
+            events: Events::with_capacity(256),
+            listener,
+            conns: HashMap::new(),
+            next: 2,
+            waker,
+        })
     }
 
     /// Ends a wait from another thread.
@@ -88,8 +96,20 @@ impl Transport {
     fn add(&mut self, mut stream: UnixStream, max_frame: u64) -> io::Result<ConnId> {
         let id = ConnId(self.next);
         self.next += 1;
-        self.poll.registry().register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE)?;
-        self.conns.insert(id, Conn { stream, incoming: Vec::new(), outgoing: Vec::new(), n_sent: 0, is_dirty: false, max_frame });
+        self.poll
+            .registry()
+            .register(&mut stream, Token(id.0), Interest::READABLE | Interest::WRITABLE)?;
+        self.conns.insert(
+            id,
+            Conn {
+                stream,
+                incoming: Vec::new(),
+                outgoing: Vec::new(),
+                n_sent: 0,
+                is_dirty: false,
+                max_frame,
+            },
+        );
         Ok(id)
     }
 
@@ -101,7 +121,9 @@ impl Transport {
 
     /// Queues a message; [`Transport::wait`] and [`Transport::flush`] send it.
     pub fn send(&mut self, id: ConnId, message: &impl Serialize) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         let start = conn.outgoing.len();
         let buffer = std::mem::take(&mut conn.outgoing);
         conn.outgoing = append_frame(buffer, message).unwrap_or_else(|mut buffer| {
@@ -125,8 +147,17 @@ impl Transport {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
         }
-        let ready: Vec<(Token, bool, bool)> =
-            self.events.iter().map(|event| (event.token(), event.is_readable() || event.is_read_closed(), event.is_writable())).collect();
+        let ready: Vec<(Token, bool, bool)> = self
+            .events
+            .iter()
+            .map(|event| {
+                (
+                    event.token(),
+                    event.is_readable() || event.is_read_closed(),
+                    event.is_writable(),
+                )
+            })
+            .collect();
         for (token, is_readable, is_writable) in ready {
             match token {
                 LISTENER => self.accept(happened),
@@ -145,8 +176,16 @@ impl Transport {
         }
     }
 
-    fn serve(&mut self, id: ConnId, is_readable: bool, is_writable: bool, happened: &mut Vec<TransportEvent>) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+    fn serve(
+        &mut self,
+        id: ConnId,
+        is_readable: bool,
+        is_writable: bool,
+        happened: &mut Vec<TransportEvent>,
+    ) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
         let written = if is_writable { conn.write() } else { Ok(()) };
         let read = if is_readable { conn.read() } else { Ok(true) };
         let framed = conn.frames(|frame| happened.push(TransportEvent::Frame(id, frame)));
@@ -178,7 +217,9 @@ impl Conn {
     fn read(&mut self) -> io::Result<bool> {
         loop {
             let filled = self.incoming.len();
-            let room = frame_length(&self.incoming, self.max_frame)?.map_or(1 << 16, |n| (HEADER + n).saturating_sub(filled).clamp(1 << 16, 8 << 20));
+            let room = frame_length(&self.incoming, self.max_frame)?.map_or(1 << 16, |n| {
+                (HEADER + n).saturating_sub(filled).clamp(1 << 16, 8 << 20)
+            });
             self.incoming.resize(filled + room, 0);
             let read = self.stream.read(&mut self.incoming[filled..]);
             self.incoming.truncate(filled + *read.as_ref().unwrap_or(&0));
@@ -195,7 +236,9 @@ impl Conn {
     fn frames(&mut self, mut each: impl FnMut(Vec<u8>)) -> io::Result<()> {
         let mut at = 0;
         while let Some(n) = frame_length(&self.incoming[at..], self.max_frame)? {
-            let Some(frame) = self.incoming.get(at + HEADER..at + HEADER + n) else { break };
+            let Some(frame) = self.incoming.get(at + HEADER..at + HEADER + n) else {
+                break;
+            };
             each(frame.to_vec());
             at += HEADER + n;
         }
@@ -206,10 +249,15 @@ impl Conn {
 }
 
 fn frame_length(bytes: &[u8], max: u64) -> io::Result<Option<usize>> {
-    let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
+    let Some(header) = bytes.first_chunk::<HEADER>() else {
+        return Ok(None);
+    };
     let n = u64::from_le_bytes(*header);
     if n > max {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {n} bytes is over the limit")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a frame of {n} bytes is over the limit"),
+        ));
     }
     Ok(Some(n as usize))
 }
@@ -218,7 +266,9 @@ fn frame_length(bytes: &[u8], max: u64) -> io::Result<Option<usize>> {
 fn append_frame(mut buffer: Vec<u8>, message: &impl Serialize) -> Result<Vec<u8>, Vec<u8>> {
     let start = buffer.len();
     buffer.extend([0; HEADER]);
-    let Ok(mut buffer) = postcard::to_extend(message, buffer) else { return Err(Vec::new()) };
+    let Ok(mut buffer) = postcard::to_extend(message, buffer) else {
+        return Err(Vec::new());
+    };
     let n = (buffer.len() - start - HEADER) as u64;
     buffer[start..start + HEADER].copy_from_slice(&n.to_le_bytes());
     Ok(buffer)
@@ -226,7 +276,8 @@ fn append_frame(mut buffer: Vec<u8>, message: &impl Serialize) -> Result<Vec<u8>
 
 /// Blocking, for clients: one thread writes.
 pub fn write_blocking(stream: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
-    let frame = append_frame(Vec::new(), message).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a message could not be encoded"))?;
+    let frame = append_frame(Vec::new(), message)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a message could not be encoded"))?;
     stream.write_all(&frame)
 }
 
@@ -255,8 +306,17 @@ mod tests {
     fn frames_are_whole_or_refused() {
         let mut bytes = Vec::new();
         write_blocking(&mut bytes, &vec![1u32, 2, 3]).unwrap();
-        assert_eq!(read_blocking::<Vec<u32>>(&mut bytes.as_slice()).unwrap(), [1, 2, 3]);
-        assert!(read_blocking::<Vec<u32>>(&mut &bytes[..bytes.len() - 1]).is_err(), "truncated");
-        assert!(read_blocking::<Vec<u32>>(&mut [255u8; 32].as_slice()).is_err(), "oversized");
+        assert_eq!(
+            read_blocking::<Vec<u32>>(&mut bytes.as_slice()).unwrap(),
+            [1, 2, 3]
+        );
+        assert!(
+            read_blocking::<Vec<u32>>(&mut &bytes[..bytes.len() - 1]).is_err(),
+            "truncated"
+        );
+        assert!(
+            read_blocking::<Vec<u32>>(&mut [255u8; 32].as_slice()).is_err(),
+            "oversized"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The actors of a worker: each has a thread, so that calls come one after the other and hold up nothing else.
+//! The actors of a worker: each has a thread, so that calls come one after the other and hold up nothing
+//! else.
 
 use std::{
     collections::HashMap,
@@ -25,7 +26,8 @@ use crate::{
     worker::pool::Pool,
 };
 
-/// The actors of a worker: each has a thread, so that calls come one after the other and hold up nothing else.
+/// The actors of a worker: each has a thread, so that calls come one after the other and hold up nothing
+/// else.
 pub(crate) struct Actors {
     pool: Arc<Pool>,
     waker: Arc<Waker>,
@@ -43,12 +45,28 @@ struct Call {
 
 impl Actors {
     pub fn new(pool: Arc<Pool>, waker: Arc<Waker>) -> Actors {
-        Actors { pool, waker, threads: HashMap::new(), replies: Arc::default() }
+        Actors {
+            pool,
+            waker,
+            threads: HashMap::new(),
+            replies: Arc::default(),
+        }
     }
 
     /// Calls a method of the actor that `value` is, if it is there.
-    pub fn call(&mut self, from: ConnId, actor: Key, value: Option<Stored>, id: u64, function: FunctionId, args: Vec<Arg>) {
-        let refused = |message: &str| FromPeer::Returned { id, result: Err(TaskError::actor_lost(message)) };
+    pub fn call(
+        &mut self,
+        from: ConnId,
+        actor: Key,
+        value: Option<Stored>,
+        id: u64,
+        function: FunctionId,
+        args: Vec<Arg>,
+    ) {
+        let refused = |message: &str| FromPeer::Returned {
+            id,
+            result: Err(TaskError::actor_lost(message)),
+        };
         let state = match value {
             Some(Stored::Typed(value)) => value,
             _ => return self.reply(from, refused("it is not here")),
@@ -63,31 +81,58 @@ impl Actors {
                 Err(error) => return self.reply(from, refused(&error.to_string())),
             },
         };
-        let _ = thread.send(Call { from, id, function, args, state });
+        let _ = thread.send(Call {
+            from,
+            id,
+            function,
+            args,
+            state,
+        });
     }
 
     fn start(&self) -> io::Result<Sender<Call>> {
         let (sender, calls) = mpsc::channel::<Call>();
         let (pool, waker, replies) = (self.pool.clone(), self.waker.clone(), self.replies.clone());
-        thread::Builder::new().name("actor".into()).stack_size(16 << 20).spawn(move || {
-            for Call { from, id, function, args, state } in calls {
-                let (name, thunk) = pool.method(function);
-                let call = |thunk: MethodThunk| {
-                    let called = catch_unwind(AssertUnwindSafe(|| thunk(&mut Inputs::new(&args, HashMap::new()), state)));
-                    called.unwrap_or_else(|payload| Err(thunk::panicked(payload)))
-                };
-                let result = thunk.and_then(call);
-                let result = result.map(Into::into).map_err(|error| TaskError { function: name, ..error });
-                pool.drain_printed(None);
-                replies.lock().unwrap_or_else(PoisonError::into_inner).push((from, FromPeer::Returned { id, result }));
-                let _ = waker.wake();
-            }
-        })?;
+        thread::Builder::new()
+            .name("actor".into())
+            .stack_size(16 << 20)
+            .spawn(move || {
+                for Call {
+                    from,
+                    id,
+                    function,
+                    args,
+                    state,
+                } in calls
+                {
+                    let (name, thunk) = pool.method(function);
+                    let call = |thunk: MethodThunk| {
+                        let called = catch_unwind(AssertUnwindSafe(|| {
+                            thunk(&mut Inputs::new(&args, HashMap::new()), state)
+                        }));
+                        called.unwrap_or_else(|payload| Err(thunk::panicked(payload)))
+                    };
+                    let result = thunk.and_then(call);
+                    let result = result.map(Into::into).map_err(|error| TaskError {
+                        function: name,
+                        ..error
+                    });
+                    pool.drain_printed(None);
+                    replies
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((from, FromPeer::Returned { id, result }));
+                    let _ = waker.wake();
+                }
+            })?;
         Ok(sender)
     }
 
     fn reply(&self, to: ConnId, reply: FromPeer) {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner).push((to, reply));
+        self.replies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((to, reply));
         let _ = self.waker.wake();
     }
 

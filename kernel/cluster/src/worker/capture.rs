@@ -1,5 +1,5 @@
-//! What tasks print: a worker's standard output and error, as pipes that it reads itself, so that the text can be shown in
-//! the cell that launched the task.
+//! What tasks print: a worker's standard output and error, as pipes that it reads itself, so that the text
+//! can be shown in the cell that launched the task.
 
 use std::{
     fs::File,
@@ -34,7 +34,8 @@ struct End {
 }
 
 impl Capture {
-    /// Takes over this process's standard output and error. What it has to say itself goes to the file that is returned.
+    /// Takes over this process's standard output and error. What it has to say itself goes to the file that
+    /// is returned.
     pub fn capture() -> io::Result<(Capture, File)> {
         let before = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let (out, to_out) = pipe()?;
@@ -45,8 +46,16 @@ impl Capture {
                 return Err(io::Error::last_os_error());
             }
         }
-        let end = |fd: OwnedFd, is_stderr| End { file: fd.into(), is_stderr, partial: Vec::new() };
-        let pipes = Pipes { ends: [end(out, false), end(err, true)], of: None, n_passed: 0 };
+        let end = |fd: OwnedFd, is_stderr| End {
+            file: fd.into(),
+            is_stderr,
+            partial: Vec::new(),
+        };
+        let pipes = Pipes {
+            ends: [end(out, false), end(err, true)],
+            of: None,
+            n_passed: 0,
+        };
         Ok((Capture(Mutex::new(pipes)), before))
     }
 
@@ -71,7 +80,11 @@ impl Capture {
     /// Passes on what tasks print while they run, until the process ends.
     ///
     /// `running` gives a task that runs now, if one does.
-    pub fn watch(self: &Arc<Capture>, running: impl Fn() -> Option<Key> + Send + 'static, say: impl Fn(ToScheduler) + Send + 'static) -> io::Result<()> {
+    pub fn watch(
+        self: &Arc<Capture>,
+        running: impl Fn() -> Option<Key> + Send + 'static,
+        say: impl Fn(ToScheduler) + Send + 'static,
+    ) -> io::Result<()> {
         let fds = {
             let pipes = self.lock();
             [pipes.ends[0].file.try_clone()?, pipes.ends[1].file.try_clone()?]
@@ -79,11 +92,15 @@ impl Capture {
         let capture = self.clone();
         thread::Builder::new().name("prints".into()).spawn(move || {
             loop {
-                let mut fds = [PollFd::new(&fds[0], PollFlags::IN), PollFd::new(&fds[1], PollFlags::IN)];
+                let mut fds = [
+                    PollFd::new(&fds[0], PollFlags::IN),
+                    PollFd::new(&fds[1], PollFlags::IN),
+                ];
                 if poll(&mut fds, None).is_err() {
                     return;
                 }
-                // With several threads it is not known whose text it is; any of them was launched by some cell.
+                // With several threads it is not known whose text it is; any of them was launched by some
+                // cell.
                 capture.read(running(), &say);
             }
         })?;
@@ -97,8 +114,18 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Whether any of these has something, without waiting for it.
 fn is_readable(ends: &[End]) -> bool {
-    let mut fds: Vec<PollFd<'_>> = ends.iter().map(|end| PollFd::new(&end.file, PollFlags::IN)).collect();
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|n| n > 0)
+    let mut fds: Vec<PollFd<'_>> = ends
+        .iter()
+        .map(|end| PollFd::new(&end.file, PollFlags::IN))
+        .collect();
+    poll(
+        &mut fds,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )
+    .is_ok_and(|n| n > 0)
 }
 
 impl Pipes {
@@ -135,7 +162,11 @@ impl Pipes {
                 text.truncate(text.floor_char_boundary(room));
                 text.push_str("\n… what this task printed beyond 1 MiB is not shown\n");
             }
-            say(ToScheduler::Printed { key: key.or(self.of), is_stderr: end.is_stderr, text });
+            say(ToScheduler::Printed {
+                key: key.or(self.of),
+                is_stderr: end.is_stderr,
+                text,
+            });
         }
     }
 }
@@ -151,7 +182,11 @@ fn whole_characters(bytes: &[u8]) -> usize {
             0x80..=0xbf => continue,
             _ => 1,
         };
-        return if length > back { bytes.len() - back } else { bytes.len() };
+        return if length > back {
+            bytes.len() - back
+        } else {
+            bytes.len()
+        };
     }
     bytes.len()
 }

@@ -1,6 +1,7 @@
 //! A worker as a pure state machine: which inputs to fetch, what can run, what is held.
 //!
-//! Running and fetching happen outside; this only decides. Values are whatever the runtime says they are (`V`).
+//! Running and fetching happen outside; this only decides. Values are whatever the runtime says they are
+//! (`V`).
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -20,8 +21,8 @@ use crate::{
 /// Bytes that may be on their way here at once: more would only wait in memory, at both ends.
 const MOST_INCOMING: u64 = 256 << 20;
 
-/// Of copies that no task needs any more, so much is kept for the next one that does: a table that a thousand tasks look into
-/// is fetched once, not each time that none of them happens to be here.
+/// Of copies that no task needs any more, so much is kept for the next one that does: a table that a thousand
+/// tasks look into is fetched once, not each time that none of them happens to be here.
 const MOST_SPARE: u64 = 64 << 20;
 
 /// And so many: they are looked for one by one.
@@ -108,7 +109,11 @@ impl<V> Default for Worker<V> {
 
 impl<V: Clone> Worker<V> {
     pub fn compute(&mut self, assignment: Assignment, comm: &mut impl Comm<V>) {
-        let Assignment { task, attempt, inputs } = assignment;
+        let Assignment {
+            task,
+            attempt,
+            inputs,
+        } = assignment;
         let key = task.key;
         let needed: Box<[Key]> = task.dependencies().into();
         let mut missing = KeySet::default();
@@ -125,9 +130,15 @@ impl<V: Clone> Worker<V> {
                     self.insert(input, value, bytes.len() as u64);
                     self.copies.entry(input).or_insert(0);
                 }
-                Input::At { worker, address, n_bytes } => {
+                Input::At {
+                    worker,
+                    address,
+                    n_bytes,
+                } => {
                     missing.insert(input);
-                    self.fetch_of(input, worker, address, n_bytes, task.priority).tasks.insert(key);
+                    self.fetch_of(input, worker, address, n_bytes, task.priority)
+                        .tasks
+                        .insert(key);
                 }
             }
         }
@@ -136,15 +147,36 @@ impl<V: Clone> Worker<V> {
                 *n_users += 1;
             }
         }
-        self.waiting.insert(key, Waiting { task, attempt, inputs: needed, missing });
+        self.waiting.insert(
+            key,
+            Waiting {
+                task,
+                attempt,
+                inputs: needed,
+                missing,
+            },
+        );
         self.start_if_ready(key, comm);
         self.begin_fetches(comm);
     }
 
-    fn fetch_of(&mut self, key: Key, from: WorkerId, address: String, n_bytes: u64, priority: u64) -> &mut Fetch {
+    fn fetch_of(
+        &mut self,
+        key: Key,
+        from: WorkerId,
+        address: String,
+        n_bytes: u64,
+        priority: u64,
+    ) -> &mut Fetch {
         self.fetches.entry(key).or_insert_with(|| {
             self.postponed.insert((priority, key), address);
-            Fetch { from, tasks: KeySet::default(), n_bytes, has_begun: false, is_to_hold: false }
+            Fetch {
+                from,
+                tasks: KeySet::default(),
+                n_bytes,
+                has_begun: false,
+                is_to_hold: false,
+            }
         })
     }
 
@@ -153,7 +185,9 @@ impl<V: Clone> Worker<V> {
         while self.incoming < MOST_INCOMING
             && let Some(((_, key), address)) = self.postponed.pop_first()
         {
-            let Some(fetch) = self.fetches.get_mut(&key) else { continue };
+            let Some(fetch) = self.fetches.get_mut(&key) else {
+                continue;
+            };
             if !fetch.is_to_hold && !fetch.tasks.iter().any(|task| self.waiting.contains_key(task)) {
                 // Everything that needed it was cancelled meanwhile.
                 self.fetches.remove(&key);
@@ -166,16 +200,31 @@ impl<V: Clone> Worker<V> {
     }
 
     fn start_if_ready(&mut self, key: Key, comm: &mut impl Comm<V>) {
-        if !self.waiting.get(&key).is_some_and(|waiting| waiting.missing.is_empty()) {
+        if !self
+            .waiting
+            .get(&key)
+            .is_some_and(|waiting| waiting.missing.is_empty())
+        {
             return;
         }
-        let Some(Waiting { task, attempt, inputs, .. }) = self.waiting.remove(&key) else { return };
+        let Some(Waiting {
+            task,
+            attempt,
+            inputs,
+            ..
+        }) = self.waiting.remove(&key)
+        else {
+            return;
+        };
         let mut values = HashMap::with_capacity(inputs.len());
         for input in &inputs {
             let Some(held) = self.values.get_mut(input) else {
                 // The scheduler took it to be here; it is not.
                 self.release_copies(&inputs);
-                comm.report(ToScheduler::Missing { key, inputs: vec![(*input, HERE)] });
+                comm.report(ToScheduler::Missing {
+                    key,
+                    inputs: vec![(*input, HERE)],
+                });
                 return;
             };
             held.used_at = self.look;
@@ -186,15 +235,26 @@ impl<V: Clone> Worker<V> {
     }
 
     pub fn on_fetched(&mut self, key: Key, value: Option<(V, u64)>, comm: &mut impl Comm<V>) {
-        let Some(fetch) = self.fetches.remove(&key) else { return };
+        let Some(fetch) = self.fetches.remove(&key) else {
+            return;
+        };
         if fetch.has_begun {
             self.incoming = self.incoming.saturating_sub(fetch.n_bytes);
         }
         match value {
             // It was made here meanwhile: then it is this worker's own, and stays.
-            Some(_) if self.values.contains_key(&key) && !self.copies.contains_key(&key) && !fetch.is_to_hold => {
+            Some(_)
+                if self.values.contains_key(&key) && !self.copies.contains_key(&key) && !fetch.is_to_hold =>
+            {
                 if self.take_spare(key) {
-                    self.copies.insert(key, fetch.tasks.iter().filter(|task| self.waiting.contains_key(task)).count() as u32);
+                    self.copies.insert(
+                        key,
+                        fetch
+                            .tasks
+                            .iter()
+                            .filter(|task| self.waiting.contains_key(task))
+                            .count() as u32,
+                    );
                 }
                 self.start_waiting_for(key, fetch.tasks, comm);
             }
@@ -203,7 +263,11 @@ impl<V: Clone> Worker<V> {
                 if fetch.is_to_hold {
                     comm.report(ToScheduler::Acquired { key, is_here: true });
                 } else {
-                    let n_users = fetch.tasks.iter().filter(|task| self.waiting.contains_key(task)).count() as u32;
+                    let n_users = fetch
+                        .tasks
+                        .iter()
+                        .filter(|task| self.waiting.contains_key(task))
+                        .count() as u32;
                     self.copies.insert(key, n_users);
                     if n_users == 0 {
                         self.drop_copy(key);
@@ -218,7 +282,10 @@ impl<V: Clone> Worker<V> {
                 for task in fetch.tasks {
                     if let Some(waiting) = self.waiting.remove(&task) {
                         self.release_copies(&waiting.inputs);
-                        comm.report(ToScheduler::Missing { key: task, inputs: vec![(key, fetch.from)] });
+                        comm.report(ToScheduler::Missing {
+                            key: task,
+                            inputs: vec![(key, fetch.from)],
+                        });
                     }
                 }
             }
@@ -228,8 +295,12 @@ impl<V: Clone> Worker<V> {
 
     /// A value is where it should be, and cannot be sent: what needs it here fails with the reason.
     pub fn on_unfetchable(&mut self, key: Key, why: &str, comm: &mut impl Comm<V>) {
-        let Some(fetch) = self.fetches.remove(&key) else { return };
-        self.incoming = self.incoming.saturating_sub(if fetch.has_begun { fetch.n_bytes } else { 0 });
+        let Some(fetch) = self.fetches.remove(&key) else {
+            return;
+        };
+        self.incoming = self
+            .incoming
+            .saturating_sub(if fetch.has_begun { fetch.n_bytes } else { 0 });
         if fetch.is_to_hold {
             comm.report(ToScheduler::Acquired { key, is_here: false });
         }
@@ -237,7 +308,13 @@ impl<V: Clone> Worker<V> {
             if let Some(waiting) = self.waiting.remove(&task) {
                 self.release_copies(&waiting.inputs);
                 let message = format!("its input {key} could not be sent to it: {why}");
-                let error = TaskError { kind: TaskErrorKind::Serialisation, message, function: String::new(), at: None, worker: None };
+                let error = TaskError {
+                    kind: TaskErrorKind::Serialisation,
+                    message,
+                    function: String::new(),
+                    at: None,
+                    worker: None,
+                };
                 comm.report(ToScheduler::Failed { key: task, error });
             }
         }
@@ -267,17 +344,25 @@ impl<V: Clone> Worker<V> {
                 self.insert(key, value, bytes.len() as u64);
                 comm.report(ToScheduler::Acquired { key, is_here: true });
             }
-            Input::At { worker, address, n_bytes } => {
+            Input::At {
+                worker,
+                address,
+                n_bytes,
+            } => {
                 self.fetch_of(key, worker, address, n_bytes, u64::MAX).is_to_hold = true;
                 self.begin_fetches(comm);
             }
         }
     }
 
-    /// A task has ended with a value of so many bytes, or without one. Returns whether anybody still waits for it: not for one
-    /// that was cancelled, also if the same task is here again by now.
+    /// A task has ended with a value of so many bytes, or without one. Returns whether anybody still waits
+    /// for it: not for one that was cancelled, also if the same task is here again by now.
     pub fn on_finished(&mut self, key: Key, attempt: u32, value: Option<(V, u64)>) -> bool {
-        if self.running.get(&key).is_none_or(|running| running.attempt != attempt) {
+        if self
+            .running
+            .get(&key)
+            .is_none_or(|running| running.attempt != attempt)
+        {
             return false;
         }
         if let Some(running) = self.running.remove(&key) {
@@ -294,13 +379,25 @@ impl<V: Clone> Worker<V> {
     fn insert(&mut self, key: Key, value: V, n_bytes: u64) {
         self.remove(key);
         self.managed += n_bytes;
-        self.values.insert(key, Held { value, n_bytes, used_at: self.look, is_spilled: false });
+        self.values.insert(
+            key,
+            Held {
+                value,
+                n_bytes,
+                used_at: self.look,
+                is_spilled: false,
+            },
+        );
     }
 
     fn remove(&mut self, key: Key) {
         self.take_spare(key);
         if let Some(held) = self.values.remove(&key) {
-            let total = if held.is_spilled { &mut self.spilled } else { &mut self.managed };
+            let total = if held.is_spilled {
+                &mut self.spilled
+            } else {
+                &mut self.managed
+            };
             *total = total.saturating_sub(held.n_bytes);
         }
     }
@@ -329,7 +426,9 @@ impl<V: Clone> Worker<V> {
 
     /// Whether it was a spare copy; it is none from here on.
     fn take_spare(&mut self, key: Key) -> bool {
-        let Some(at) = self.spare.iter().position(|spare| *spare == key) else { return false };
+        let Some(at) = self.spare.iter().position(|spare| *spare == key) else {
+            return false;
+        };
         self.spare.remove(at);
         self.spare_bytes = self.spare_bytes.saturating_sub(self.n_bytes_of(key));
         true
@@ -337,7 +436,9 @@ impl<V: Clone> Worker<V> {
 
     fn shrink_spare(&mut self, most: u64) {
         while self.spare_bytes > most || self.spare.len() > MOST_SPARE_VALUES {
-            let Some(oldest) = self.spare.front().copied() else { break };
+            let Some(oldest) = self.spare.front().copied() else {
+                break;
+            };
             self.remove(oldest);
         }
     }
@@ -419,13 +520,22 @@ impl<V: Clone> Worker<V> {
 
     /// Values of this worker's own that are in memory.
     pub fn candidates(&self) -> Vec<Candidate> {
-        let own = self.values.iter().filter(|(key, held)| !held.is_spilled && !self.copies.contains_key(key) && !self.spare.contains(key));
-        own.map(|(key, held)| Candidate { key: *key, n_bytes: held.n_bytes, age: self.look - held.used_at }).collect()
+        let own = self.values.iter().filter(|(key, held)| {
+            !held.is_spilled && !self.copies.contains_key(key) && !self.spare.contains(key)
+        });
+        own.map(|(key, held)| Candidate {
+            key: *key,
+            n_bytes: held.n_bytes,
+            age: self.look - held.used_at,
+        })
+        .collect()
     }
 
     /// A value was written to disk: `value` is what is held in its place. False if nobody wants it any more.
     pub fn on_spilled(&mut self, key: Key, value: V) -> bool {
-        let Some(held) = self.values.get_mut(&key).filter(|held| !held.is_spilled) else { return false };
+        let Some(held) = self.values.get_mut(&key).filter(|held| !held.is_spilled) else {
+            return false;
+        };
         held.value = value;
         held.is_spilled = true;
         self.managed = self.managed.saturating_sub(held.n_bytes);
@@ -460,7 +570,11 @@ mod tests {
         }
         fn forget(&mut self, _: Key, _: u32) {}
         fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key> {
-            keys.iter().filter(|key| key.0 % 2 == 0).take(most).copied().collect()
+            keys.iter()
+                .filter(|key| key.0 % 2 == 0)
+                .take(most)
+                .copied()
+                .collect()
         }
         fn decode_inline(&mut self, bytes: &[u8]) -> u8 {
             bytes[0]
@@ -469,12 +583,29 @@ mod tests {
 
     fn assignment(key: u128, inputs: &[(u128, Input)]) -> Assignment {
         let args = inputs.iter().map(|(key, _)| Arg::Task(Key(*key))).collect();
-        let task = Task { key: Key(key), function: FunctionId(1), args, priority: 0, options: None };
-        Assignment { task: Arc::new(task), attempt: 1, inputs: inputs.iter().map(|(key, input)| (Key(*key), input.clone())).collect() }
+        let task = Task {
+            key: Key(key),
+            function: FunctionId(1),
+            args,
+            priority: 0,
+            options: None,
+        };
+        Assignment {
+            task: Arc::new(task),
+            attempt: 1,
+            inputs: inputs
+                .iter()
+                .map(|(key, input)| (Key(*key), input.clone()))
+                .collect(),
+        }
     }
 
     fn remote() -> Input {
-        Input::At { worker: WorkerId(2), address: "peer".into(), n_bytes: 1 }
+        Input::At {
+            worker: WorkerId(2),
+            address: "peer".into(),
+            n_bytes: 1,
+        }
     }
 
     #[test]
@@ -494,7 +625,11 @@ mod tests {
         assert_eq!(world.fetched.len(), 1, "small copies are kept for the next task");
         worker.on_finished(Key(3), 1, None);
         worker.drop_spare();
-        assert_eq!((worker.value(Key(9)), worker.bytes().0), (None, 2), "but not for ever");
+        assert_eq!(
+            (worker.value(Key(9)), worker.bytes().0),
+            (None, 2),
+            "but not for ever"
+        );
     }
 
     #[test]
@@ -502,13 +637,22 @@ mod tests {
         let (mut worker, mut world) = (Worker::<u8>::default(), World::default());
         worker.compute(assignment(1, &[(9, remote())]), &mut world);
         worker.on_fetched(Key(9), None, &mut world);
-        assert_eq!(world.reports, [ToScheduler::Missing { key: Key(1), inputs: vec![(Key(9), WorkerId(2))] }]);
+        assert_eq!(
+            world.reports,
+            [ToScheduler::Missing {
+                key: Key(1),
+                inputs: vec![(Key(9), WorkerId(2))]
+            }]
+        );
     }
 
     #[test]
     fn inline_inputs_need_no_fetch_and_cancelled_results_are_dropped() {
         let (mut worker, mut world) = (Worker::default(), World::default());
-        worker.compute(assignment(1, &[(9, Input::Inline(ByteBuf::from(vec![7])))]), &mut world);
+        worker.compute(
+            assignment(1, &[(9, Input::Inline(ByteBuf::from(vec![7])))]),
+            &mut world,
+        );
         assert_eq!(world.executed, [Key(1)]);
         worker.cancel(&[Key(1)], &mut world);
         assert!(!worker.on_finished(Key(1), 1, Some((3, 1))));
@@ -520,8 +664,17 @@ mod tests {
         let (mut worker, mut world) = (Worker::<u8>::default(), World::default());
         worker.compute(assignment(1, &[]), &mut world);
         worker.cancel(&[Key(1)], &mut world);
-        worker.compute(Assignment { attempt: 2, ..assignment(1, &[]) }, &mut world);
-        assert!(!worker.on_finished(Key(1), 1, None), "the end of the first is nobody's");
+        worker.compute(
+            Assignment {
+                attempt: 2,
+                ..assignment(1, &[])
+            },
+            &mut world,
+        );
+        assert!(
+            !worker.on_finished(Key(1), 1, None),
+            "the end of the first is nobody's"
+        );
         assert!(worker.on_finished(Key(1), 2, Some((4, 1))));
         assert_eq!(worker.value(Key(1)), Some(&4));
     }
@@ -529,7 +682,11 @@ mod tests {
     #[test]
     fn fetches_wait_for_room_and_go_by_urgency() {
         let (mut worker, mut world) = (Worker::<u8>::default(), World::default());
-        let large = |n: u64| Input::At { worker: WorkerId(2), address: "peer".into(), n_bytes: n };
+        let large = |n: u64| Input::At {
+            worker: WorkerId(2),
+            address: "peer".into(),
+            n_bytes: n,
+        };
         worker.compute(assignment(1, &[(11, large(MOST_INCOMING))]), &mut world);
         worker.compute(assignment(2, &[(12, large(9))]), &mut world);
         worker.compute(assignment(4, &[(14, large(9))]), &mut world);
@@ -537,7 +694,11 @@ mod tests {
         worker.cancel(&[Key(2)], &mut world);
         worker.on_fetched(Key(11), Some((0, MOST_INCOMING)), &mut world);
         let fetched: Vec<Key> = world.fetched.iter().map(|(_, key)| *key).collect();
-        assert_eq!(fetched, [Key(11), Key(14)], "and what nobody waits for is not fetched");
+        assert_eq!(
+            fetched,
+            [Key(11), Key(14)],
+            "and what nobody waits for is not fetched"
+        );
     }
 
     #[test]
@@ -548,7 +709,12 @@ mod tests {
         }
         worker.compute(assignment(5, &[(9, remote())]), &mut world);
         worker.give_back(&[1, 2, 3, 4, 5].map(Key), 2, &mut world);
-        assert_eq!(world.reports, [ToScheduler::GivenBack { keys: vec![Key(5), Key(2)] }]);
+        assert_eq!(
+            world.reports,
+            [ToScheduler::GivenBack {
+                keys: vec![Key(5), Key(2)]
+            }]
+        );
     }
 
     #[test]
@@ -558,7 +724,13 @@ mod tests {
         worker.on_finished(Key(1), 1, Some((1, 100)));
         worker.acquire(Key(9), remote(), &mut world);
         worker.on_fetched(Key(9), Some((2, 50)), &mut world);
-        assert_eq!(world.reports, [ToScheduler::Acquired { key: Key(9), is_here: true }]);
+        assert_eq!(
+            world.reports,
+            [ToScheduler::Acquired {
+                key: Key(9),
+                is_here: true
+            }]
+        );
         assert_eq!(worker.bytes(), (150, 0));
         assert!(worker.on_spilled(Key(1), 7));
         assert_eq!((worker.bytes(), worker.candidates().len()), ((50, 100), 1));

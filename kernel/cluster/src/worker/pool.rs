@@ -115,11 +115,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Pool {
     /// `waker` is woken when there is something to take out.
     pub fn new(waker: Arc<Waker>, capture: Arc<Capture>) -> Pool {
-        Pool { queue: Mutex::default(), ready: Condvar::new(), functions: Mutex::default(), out: Mutex::default(), waker, capture }
+        Pool {
+            queue: Mutex::default(),
+            ready: Condvar::new(),
+            functions: Mutex::default(),
+            out: Mutex::default(),
+            waker,
+            capture,
+        }
     }
 
     pub fn push(&self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, Stored>) {
-        lock(&self.queue).jobs.push(Job { task, attempt, inputs });
+        lock(&self.queue).jobs.push(Job {
+            task,
+            attempt,
+            inputs,
+        });
         self.ready.notify_one();
     }
 
@@ -127,7 +138,9 @@ impl Pool {
     pub fn forget(&self, key: Key, attempt: u32) {
         let mut queue = lock(&self.queue);
         let before = queue.jobs.len();
-        queue.jobs.retain(|job| (job.task.key, job.attempt) != (key, attempt));
+        queue
+            .jobs
+            .retain(|job| (job.task.key, job.attempt) != (key, attempt));
         if queue.jobs.len() == before
             && let Some(running) = queue.running.get_mut(&(key, attempt))
         {
@@ -160,7 +173,9 @@ impl Pool {
     pub fn replace_stuck(self: &Arc<Pool>) {
         let mut queue = lock(&self.queue);
         for running in queue.running.values_mut() {
-            let is_stuck = running.cancelled_at.is_some_and(|at| at.elapsed() >= STOP_PATIENCE);
+            let is_stuck = running
+                .cancelled_at
+                .is_some_and(|at| at.elapsed() >= STOP_PATIENCE);
             if is_stuck && !running.is_replaced {
                 running.is_replaced = self.clone().start("task-again".into()).is_ok();
             }
@@ -169,7 +184,11 @@ impl Pool {
 
     /// Starts a thread that runs tasks.
     pub fn start(self: Arc<Pool>, name: String) -> io::Result<()> {
-        thread::Builder::new().name(name).stack_size(16 << 20).spawn(move || self.work()).map(drop)
+        thread::Builder::new()
+            .name(name)
+            .stack_size(16 << 20)
+            .spawn(move || self.work())
+            .map(drop)
     }
 
     pub fn take_out(&self) -> Out {
@@ -189,23 +208,43 @@ impl Pool {
 
     /// Tasks that are at work: not those that wait for others.
     pub fn n_running(&self) -> usize {
-        lock(&self.queue).running.values().filter(|running| !running.is_replaced).count()
+        lock(&self.queue)
+            .running
+            .values()
+            .filter(|running| !running.is_replaced)
+            .count()
     }
 
     /// The tasks that run now, and the names of their functions.
     pub fn running(&self) -> Vec<(Key, String)> {
-        let running: Vec<(Key, FunctionId)> = lock(&self.queue).running.iter().map(|((key, _), running)| (*key, running.function)).collect();
+        let running: Vec<(Key, FunctionId)> = lock(&self.queue)
+            .running
+            .iter()
+            .map(|((key, _), running)| (*key, running.function))
+            .collect();
         let functions = lock(&self.functions);
-        running.into_iter().filter_map(|(key, id)| Some((key, functions.get(&id)?.function.name.clone()))).collect()
+        running
+            .into_iter()
+            .filter_map(|(key, id)| Some((key, functions.get(&id)?.function.name.clone())))
+            .collect()
     }
 
     pub fn add_function(&self, function: Function, library: String) {
-        lock(&self.functions).insert(function.id, Loaded { function, library, address: None });
+        lock(&self.functions).insert(
+            function.id,
+            Loaded {
+                function,
+                library,
+                address: None,
+            },
+        );
     }
 
     fn address_of(&self, id: FunctionId) -> (String, Result<usize, String>) {
         let mut functions = lock(&self.functions);
-        let Some(loaded) = functions.get_mut(&id) else { return (String::new(), Err("its function was never sent".into())) };
+        let Some(loaded) = functions.get_mut(&id) else {
+            return (String::new(), Err("its function was never sent".into()));
+        };
         let resolve = || code::resolve(&loaded.library, &loaded.function.place).map(|at| at as usize);
         let address = loaded.address.get_or_insert_with(resolve).clone();
         (loaded.function.name.clone(), address)
@@ -214,14 +253,24 @@ impl Pool {
     fn thunk(&self, id: FunctionId) -> (String, Result<Thunk, TaskError>) {
         let (name, address) = self.address_of(id);
         // SAFETY: the client named a thunk of exactly this type, in a library whose content it named too.
-        (name, address.map(|at| unsafe { mem::transmute::<usize, Thunk>(at) }).map_err(code_error))
+        (
+            name,
+            address
+                .map(|at| unsafe { mem::transmute::<usize, Thunk>(at) })
+                .map_err(code_error),
+        )
     }
 
     /// The code of an actor's method.
     pub fn method(&self, id: FunctionId) -> (String, Result<MethodThunk, TaskError>) {
         let (name, address) = self.address_of(id);
         // SAFETY: as in `thunk`; only methods are named in calls of actors.
-        (name, address.map(|at| unsafe { mem::transmute::<usize, MethodThunk>(at) }).map_err(code_error))
+        (
+            name,
+            address
+                .map(|at| unsafe { mem::transmute::<usize, MethodThunk>(at) })
+                .map_err(code_error),
+        )
     }
 
     fn work(self: Arc<Pool>) {
@@ -236,7 +285,15 @@ impl Pool {
                 continue;
             };
             let (key, attempt) = (job.task.key, job.attempt);
-            queue.running.insert((key, attempt), Running { function: job.task.function, stop, cancelled_at: None, is_replaced: false });
+            queue.running.insert(
+                (key, attempt),
+                Running {
+                    function: job.task.function,
+                    stop,
+                    cancelled_at: None,
+                    is_replaced: false,
+                },
+            );
             drop(queue);
             context::enter(self.clone(), key);
             let ended = self.run(job);
@@ -253,14 +310,20 @@ impl Pool {
             }
             queue = lock(&self.queue);
             (hooks::hooks().lower)(stop);
-            if queue.running.remove(&(key, attempt)).is_some_and(|running| running.is_replaced) {
+            if queue
+                .running
+                .remove(&(key, attempt))
+                .is_some_and(|running| running.is_replaced)
+            {
                 return;
             }
         }
     }
 
     fn run(&self, job: Job) -> Ended {
-        let start_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let start_us = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_micros() as u64);
         let start = Instant::now();
         let (name, thunk) = self.thunk(job.task.function);
         // Arguments are read and sizes told by the types' own code, which may panic as a function may.
@@ -271,7 +334,10 @@ impl Pool {
         let mut duration_us = 0;
         let result = thunk.and_then(|thunk| {
             guarded(&mut || {
-                let value = thunk(&mut Inputs::new(&job.task.args, inputs.take().unwrap_or_default()));
+                let value = thunk(&mut Inputs::new(
+                    &job.task.args,
+                    inputs.take().unwrap_or_default(),
+                ));
                 duration_us = start.elapsed().as_micros() as u64;
                 // The size is told here, since for some types it takes a look at every item.
                 value.map(|value| {
@@ -280,8 +346,17 @@ impl Pool {
                 })
             })
         });
-        let result = result.map_err(|error| TaskError { function: name, ..error });
-        Ended { key: job.task.key, attempt: job.attempt, result, start_us, duration_us }
+        let result = result.map_err(|error| TaskError {
+            function: name,
+            ..error
+        });
+        Ended {
+            key: job.task.key,
+            attempt: job.attempt,
+            result,
+            start_us,
+            duration_us,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A worker process: one thread for sockets and decisions, a few for tasks, one that writes values for others or to disk.
+//! A worker process: one thread for sockets and decisions, a few for tasks, one that writes values for others
+//! or to disk.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -42,7 +43,8 @@ use crate::{
 
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
-/// A segment that was written for one worker is kept this long for the next, since values are often asked for by many.
+/// A segment that was written for one worker is kept this long for the next, since values are often asked for
+/// by many.
 const KEEP_SEGMENT: Duration = Duration::from_secs(1);
 
 /// A value that could not be written to disk is tried again after this.
@@ -65,13 +67,22 @@ pub struct WorkerOptions {
 impl WorkerOptions {
     /// What the host put into the environment, for the scheduler at `socket`.
     pub fn from_env(socket: PathBuf) -> WorkerOptions {
-        let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+        let number = |name: &str| {
+            std::env::var(name)
+                .ok()
+                .and_then(|n| n.parse::<u64>().ok())
+                .unwrap_or(0)
+        };
         let resources = std::env::var("SKEP_WORKER_RESOURCES").unwrap_or_default();
         let resource = |pair: &str| {
             let (name, amount) = pair.rsplit_once('=')?;
-            Some(Resource { name: name.to_string(), amount: amount.parse().ok()? })
+            Some(Resource {
+                name: name.to_string(),
+                amount: amount.parse().ok()?,
+            })
         };
-        let folder = std::env::var_os("SKEP_WORKER_SPILL").map_or_else(|| socket.with_file_name("spill"), PathBuf::from);
+        let folder = std::env::var_os("SKEP_WORKER_SPILL")
+            .map_or_else(|| socket.with_file_name("spill"), PathBuf::from);
         WorkerOptions {
             scheduler: socket,
             threads: number("SKEP_WORKER_THREADS").max(1) as u32,
@@ -107,7 +118,12 @@ fn serve(options: &WorkerOptions, capture: Capture) -> io::Result<()> {
     };
     let mut transport = Transport::new(Some(&address))?;
     let scheduler = match transport.connect(&options.scheduler) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
             let _ = fs::remove_file(&address);
             return Ok(());
         }
@@ -128,11 +144,23 @@ fn serve(options: &WorkerOptions, capture: Capture) -> io::Result<()> {
         pool.clone().start(format!("task-{i}"))?;
     }
     let (running, say) = (pool.clone(), pool.clone());
-    capture.watch(move || running.running().first().map(|(key, _)| *key), move |message| say.say(message))?;
+    capture.watch(
+        move || running.running().first().map(|(key, _)| *key),
+        move |message| say.say(message),
+    )?;
     let written = Arc::new(Mutex::new(Vec::new()));
     let writer = start_writer(options, written.clone(), transport.waker())?;
     let actors = Actors::new(pool.clone(), transport.waker());
-    let runtime = Runtime { scheduler, token, reports: Vec::new(), pool, peers: HashMap::new(), fetches: HashMap::new(), unreachable: Vec::new(), transport };
+    let runtime = Runtime {
+        scheduler,
+        token,
+        reports: Vec::new(),
+        pool,
+        peers: HashMap::new(),
+        fetches: HashMap::new(),
+        unreachable: Vec::new(),
+        transport,
+    };
     let policy = Policy::new(options.memory_limit, options.spill_limit);
     let mut server = Server {
         worker: Worker::default(),
@@ -198,7 +226,8 @@ struct Runtime {
     unreachable: Vec<Key>,
 }
 
-/// Work for the thread that turns values into bytes: large ones take long, and the worker must hear its scheduler meanwhile.
+/// Work for the thread that turns values into bytes: large ones take long, and the worker must hear its
+/// scheduler meanwhile.
 enum Job {
     Send {
         to: ConnId,
@@ -214,9 +243,20 @@ enum Job {
 }
 
 enum Written {
-    Bytes { to: ConnId, key: Key, bytes: Result<Vec<u8>, String> },
-    Segment { to: ConnId, key: Key, segment: Arc<Segment> },
-    Spilled { key: Key, value: Result<Stored, String> },
+    Bytes {
+        to: ConnId,
+        key: Key,
+        bytes: Result<Vec<u8>, String>,
+    },
+    Segment {
+        to: ConnId,
+        key: Key,
+        segment: Arc<Segment>,
+    },
+    Spilled {
+        key: Key,
+        value: Result<Stored, String>,
+    },
 }
 
 impl Server {
@@ -258,7 +298,9 @@ impl Server {
             ToWorker::Compute(assignment) => self.worker.compute(assignment, &mut self.runtime),
             ToWorker::Free { keys } => self.worker.free(&keys),
             ToWorker::Cancel { keys } => self.worker.cancel(&keys, &mut self.runtime),
-            ToWorker::GiveBack { keys, most } => self.worker.give_back(&keys, most as usize, &mut self.runtime),
+            ToWorker::GiveBack { keys, most } => {
+                self.worker.give_back(&keys, most as usize, &mut self.runtime)
+            }
             ToWorker::Acquire { key, source } => self.worker.acquire(key, source, &mut self.runtime),
             ToWorker::Exit => return false,
         }
@@ -273,7 +315,9 @@ impl Server {
                 _ => self.on_peer_lost(conn),
             };
         }
-        let Ok(message) = decode::<ToPeer>(frame) else { return self.on_peer_lost(conn) };
+        let Ok(message) = decode::<ToPeer>(frame) else {
+            return self.on_peer_lost(conn);
+        };
         match message {
             ToPeer::Hello { token } if token.admits(self.runtime.token) => {
                 self.admitted.insert(conn);
@@ -288,7 +332,12 @@ impl Server {
                     lent.readers.retain(|reader| *reader != conn);
                 }
             }
-            ToPeer::Call { actor, id, function, args } => {
+            ToPeer::Call {
+                actor,
+                id,
+                function,
+                args,
+            } => {
                 let value = self.worker.value(actor).cloned();
                 self.actors.call(conn, actor, value, id, function, args);
             }
@@ -297,7 +346,10 @@ impl Server {
 
     fn on_get(&mut self, conn: ConnId, key: Key) {
         let Some(value) = self.worker.value(key) else {
-            return self.runtime.transport.send(conn, &FromPeer::Value { key, value: None });
+            return self
+                .runtime
+                .transport
+                .send(conn, &FromPeer::Value { key, value: None });
         };
         match self.segments.get_mut(&key) {
             Some(lent) => {
@@ -305,7 +357,11 @@ impl Server {
                 lent.since = Instant::now();
                 self.runtime.transport.send(conn, &carried(key, &lent.segment));
             }
-            None => drop(self.writer.send(Job::Send { to: conn, key, value: value.clone() })),
+            None => drop(self.writer.send(Job::Send {
+                to: conn,
+                key,
+                value: value.clone(),
+            })),
         }
     }
 
@@ -348,13 +404,27 @@ impl Server {
     fn collect(&mut self) {
         let out = self.runtime.pool.take_out();
         self.runtime.reports.extend(out.said);
-        for Ended { key, attempt, result, start_us, duration_us } in out.ended {
+        for Ended {
+            key,
+            attempt,
+            result,
+            start_us,
+            duration_us,
+        } in out.ended
+        {
             match result {
                 Ok((value, n_bytes)) => {
                     let inline = value.inline().map(ByteBuf::from);
                     self.largest = self.largest.max(n_bytes);
                     if self.worker.on_finished(key, attempt, Some((value, n_bytes))) {
-                        self.runtime.reports.push(ToScheduler::Done(Ran { key, attempt, n_bytes, inline, start_us, duration_us }));
+                        self.runtime.reports.push(ToScheduler::Done(Ran {
+                            key,
+                            attempt,
+                            n_bytes,
+                            inline,
+                            start_us,
+                            duration_us,
+                        }));
                     }
                 }
                 Err(mut error) => {
@@ -391,7 +461,11 @@ impl Server {
             Written::Segment { to, .. } if !self.admitted.contains(&to) => {}
             Written::Segment { to, key, segment } => {
                 // Two may have asked at once: the one that is kept is the one that is told.
-                let lent = self.segments.entry(key).or_insert_with(|| Lent { segment, readers: Vec::new(), since: Instant::now() });
+                let lent = self.segments.entry(key).or_insert_with(|| Lent {
+                    segment,
+                    readers: Vec::new(),
+                    since: Instant::now(),
+                });
                 self.runtime.transport.send(to, &carried(key, &lent.segment));
                 lent.readers.push(to);
             }
@@ -416,7 +490,8 @@ impl Server {
         self.runtime.pool.replace_stuck();
         self.worker.age();
         self.largest -= self.largest / 16;
-        self.segments.retain(|_, lent| !lent.readers.is_empty() || lent.since.elapsed() < KEEP_SEGMENT);
+        self.segments
+            .retain(|_, lent| !lent.readers.is_empty() || lent.since.elapsed() < KEEP_SEGMENT);
         let worker = &self.worker;
         self.actors.retain(|key| worker.value(key).is_some());
         self.look_at_memory();
@@ -425,8 +500,15 @@ impl Server {
     /// Spills, pauses, or ends, as the policy says; and tells the scheduler.
     fn look_at_memory(&mut self) {
         let (managed, spilled) = self.worker.bytes();
-        let mut memory = Memory { resident: resident_bytes(), managed, spilled, is_paused: self.is_paused, n_spill_failures: self.n_spill_failures };
-        self.unspillable.retain(|_, since| since.elapsed() < TRY_DISK_AGAIN);
+        let mut memory = Memory {
+            resident: resident_bytes(),
+            managed,
+            spilled,
+            is_paused: self.is_paused,
+            n_spill_failures: self.n_spill_failures,
+        };
+        self.unspillable
+            .retain(|_, since| since.elapsed() < TRY_DISK_AGAIN);
         let (worker, spilling, unspillable) = (&self.worker, &self.spilling, &self.unspillable);
         let candidates = || {
             let mut candidates = worker.candidates();
@@ -437,7 +519,11 @@ impl Server {
             });
             candidates
         };
-        let work = Work { n_running: self.runtime.pool.n_running(), expected: self.largest * self.n_threads, spilling: spilling.values().sum() };
+        let work = Work {
+            n_running: self.runtime.pool.n_running(),
+            expected: self.largest * self.n_threads,
+            spilling: spilling.values().sum(),
+        };
         let decision = self.policy.decide(&memory, candidates, work);
         if decision.is_over {
             self.end_over_limit(memory);
@@ -462,8 +548,18 @@ impl Server {
 
     /// Better to end here, with a word, than to be the system's victim.
     fn end_over_limit(&mut self, memory: Memory) -> ! {
-        let running: Vec<String> = self.runtime.pool.running().into_iter().map(|(_, name)| format!("`{name}`")).collect();
-        let by = if running.is_empty() { "while no task ran".to_string() } else { format!("while {} ran", running.join(", ")) };
+        let running: Vec<String> = self
+            .runtime
+            .pool
+            .running()
+            .into_iter()
+            .map(|(_, name)| format!("`{name}`"))
+            .collect();
+        let by = if running.is_empty() {
+            "while no task ran".to_string()
+        } else {
+            format!("while {} ran", running.join(", "))
+        };
         let on_disk = match (memory.spilled, memory.n_spill_failures) {
             (0, 0) => String::new(),
             (n, 0) => format!("; {} more were on disk", skep_render::bytes(n)),
@@ -486,7 +582,13 @@ impl Server {
 
 fn carried(key: Key, segment: &Segment) -> FromPeer {
     let path = segment.path().to_string_lossy().into_owned();
-    FromPeer::Value { key, value: Some(Ok(Carried::Segment { path, n_bytes: segment.bytes().len() as u64 })) }
+    FromPeer::Value {
+        key,
+        value: Some(Ok(Carried::Segment {
+            path,
+            n_bytes: segment.bytes().len() as u64,
+        })),
+    }
 }
 
 impl Runtime {
@@ -541,9 +643,17 @@ impl Comm<Stored> for Runtime {
     }
 }
 
-fn start_writer(options: &WorkerOptions, written: Arc<Mutex<Vec<Written>>>, waker: Arc<Waker>) -> io::Result<Sender<Job>> {
+fn start_writer(
+    options: &WorkerOptions,
+    written: Arc<Mutex<Vec<Written>>>,
+    waker: Arc<Waker>,
+) -> io::Result<Sender<Job>> {
     let (sender, wanted) = mpsc::channel::<Job>();
-    let folder = options.scheduler.parent().unwrap_or(Path::new("/tmp")).to_path_buf();
+    let folder = options
+        .scheduler
+        .parent()
+        .unwrap_or(Path::new("/tmp"))
+        .to_path_buf();
     let spill_folder = options.spill_folder.clone();
     thread::Builder::new().name("values".into()).spawn(move || {
         let mut n_spilled = 0u64;
@@ -552,7 +662,11 @@ fn start_writer(options: &WorkerOptions, written: Arc<Mutex<Vec<Written>>>, wake
                 Job::Send { to, key, value } => {
                     // A type's own `Serialize` may panic, and others still want their values.
                     let sent = catch_unwind(AssertUnwindSafe(|| send(to, key, &value, &folder)));
-                    sent.unwrap_or_else(|_| Written::Bytes { to, key, bytes: Err("turning it into bytes panicked".into()) })
+                    sent.unwrap_or_else(|_| Written::Bytes {
+                        to,
+                        key,
+                        bytes: Err("turning it into bytes panicked".into()),
+                    })
                 }
                 Job::Trim => {
                     give_memory_back();
@@ -560,10 +674,13 @@ fn start_writer(options: &WorkerOptions, written: Arc<Mutex<Vec<Written>>>, wake
                 }
                 Job::Spill { key, value } => {
                     n_spilled += 1;
-                    let spilled = fs::create_dir_all(&spill_folder).map_err(|error| error.to_string()).and_then(|()| {
-                        let path = spill_folder.join(format!("{:032x}-{n_spilled}", key.0));
-                        catch_unwind(AssertUnwindSafe(|| value.spill(&path))).unwrap_or_else(|_| Err("turning it into bytes panicked".into()))
-                    });
+                    let spilled = fs::create_dir_all(&spill_folder)
+                        .map_err(|error| error.to_string())
+                        .and_then(|()| {
+                            let path = spill_folder.join(format!("{:032x}-{n_spilled}", key.0));
+                            catch_unwind(AssertUnwindSafe(|| value.spill(&path)))
+                                .unwrap_or_else(|_| Err("turning it into bytes panicked".into()))
+                        });
                     // Here rather than at the end of the scope: the memory is to go before the next look.
                     drop(value);
                     Written::Spilled { key, value: spilled }
@@ -578,12 +695,20 @@ fn start_writer(options: &WorkerOptions, written: Arc<Mutex<Vec<Written>>>, wake
 
 fn send(to: ConnId, key: Key, value: &Stored, folder: &Path) -> Written {
     if value.size() < segment::LEAST {
-        return Written::Bytes { to, key, bytes: value.encode() };
+        return Written::Bytes {
+            to,
+            key,
+            bytes: value.encode(),
+        };
     }
     match value.share(folder) {
         Ok(segment) => Written::Segment { to, key, segment },
         // It has no bytes, or there is no memory for a segment; the socket says which.
-        Err(_) => Written::Bytes { to, key, bytes: value.encode() },
+        Err(_) => Written::Bytes {
+            to,
+            key,
+            bytes: value.encode(),
+        },
     }
 }
 
@@ -596,12 +721,23 @@ fn give_memory_back() {
     }
 }
 
-/// Memory of this process that nobody could take back: not the pages of files. 0 where the system does not tell.
+/// Memory of this process that nobody could take back: not the pages of files. 0 where the system does not
+/// tell.
 pub fn resident_bytes() -> u64 {
-    let Ok(text) = fs::read_to_string("/proc/self/status") else { return 0 };
+    let Ok(text) = fs::read_to_string("/proc/self/status") else {
+        return 0;
+    };
     let kilobytes = |name: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.trim_start_matches(':').trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+        line.and_then(|line| {
+            line.trim_start_matches(':')
+                .trim()
+                .split(' ')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0)
     };
     (kilobytes("RssAnon") + kilobytes("RssShmem")) * 1024
 }

@@ -1,7 +1,8 @@
-//! The analyser: one process for all notebooks of a user, started at the first question, asked without waiting for it.
+//! The analyser: one process for all notebooks of a user, started at the first question, asked without
+//! waiting for it.
 //!
-//! It is a help and no more: while it starts, when it is not installed, or after it ended, the answer is `None` and the
-//! caller goes on with what it knows itself.
+//! It is a help and no more: while it starts, when it is not installed, or after it ended, the answer is
+//! `None` and the caller goes on with what it knows itself.
 
 use std::{
     fs::File,
@@ -77,8 +78,18 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Assist {
     pub fn new(home: &Home) -> Assist {
         let program = home.root().join("bin/skep-assist");
-        let folder = cache_folder().join("run").join(format!("assist-{:016x}", identity(&program, &home.checkout())));
-        Assist { state: Arc::default(), start: Start { program, folder, checkout: home.checkout(), sources: home.standard_library() } }
+        let folder = cache_folder()
+            .join("run")
+            .join(format!("assist-{:016x}", identity(&program, &home.checkout())));
+        Assist {
+            state: Arc::default(),
+            start: Start {
+                program,
+                folder,
+                checkout: home.checkout(),
+                sources: home.standard_library(),
+            },
+        }
     }
 
     pub fn set_on(&self, is_on: bool) {
@@ -95,15 +106,25 @@ impl Assist {
     pub fn describe(&self) -> String {
         let state = lock(&self.state);
         match (&state.link, &state.trouble) {
-            _ if state.is_off => "off for this notebook: names in scope and commands still complete; `:assist on` turns it on".to_string(),
+            _ if state.is_off => {
+                "off for this notebook: names in scope and commands still complete; `:assist on` turns it on"
+                    .to_string()
+            }
             (Some(link), _) => {
-                let memory = resident(link.pid).map_or_else(String::new, |n| format!(", {} resident", skep_render::bytes(n)));
-                let what = if link.is_ready { "on".to_string() } else { link.reading() };
+                let memory = resident(link.pid)
+                    .map_or_else(String::new, |n| format!(", {} resident", skep_render::bytes(n)));
+                let what = if link.is_ready {
+                    "on".to_string()
+                } else {
+                    link.reading()
+                };
                 let idle = match idle_limit().as_secs() {
                     seconds if seconds % 60 == 0 => skep_render::plural(seconds as usize / 60, "minute"),
                     seconds => skep_render::plural(seconds as usize, "second"),
                 };
-                format!("{what}{memory}, shared by all notebooks; it ends after {idle} without a question; `:assist off` does without it here")
+                format!(
+                    "{what}{memory}, shared by all notebooks; it ends after {idle} without a question; `:assist off` does without it here"
+                )
             }
             (None, Some(trouble)) => trouble.clone(),
             (None, None) => "on: starts at the first Tab; `:assist off` keeps it from starting".to_string(),
@@ -113,13 +134,22 @@ impl Assist {
     /// How long until it knows more; `None` when it is not on its way.
     pub fn is_coming(&self) -> Option<String> {
         let state = lock(&self.state);
-        state.link.as_ref().filter(|link| !link.is_ready).map(Link::reading)
+        state
+            .link
+            .as_ref()
+            .filter(|link| !link.is_ready)
+            .map(Link::reading)
     }
 
     /// What can stand at a byte of a program.
     pub fn complete(&self, source: String, offset: usize) -> Option<(usize, usize, Vec<Candidate>)> {
         match self.ask(source, offset, QuestionKind::Complete)? {
-            Answer::Completions { start, end, candidates, .. } => Some((start, end, candidates)),
+            Answer::Completions {
+                start,
+                end,
+                candidates,
+                ..
+            } => Some((start, end, candidates)),
             _ => None,
         }
     }
@@ -145,10 +175,23 @@ impl Assist {
             self.connect(&mut state);
             let id = state.next_id;
             state.next_id += 1;
-            let mut stream = state.link.as_ref().filter(|link| link.is_ready)?.stream.as_ref()?.try_clone().ok()?;
+            let mut stream = state
+                .link
+                .as_ref()
+                .filter(|link| link.is_ready)?
+                .stream
+                .as_ref()?
+                .try_clone()
+                .ok()?;
             let (sender, answer) = mpsc::channel();
             state.waiting = Some((id, sender));
-            let mut line = serde_json::to_vec(&Question { id, source, offset, kind }).ok()?;
+            let mut line = serde_json::to_vec(&Question {
+                id,
+                source,
+                offset,
+                kind,
+            })
+            .ok()?;
             line.push(b'\n');
             if stream.write_all(&line).is_err() {
                 state.drop_link();
@@ -171,7 +214,12 @@ impl Assist {
         }
         state.n_starts += 1;
         state.n_links += 1;
-        state.link = Some(Link { stream: None, pid: 0, is_ready: false, ready_at: None });
+        state.link = Some(Link {
+            stream: None,
+            pid: 0,
+            is_ready: false,
+            ready_at: None,
+        });
         let (shared, start, number) = (self.state.clone(), self.start.clone(), state.n_links);
         thread::spawn(move || {
             let ended = match start.reach() {
@@ -205,7 +253,9 @@ impl Link {
         if self.stream.is_none() {
             return "starting".to_string();
         }
-        let left = self.ready_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs());
+        let left = self
+            .ready_at
+            .map(|at| at.saturating_duration_since(Instant::now()).as_secs());
         match left {
             Some(0) => "reading sources, ready any moment".to_string(),
             Some(left) => format!("reading sources, about {left} s left"),
@@ -227,18 +277,30 @@ impl Start {
         if let Ok(stream) = UnixStream::connect(&socket) {
             return Ok(stream);
         }
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)?;
         let folder = std::fs::symlink_metadata(&self.folder)?;
         if !folder.is_dir() || folder.uid() != rustix::process::getuid().as_raw() {
-            return Err(std::io::Error::other(format!("{} belongs to somebody else", self.folder.display())));
+            return Err(std::io::Error::other(format!(
+                "{} belongs to somebody else",
+                self.folder.display()
+            )));
         }
         let log = self.folder.join("log");
         let mut command = Command::new(&self.program);
-        command.arg(&self.folder).arg(&self.checkout).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        command
+            .arg(&self.folder)
+            .arg(&self.checkout)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?);
         if let Some(sources) = &self.sources {
             command.env("RUST_SRC_PATH", sources);
         }
-        // SAFETY: both calls are safe between fork and exec. Cells come first; and it outlives the notebook that started it.
+        // SAFETY: both calls are safe between fork and exec. Cells come first; and it outlives the notebook
+        // that started it.
         unsafe {
             command.pre_exec(|| {
                 libc::nice(10);
@@ -259,7 +321,11 @@ impl Start {
             let has_failed = ended.is_some_and(|status| !status.success());
             if has_failed || started.elapsed() > MOST_WAIT {
                 let why = std::fs::read_to_string(&log).unwrap_or_default();
-                return Err(std::io::Error::other(if why.trim().is_empty() { "it does not answer".to_string() } else { why.trim().to_string() }));
+                return Err(std::io::Error::other(if why.trim().is_empty() {
+                    "it does not answer".to_string()
+                } else {
+                    why.trim().to_string()
+                }));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -278,7 +344,9 @@ fn hear(shared: &Mutex<State>, number: u64, stream: UnixStream) -> Option<String
     }
     let mut trouble = None;
     for line in BufReader::new(reader).lines() {
-        let Ok(Ok(answer)) = line.map(|line| serde_json::from_str::<Answer>(&line)) else { break };
+        let Ok(Ok(answer)) = line.map(|line| serde_json::from_str::<Answer>(&line)) else {
+            break;
+        };
         let mut state = lock(shared);
         if state.n_links != number {
             return None;
@@ -296,7 +364,9 @@ fn hear(shared: &Mutex<State>, number: u64, stream: UnixStream) -> Option<String
             }
             Answer::Failed { message } => trouble = Some(format!("it cannot work: {message}")),
             answer @ (Answer::Completions { .. } | Answer::Hover { .. }) => {
-                let (Answer::Completions { id, .. } | Answer::Hover { id, .. }) = &answer else { continue };
+                let (Answer::Completions { id, .. } | Answer::Hover { id, .. }) = &answer else {
+                    continue;
+                };
                 // An answer to a question that was given up is nobody's.
                 if state.waiting.as_ref().is_some_and(|(waiting, _)| waiting == id)
                     && let Some((_, sender)) = state.waiting.take()

@@ -1,7 +1,9 @@
-//! Completion from what is known without an analyser: what follows a dot or `::`, and the files that a string may name.
+//! Completion from what is known without an analyser: what follows a dot or `::`, and the files that a string
+//! may name.
 //!
-//! The index says what types have (`share/members.json`, read from the sources when Skep is put together); the notebook's items are
-//! read as they are. The type before a dot is worked out from variables, from what the cell binds, and from what methods return.
+//! The index says what types have (`share/members.json`, read from the sources when Skep is put together);
+//! the notebook's items are read as they are. The type before a dot is worked out from variables, from what
+//! the cell binds, and from what methods return.
 
 use std::{collections::HashMap, fs, path::Path, sync::OnceLock};
 
@@ -32,21 +34,148 @@ const ALSO: &[(&str, &[&str])] = &[
 
 /// What people type most, in this order; the rest follows by name.
 const FIRST: &[(&str, &[&str])] = &[
-    ("Cluster", &["submit", "map", "gather", "local", "actor", "scatter", "scale", "retries", "priority", "shutdown"]),
+    (
+        "Cluster",
+        &[
+            "submit", "map", "gather", "local", "actor", "scatter", "scale", "retries", "priority",
+            "shutdown",
+        ],
+    ),
     ("ClusterBuilder", &["workers", "threads", "memory_limit", "start"]),
-    ("DataFrame", &["head", "lazy", "shape", "column", "select", "filter", "sort", "join", "height", "width"]),
+    (
+        "DataFrame",
+        &[
+            "head", "lazy", "shape", "column", "select", "filter", "sort", "join", "height", "width",
+        ],
+    ),
     ("Delayed", &["compute", "graph"]),
-    ("Expr", &["alias", "sum", "mean", "min", "max", "count", "eq", "gt", "lt", "and", "or", "cast", "is_null", "over"]),
-    ("Frame", &["filter", "select", "with_columns", "group_by", "sort", "collect", "head", "explain", "graph", "persist", "read_csv", "read_parquet"]),
-    ("Iterator", &["map", "filter", "collect", "sum", "enumerate", "zip", "fold", "count", "take", "skip", "rev", "min", "max", "any", "all", "for_each"]),
-    ("LazyFrame", &["collect", "filter", "select", "with_columns", "group_by", "sort", "join", "limit", "explain"]),
+    (
+        "Expr",
+        &[
+            "alias", "sum", "mean", "min", "max", "count", "eq", "gt", "lt", "and", "or", "cast", "is_null",
+            "over",
+        ],
+    ),
+    (
+        "Frame",
+        &[
+            "filter",
+            "select",
+            "with_columns",
+            "group_by",
+            "sort",
+            "collect",
+            "head",
+            "explain",
+            "graph",
+            "persist",
+            "read_csv",
+            "read_parquet",
+        ],
+    ),
+    (
+        "Iterator",
+        &[
+            "map",
+            "filter",
+            "collect",
+            "sum",
+            "enumerate",
+            "zip",
+            "fold",
+            "count",
+            "take",
+            "skip",
+            "rev",
+            "min",
+            "max",
+            "any",
+            "all",
+            "for_each",
+        ],
+    ),
+    (
+        "LazyFrame",
+        &[
+            "collect",
+            "filter",
+            "select",
+            "with_columns",
+            "group_by",
+            "sort",
+            "join",
+            "limit",
+            "explain",
+        ],
+    ),
     ("LazyGroupBy", &["agg"]),
-    ("Option", &["unwrap", "unwrap_or", "expect", "map", "is_some", "is_none", "ok_or", "and_then", "unwrap_or_default"]),
+    (
+        "Option",
+        &[
+            "unwrap",
+            "unwrap_or",
+            "expect",
+            "map",
+            "is_some",
+            "is_none",
+            "ok_or",
+            "and_then",
+            "unwrap_or_default",
+        ],
+    ),
     ("Remote", &["gather", "journey", "cancel", "explain"]),
-    ("Result", &["unwrap", "expect", "ok", "map", "map_err", "is_ok", "is_err", "unwrap_or", "and_then"]),
-    ("Series", &["len", "head", "sum", "mean", "min", "max", "name", "dtype"]),
-    ("String", &["len", "push_str", "as_str", "to_uppercase", "trim", "split", "chars", "contains", "replace", "push"]),
-    ("Vec", &["push", "len", "iter", "iter_mut", "into_iter", "pop", "extend", "sort", "is_empty", "contains", "first", "last", "get", "join"]),
+    (
+        "Result",
+        &[
+            "unwrap",
+            "expect",
+            "ok",
+            "map",
+            "map_err",
+            "is_ok",
+            "is_err",
+            "unwrap_or",
+            "and_then",
+        ],
+    ),
+    (
+        "Series",
+        &["len", "head", "sum", "mean", "min", "max", "name", "dtype"],
+    ),
+    (
+        "String",
+        &[
+            "len",
+            "push_str",
+            "as_str",
+            "to_uppercase",
+            "trim",
+            "split",
+            "chars",
+            "contains",
+            "replace",
+            "push",
+        ],
+    ),
+    (
+        "Vec",
+        &[
+            "push",
+            "len",
+            "iter",
+            "iter_mut",
+            "into_iter",
+            "pop",
+            "extend",
+            "sort",
+            "is_empty",
+            "contains",
+            "first",
+            "last",
+            "get",
+            "join",
+        ],
+    ),
 ];
 
 /// What functions in scope return.
@@ -64,12 +193,19 @@ const RETURNS: &[(&str, &str)] = &[
 
 impl Index {
     pub fn new(home: &Path) -> Index {
-        Index { file: Some(home.join("share/members.json")), by_type: OnceLock::new() }
+        Index {
+            file: Some(home.join("share/members.json")),
+            by_type: OnceLock::new(),
+        }
     }
 
     fn of(&self, name: &str) -> &[Member] {
         let by_type = self.by_type.get_or_init(|| {
-            let all: Vec<Member> = self.file.as_ref().and_then(|file| serde_json::from_slice(&fs::read(file).ok()?).ok()).unwrap_or_default();
+            let all: Vec<Member> = self
+                .file
+                .as_ref()
+                .and_then(|file| serde_json::from_slice(&fs::read(file).ok()?).ok())
+                .unwrap_or_default();
             let mut by_type: HashMap<String, Vec<Member>> = HashMap::new();
             for member in all {
                 by_type.entry(member.of.clone()).or_default().push(member);
@@ -79,15 +215,23 @@ impl Index {
         by_type.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// What can stand at byte `at`, behind a dot or `::`, or inside a string; with the byte where the word begins.
+    /// What can stand at byte `at`, behind a dot or `::`, or inside a string; with the byte where the word
+    /// begins.
     pub fn complete(&self, code: &str, at: usize, scope: &Scope) -> Option<(usize, Vec<Candidate>)> {
         if let Some(found) = files(code, at) {
             return Some(found);
         }
-        let start = code[..at].rfind(|c: char| !is_word(c)).map_or(0, |i| i + code[i..].chars().next().map_or(1, char::len_utf8));
+        let start = code[..at]
+            .rfind(|c: char| !is_word(c))
+            .map_or(0, |i| i + code[i..].chars().next().map_or(1, char::len_utf8));
         let (before, word) = (&code[..start], &code[start..at]);
         let own = members(&scope.items.join("\n"), true, &|_| true, &|_| true);
-        let known = Known { index: self, own: &own, scope, code: before };
+        let known = Known {
+            index: self,
+            own: &own,
+            scope,
+            code: before,
+        };
         let (types, is_path) = if let Some(before) = before.strip_suffix("::") {
             (vec![Ty::parse(last_word(before))], true)
         } else {
@@ -98,10 +242,17 @@ impl Index {
         for ty in &types {
             let mut all: Vec<&Member> = known
                 .members(&ty.name)
-                .filter(|member| member.name.starts_with(word) && matches!(member.kind.as_str(), "method" | "field") != is_path)
+                .filter(|member| {
+                    member.name.starts_with(word)
+                        && matches!(member.kind.as_str(), "method" | "field") != is_path
+                })
                 .collect();
             let rank = |member: &Member| {
-                FIRST.iter().find(|(of, _)| *of == ty.name).and_then(|(_, names)| names.iter().position(|name| *name == member.name)).unwrap_or(usize::MAX)
+                FIRST
+                    .iter()
+                    .find(|(of, _)| *of == ty.name)
+                    .and_then(|(_, names)| names.iter().position(|name| *name == member.name))
+                    .unwrap_or(usize::MAX)
             };
             all.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
             for member in all {
@@ -125,8 +276,13 @@ fn is_word(c: char) -> bool {
 
 fn last_word(text: &str) -> &str {
     let end = text.trim_end();
-    let end = end.strip_suffix('>').and_then(|text| text.rfind("::<").map(|at| &text[..at])).unwrap_or(end);
-    &end[end.rfind(|c: char| !is_word(c)).map_or(0, |at| at + end[at..].chars().next().map_or(1, char::len_utf8))..]
+    let end = end
+        .strip_suffix('>')
+        .and_then(|text| text.rfind("::<").map(|at| &text[..at]))
+        .unwrap_or(end);
+    &end[end
+        .rfind(|c: char| !is_word(c))
+        .map_or(0, |at| at + end[at..].chars().next().map_or(1, char::len_utf8))..]
 }
 
 /// A type by its last name and its arguments' texts.
@@ -140,12 +296,26 @@ impl Ty {
     fn parse(text: &str) -> Ty {
         let text = text.trim().trim_start_matches("impl ").trim_start_matches("dyn ");
         let text = text.strip_prefix('&').map_or(text, |rest| {
-            rest.trim_start_matches(|c: char| c == '\'' || is_word(c) && rest.starts_with('\'')).trim_start().trim_start_matches("mut ").trim_start()
+            rest.trim_start_matches(|c: char| c == '\'' || is_word(c) && rest.starts_with('\''))
+                .trim_start()
+                .trim_start_matches("mut ")
+                .trim_start()
         });
         if text.starts_with('[') {
-            return Ty { name: "slice".to_string(), arguments: vec![text.trim_matches(['[', ']']).split(';').next().unwrap_or_default().to_string()] };
+            return Ty {
+                name: "slice".to_string(),
+                arguments: vec![
+                    text.trim_matches(['[', ']'])
+                        .split(';')
+                        .next()
+                        .unwrap_or_default()
+                        .to_string(),
+                ],
+            };
         }
-        let (path, arguments) = text.split_once('<').map_or((text, ""), |(path, rest)| (path, rest.strip_suffix('>').unwrap_or(rest)));
+        let (path, arguments) = text.split_once('<').map_or((text, ""), |(path, rest)| {
+            (path, rest.strip_suffix('>').unwrap_or(rest))
+        });
         let name = path.rsplit("::").next().unwrap_or(path).trim();
         let name = if name == "PolarsResult" { "Result" } else { name };
         let mut depth = 0;
@@ -161,7 +331,14 @@ impl Ty {
                 _ => parts.last_mut().expect("invariant: there is always one").push(c),
             }
         }
-        Ty { name: name.to_string(), arguments: parts.into_iter().map(|part| part.trim().to_string()).filter(|part| !part.is_empty()).collect() }
+        Ty {
+            name: name.to_string(),
+            arguments: parts
+                .into_iter()
+                .map(|part| part.trim().to_string())
+                .filter(|part| !part.is_empty())
+                .collect(),
+        }
     }
 
     fn first(&self) -> Option<Ty> {
@@ -179,12 +356,18 @@ struct Known<'k> {
 
 impl Known<'_> {
     fn members<'n>(&'n self, name: &'n str) -> impl Iterator<Item = &'n Member> {
-        self.own.iter().filter(move |member| member.of == name).chain(self.index.of(name))
+        self.own
+            .iter()
+            .filter(move |member| member.of == name)
+            .chain(self.index.of(name))
     }
 
     /// The type, and those whose members its values have too.
     fn with_what_it_leads_to(&self, ty: Ty) -> Vec<Ty> {
-        let also = ALSO.iter().find(|(name, _)| *name == ty.name).map_or(&[][..], |(_, also)| also);
+        let also = ALSO
+            .iter()
+            .find(|(name, _)| *name == ty.name)
+            .map_or(&[][..], |(_, also)| also);
         let mut all = vec![ty.clone()];
         for name in also {
             match (*name, ty.first()) {
@@ -228,7 +411,11 @@ impl Known<'_> {
         let text = text.trim_end();
         if let Some(inner) = text.strip_suffix('?') {
             let ty = self.type_of(inner, depth + 1)?;
-            return if matches!(ty.name.as_str(), "Result" | "Option") { ty.first() } else { Some(ty) };
+            return if matches!(ty.name.as_str(), "Result" | "Option") {
+                ty.first()
+            } else {
+                Some(ty)
+            };
         }
         if text.ends_with('"') {
             return Some(Ty::parse("str"));
@@ -237,8 +424,12 @@ impl Known<'_> {
             let open = opening(text)?;
             let (head, inside) = (&text[..open], &text[open + 1..text.len() - 1]);
             let called = head.trim_end();
-            // What is called: `path::f`, `x.f`, `m!`; or nothing, and it is a parenthesis, a list or an index.
-            let callee = called.strip_suffix('>').and_then(|text| text.rfind("::<").map(|at| &text[..at])).unwrap_or(called);
+            // What is called: `path::f`, `x.f`, `m!`; or nothing, and it is a parenthesis, a list or an
+            // index.
+            let callee = called
+                .strip_suffix('>')
+                .and_then(|text| text.rfind("::<").map(|at| &text[..at]))
+                .unwrap_or(called);
             if let Some(name) = callee.strip_suffix('!') {
                 return self.returned_by(&format!("{}!", last_word(name)));
             }
@@ -251,10 +442,14 @@ impl Known<'_> {
                 if let Some(path) = before.strip_suffix("::") {
                     return self.method(&Ty::parse(last_word(path)), word);
                 }
-                return self.returned_by(word).or_else(|| word.starts_with(char::is_uppercase).then(|| Ty::parse(word)));
+                return self
+                    .returned_by(word)
+                    .or_else(|| word.starts_with(char::is_uppercase).then(|| Ty::parse(word)));
             }
             return match text.chars().next_back() {
-                Some(')') if word.is_empty() => self.type_of(inside, depth + 1).or_else(|| inside.contains("..").then(|| Ty::parse("Range"))),
+                Some(')') if word.is_empty() => self
+                    .type_of(inside, depth + 1)
+                    .or_else(|| inside.contains("..").then(|| Ty::parse("Range"))),
                 Some(']') if word.is_empty() => Some(Ty::parse("slice")),
                 Some(']') => self.type_of(callee, depth + 1)?.first(),
                 Some('}') if word.starts_with(char::is_uppercase) => Some(Ty::parse(word)),
@@ -271,11 +466,17 @@ impl Known<'_> {
         }
         if let Some(receiver) = before.strip_suffix('.') {
             let ty = self.type_of(receiver, depth + 1)?;
-            return self.members(&ty.name).find(|member| member.kind == "field" && member.name == word).map(|member| Ty::parse(&member.returns));
+            return self
+                .members(&ty.name)
+                .find(|member| member.kind == "field" && member.name == word)
+                .map(|member| Ty::parse(&member.returns));
         }
         if let Some(path) = before.strip_suffix("::") {
             let of = last_word(path);
-            return self.members(of).find(|member| member.kind == "variant" && member.name == word).map(|_| Ty::parse(of));
+            return self
+                .members(of)
+                .find(|member| member.kind == "variant" && member.name == word)
+                .map(|_| Ty::parse(of));
         }
         self.bound_here(word, depth).or_else(|| {
             let view = self.scope.variables.iter().find(|view| view.name == word)?;
@@ -288,9 +489,16 @@ impl Known<'_> {
         let is_let = |at: &usize| {
             let before = self.code[..*at].trim_end();
             let after = self.code[at + name.len()..].trim_start();
-            (before.ends_with("let") || before.ends_with("let mut")) && after.starts_with([':', '=']) && !after.starts_with("==")
+            (before.ends_with("let") || before.ends_with("let mut"))
+                && after.starts_with([':', '='])
+                && !after.starts_with("==")
         };
-        let at = self.code.match_indices(name).map(|(at, _)| at).filter(is_let).last()?;
+        let at = self
+            .code
+            .match_indices(name)
+            .map(|(at, _)| at)
+            .filter(is_let)
+            .last()?;
         let rest = self.code[at + name.len()..].trim_start();
         if let Some(annotated) = rest.strip_prefix(':') {
             return Some(Ty::parse(annotated.split('=').next()?.trim()));
@@ -303,7 +511,10 @@ impl Known<'_> {
         if let Some((_, returns)) = RETURNS.iter().find(|(known, _)| *known == name) {
             return Some(Ty::parse(returns));
         }
-        let item = self.scope.items.iter().find(|item| item.contains(&format!("fn {name}(")) || item.contains(&format!("fn {name}<")))?;
+        let item =
+            self.scope.items.iter().find(|item| {
+                item.contains(&format!("fn {name}(")) || item.contains(&format!("fn {name}<"))
+            })?;
         let head = item[item.find(&format!("fn {name}"))?..].split('{').next()?;
         Some(Ty::parse(head.rsplit_once("->")?.1.split(" where ").next()?))
     }
@@ -311,21 +522,47 @@ impl Known<'_> {
     /// What a method of a type, or a function of it, returns.
     fn method(&self, ty: &Ty, name: &str) -> Option<Ty> {
         match (ty.name.as_str(), name) {
-            ("Result" | "Option", "unwrap" | "expect" | "unwrap_or" | "unwrap_or_default" | "unwrap_or_else") => return ty.first(),
-            (_, "clone" | "to_owned" | "from" | "from_iter" | "default" | "new" | "with_capacity") => return Some(ty.clone()),
+            (
+                "Result" | "Option",
+                "unwrap" | "expect" | "unwrap_or" | "unwrap_or_default" | "unwrap_or_else",
+            ) => return ty.first(),
+            (_, "clone" | "to_owned" | "from" | "from_iter" | "default" | "new" | "with_capacity") => {
+                return Some(ty.clone());
+            }
             (_, "to_string" | "to_uppercase" | "to_lowercase") => return Some(Ty::parse("String")),
-            (_, "iter" | "into_iter" | "iter_mut" | "chars" | "lines" | "keys" | "values" | "split" | "windows" | "chunks") => return Some(Ty::parse("Iter")),
+            (
+                _,
+                "iter" | "into_iter" | "iter_mut" | "chars" | "lines" | "keys" | "values" | "split"
+                | "windows" | "chunks",
+            ) => return Some(Ty::parse("Iter")),
             ("Iter" | "Map" | "Filter" | "Range" | "Iterator", "collect") => return Some(Ty::parse("Vec")),
-            ("Remote" | "Delayed", "gather" | "compute") => return Some(Ty { name: "Result".to_string(), arguments: ty.arguments.clone() }),
+            ("Remote" | "Delayed", "gather" | "compute") => {
+                return Some(Ty {
+                    name: "Result".to_string(),
+                    arguments: ty.arguments.clone(),
+                });
+            }
             _ => {}
         }
         let types = self.with_what_it_leads_to(ty.clone());
-        let member = types.iter().find_map(|ty| self.members(&ty.name).find(|member| member.name == name))?;
-        let returns =
-            member.returns.replace("Self", &if ty.arguments.is_empty() { ty.name.clone() } else { format!("{}<{}>", ty.name, ty.arguments.join(", ")) });
+        let member = types
+            .iter()
+            .find_map(|ty| self.members(&ty.name).find(|member| member.name == name))?;
+        let returns = member.returns.replace(
+            "Self",
+            &if ty.arguments.is_empty() {
+                ty.name.clone()
+            } else {
+                format!("{}<{}>", ty.name, ty.arguments.join(", "))
+            },
+        );
         let found = Ty::parse(&returns);
         // A parameter of the type stands for its argument.
-        if found.name == "T" { ty.first() } else { Some(found) }
+        if found.name == "T" {
+            ty.first()
+        } else {
+            Some(found)
+        }
     }
 }
 
@@ -374,7 +611,9 @@ fn files(code: &str, at: usize) -> Option<(usize, Vec<Candidate>)> {
         return None;
     }
     let typed = &line[line.rfind('"')? + 1..];
-    let (folder, name) = typed.rsplit_once('/').map_or(("", typed), |(folder, name)| (folder, name));
+    let (folder, name) = typed
+        .rsplit_once('/')
+        .map_or(("", typed), |(folder, name)| (folder, name));
     let place = match (folder.is_empty(), typed.starts_with('/')) {
         (true, true) => Path::new("/"),
         (true, false) => Path::new("."),
@@ -445,7 +684,11 @@ mod tests {
                 "fn make() -> P { P::new() }".into(),
             ],
             names: Vec::new(),
-            variables: vec![view("df", "polars_core::frame::dataframe::DataFrame"), view("p", "cell::P"), view("all", "alloc::vec::Vec<cell::P>")],
+            variables: vec![
+                view("df", "polars_core::frame::dataframe::DataFrame"),
+                view("p", "cell::P"),
+                view("all", "alloc::vec::Vec<cell::P>"),
+            ],
         }
     }
 
@@ -458,7 +701,10 @@ mod tests {
             ("df.lazy().", &["collect", "filter", "cache"]),
             ("df.lazy().filter(col(\"a\").gt(lit(1))).co", &["collect"]),
             ("df.lazy().collect()?.", &["head", "shape", "column", "lazy"]),
-            ("let c = Cluster::local().workers(2).start()?; c.", &["submit", "gather", "adapt"]),
+            (
+                "let c = Cluster::local().workers(2).start()?; c.",
+                &["submit", "gather", "adapt"],
+            ),
             ("let c: Cluster = x(); c.s", &["submit"]),
             ("Cluster::", &["local"]),
             ("col(\"a\").", &["alias", "sum"]),
@@ -476,7 +722,10 @@ mod tests {
             ("unknown.", &[]),
             ("1 + df.column(\"a\")?.", &["len"]),
         ] {
-            let found = index.complete(code, code.len(), &scope).map(|(_, found)| found).unwrap_or_default();
+            let found = index
+                .complete(code, code.len(), &scope)
+                .map(|(_, found)| found)
+                .unwrap_or_default();
             let names: Vec<&str> = found.iter().map(|candidate| candidate.insert.as_str()).collect();
             assert_eq!(names, expect, "{code}");
         }
@@ -486,6 +735,15 @@ mod tests {
     fn an_open_string_names_files() {
         let code = "Frame::read_csv(\"src/hom";
         let (start, found) = index().complete(code, code.len(), &scope()).unwrap();
-        assert_eq!((&code[start..], found.iter().map(|candidate| candidate.insert.as_str()).collect::<Vec<_>>()), ("hom", vec!["home.rs"]));
+        assert_eq!(
+            (
+                &code[start..],
+                found
+                    .iter()
+                    .map(|candidate| candidate.insert.as_str())
+                    .collect::<Vec<_>>()
+            ),
+            ("hom", vec!["home.rs"])
+        );
     }
 }

@@ -21,44 +21,79 @@ pub(super) fn vars(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
     if shown.is_empty() {
         return Ok(Some(Bundle::text("no variables yet")));
     }
-    let look = |View { name, from, type_name, .. }: &View| {
+    let look = |View {
+                    name,
+                    from,
+                    type_name,
+                    ..
+                }: &View| {
         format!(
             "{{ let look = ::skep::cell::Look(&{name}); ::skep::cell::row({name:?}, {from:?}, {:?}, &{name}, (&&&&&look).__skep_look(), (&&&look).__skep_heap()) }}",
             place(type_name)
         )
     };
     let rows: Vec<String> = shown.iter().map(look).collect();
-    let source = format!("{{ use ::skep::cell::looks::*; ::skep::cell::show_rows({}, vec![{}]) }}", scope.variables.len(), rows.join(", "));
+    let source = format!(
+        "{{ use ::skep::cell::looks::*; ::skep::cell::show_rows({}, vec![{}]) }}",
+        scope.variables.len(),
+        rows.join(", ")
+    );
     match session.run_rust(call.rust(&source), Purpose::Run, 0).0 {
         Ok(()) => Ok(None),
         Err(error) if error.name == "Interrupted" => Err(error),
-        Err(_) => Ok(Some(types_alone(&scope.variables, "a closer look at the values did not compile"))),
+        Err(_) => Ok(Some(types_alone(
+            &scope.variables,
+            "a closer look at the values did not compile",
+        ))),
     }
 }
 
 /// While a cell has the variables.
 pub(super) fn vars_now(handle: &Handle, _: &str) -> Result<Bundle, String> {
-    Ok(types_alone(&handle.scope().variables, "as they were before the cell that runs; when it has ended, their values are shown too"))
+    Ok(types_alone(
+        &handle.scope().variables,
+        "as they were before the cell that runs; when it has ended, their values are shown too",
+    ))
 }
 
 fn types_alone(variables: &[View], why: &str) -> Bundle {
     if variables.is_empty() {
         return Bundle::text("no variables yet");
     }
-    let rows = variables.iter().map(|view| [view.name.clone(), short_type(&view.type_name), bytes(view.size), view.from.clone()]);
+    let rows = variables.iter().map(|view| {
+        [
+            view.name.clone(),
+            short_type(&view.type_name),
+            bytes(view.size),
+            view.from.clone(),
+        ]
+    });
     skep_eval::look::plain_rows(rows, why)
 }
 
 /// Handles are here, what they stand for is not.
 fn place(type_name: &str) -> &'static str {
-    if is_a::<Remote<()>>(type_name) { "on a worker" } else { "" }
+    if is_a::<Remote<()>>(type_name) {
+        "on a worker"
+    } else {
+        ""
+    }
 }
 
 pub(super) fn clear(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    let names: Vec<&str> = call.args.split([' ', ',']).filter(|name| !name.is_empty()).collect();
+    let names: Vec<&str> = call
+        .args
+        .split([' ', ','])
+        .filter(|name| !name.is_empty())
+        .collect();
     let scope = session.handle().scope();
-    if let Some(unknown) = names.iter().find(|name| !scope.variables.iter().any(|view| view.name == **name)) {
-        return Err(failed(&format!("there is no variable `{unknown}`\nhint: `:vars` lists them; `:clear` alone forgets all")));
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !scope.variables.iter().any(|view| view.name == **name))
+    {
+        return Err(failed(&format!(
+            "there is no variable `{unknown}`\nhint: `:vars` lists them; `:clear` alone forgets all"
+        )));
     }
     let n = session.clear_variables(&names);
     Ok(Some(Bundle::text(format!("forgot {}", plural(n, "variable")))))

@@ -11,7 +11,10 @@ use crate::{
 };
 
 fn info(handle: &Handle) -> Result<ClusterInfo, String> {
-    let info = handle.host().info().ok_or("the scheduler does not answer\nhint: `:restart` begins anew")?;
+    let info = handle
+        .host()
+        .info()
+        .ok_or("the scheduler does not answer\nhint: `:restart` begins anew")?;
     if info.workers.is_empty() && info.losses.is_empty() {
         return Err("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;`".into());
     }
@@ -28,7 +31,9 @@ pub(super) fn workers(handle: &Handle, _: &str) -> Result<Bundle, String> {
 
 pub(super) fn tasks(handle: &Handle, _: &str) -> Result<Bundle, String> {
     info(handle)?;
-    handle.stream().ok_or_else(|| "no task has run yet\nhint: `cluster.submit(f, x)` runs one".to_string())
+    handle
+        .stream()
+        .ok_or_else(|| "no task has run yet\nhint: `cluster.submit(f, x)` runs one".to_string())
 }
 
 pub(super) fn journey(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
@@ -36,34 +41,76 @@ pub(super) fn journey(session: &mut Session, call: &Call<'_>) -> Result<Option<B
 }
 
 pub(super) fn explain(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    of_variable(session, call, "explain", "()?", &[scope::path_of::<Remote<()>>(), scope::FRAME])
+    of_variable(
+        session,
+        call,
+        "explain",
+        "()?",
+        &[scope::path_of::<Remote<()>>(), scope::FRAME],
+    )
 }
 
 pub(super) fn graph(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    let is_frame = session.handle().scope().variables.iter().any(|view| view.name == call.args && view.type_name == scope::FRAME);
-    of_variable(session, call, "graph", if is_frame { "()?" } else { "()" }, &[scope::path_of::<Delayed<()>>(), scope::FRAME])
+    let is_frame = session
+        .handle()
+        .scope()
+        .variables
+        .iter()
+        .any(|view| view.name == call.args && view.type_name == scope::FRAME);
+    of_variable(
+        session,
+        call,
+        "graph",
+        if is_frame { "()?" } else { "()" },
+        &[scope::path_of::<Delayed<()>>(), scope::FRAME],
+    )
 }
 
 /// `:journey c` is `c.journey()`.
-fn of_variable(session: &mut Session, call: &Call<'_>, method: &str, tail: &str, kinds: &[&str]) -> Result<Option<Bundle>, CellError> {
+fn of_variable(
+    session: &mut Session,
+    call: &Call<'_>,
+    method: &str,
+    tail: &str,
+    kinds: &[&str],
+) -> Result<Option<Bundle>, CellError> {
     if call.args.is_empty() {
-        return Err(failed(&format!("`:{method}` needs a variable\nhint: for example `:{method} total`; `:vars` lists them")));
+        return Err(failed(&format!(
+            "`:{method}` needs a variable\nhint: for example `:{method} total`; `:vars` lists them"
+        )));
     }
     let scope = session.handle().scope();
     let is_name = call.args.chars().all(|c| c.is_alphanumeric() || c == '_');
     match scope.variables.iter().find(|view| view.name == call.args) {
-        None if is_name => return Err(failed(&format!("there is no variable `{}`\nhint: `:vars` lists them", call.args))),
+        None if is_name => {
+            return Err(failed(&format!(
+                "there is no variable `{}`\nhint: `:vars` lists them",
+                call.args
+            )));
+        }
         Some(view) if !kinds.iter().any(|kind| view.type_name.starts_with(kind)) => {
             let held = skep_render::short_type(&view.type_name);
             let hint = match method {
                 "journey" => "handles that `submit` and `map` return have a journey",
-                "explain" => "handles that `submit` and `map` return say what they wait for; a frame says how it would run",
+                "explain" => {
+                    "handles that `submit` and `map` return say what they wait for; a frame says how it would run"
+                }
                 _ => "`delayed!` calls and frames have a graph",
             };
-            return Err(failed(&format!("`{}` is a `{held}`, which has nothing for `:{method}`\nhint: {hint}", call.args)));
+            return Err(failed(&format!(
+                "`{}` is a `{held}`, which has nothing for `:{method}`\nhint: {hint}",
+                call.args
+            )));
         }
         _ => {}
     }
     let level = session.level;
-    session.run_rust(call.rust(&format!("{}.{method}{tail}", call.args)), Purpose::Run, level).0.map(|()| None)
+    session
+        .run_rust(
+            call.rust(&format!("{}.{method}{tail}", call.args)),
+            Purpose::Run,
+            level,
+        )
+        .0
+        .map(|()| None)
 }

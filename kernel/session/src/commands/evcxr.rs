@@ -16,10 +16,17 @@ pub(crate) fn replacement(name: &str) -> Option<&'static str> {
         "toolchain" => "cells are compiled with the toolchain that Skep was built with",
         "sccache" | "cache" | "clear_cache" => "what `:dep` builds is kept for all notebooks of this user",
         "offline" => "`:dep` asks the network only for crates that are not there yet",
-        "linker" | "codegen_backend" | "allow_static_linking" | "build_env" | "load_config" | "priority_build" | "internal_debug" | "explain_errors" => {
-            "nothing to set here"
+        "linker"
+        | "codegen_backend"
+        | "allow_static_linking"
+        | "build_env"
+        | "load_config"
+        | "priority_build"
+        | "internal_debug"
+        | "explain_errors" => "nothing to set here",
+        "last_compile_dir" | "last_error_json" => {
+            "what was compiled last is in `cells`, in the folder that the kernel has below the cache"
         }
-        "last_compile_dir" | "last_error_json" => "what was compiled last is in `cells`, in the folder that the kernel has below the cache",
         _ => return None,
     })
 }

@@ -10,17 +10,27 @@ pub(super) fn help(_: &Handle, args: &str) -> Result<Bundle, String> {
         let name = args.trim_start_matches([':', '%']);
         return Ok(Bundle::markdown(describe(super::find(name, false)?)));
     }
-    let rows = COMMANDS.iter().map(|command| [command.usage.to_string(), command.help.to_string()]);
+    let rows = COMMANDS
+        .iter()
+        .map(|command| [command.usage.to_string(), command.help.to_string()]);
     let scope = "Cluster::local(), cluster.submit(f, args), cluster.map(f, items), cluster.gather(&handles), delayed!(f(x)), Frame::read_csv(glob), Frame::read_parquet(glob), display(x), input(prompt), df!, col, lit, when";
-    Ok(Card::new("A cell is Rust: items, statements, and a last expression that is shown")
-        .table(["command", "what it does"], rows)
-        .note(format!("in scope without imports: {scope}\n?name says what a name is, ?:name what a command does"))
-        .bundle())
+    Ok(
+        Card::new("A cell is Rust: items, statements, and a last expression that is shown")
+            .table(["command", "what it does"], rows)
+            .note(format!(
+                "in scope without imports: {scope}\n?name says what a name is, ?:name what a command does"
+            ))
+            .bundle(),
+    )
 }
 
 /// A command's own page, as Markdown.
 pub(crate) fn describe(command: &Command) -> String {
-    let more = if command.more.is_empty() { String::new() } else { format!("\n\n{}", command.more) };
+    let more = if command.more.is_empty() {
+        String::new()
+    } else {
+        format!("\n\n{}", command.more)
+    };
     format!("**`{}`**: {}{more}", command.usage, command.help)
 }
 
@@ -46,7 +56,11 @@ pub(super) fn assist(handle: &Handle, args: &str) -> Result<Bundle, String> {
         "" => {}
         "on" => handle.assist().set_on(true),
         "off" => handle.assist().set_on(false),
-        other => return Err(format!("`:assist {other}` is not a thing\nhint: `:assist on`, `:assist off`, or `:assist` alone")),
+        other => {
+            return Err(format!(
+                "`:assist {other}` is not a thing\nhint: `:assist on`, `:assist off`, or `:assist` alone"
+            ));
+        }
     }
     Ok(Bundle::text(format!("assist is {}", handle.assist().describe())))
 }

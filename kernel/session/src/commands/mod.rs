@@ -1,7 +1,7 @@
 //! Commands: lines that begin with a colon, `?name`, and `%%name` above a cell.
 //!
-//! One table defines each command's name, help, completion and dispatch, for Jupyter and the terminal alike. Commands stand
-//! at the top of a cell, one a line; Rust may follow.
+//! One table defines each command's name, help, completion and dispatch, for Jupyter and the terminal alike.
+//! Commands stand at the top of a cell, one a line; Rust may follow.
 
 use skep_cell::CellError;
 use skep_render::Bundle;
@@ -41,7 +41,10 @@ enum Run {
     /// Answered at once, also while a cell runs.
     Anytime(fn(&Handle, &str) -> Result<Bundle, String>),
     /// In its turn, as a cell; while another runs, what can be said at once.
-    InTurnOrNow(fn(&mut Session, &Call) -> Result<Option<Bundle>, CellError>, fn(&Handle, &str) -> Result<Bundle, String>),
+    InTurnOrNow(
+        fn(&mut Session, &Call) -> Result<Option<Bundle>, CellError>,
+        fn(&Handle, &str) -> Result<Bundle, String>,
+    ),
     /// In its turn, as a cell.
     InTurn(fn(&mut Session, &Call) -> Result<Option<Bundle>, CellError>),
     /// As `InTurn`, with what follows it in the cell as its text.
@@ -60,7 +63,13 @@ pub(crate) struct Call<'c> {
 
 impl<'c> Call<'c> {
     pub fn rust(&self, source: &'c str) -> RustCell<'c> {
-        RustCell { cell: self.cell, cell_id: self.cell_id, title: self.title, source, keeps_value: false }
+        RustCell {
+            cell: self.cell,
+            cell_id: self.cell_id,
+            title: self.title,
+            source,
+            keeps_value: false,
+        }
     }
 }
 
@@ -257,36 +266,55 @@ pub(crate) fn steps(code: &str, is_known: &dyn Fn(&str) -> bool) -> Result<Vec<S
         let (start, end) = line;
         let text = code[start..end].trim_end();
         if text.starts_with('!') {
-            let Some(command) = shell::shell_line(text, is_known) else { break };
+            let Some(command) = shell::shell_line(text, is_known) else {
+                break;
+            };
             steps.push(Step::Shell(command.to_string()));
             at = end;
             continue;
         }
         if let Some(name) = text.strip_prefix('?') {
-            steps.push(Step::Describe(name.trim_start_matches('?').trim_end_matches(';').trim().to_string()));
+            steps.push(Step::Describe(
+                name.trim_start_matches('?')
+                    .trim_end_matches(';')
+                    .trim()
+                    .to_string(),
+            ));
             at = end;
             continue;
         }
         let is_cell_magic = text.starts_with("%%");
         let body = text.trim_start_matches([':', '%']);
         let name = body.split_whitespace().next().unwrap_or("help");
-        if let Some(instead) = evcxr::replacement(name).filter(|_| !is_cell_magic && COMMANDS.iter().all(|command| command.name != name)) {
+        if let Some(instead) = evcxr::replacement(name)
+            .filter(|_| !is_cell_magic && COMMANDS.iter().all(|command| command.name != name))
+        {
             steps.push(Step::Instead(format!("`:{name}`: {instead}")));
             at = end;
             continue;
         }
         let command = find(name, is_cell_magic)?;
-        let args = body.trim_start()[name.len().min(body.trim_start().len())..].trim().to_string();
+        let args = body.trim_start()[name.len().min(body.trim_start().len())..]
+            .trim()
+            .to_string();
         if matches!(command.run, Run::WithText(_)) {
             // At its own place: of what is in front only the line breaks stay.
             let args_at = start + code[start..end].find(name).map_or(0, |at| at + name.len());
-            let text_end = if is_cell_magic || args.is_empty() || !command.takes_rust() { code.len() } else { end_of_rust(code, args_at, end) };
+            let text_end = if is_cell_magic || args.is_empty() || !command.takes_rust() {
+                code.len()
+            } else {
+                end_of_rust(code, args_at, end)
+            };
             let text = blank(&code[..args_at]) + &code[args_at..text_end];
             steps.push(Step::Command { command, args, text });
             at = text_end;
             continue;
         }
-        steps.push(Step::Command { command, args, text: String::new() });
+        steps.push(Step::Command {
+            command,
+            args,
+            text: String::new(),
+        });
         at = end;
     }
     let rest = blank(&code[..at]) + &code[at..];
@@ -299,8 +327,11 @@ pub(crate) fn steps(code: &str, is_known: &dyn Fn(&str) -> bool) -> Result<Vec<S
 /// Where Rust that begins on a command's line ends: on that line, or on the one that completes it.
 fn end_of_rust(code: &str, start: usize, line_end: usize) -> usize {
     let mut end = line_end;
-    while end < code.len() && skep_cell::completeness(&code[start..end]) != skep_cell::Completeness::Complete {
-        end = code[end + 1..].find('\n').map_or(code.len(), |next| end + 1 + next);
+    while end < code.len() && skep_cell::completeness(&code[start..end]) != skep_cell::Completeness::Complete
+    {
+        end = code[end + 1..]
+            .find('\n')
+            .map_or(code.len(), |next| end + 1 + next);
     }
     end
 }
@@ -309,7 +340,9 @@ fn end_of_rust(code: &str, start: usize, line_end: usize) -> usize {
 pub(crate) fn blank_commands(code: &str) -> String {
     let mut at = 0;
     while let Some((start, end)) = command_line(code, at) {
-        if code[start..].starts_with('!') && shell::shell_line(code[start..end].trim_end(), &|_| true).is_none() {
+        if code[start..].starts_with('!')
+            && shell::shell_line(code[start..end].trim_end(), &|_| true).is_none()
+        {
             break;
         }
         at = end;
@@ -318,10 +351,18 @@ pub(crate) fn blank_commands(code: &str) -> String {
 }
 
 fn blank(text: &str) -> String {
-    text.chars().flat_map(|c| std::iter::repeat_n(if c == '\n' { '\n' } else { ' ' }, if c == '\n' { 1 } else { c.len_utf8() })).collect()
+    text.chars()
+        .flat_map(|c| {
+            std::iter::repeat_n(
+                if c == '\n' { '\n' } else { ' ' },
+                if c == '\n' { 1 } else { c.len_utf8() },
+            )
+        })
+        .collect()
 }
 
-/// The next line from `at`, if it is a command: its start without indent, and its end. Empty lines are passed over.
+/// The next line from `at`, if it is a command: its start without indent, and its end. Empty lines are passed
+/// over.
 fn command_line(code: &str, at: usize) -> Option<(usize, usize)> {
     let mut start = at;
     loop {
@@ -335,14 +376,17 @@ fn command_line(code: &str, at: usize) -> Option<(usize, usize)> {
             start = end + 1;
             continue;
         }
-        let is_command = (text.starts_with(':') && !text.starts_with("::")) || is_magic(text) || text.starts_with(['?', '!']);
+        let is_command = (text.starts_with(':') && !text.starts_with("::"))
+            || is_magic(text)
+            || text.starts_with(['?', '!']);
         return is_command.then(|| (start + line.len() - text.len(), end));
     }
 }
 
 /// `%%time` above a cell, and `%time` as IPython has it. Rust has no line that begins so.
 fn is_magic(text: &str) -> bool {
-    text.starts_with("%%") || text.starts_with('%') && text[1..].starts_with(|c: char| c.is_ascii_alphabetic())
+    text.starts_with("%%")
+        || text.starts_with('%') && text[1..].starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 fn find(name: &str, is_cell_magic: bool) -> Result<&'static Command, String> {
@@ -353,7 +397,10 @@ fn find(name: &str, is_cell_magic: bool) -> Result<&'static Command, String> {
         return Ok(command);
     }
     let is_other = |command: &Command| command.name.chars().next() != name.chars().next();
-    let nearest = COMMANDS.iter().map(|command| (distance(command.name, name), is_other(command), command.name)).min();
+    let nearest = COMMANDS
+        .iter()
+        .map(|command| (distance(command.name, name), is_other(command), command.name))
+        .min();
     let hint = match nearest {
         Some((d, _, nearest)) if d <= 2 && d < nearest.len() => format!("did you mean `:{nearest}`?"),
         _ => "`:help` lists the commands".to_string(),
@@ -365,9 +412,25 @@ impl Step {
     /// The answer, if this needs no turn; else `None`.
     pub fn answer_now(&self, handle: &Handle) -> Option<Result<Bundle, String>> {
         match self {
-            Step::Command { command: Command { run: Run::Anytime(run), .. }, args, .. } => Some(run(handle, args)),
+            Step::Command {
+                command:
+                    Command {
+                        run: Run::Anytime(run),
+                        ..
+                    },
+                args,
+                ..
+            } => Some(run(handle, args)),
             // Between cells its turn is now.
-            Step::Command { command: Command { run: Run::InTurnOrNow(_, run), .. }, args, .. } if !handle.is_idle() => Some(run(handle, args)),
+            Step::Command {
+                command:
+                    Command {
+                        run: Run::InTurnOrNow(_, run),
+                        ..
+                    },
+                args,
+                ..
+            } if !handle.is_idle() => Some(run(handle, args)),
             Step::Describe(name) => Some(help::page(handle, name)),
             Step::Instead(text) => Some(Ok(Bundle::text(text.clone()))),
             _ => None,
@@ -393,9 +456,15 @@ pub(crate) fn changes_something(code: &str) -> bool {
 }
 
 /// Runs one command in its turn.
-pub(crate) fn run(session: &mut Session, command: &'static Command, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
+pub(crate) fn run(
+    session: &mut Session,
+    command: &'static Command,
+    call: &Call<'_>,
+) -> Result<Option<Bundle>, CellError> {
     match command.run {
-        Run::Anytime(run) => run(&session.handle(), call.args).map(Some).map_err(|message| failed(&message)),
+        Run::Anytime(run) => run(&session.handle(), call.args)
+            .map(Some)
+            .map_err(|message| failed(&message)),
         Run::InTurn(run) | Run::WithText(run) | Run::InTurnOrNow(run, _) => run(session, call),
     }
 }
@@ -430,7 +499,9 @@ mod tests {
             Ok(steps) => steps
                 .into_iter()
                 .map(|step| match step {
-                    Step::Command { command, args, text } if text.is_empty() => format!(":{} {args}", command.name),
+                    Step::Command { command, args, text } if text.is_empty() => {
+                        format!(":{} {args}", command.name)
+                    }
                     Step::Command { command, text, .. } => format!("{} <{text}>", command.name),
                     Step::Describe(name) => format!("?{name}"),
                     Step::Instead(text) => text,
@@ -446,19 +517,38 @@ mod tests {
         for (code, expect) in [
             (":vars", vec![":vars "]),
             (":vars\n1", vec![":vars ", "<     \n1>"]),
-            (":dep regex = \"1\"\n:dep rand\nuse regex::Regex;", vec![":dep regex = \"1\"", ":dep rand", "<                \n         \nuse regex::Regex;>"]),
+            (
+                ":dep regex = \"1\"\n:dep rand\nuse regex::Regex;",
+                vec![
+                    ":dep regex = \"1\"",
+                    ":dep rand",
+                    "<                \n         \nuse regex::Regex;>",
+                ],
+            ),
             ("::std::mem::drop(1)", vec!["<::std::mem::drop(1)>"]),
             ("1\n:vars", vec!["<1\n:vars>"]),
             ("?Frame", vec!["?Frame"]),
             ("!ls\n1", vec!["!ls", "<   \n1>"]),
             ("!known", vec!["<!known>"]),
             (" ? Vec::new ;", vec!["?Vec::new"]),
-            (":time let x = 1;\nx", vec!["time <      let x = 1;>", "<                \nx>"]),
-            (":time for i in 0..3 {\n}\n1", vec!["time <      for i in 0..3 {\n}>", "<                     \n \n1>"]),
+            (
+                ":time let x = 1;\nx",
+                vec!["time <      let x = 1;>", "<                \nx>"],
+            ),
+            (
+                ":time for i in 0..3 {\n}\n1",
+                vec!["time <      for i in 0..3 {\n}>", "<                     \n \n1>"],
+            ),
             (":time\nlet x = 1;\nx", vec!["time <     \nlet x = 1;\nx>"]),
             ("%%time\nx", vec!["time <      \nx>"]),
             (":", vec![":help "]),
-            (":sccache 1\n1", vec!["`:sccache`: what `:dep` builds is kept for all notebooks of this user", "<          \n1>"]),
+            (
+                ":sccache 1\n1",
+                vec![
+                    "`:sccache`: what `:dep` builds is kept for all notebooks of this user",
+                    "<          \n1>",
+                ],
+            ),
             ("", vec![]),
         ] {
             assert_eq!(shape(code), expect, "{code}");
@@ -467,7 +557,14 @@ mod tests {
 
     #[test]
     fn a_typo_suggests_the_nearest() {
-        assert_eq!((distance("vars", "var"), distance("cluster", "clsuter"), distance("help", "help")), (1, 2, 0));
+        assert_eq!(
+            (
+                distance("vars", "var"),
+                distance("cluster", "clsuter"),
+                distance("help", "help")
+            ),
+            (1, 2, 0)
+        );
         assert!(shape(":clsuter")[0].contains("did you mean `:cluster`?"));
         assert!(shape(":hlep")[0].contains("did you mean `:help`?"));
         assert_eq!(shape("%time 1 + 1"), ["time <      1 + 1>"]);

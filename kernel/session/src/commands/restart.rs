@@ -8,7 +8,9 @@ use crate::state::{Handle, Session};
 
 pub(super) fn restart(session: &mut Session, _: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     session.restart().map_err(|error| failed(&error.to_string()))?;
-    Ok(Some(Bundle::text("begun anew: variables, functions, types and the cluster are gone; history stays")))
+    Ok(Some(Bundle::text(
+        "begun anew: variables, functions, types and the cluster are gone; history stays",
+    )))
 }
 
 pub(super) fn interrupt(handle: &Handle, _: &str) -> Result<Bundle, String> {

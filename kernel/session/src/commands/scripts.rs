@@ -24,9 +24,18 @@ pub(super) fn history(handle: &Handle, args: &str) -> Result<Bundle, String> {
     };
     if entries.is_empty() {
         let is_search = !args.is_empty() && args.parse::<usize>().is_err();
-        return Ok(Bundle::text(if is_search { format!("nothing in the history contains `{args}`") } else { "nothing was executed yet".to_string() }));
+        return Ok(Bundle::text(if is_search {
+            format!("nothing in the history contains `{args}`")
+        } else {
+            "nothing was executed yet".to_string()
+        }));
     }
-    let rows = entries.iter().map(|entry| [format!("{}/{}", entry.session, entry.line), entry.input.trim().to_string()]);
+    let rows = entries.iter().map(|entry| {
+        [
+            format!("{}/{}", entry.session, entry.line),
+            entry.input.trim().to_string(),
+        ]
+    });
     Ok(Card::new(format!(
         "History: {}",
         match entries.len() {
@@ -41,12 +50,27 @@ pub(super) fn history(handle: &Handle, args: &str) -> Result<Bundle, String> {
 pub(super) fn save(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     let path = path_of(call, "save", "session.rs")?;
     let own = session.handle().history().own();
-    let cells: Vec<&str> = own.iter().filter(|entry| !entry.has_failed && super::changes_something(&entry.input)).map(|entry| entry.input.as_str()).collect();
-    let explain = |error: std::io::Error| failed(&format!("{} cannot be written: {error}\nhint: name a folder that exists and is yours", path.display()));
+    let cells: Vec<&str> = own
+        .iter()
+        .filter(|entry| !entry.has_failed && super::changes_something(&entry.input))
+        .map(|entry| entry.input.as_str())
+        .collect();
+    let explain = |error: std::io::Error| {
+        failed(&format!(
+            "{} cannot be written: {error}\nhint: name a folder that exists and is yours",
+            path.display()
+        ))
+    };
     // Beside it first: a full disk leaves the old file as it was.
     let fresh = path.with_extension("rs.new");
-    fs::write(&fresh, script::join(&cells)).and_then(|()| fs::rename(&fresh, &path)).map_err(explain)?;
-    Ok(Some(Bundle::text(format!("wrote {} to {}", plural(cells.len(), "cell"), path.display()))))
+    fs::write(&fresh, script::join(&cells))
+        .and_then(|()| fs::rename(&fresh, &path))
+        .map_err(explain)?;
+    Ok(Some(Bundle::text(format!(
+        "wrote {} to {}",
+        plural(cells.len(), "cell"),
+        path.display()
+    ))))
 }
 
 pub(super) fn load(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
@@ -56,13 +80,19 @@ pub(super) fn load(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
     for cell in cells {
         session.execute_script_cell(&cell)?;
     }
-    Ok(Some(Bundle::text(format!("ran {} of {}", plural(n, "cell"), path.display()))))
+    Ok(Some(Bundle::text(format!(
+        "ran {} of {}",
+        plural(n, "cell"),
+        path.display()
+    ))))
 }
 
 fn path_of(call: &Call<'_>, name: &str, example: &str) -> Result<PathBuf, CellError> {
     let path = call.args.trim_matches('"');
     if path.is_empty() {
-        return Err(failed(&format!("`:{name}` needs a file\nhint: for example `:{name} {example}`")));
+        return Err(failed(&format!(
+            "`:{name}` needs a file\nhint: for example `:{name} {example}`"
+        )));
     }
     match path.strip_prefix("~/") {
         Some(rest) => Ok(PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(rest)),
@@ -73,7 +103,9 @@ fn path_of(call: &Call<'_>, name: &str, example: &str) -> Result<PathBuf, CellEr
 /// Opens a cell's text in the person's editor and runs what comes back.
 pub(super) fn edit(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     if !session.has_terminal {
-        return Err(failed("`:edit` needs a terminal\nhint: here, edit the cell itself and run it again"));
+        return Err(failed(
+            "`:edit` needs a terminal\nhint: here, edit the cell itself and run it again",
+        ));
     }
     let own = session.handle().history().own();
     let text = match call.args.parse::<u32>() {
@@ -82,13 +114,25 @@ pub(super) fn edit(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
             .find(|entry| entry.line == line)
             .map(|entry| entry.input.clone())
             .ok_or_else(|| failed(&format!("there is no cell {line}\nhint: `:history` lists them")))?,
-        Err(_) if call.args.is_empty() => {
-            own.iter().rev().find(|entry| !entry.input.trim_start().starts_with(':')).map(|entry| entry.input.clone()).unwrap_or_default()
+        Err(_) if call.args.is_empty() => own
+            .iter()
+            .rev()
+            .find(|entry| !entry.input.trim_start().starts_with(':'))
+            .map(|entry| entry.input.clone())
+            .unwrap_or_default(),
+        Err(_) => {
+            return Err(failed(&format!(
+                "`{}` is no cell's number\nhint: `:edit 3`, or `:edit` for the last one",
+                call.args
+            )));
         }
-        Err(_) => return Err(failed(&format!("`{}` is no cell's number\nhint: `:edit 3`, or `:edit` for the last one", call.args))),
     };
     let path = session.folder().join("edit.rs");
-    let broken = |error: std::io::Error| failed(&format!("the cell could not be edited: {error}\nhint: set $EDITOR to an editor that is installed"));
+    let broken = |error: std::io::Error| {
+        failed(&format!(
+            "the cell could not be edited: {error}\nhint: set $EDITOR to an editor that is installed"
+        ))
+    };
     fs::write(&path, &text).map_err(broken)?;
     open_editor(&path).map_err(broken)?;
     let edited = fs::read_to_string(&path).map_err(broken)?;
@@ -96,15 +140,31 @@ pub(super) fn edit(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
         return Ok(Some(Bundle::text("nothing to run: the text was not changed")));
     }
     session.say(call.cell, edited.trim_end());
-    session.execute_script_cell(&script::Cell { title: None, text: edited, index: None, may_fail: false })?;
+    session.execute_script_cell(&script::Cell {
+        title: None,
+        text: edited,
+        index: None,
+        may_fail: false,
+    })?;
     Ok(None)
 }
 
 fn open_editor(path: &Path) -> std::io::Result<()> {
-    let named = ["VISUAL", "EDITOR"].into_iter().filter_map(|name| std::env::var(name).ok()).find(|editor| !editor.trim().is_empty());
+    let named = ["VISUAL", "EDITOR"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|editor| !editor.trim().is_empty());
     let editor = named.unwrap_or_else(|| "vi".to_string());
     let mut words = editor.split_whitespace();
     let program = words.next().unwrap_or("vi");
-    let status = Process::new(program).args(words).arg(path).status().map_err(|error| std::io::Error::new(error.kind(), format!("`{program}`: {error}")))?;
-    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("`{program}` ended with {status}"))) }
+    let status = Process::new(program)
+        .args(words)
+        .arg(path)
+        .status()
+        .map_err(|error| std::io::Error::new(error.kind(), format!("`{program}`: {error}")))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(std::io::Error::other(format!("`{program}` ended with {status}")))
+    }
 }

@@ -19,10 +19,14 @@ use crate::{
     state::Session,
 };
 
-/// What is typed on a line that begins with `!`, if it is for the shell. `!x` is also Rust: it is, where `x` is known here.
+/// What is typed on a line that begins with `!`, if it is for the shell. `!x` is also Rust: it is, where `x`
+/// is known here.
 pub(super) fn shell_line<'l>(line: &'l str, is_known: &dyn Fn(&str) -> bool) -> Option<&'l str> {
     let command = line.strip_prefix('!')?;
-    let word: String = command.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let word: String = command
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
     let is_rust = match command.chars().next()? {
         c if c.is_alphabetic() || c == '_' => {
             let rest = &command[word.len()..];
@@ -42,13 +46,33 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
     let mut command = Command::new(std::env::var_os("SHELL").unwrap_or_else(|| "sh".into()));
     command.arg("-c").arg(line);
     if !session.has_terminal {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
     }
-    let mut child = command.spawn().map_err(|error| failed(&format!("the shell could not be started: {error}\nhint: set $SHELL to one that is there")))?;
+    let mut child = command.spawn().map_err(|error| {
+        failed(&format!(
+            "the shell could not be started: {error}\nhint: set $SHELL to one that is there"
+        ))
+    })?;
     let mut readers = Vec::new();
     let streams: [(bool, Option<Box<dyn Read + Send>>); 2] = [
-        (false, child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>)),
-        (true, child.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>)),
+        (
+            false,
+            child
+                .stdout
+                .take()
+                .map(|stream| Box::new(stream) as Box<dyn Read + Send>),
+        ),
+        (
+            true,
+            child
+                .stderr
+                .take()
+                .map(|stream| Box::new(stream) as Box<dyn Read + Send>),
+        ),
     ];
     for (is_stderr, stream) in streams {
         let Some(mut stream) = stream else { continue };
@@ -59,8 +83,13 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
             while let Ok(n) = stream.read(&mut buffer) {
                 rest.extend_from_slice(&buffer[..n]);
                 // A character may have come in part.
-                let is_partial = |error: std::str::Utf8Error| error.error_len().is_none().then(|| error.valid_up_to());
-                let whole = std::str::from_utf8(&rest).err().filter(|_| n > 0).and_then(is_partial).unwrap_or(rest.len());
+                let is_partial =
+                    |error: std::str::Utf8Error| error.error_len().is_none().then(|| error.valid_up_to());
+                let whole = std::str::from_utf8(&rest)
+                    .err()
+                    .filter(|_| n > 0)
+                    .and_then(is_partial)
+                    .unwrap_or(rest.len());
                 let text = String::from_utf8_lossy(&rest[..whole]).into_owned();
                 rest.drain(..whole);
                 if !text.is_empty() {
@@ -77,7 +106,16 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
             Ok(Some(status)) => break status,
             Ok(None) if session.compiler.is_cancelled() => {
                 // SAFETY: the child is not reaped yet, so its pid, and the group it leads, are its own.
-                unsafe { libc::kill(if session.has_terminal { child.id() as i32 } else { -(child.id() as i32) }, libc::SIGKILL) };
+                unsafe {
+                    libc::kill(
+                        if session.has_terminal {
+                            child.id() as i32
+                        } else {
+                            -(child.id() as i32)
+                        },
+                        libc::SIGKILL,
+                    )
+                };
                 let _ = child.wait();
                 return Err(interrupted("the command was ended"));
             }
@@ -91,7 +129,10 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
         thread::sleep(Duration::from_millis(2));
     }
     if !status.success() {
-        session.frontend.output(cell, notes::note(&format!("`{}` ended with {status}", line.trim())));
+        session.frontend.output(
+            cell,
+            notes::note(&format!("`{}` ended with {status}", line.trim())),
+        );
     }
     Ok(())
 }

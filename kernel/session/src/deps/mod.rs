@@ -25,16 +25,35 @@ pub(crate) struct Dependencies {
 impl Dependencies {
     pub fn new(home: &Home) -> Dependencies {
         let dylib = fs::metadata(&home.toolchain().dylib).ok();
-        let built_at = dylib.and_then(|dylib| Some((dylib.len(), dylib.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos())));
-        Dependencies { wanted: BTreeMap::new(), built: Vec::new(), build_id: format!("{built_at:?}") }
+        let built_at = dylib.and_then(|dylib| {
+            Some((
+                dylib.len(),
+                dylib
+                    .modified()
+                    .ok()?
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .ok()?
+                    .as_nanos(),
+            ))
+        });
+        Dependencies {
+            wanted: BTreeMap::new(),
+            built: Vec::new(),
+            build_id: format!("{built_at:?}"),
+        }
     }
 
     pub(crate) fn list(&self) -> Bundle {
         if self.wanted.is_empty() {
             return Bundle::text("no crate was added yet; for example `:dep regex = \"1\"`");
         }
-        let rows = self.wanted.iter().map(|(name, value)| [name.clone(), value.clone()]);
-        Card::new("Dependencies").table(["crate", "as in Cargo.toml"], rows).bundle()
+        let rows = self
+            .wanted
+            .iter()
+            .map(|(name, value)| [name.clone(), value.clone()]);
+        Card::new("Dependencies")
+            .table(["crate", "as in Cargo.toml"], rows)
+            .bundle()
     }
 
     pub(crate) fn extra(&self) -> Extra {
@@ -61,50 +80,102 @@ pub(crate) fn of_folder(args: &str) -> Result<String, String> {
         return Ok(args.to_string());
     }
     let home = std::env::var("HOME").unwrap_or_default();
-    let folder = PathBuf::from(args.strip_prefix('~').map_or_else(|| args.to_string(), |rest| format!("{home}{rest}")));
+    let folder = PathBuf::from(
+        args.strip_prefix('~')
+            .map_or_else(|| args.to_string(), |rest| format!("{home}{rest}")),
+    );
     let manifest = folder.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).map_err(|error| format!("{} cannot be read: {error}\nhint: give the folder of a crate", manifest.display()))?;
+    let text = fs::read_to_string(&manifest).map_err(|error| {
+        format!(
+            "{} cannot be read: {error}\nhint: give the folder of a crate",
+            manifest.display()
+        )
+    })?;
     let package = text.split("[package]").nth(1).unwrap_or_default();
-    let name = package.lines().find_map(|line| line.trim().strip_prefix("name")?.trim().strip_prefix('=')?.trim().strip_prefix('"')?.strip_suffix('"'));
-    let name = name.ok_or_else(|| format!("{} names no package\nhint: give the folder of a crate, not of a workspace", manifest.display()))?;
-    Ok(format!("{name} = {{ path = {:?} }}", folder.display().to_string()))
+    let name = package.lines().find_map(|line| {
+        line.trim()
+            .strip_prefix("name")?
+            .trim()
+            .strip_prefix('=')?
+            .trim()
+            .strip_prefix('"')?
+            .strip_suffix('"')
+    });
+    let name = name.ok_or_else(|| {
+        format!(
+            "{} names no package\nhint: give the folder of a crate, not of a workspace",
+            manifest.display()
+        )
+    })?;
+    Ok(format!(
+        "{name} = {{ path = {:?} }}",
+        folder.display().to_string()
+    ))
 }
 
-/// What to say of a crate that is part of Skep, and need not be built: the version fits, and no feature is asked for that its copy
-/// lacks. `None` for all others.
+/// What to say of a crate that is part of Skep, and need not be built: the version fits, and no feature is
+/// asked for that its copy lacks. `None` for all others.
 pub(crate) fn inside_skep(home: &Home, name: &str, value: &str) -> Option<String> {
     let name = name.replace('-', "_");
     if !home.toolchain().externs.iter().any(|(known, _)| *known == name)
-        || ["path", "git", "default-features", "package", "branch"].iter().any(|key| value.contains(key))
+        || ["path", "git", "default-features", "package", "branch"]
+            .iter()
+            .any(|key| value.contains(key))
     {
         return None;
     }
     let all: Vec<crate::Prebuilt> = serde_json::from_slice(&fs::read(home.prebuilt()).ok()?).ok()?;
     let mut strings = value.split('"').skip(1).step_by(2).peekable();
-    let is_version_first = value.starts_with('"') || value.split('"').next().is_some_and(|before| before.contains("version"));
-    let wanted = if is_version_first { strings.next().unwrap_or("*") } else { "*" };
+    let is_version_first = value.starts_with('"')
+        || value
+            .split('"')
+            .next()
+            .is_some_and(|before| before.contains("version"));
+    let wanted = if is_version_first {
+        strings.next().unwrap_or("*")
+    } else {
+        "*"
+    };
     let features: Vec<&str> = strings.collect();
     let fits = |prebuilt: &&crate::Prebuilt| {
-        prebuilt.name == name && is_compatible(wanted, &prebuilt.version) && features.iter().all(|feature| prebuilt.features.iter().any(|has| has == feature))
+        prebuilt.name == name
+            && is_compatible(wanted, &prebuilt.version)
+            && features
+                .iter()
+                .all(|feature| prebuilt.features.iter().any(|has| has == feature))
     };
     let prebuilt = all.iter().find(fits)?;
-    Some(format!("`{name}` {} is part of Skep, and this copy is used, so that its types are those of Skep and Polars", prebuilt.version))
+    Some(format!(
+        "`{name}` {} is part of Skep, and this copy is used, so that its types are those of Skep and Polars",
+        prebuilt.version
+    ))
 }
 
 /// As cargo reads a plain requirement.
 pub(crate) fn is_compatible(wanted: &str, version: &str) -> bool {
-    semver::VersionReq::parse(wanted).is_ok_and(|wanted| semver::Version::parse(version).is_ok_and(|version| wanted.matches(&version)))
+    semver::VersionReq::parse(wanted)
+        .is_ok_and(|wanted| semver::Version::parse(version).is_ok_and(|version| wanted.matches(&version)))
 }
 
 /// `regex`, `regex = "1"`, `regex = { version = "1", features = ["unicode"] }`.
 pub(crate) fn parse(args: &str) -> Result<(String, String), String> {
-    let (name, value) = args.split_once('=').map_or((args.trim(), "\"*\""), |(name, value)| (name.trim(), value.trim()));
-    let is_name =
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') && !name.starts_with(|c: char| c.is_ascii_digit());
+    let (name, value) = args
+        .split_once('=')
+        .map_or((args.trim(), "\"*\""), |(name, value)| {
+            (name.trim(), value.trim())
+        });
+    let is_name = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
     if !is_name {
-        return Err(format!("`{name}` is no crate's name\nhint: as in a Cargo.toml: `:dep regex = \"1\"`"));
+        return Err(format!(
+            "`{name}` is no crate's name\nhint: as in a Cargo.toml: `:dep regex = \"1\"`"
+        ));
     }
-    let is_value = (value.starts_with('"') && value.ends_with('"') && value.len() > 1) || (value.starts_with('{') && value.ends_with('}'));
+    let is_value = (value.starts_with('"') && value.ends_with('"') && value.len() > 1)
+        || (value.starts_with('{') && value.ends_with('}'));
     if !is_value || value.contains('\n') {
         return Err(format!(
             "`{value}` is no version\nhint: as in a Cargo.toml: `:dep {name} = \"1\"` or `:dep {name} = {{ version = \"1\", features = [\"…\"] }}`"
@@ -116,20 +187,36 @@ pub(crate) fn parse(args: &str) -> Result<(String, String), String> {
 /// A relative `path = "…"` is meant from here, not from the cache.
 pub(crate) fn absolute_path(value: &str) -> String {
     // The key, not a feature or an address that has these letters.
-    let is_key = |at: &usize| value[..*at].ends_with(['{', ',', ' ']) && value[at + 4..].trim_start().starts_with('=');
-    let Some(at) = value.match_indices("path").map(|(at, _)| at).find(is_key) else { return value.to_string() };
+    let is_key =
+        |at: &usize| value[..*at].ends_with(['{', ',', ' ']) && value[at + 4..].trim_start().starts_with('=');
+    let Some(at) = value.match_indices("path").map(|(at, _)| at).find(is_key) else {
+        return value.to_string();
+    };
     let mut quotes = value[at..].match_indices('"').map(|(i, _)| at + i);
-    let (Some(open), Some(close)) = (quotes.next(), quotes.next()) else { return value.to_string() };
+    let (Some(open), Some(close)) = (quotes.next(), quotes.next()) else {
+        return value.to_string();
+    };
     let path = Path::new(&value[open + 1..close]);
-    match path.is_relative().then(|| std::env::current_dir().map(|here| here.join(path))) {
-        Some(Ok(path)) => format!("{}{:?}{}", &value[..open], path.display().to_string(), &value[close + 1..]),
+    match path
+        .is_relative()
+        .then(|| std::env::current_dir().map(|here| here.join(path)))
+    {
+        Some(Ok(path)) => format!(
+            "{}{:?}{}",
+            &value[..open],
+            path.display().to_string(),
+            &value[close + 1..]
+        ),
         _ => value.to_string(),
     }
 }
 
-/// FNV-1a: the same in every build and on every machine, which the standard library's hasher does not promise.
+/// FNV-1a: the same in every build and on every machine, which the standard library's hasher does not
+/// promise.
 pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -149,12 +236,19 @@ mod tests {
         ] {
             match (parse(args), expect) {
                 (Ok((name, value)), Ok(expect)) => assert_eq!((name.as_str(), value.as_str()), expect),
-                (Err(message), Err(expect)) => assert!(message.contains(expect) && message.contains("hint:"), "{message}"),
+                (Err(message), Err(expect)) => {
+                    assert!(message.contains(expect) && message.contains("hint:"), "{message}")
+                }
                 (found, expect) => panic!("{args}: {found:?} instead of {expect:?}"),
             }
         }
         let feature = "{ version = \"1\", features = [\"path\", \"std\"] }";
         assert_eq!(absolute_path(feature), feature);
-        assert!(parse("m = { path = \"../mine\" }").unwrap().1.contains("path = \"/"));
+        assert!(
+            parse("m = { path = \"../mine\" }")
+                .unwrap()
+                .1
+                .contains("path = \"/")
+        );
     }
 }

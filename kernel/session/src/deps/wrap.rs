@@ -1,4 +1,5 @@
-//! Cargo's wrapper around rustc, for `:dep`: what is inside `libskep.so` is taken from there, not compiled again.
+//! Cargo's wrapper around rustc, for `:dep`: what is inside `libskep.so` is taken from there, not compiled
+//! again.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +17,8 @@ pub(crate) struct Built {
     pub krate: String,
     pub dylib: PathBuf,
     pub externs: Vec<(String, PathBuf)>,
-    /// Crates that Skep has too, but not with the features that were asked for: their types differ from Skep's.
+    /// Crates that Skep has too, but not with the features that were asked for: their types differ from
+    /// Skep's.
     pub apart: Vec<String>,
     /// All crates that went into the dylib.
     #[serde(default)]
@@ -46,13 +48,18 @@ pub(crate) struct Job {
     pub holds: Vec<Prebuilt>,
 }
 
-/// Cargo's `RUSTC_WRAPPER`: takes crates out of `libskep.so` where it can, and runs rustc where it cannot. Returns the exit code.
+/// Cargo's `RUSTC_WRAPPER`: takes crates out of `libskep.so` where it can, and runs rustc where it cannot.
+/// Returns the exit code.
 ///
 /// # Errors
 /// When a prebuilt crate cannot be put in place, or rustc cannot be started.
 pub fn wrap_rustc(arguments: &[OsString]) -> io::Result<i32> {
-    let (rustc, args) = arguments.split_first().ok_or_else(|| io::Error::other("no compiler was named\nhint: cargo calls this; there is no need to"))?;
-    let job: Option<Job> = std::env::var_os("SKEP_DEP_JOB").and_then(|path| fs::read(path).ok()).and_then(|text| serde_json::from_slice(&text).ok());
+    let (rustc, args) = arguments.split_first().ok_or_else(|| {
+        io::Error::other("no compiler was named\nhint: cargo calls this; there is no need to")
+    })?;
+    let job: Option<Job> = std::env::var_os("SKEP_DEP_JOB")
+        .and_then(|path| fs::read(path).ok())
+        .and_then(|text| serde_json::from_slice(&text).ok());
     let mut command = Command::new(rustc);
     command.args(args);
     if let (Some(job), Some(unit)) = (job, Unit::of(args)) {
@@ -77,31 +84,58 @@ fn with_prefix(prefix: &str, path: &Path) -> OsString {
 
 /// The last crate: the dylib, on top of Skep's and of earlier ones.
 fn link(job: &Job, unit: &Unit, mut command: Command) -> io::Result<i32> {
-    command.arg("-Cprefer-dynamic").arg("--extern").arg(with_prefix("skep=", &job.dylib)).arg("-L").arg(with_prefix("dependency=", &job.deps));
-    command.arg("-L").arg(with_prefix("dependency=", job.dylib.parent().unwrap_or(Path::new("."))));
+    command
+        .arg("-Cprefer-dynamic")
+        .arg("--extern")
+        .arg(with_prefix("skep=", &job.dylib))
+        .arg("-L")
+        .arg(with_prefix("dependency=", &job.deps));
+    command.arg("-L").arg(with_prefix(
+        "dependency=",
+        job.dylib.parent().unwrap_or(Path::new(".")),
+    ));
     for (krate, dylib) in &job.below {
-        command.arg("--extern").arg(with_prefix(&format!("{krate}="), dylib));
+        command
+            .arg("--extern")
+            .arg(with_prefix(&format!("{krate}="), dylib));
     }
     command.arg(with_prefix("-Clink-arg=-Wl,-rpath,", &unit.out_dir));
     let code = command.status()?.code().unwrap_or(101);
     if code == 0 {
         // Metadata is enough for rustc here, but a cell has to find the code.
-        let externs: Vec<(String, PathBuf)> =
-            unit.externs.iter().map(|(name, file)| (name.clone(), file.with_extension("rlib"))).filter(|(_, file)| file.exists()).collect();
-        let macros = unit.externs.iter().filter(|(_, file)| file.extension() == Some(OsStr::new("so"))).cloned();
-        let dylib = unit.out_dir.join(format!("lib{}{}.so", unit.krate, unit.extra_filename));
+        let externs: Vec<(String, PathBuf)> = unit
+            .externs
+            .iter()
+            .map(|(name, file)| (name.clone(), file.with_extension("rlib")))
+            .filter(|(_, file)| file.exists())
+            .collect();
+        let macros = unit
+            .externs
+            .iter()
+            .filter(|(_, file)| file.extension() == Some(OsStr::new("so")))
+            .cloned();
+        let dylib = unit
+            .out_dir
+            .join(format!("lib{}{}.so", unit.krate, unit.extra_filename));
         let apart = built_apart(&unit.externs);
         let holds = all_inside(&unit.externs);
         for prebuilt in &holds {
             fs::write(marker(&prebuilt.rlib), "")?;
         }
-        let built = Built { krate: unit.krate.clone(), dylib, externs: externs.into_iter().chain(macros).collect(), apart, holds };
+        let built = Built {
+            krate: unit.krate.clone(),
+            dylib,
+            externs: externs.into_iter().chain(macros).collect(),
+            apart,
+            holds,
+        };
         fs::write(job.folder.join("linked.json"), serde_json::to_vec(&built)?)?;
     }
     Ok(code)
 }
 
-/// Crates that go into the dylib although Skep has them too. What only macros use while compiling does not count.
+/// Crates that go into the dylib although Skep has them too. What only macros use while compiling does not
+/// count.
 fn built_apart(externs: &[(String, PathBuf)]) -> Vec<String> {
     let mut open: Vec<PathBuf> = externs.iter().map(|(_, file)| file.clone()).collect();
     let mut seen = BTreeSet::new();
@@ -111,7 +145,12 @@ fn built_apart(externs: &[(String, PathBuf)]) -> Vec<String> {
             continue;
         }
         apart.extend(fs::read_to_string(file.with_extension("apart")));
-        open.extend(fs::read_to_string(file.with_extension("externs")).unwrap_or_default().lines().map(PathBuf::from));
+        open.extend(
+            fs::read_to_string(file.with_extension("externs"))
+                .unwrap_or_default()
+                .lines()
+                .map(PathBuf::from),
+        );
     }
     apart.into_iter().collect()
 }
@@ -125,9 +164,16 @@ fn all_inside(externs: &[(String, PathBuf)]) -> Vec<Prebuilt> {
         if file.extension() == Some(OsStr::new("so")) || !seen.insert(file.with_extension("")) {
             continue;
         }
-        let described = fs::read(file.with_extension("unit")).ok().and_then(|text| serde_json::from_slice::<Prebuilt>(&text).ok());
+        let described = fs::read(file.with_extension("unit"))
+            .ok()
+            .and_then(|text| serde_json::from_slice::<Prebuilt>(&text).ok());
         found.extend(described.filter(|prebuilt| prebuilt.rlib.exists() && prebuilt.rmeta.exists()));
-        open.extend(fs::read_to_string(file.with_extension("externs")).unwrap_or_default().lines().map(PathBuf::from));
+        open.extend(
+            fs::read_to_string(file.with_extension("externs"))
+                .unwrap_or_default()
+                .lines()
+                .map(PathBuf::from),
+        );
     }
     found
 }
@@ -146,12 +192,22 @@ struct Unit {
 impl Unit {
     fn of(args: &[OsString]) -> Option<Unit> {
         let args: Vec<&str> = args.iter().map(|arg| arg.to_str()).collect::<Option<_>>()?;
-        let after = |name: &str| args.iter().zip(args.iter().skip(1)).filter(|(flag, _)| **flag == name).map(|(_, value)| *value).collect::<Vec<_>>();
+        let after = |name: &str| {
+            args.iter()
+                .zip(args.iter().skip(1))
+                .filter(|(flag, _)| **flag == name)
+                .map(|(_, value)| *value)
+                .collect::<Vec<_>>()
+        };
         let quoted = |cfg: &str| Some(cfg.strip_prefix("feature=\"")?.strip_suffix('"')?.to_string());
         Some(Unit {
             krate: after("--crate-name").first()?.to_string(),
             out_dir: PathBuf::from(after("--out-dir").first()?),
-            extra_filename: after("-C").iter().find_map(|value| value.strip_prefix("extra-filename=")).unwrap_or_default().to_string(),
+            extra_filename: after("-C")
+                .iter()
+                .find_map(|value| value.strip_prefix("extra-filename="))
+                .unwrap_or_default()
+                .to_string(),
             features: after("--cfg").into_iter().filter_map(quoted).collect(),
             externs: after("--extern")
                 .into_iter()
@@ -159,11 +215,14 @@ impl Unit {
                 .map(|(name, file)| (bare(name).to_string(), PathBuf::from(file)))
                 .collect(),
             source: PathBuf::from(args.iter().find(|arg| arg.ends_with(".rs"))?),
-            is_lib: after("--crate-type").iter().all(|kind| *kind == "lib" || *kind == "rlib"),
+            is_lib: after("--crate-type")
+                .iter()
+                .all(|kind| *kind == "lib" || *kind == "rlib"),
         })
     }
 
-    /// The crate inside `libskep.so` that this one can be: the same version, with all features, on the same crates below.
+    /// The crate inside `libskep.so` that this one can be: the same version, with all features, on the same
+    /// crates below.
     fn find(&self, job: &Job) -> io::Result<Option<Prebuilt>> {
         if !self.is_lib {
             return Ok(None);
@@ -171,15 +230,30 @@ impl Unit {
         let mut all: Vec<Prebuilt> = serde_json::from_slice(&fs::read(&job.prebuilt)?)?;
         all.extend(job.holds.iter().cloned());
         let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
-        let of_name: Vec<&Prebuilt> = all.iter().filter(|prebuilt| prebuilt.name == self.krate).collect();
+        let of_name: Vec<&Prebuilt> = all
+            .iter()
+            .filter(|prebuilt| prebuilt.name == self.krate)
+            .collect();
         let is_macro = |file: &Path| file.extension() == Some(OsStr::new("so"));
-        let is_on_same = self.externs.iter().all(|(_, file)| is_macro(file) || marker(file).exists());
-        let fitting = of_name.iter().find(|prebuilt| prebuilt.version == version && self.features.iter().all(|feature| prebuilt.features.contains(feature)));
+        let is_on_same = self
+            .externs
+            .iter()
+            .all(|(_, file)| is_macro(file) || marker(file).exists());
+        let fitting = of_name.iter().find(|prebuilt| {
+            prebuilt.version == version
+                && self
+                    .features
+                    .iter()
+                    .all(|feature| prebuilt.features.contains(feature))
+        });
         match fitting {
             Some(prebuilt) if is_on_same => Ok(Some((*prebuilt).clone())),
             _ => {
                 let _ = fs::remove_file(marker(&self.output()));
-                if of_name.iter().any(|prebuilt| prebuilt.version.split('.').next() == version.split('.').next()) {
+                if of_name
+                    .iter()
+                    .any(|prebuilt| prebuilt.version.split('.').next() == version.split('.').next())
+                {
                     fs::write(self.output().with_extension("apart"), &self.krate)?;
                 }
                 Ok(None)
@@ -188,7 +262,8 @@ impl Unit {
     }
 
     fn output(&self) -> PathBuf {
-        self.out_dir.join(format!("lib{}{}.rlib", self.krate, self.extra_filename))
+        self.out_dir
+            .join(format!("lib{}{}.rlib", self.krate, self.extra_filename))
     }
 
     /// Remembers what this crate is made of, for [`built_apart`].
@@ -196,11 +271,21 @@ impl Unit {
         if !self.is_lib {
             return Ok(());
         }
-        let externs: Vec<String> = self.externs.iter().map(|(_, file)| file.display().to_string()).collect();
+        let externs: Vec<String> = self
+            .externs
+            .iter()
+            .map(|(_, file)| file.display().to_string())
+            .collect();
         let rlib = self.output();
         let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
         let rmeta = rlib.with_extension("rmeta");
-        let unit = Prebuilt { name: self.krate.clone(), version, features: self.features.clone(), rmeta, rlib: rlib.clone() };
+        let unit = Prebuilt {
+            name: self.krate.clone(),
+            version,
+            features: self.features.clone(),
+            rmeta,
+            rlib: rlib.clone(),
+        };
         fs::write(rlib.with_extension("unit"), serde_json::to_vec(&unit)?)?;
         fs::write(rlib.with_extension("externs"), externs.join("\n"))
     }
@@ -215,8 +300,13 @@ impl Unit {
         }
         fs::write(marker(&self.output()), "")?;
         let _ = fs::remove_file(self.output().with_extension("apart"));
-        let dep_info = self.out_dir.join(format!("{}{}.d", self.krate, self.extra_filename));
-        fs::write(&dep_info, format!("{}: {}\n", dep_info.display(), self.source.display()))
+        let dep_info = self
+            .out_dir
+            .join(format!("{}{}.d", self.krate, self.extra_filename));
+        fs::write(
+            &dep_info,
+            format!("{}: {}\n", dep_info.display(), self.source.display()),
+        )
     }
 }
 
@@ -241,8 +331,21 @@ mod tests {
             .map(OsString::from)
             .collect();
         let unit = Unit::of(&args).unwrap();
-        assert_eq!((unit.krate.as_str(), unit.extra_filename.as_str(), unit.features.as_slice()), ("serde", "-12", &["std".to_string()][..]));
-        assert_eq!(unit.externs, [("serde_core".to_string(), PathBuf::from("/t/libserde_core-3.rmeta"))]);
+        assert_eq!(
+            (
+                unit.krate.as_str(),
+                unit.extra_filename.as_str(),
+                unit.features.as_slice()
+            ),
+            ("serde", "-12", &["std".to_string()][..])
+        );
+        assert_eq!(
+            unit.externs,
+            [(
+                "serde_core".to_string(),
+                PathBuf::from("/t/libserde_core-3.rmeta")
+            )]
+        );
         assert!(unit.is_lib && Unit::of(&["-vV".into()]).is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! What notebooks written for evcxr expect: content between marker lines on standard output, and commands of its own.
+//! What notebooks written for evcxr expect: content between marker lines on standard output, and commands of
+//! its own.
 
 use skep_render::Bundle;
 
@@ -13,7 +14,8 @@ pub(crate) enum Piece {
     Shown(Bundle),
 }
 
-/// Finds content in a stream of prints: a line `EVCXR_BEGIN_CONTENT text/html`, the content, a line `EVCXR_END_CONTENT`.
+/// Finds content in a stream of prints: a line `EVCXR_BEGIN_CONTENT text/html`, the content, a line
+/// `EVCXR_END_CONTENT`.
 #[derive(Default)]
 pub(crate) struct Content {
     /// The start of a line that may become a marker; or, inside, all of the content so far.
@@ -26,7 +28,11 @@ pub(crate) struct Content {
 
 impl Content {
     pub fn add(&mut self, text: &str) -> Vec<Piece> {
-        let text = if std::mem::take(&mut self.awaits_break) { text.strip_prefix('\n').unwrap_or(text) } else { text };
+        let text = if std::mem::take(&mut self.awaits_break) {
+            text.strip_prefix('\n').unwrap_or(text)
+        } else {
+            text
+        };
         if text.is_empty() {
             return Vec::new();
         }
@@ -52,7 +58,12 @@ impl Content {
                     }
                     self.mime = Some(line[BEGIN.len()..].trim().to_string());
                 }
-                None if !self.is_mid_line && !is_whole && (BEGIN.starts_with(line) || line.starts_with(BEGIN)) => self.held.push_str(line),
+                None if !self.is_mid_line
+                    && !is_whole
+                    && (BEGIN.starts_with(line) || line.starts_with(BEGIN)) =>
+                {
+                    self.held.push_str(line)
+                }
                 None => {
                     plain.push_str(line);
                     self.is_mid_line = !is_whole;
@@ -85,7 +96,9 @@ impl Content {
 /// Whether a marker could begin in this text.
 fn may_begin(text: &str, is_mid_line: bool) -> bool {
     let lines = text.split_inclusive('\n').skip(usize::from(is_mid_line));
-    lines.into_iter().any(|line| line.starts_with(BEGIN) || !line.ends_with('\n') && BEGIN.starts_with(line))
+    lines
+        .into_iter()
+        .any(|line| line.starts_with(BEGIN) || !line.ends_with('\n') && BEGIN.starts_with(line))
 }
 
 /// Values of crates that know evcxr have their content as their text.
@@ -105,7 +118,9 @@ fn bundle(mime: &str, content: &str) -> Bundle {
     match mime {
         "text/plain" => Bundle::text(content),
         "text/markdown" => Bundle::markdown(content),
-        _ => Bundle::text(format!("{mime}, {}", skep_render::bytes(content.len() as u64))).with(mime, content),
+        _ => {
+            Bundle::text(format!("{mime}, {}", skep_render::bytes(content.len() as u64))).with(mime, content)
+        }
     }
 }
 
@@ -119,7 +134,13 @@ mod tests {
         pieces.extend(content.finish());
         let text = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
-            Piece::Shown(bundle) => format!("<{}>", bundle.rich().map(|(mime, data)| format!("{mime}={data}")).collect::<String>()),
+            Piece::Shown(bundle) => format!(
+                "<{}>",
+                bundle
+                    .rich()
+                    .map(|(mime, data)| format!("{mime}={data}"))
+                    .collect::<String>()
+            ),
         };
         let mut out: Vec<String> = Vec::new();
         for piece in &pieces {
@@ -141,13 +162,25 @@ mod tests {
     #[test]
     fn content_is_told_from_prints_however_it_is_cut() {
         let whole = "before\nEVCXR_BEGIN_CONTENT text/html\n<b>x</b>\n\nEVCXR_END_CONTENT\nafter EVCXR_BEGIN_CONTENT no\n";
-        let expect = ["before\n", "<text/html=<b>x</b>\n>", "after EVCXR_BEGIN_CONTENT no\n"];
+        let expect = [
+            "before\n",
+            "<text/html=<b>x</b>\n>",
+            "after EVCXR_BEGIN_CONTENT no\n",
+        ];
         assert_eq!(shown(&[whole]), expect);
         for at in 1..whole.len() {
             assert_eq!(shown(&[&whole[..at], &whole[at..]]), expect, "cut at {at}");
         }
         assert_eq!(shown(&["EVCXR", "_not\n"]), ["EVCXR_not\n"]);
-        assert_eq!(shown(&["a", "EVCXR_BEGIN_CONTENT x\n"]), ["aEVCXR_BEGIN_CONTENT x\n"], "only at the start of a line");
-        assert_eq!(shown(&["EVCXR_BEGIN_CONTENT image/png\nAAAA"]), ["<image/png=AAAA>"], "a cell that ends in the middle");
+        assert_eq!(
+            shown(&["a", "EVCXR_BEGIN_CONTENT x\n"]),
+            ["aEVCXR_BEGIN_CONTENT x\n"],
+            "only at the start of a line"
+        );
+        assert_eq!(
+            shown(&["EVCXR_BEGIN_CONTENT image/png\nAAAA"]),
+            ["<image/png=AAAA>"],
+            "a cell that ends in the middle"
+        );
     }
 }

@@ -16,7 +16,8 @@ use crate::{
     output::{serial::Serial, throttle::Throttle, ticker::Ticker},
 };
 
-/// Work shorter than this shows nothing; with the time to the next look it is on the page within a quarter of a second.
+/// Work shorter than this shows nothing; with the time to the next look it is on the page within a quarter of
+/// a second.
 const PATIENCE: Duration = Duration::from_millis(140);
 
 /// At most ten updates a second.
@@ -24,8 +25,8 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// Follows the cluster's events, and shows them while a cell runs.
 ///
-/// The scheduler's thread only puts events into a queue: a front end that stops reading holds up the thread that shows them, and
-/// nobody else.
+/// The scheduler's thread only puts events into a queue: a front end that stops reading holds up the thread
+/// that shows them, and nobody else.
 pub struct Tracker {
     state: Arc<Mutex<State>>,
     queue: Arc<Queue>,
@@ -61,7 +62,9 @@ impl Queue {
         let is_vital = |event: &Event| !matches!(event, Event::Printed { .. } | Event::Progressed { .. });
         let is_full = waiting.events.len() + events.len() > MOST_WAITING;
         let before = waiting.events.len();
-        waiting.events.extend(events.iter().filter(|event| !is_full || is_vital(event)).cloned());
+        waiting
+            .events
+            .extend(events.iter().filter(|event| !is_full || is_vital(event)).cloned());
         let left_out = events.len() - (waiting.events.len() - before);
         waiting.n_left_out += left_out as u64;
         waiting.n_applied += left_out as u64;
@@ -72,8 +75,16 @@ impl Queue {
     /// The events so far; waits for some, for as long as `patience`. `None` when there will be no more.
     fn take(&self, patience: Duration) -> Option<Vec<Event>> {
         let is_empty = |waiting: &mut Waiting| waiting.events.is_empty() && !waiting.is_closed;
-        let mut waiting = self.changed.wait_timeout_while(self.lock(), patience, is_empty).unwrap_or_else(PoisonError::into_inner).0;
-        if waiting.is_closed { None } else { Some(waiting.events.drain(..).collect()) }
+        let mut waiting = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, is_empty)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        if waiting.is_closed {
+            None
+        } else {
+            Some(waiting.events.drain(..).collect())
+        }
     }
 
     fn applied(&self, n: usize) {
@@ -122,7 +133,14 @@ struct Running {
 impl Tracker {
     pub fn new(frontend: Arc<Serial>) -> io::Result<Tracker> {
         let prints = Throttle::new(frontend.clone());
-        let state = Arc::new(Mutex::new(State { prints, frontend, progress: Progress::default(), cell: None, after: None, compiling: Vec::new() }));
+        let state = Arc::new(Mutex::new(State {
+            prints,
+            frontend,
+            progress: Progress::default(),
+            cell: None,
+            after: None,
+            compiling: Vec::new(),
+        }));
         let queue = Arc::new(Queue::default());
         let (shown, events) = (state.clone(), queue.clone());
         thread::Builder::new().name("progress".into()).spawn(move || {
@@ -146,7 +164,8 @@ impl Tracker {
         self.queue.add(events);
     }
 
-    /// Waits until what the scheduler has told so far is taken in: what tasks printed comes before what the cell prints next.
+    /// Waits until what the scheduler has told so far is taken in: what tasks printed comes before what the
+    /// cell prints next.
     pub fn catch_up(&self) {
         self.queue.catch_up(Duration::from_millis(200));
         if let Ok(mut state) = self.state.try_lock() {
@@ -160,7 +179,13 @@ impl Tracker {
         state.progress.begin();
         state.progress.origin = cell;
         let busy_since = (state.progress.n_open() > 0).then(Instant::now);
-        state.cell = Some(Running { cell, busy_since, id: None, has_changed: true, last: None });
+        state.cell = Some(Running {
+            cell,
+            busy_since,
+            id: None,
+            has_changed: true,
+            last: None,
+        });
     }
 
     /// Shows that `cell` is being compiled, while that takes long.
@@ -181,7 +206,8 @@ impl Tracker {
         }
     }
 
-    /// An interrupted cell cancels its tasks: their end belongs to what is shown last, and is a moment behind.
+    /// An interrupted cell cancels its tasks: their end belongs to what is shown last, and is a moment
+    /// behind.
     pub fn settle(&self, patience: Duration) {
         let until = Instant::now() + patience;
         while lock(&self.state).progress.n_open() > 0 && Instant::now() < until {
@@ -210,7 +236,10 @@ impl Tracker {
         state.prints.flush();
         state.show(true);
         let is_open = state.progress.n_open() > 0;
-        state.after = state.cell.take().filter(|running| is_open && running.id.is_some());
+        state.after = state
+            .cell
+            .take()
+            .filter(|running| is_open && running.id.is_some());
     }
 }
 
@@ -222,8 +251,13 @@ impl State {
     fn apply(&mut self, events: &[Event]) {
         for event in events {
             self.progress.apply(event);
-            if let Event::Printed { key, is_stderr, text, .. } = event {
-                let cell = key.and_then(|key| self.progress.origin_of(key)).unwrap_or(self.progress.origin);
+            if let Event::Printed {
+                key, is_stderr, text, ..
+            } = event
+            {
+                let cell = key
+                    .and_then(|key| self.progress.origin_of(key))
+                    .unwrap_or(self.progress.origin);
                 self.prints.add(cell, *is_stderr, text);
             }
         }
@@ -263,7 +297,11 @@ impl State {
         if self.after.as_ref().is_some_and(|running| running.has_changed) {
             self.show_after(false);
         }
-        let is_due = self.cell.as_ref().is_some_and(|running| running.busy_since.is_some_and(|since| since.elapsed() >= PATIENCE));
+        let is_due = self.cell.as_ref().is_some_and(|running| {
+            running
+                .busy_since
+                .is_some_and(|since| since.elapsed() >= PATIENCE)
+        });
         let is_open = self.progress.n_open() > 0;
         let is_shown = self.cell.as_ref().is_some_and(|running| running.id.is_some());
         if is_due && (is_open || is_shown) {
@@ -285,7 +323,13 @@ impl State {
             .map(|row| format!("`{}`", row.name))
             .take(3)
             .collect();
-        (!waiting.is_empty()).then(|| format!("compiling {} for the workers, {:.1} s", waiting.join(", "), since.elapsed().as_secs_f64()))
+        (!waiting.is_empty()).then(|| {
+            format!(
+                "compiling {} for the workers, {:.1} s",
+                waiting.join(", "),
+                since.elapsed().as_secs_f64()
+            )
+        })
     }
 
     fn show_with(&mut self, is_final: bool, notes: Vec<String>) {
@@ -296,21 +340,40 @@ impl State {
             return;
         }
         let told = self.progress.parts_done();
-        let rows: Vec<Row> = self.progress.rows().map(|shown| Row { told: told.get(&shown.name).copied().unwrap_or(0.0), ..row(shown) }).collect();
+        let rows: Vec<Row> = self
+            .progress
+            .rows()
+            .map(|shown| Row {
+                told: told.get(&shown.name).copied().unwrap_or(0.0),
+                ..row(shown)
+            })
+            .collect();
         if self.progress.n_open() == 0 {
             running.has_changed = false;
         }
-        let notes: Vec<String> = self.progress.notes().into_iter().chain(compiling).chain(notes).collect();
+        let notes: Vec<String> = self
+            .progress
+            .notes()
+            .into_iter()
+            .chain(compiling)
+            .chain(notes)
+            .collect();
         let bundle = bundle(&rows, since.elapsed(), &notes);
         // What only the clock has changed is not shown again when nothing is under way.
-        let said = format!("{}{notes:?}", skep_render::progress::bundle(&rows, Duration::ZERO, &notes).plain());
+        let said = format!(
+            "{}{notes:?}",
+            skep_render::progress::bundle(&rows, Duration::ZERO, &notes).plain()
+        );
         let is_over = self.progress.n_open() == 0;
         if is_over && running.last.as_ref() == Some(&said) {
             return;
         }
         running.last = Some(said);
         let output = match &running.id {
-            Some(id) => Output::UpdateDisplay { id: id.clone(), bundle },
+            Some(id) => Output::UpdateDisplay {
+                id: id.clone(),
+                bundle,
+            },
             None => {
                 let id = format!("skep-progress-{}-{}", std::process::id(), running.cell);
                 running.id = Some(id.clone());
@@ -353,7 +416,9 @@ mod tests {
             drop(self.stuck.lock().unwrap());
             let text = match output {
                 Output::Text { text, .. } => text,
-                Output::Display { bundle, .. } | Output::UpdateDisplay { bundle, .. } | Output::Result(bundle) => bundle.plain().to_string(),
+                Output::Display { bundle, .. }
+                | Output::UpdateDisplay { bundle, .. }
+                | Output::Result(bundle) => bundle.plain().to_string(),
                 Output::ClearOutput { .. } => String::new(),
             };
             self.shown.lock().unwrap().push((cell, text));
@@ -365,11 +430,26 @@ mod tests {
     }
 
     fn submitted(n: u128) -> [Event; 2] {
-        [Event::Function { id: FunctionId(1), name: "inc".into() }, Event::Submitted { key: Key(n), function: FunctionId(1) }]
+        [
+            Event::Function {
+                id: FunctionId(1),
+                name: "inc".into(),
+            },
+            Event::Submitted {
+                key: Key(n),
+                function: FunctionId(1),
+            },
+        ]
     }
 
     fn done(n: u128) -> Event {
-        Event::Done { key: Key(n), worker: WorkerId(1), n_bytes: 8, start_us: 1, duration_us: 1 }
+        Event::Done {
+            key: Key(n),
+            worker: WorkerId(1),
+            n_bytes: 8,
+            start_us: 1,
+            duration_us: 1,
+        }
     }
 
     fn wait_for(page: &Page, found: impl Fn(&[(u32, String)]) -> bool) {
@@ -388,7 +468,12 @@ mod tests {
         let tracker = Tracker::new(Arc::new(Serial::new(page.clone()))).unwrap();
         tracker.begin(1);
         let stuck = page.stuck.lock().unwrap();
-        let print = |text: String| Event::Printed { key: None, worker: WorkerId(1), is_stderr: false, text };
+        let print = |text: String| Event::Printed {
+            key: None,
+            worker: WorkerId(1),
+            is_stderr: false,
+            text,
+        };
         for n in 0..2_000u128 {
             tracker.on_events(&submitted(n));
             tracker.on_events(&[print(format!("{n}\n"))]);
@@ -404,16 +489,32 @@ mod tests {
         let tracker = Tracker::new(Arc::new(Serial::new(page.clone()))).unwrap();
         tracker.begin(1);
         tracker.on_events(&submitted(1));
-        wait_for(&page, |shown| shown.iter().any(|(cell, text)| *cell == 1 && text.contains("0 of 1")));
+        wait_for(&page, |shown| {
+            shown
+                .iter()
+                .any(|(cell, text)| *cell == 1 && text.contains("0 of 1"))
+        });
         tracker.end();
         tracker.on_events(&[done(1)]);
-        wait_for(&page, |shown| shown.last().is_some_and(|(cell, text)| *cell == 1 && text.starts_with("done: 1 of 1")));
+        wait_for(&page, |shown| {
+            shown
+                .last()
+                .is_some_and(|(cell, text)| *cell == 1 && text.starts_with("done: 1 of 1"))
+        });
         tracker.begin(2);
         tracker.on_events(&submitted(2));
-        wait_for(&page, |shown| shown.iter().any(|(cell, text)| *cell == 2 && text.contains("0 of 1")));
+        wait_for(&page, |shown| {
+            shown
+                .iter()
+                .any(|(cell, text)| *cell == 2 && text.contains("0 of 1"))
+        });
         tracker.end();
         tracker.begin(3);
-        wait_for(&page, |shown| shown.iter().any(|(cell, text)| *cell == 2 && text.contains("go on behind the next cell")));
+        wait_for(&page, |shown| {
+            shown
+                .iter()
+                .any(|(cell, text)| *cell == 2 && text.contains("go on behind the next cell"))
+        });
     }
 
     #[test]
@@ -423,10 +524,20 @@ mod tests {
         tracker.begin(1);
         tracker.compiling_for_workers("libcell-1.so", false);
         tracker.on_events(&submitted(1));
-        wait_for(&page, |shown| shown.iter().any(|(_, text)| text.contains("compiling `inc` for the workers, 0.")));
+        wait_for(&page, |shown| {
+            shown
+                .iter()
+                .any(|(_, text)| text.contains("compiling `inc` for the workers, 0."))
+        });
         tracker.compiling_for_workers("libcell-1.so", true);
         tracker.on_events(&[done(1)]);
         tracker.end();
-        assert!(page.shown.lock().unwrap().last().is_some_and(|(_, text)| text.starts_with("done: 1 of 1") && !text.contains("compiling")));
+        assert!(
+            page.shown
+                .lock()
+                .unwrap()
+                .last()
+                .is_some_and(|(_, text)| text.starts_with("done: 1 of 1") && !text.contains("compiling"))
+        );
     }
 }

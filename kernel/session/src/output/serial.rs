@@ -19,7 +19,12 @@ pub struct Serial {
 
 impl Serial {
     pub fn new(frontend: Arc<dyn Frontend>) -> Serial {
-        Serial { frontend, lock: Mutex::default(), last_result: Mutex::default(), titles: Mutex::default() }
+        Serial {
+            frontend,
+            lock: Mutex::default(),
+            last_result: Mutex::default(),
+            titles: Mutex::default(),
+        }
     }
 
     /// Says `cell 3, line 2` where an output names a generated file: what `dbg!` prints, and errors of tasks.
@@ -27,10 +32,21 @@ impl Serial {
         let titles = self.titles.lock().unwrap_or_else(PoisonError::into_inner);
         let map = |text: &str| skep_cell::in_cells(text, &titles);
         match output {
-            Output::Text { is_stderr, text } if text.contains("cell-") => Output::Text { is_stderr, text: map(&text) },
+            Output::Text { is_stderr, text } if text.contains("cell-") => Output::Text {
+                is_stderr,
+                text: map(&text),
+            },
             Output::Result(bundle) if bundle.plain().contains("cell-") => Output::Result(bundle.map(map)),
-            Output::Display { id, bundle } if bundle.plain().contains("cell-") => Output::Display { id, bundle: bundle.map(map) },
-            Output::UpdateDisplay { id, bundle } if bundle.plain().contains("cell-") => Output::UpdateDisplay { id, bundle: bundle.map(map) },
+            Output::Display { id, bundle } if bundle.plain().contains("cell-") => Output::Display {
+                id,
+                bundle: bundle.map(map),
+            },
+            Output::UpdateDisplay { id, bundle } if bundle.plain().contains("cell-") => {
+                Output::UpdateDisplay {
+                    id,
+                    bundle: bundle.map(map),
+                }
+            }
             other => other,
         }
     }

@@ -1,5 +1,5 @@
-//! What a cell prints, on its way to the page: gathered, so that a loop of prints is not a message each, and capped, so that
-//! a cell that prints a gigabyte does not take the front end down.
+//! What a cell prints, on its way to the page: gathered, so that a loop of prints is not a message each, and
+//! capped, so that a cell that prints a gigabyte does not take the front end down.
 
 use std::{
     sync::Arc,
@@ -10,7 +10,8 @@ use skep_render::bytes;
 
 use crate::frontend::{Frontend, Output};
 
-/// Text that comes quickly is gathered for this long: 25 messages a second are smooth, and a front end keeps up with them.
+/// Text that comes quickly is gathered for this long: 25 messages a second are smooth, and a front end keeps
+/// up with them.
 const GATHER: Duration = Duration::from_millis(40);
 /// A message holds at most about this much.
 const MOST_PENDING: usize = 64 << 10;
@@ -33,7 +34,16 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     pub fn new(frontend: Arc<dyn Frontend>) -> Throttle {
-        Throttle { frontend, cell: 0, pending: String::new(), is_stderr: false, sent_at: None, n_shown: 0, n_left_out: 0, tail: String::new() }
+        Throttle {
+            frontend,
+            cell: 0,
+            pending: String::new(),
+            is_stderr: false,
+            sent_at: None,
+            n_shown: 0,
+            n_left_out: 0,
+            tail: String::new(),
+        }
     }
 
     /// Takes in text of `cell`.
@@ -47,7 +57,11 @@ impl Throttle {
             self.is_stderr = is_stderr;
         }
         let room = MOST_SHOWN.saturating_sub(self.n_shown);
-        let shown = if text.len() <= room { text.len() } else { text.floor_char_boundary(room) };
+        let shown = if text.len() <= room {
+            text.len()
+        } else {
+            text.floor_char_boundary(room)
+        };
         self.n_shown += shown;
         self.pending.push_str(&text[..shown]);
         if shown < text.len() {
@@ -64,13 +78,17 @@ impl Throttle {
         self.n_left_out += text.len();
         self.tail.push_str(text);
         if self.tail.len() > 2 * TAIL {
-            self.tail.drain(..self.tail.ceil_char_boundary(self.tail.len() - TAIL));
+            self.tail
+                .drain(..self.tail.ceil_char_boundary(self.tail.len() - TAIL));
         }
     }
 
     /// How long the gathered text may still wait; `None` when there is none.
     pub fn due_in(&self) -> Option<Duration> {
-        (!self.pending.is_empty()).then(|| self.sent_at.map_or(Duration::ZERO, |at| GATHER.saturating_sub(at.elapsed())))
+        (!self.pending.is_empty()).then(|| {
+            self.sent_at
+                .map_or(Duration::ZERO, |at| GATHER.saturating_sub(at.elapsed()))
+        })
     }
 
     /// Shows what was gathered.
@@ -79,7 +97,13 @@ impl Throttle {
             return;
         }
         let text = std::mem::take(&mut self.pending);
-        self.frontend.output(self.cell, Output::Text { is_stderr: self.is_stderr, text });
+        self.frontend.output(
+            self.cell,
+            Output::Text {
+                is_stderr: self.is_stderr,
+                text,
+            },
+        );
         self.sent_at = Some(Instant::now());
     }
 
@@ -92,14 +116,26 @@ impl Throttle {
         let start = self.tail.ceil_char_boundary(self.tail.len().saturating_sub(TAIL));
         let tail = self.tail[start..].to_string();
         let n_missing = self.n_left_out - tail.len();
-        self.frontend.output(self.cell, Output::Text { is_stderr: self.is_stderr, text: tail });
+        self.frontend.output(
+            self.cell,
+            Output::Text {
+                is_stderr: self.is_stderr,
+                text: tail,
+            },
+        );
         let note = format!(
             "\nnote: {} of what this cell printed are not shown: it printed more than {}; above are the beginning and the last {}\nhint: print less, or write to a file\n",
             bytes(n_missing as u64),
             bytes(MOST_SHOWN as u64),
             bytes(TAIL as u64)
         );
-        self.frontend.output(self.cell, Output::Text { is_stderr: true, text: note });
+        self.frontend.output(
+            self.cell,
+            Output::Text {
+                is_stderr: true,
+                text: note,
+            },
+        );
         (self.n_left_out, self.tail) = (0, String::new());
     }
 }
@@ -115,7 +151,9 @@ mod tests {
 
     impl Frontend for Page {
         fn output(&self, cell: u32, output: Output) {
-            let Output::Text { is_stderr, text } = output else { panic!("only text flows here") };
+            let Output::Text { is_stderr, text } = output else {
+                panic!("only text flows here")
+            };
             self.0.lock().unwrap().push((cell, is_stderr, text));
         }
 
@@ -133,7 +171,13 @@ mod tests {
         flow.add(1, false, "c");
         flow.add(1, true, "oops");
         flow.finish();
-        let shown: Vec<String> = page.0.lock().unwrap().iter().map(|(_, _, text)| text.clone()).collect();
+        let shown: Vec<String> = page
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, _, text)| text.clone())
+            .collect();
         assert_eq!(shown, ["a", "bc", "oops"], "order is kept across the two streams");
     }
 
@@ -150,8 +194,14 @@ mod tests {
         assert!(total < MOST_SHOWN + TAIL + 400, "{total}");
         assert!(shown.len() < 60, "{} messages", shown.len());
         let (_, is_stderr, note) = shown.last().unwrap();
-        assert!(*is_stderr && note.contains("MiB of what this cell printed are not shown"), "{note}");
-        assert!(shown[shown.len() - 2].2.ends_with("line 999999 é\n"), "the end is what people look for");
+        assert!(
+            *is_stderr && note.contains("MiB of what this cell printed are not shown"),
+            "{note}"
+        );
+        assert!(
+            shown[shown.len() - 2].2.ends_with("line 999999 é\n"),
+            "the end is what people look for"
+        );
         drop(shown);
         flow.add(8, false, "next");
         flow.finish();

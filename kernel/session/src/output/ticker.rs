@@ -28,12 +28,22 @@ pub struct Ticker {
 impl Ticker {
     /// `what` is in front of the time: `compiling`.
     pub fn start(frontend: Arc<Serial>, cell: u32, what: &'static str) -> Ticker {
-        let so_far = move |elapsed: Duration| format!("{what}, {} so far; an interrupt stops it", duration(Duration::from_secs(elapsed.as_secs())));
+        let so_far = move |elapsed: Duration| {
+            format!(
+                "{what}, {} so far; an interrupt stops it",
+                duration(Duration::from_secs(elapsed.as_secs()))
+            )
+        };
         Ticker::saying(frontend, cell, what, so_far)
     }
 
     /// Shows what `so_far` makes of the time that has passed, and at the end how long it took.
-    pub fn saying(frontend: Arc<Serial>, cell: u32, what: &'static str, so_far: impl Fn(Duration) -> String + Send + 'static) -> Ticker {
+    pub fn saying(
+        frontend: Arc<Serial>,
+        cell: u32,
+        what: &'static str,
+        so_far: impl Fn(Duration) -> String + Send + 'static,
+    ) -> Ticker {
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
             let started = Instant::now();
@@ -42,7 +52,17 @@ impl Ticker {
             let mut is_shown = false;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
                 let bundle = Bundle::text(so_far(started.elapsed()));
-                let output = if is_shown { Output::UpdateDisplay { id: id.clone(), bundle } } else { Output::Display { id: Some(id.clone()), bundle } };
+                let output = if is_shown {
+                    Output::UpdateDisplay {
+                        id: id.clone(),
+                        bundle,
+                    }
+                } else {
+                    Output::Display {
+                        id: Some(id.clone()),
+                        bundle,
+                    }
+                };
                 frontend.output(cell, output);
                 (is_shown, wait) = (true, Duration::from_secs(1));
             }
@@ -51,7 +71,10 @@ impl Ticker {
                 frontend.output(cell, Output::UpdateDisplay { id, bundle });
             }
         });
-        Ticker { stop: Some(stop), thread: Some(thread) }
+        Ticker {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 }
 

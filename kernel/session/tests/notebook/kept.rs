@@ -7,17 +7,38 @@ fn what_borrows_runs_and_is_not_kept() {
     let mut lab = Lab::new();
     let ran = lab.run("let v = vec![3, 1, 2]; let m = v.iter().max().unwrap(); let s = &v[1..]; let text = String::from(\"a=b\"); let (l, r) = text.split_once('=').unwrap(); println!(\"{m} {s:?} {l} {r}\");");
     assert!(ran.result.is_ok() && ran.printed == "3 [1, 2] a b\n", "{ran:?}");
-    assert_eq!(ran.notes, ["note: `m`, `s`, `l` and `r` were not kept: a borrow ends with its cell; `.clone()`, `.to_owned()` or `.to_vec()` keep a copy"]);
+    assert_eq!(
+        ran.notes,
+        [
+            "note: `m`, `s`, `l` and `r` were not kept: a borrow ends with its cell; `.clone()`, `.to_owned()` or `.to_vec()` keep a copy"
+        ]
+    );
     assert_eq!(lab.ok("v"), "[3, 1, 2]");
     let said = lab.fails("m + 1");
-    assert!(said.contains("`m` of cell 1 borrows") && said.contains("hint: keep an owned value"), "{said}");
+    assert!(
+        said.contains("`m` of cell 1 borrows") && said.contains("hint: keep an owned value"),
+        "{said}"
+    );
     lab.ok("let mut w = vec![1]; let q = &mut w; q.push(2);");
-    assert_eq!(lab.ok("let first = &w[0]; *first"), "1", "what borrows from an earlier cell's variable too");
+    assert_eq!(
+        lab.ok("let first = &w[0]; *first"),
+        "1",
+        "what borrows from an earlier cell's variable too"
+    );
     assert_eq!(lab.ok("w"), "[1, 2]");
     for (code, words) in [
-        ("let mut a = vec![1]; let x = &mut a; let y = &mut a; x.push(1); y.push(2);", "cannot borrow `a` as mutable more than once"),
-        ("let mut a = vec![1]; let first = &a[0]; a.push(2); println!(\"{first}\");", "cannot borrow `a` as mutable because it is also borrowed"),
-        ("let r; { let inner = 5; r = &inner; } println!(\"{r}\");", "`inner` does not live long enough"),
+        (
+            "let mut a = vec![1]; let x = &mut a; let y = &mut a; x.push(1); y.push(2);",
+            "cannot borrow `a` as mutable more than once",
+        ),
+        (
+            "let mut a = vec![1]; let first = &a[0]; a.push(2); println!(\"{first}\");",
+            "cannot borrow `a` as mutable because it is also borrowed",
+        ),
+        (
+            "let r; { let inner = 5; r = &inner; } println!(\"{r}\");",
+            "`inner` does not live long enough",
+        ),
     ] {
         assert!(lab.fails(code).contains(words), "{code}");
     }
@@ -127,15 +148,31 @@ Gen(3).0
 #[test]
 fn files_and_programs_can_be_pasted() {
     let mut lab = Lab::new();
-    assert_eq!(lab.ok("#!/usr/bin/env skep\n//! about\n#![allow(unused)]\nfn foo() -> i32 { 1 }\nfoo()"), "1");
-    assert_eq!(lab.run("fn main() { println!(\"main runs\"); }").printed, "main runs\n");
+    assert_eq!(
+        lab.ok("#!/usr/bin/env skep\n//! about\n#![allow(unused)]\nfn foo() -> i32 { 1 }\nfoo()"),
+        "1"
+    );
+    assert_eq!(
+        lab.run("fn main() { println!(\"main runs\"); }").printed,
+        "main runs\n"
+    );
     assert_eq!(
         lab.run("#[tokio::main] async fn main() -> Result<(), std::io::Error> { tokio::task::yield_now().await; println!(\"async\"); Ok(()) }").printed,
         "async\n"
     );
-    assert!(lab.fails("fn main() -> Result<(), String> { Err(\"no\".into()) }").contains("no"));
-    assert_eq!(lab.run("println!(\"a\"); return; println!(\"b\");").printed, "a\n");
-    assert_eq!(lab.run("let o: Option<i32> = None; let Some(z) = o else { return; }; println!(\"{z}\");").printed, "");
+    assert!(
+        lab.fails("fn main() -> Result<(), String> { Err(\"no\".into()) }")
+            .contains("no")
+    );
+    assert_eq!(
+        lab.run("println!(\"a\"); return; println!(\"b\");").printed,
+        "a\n"
+    );
+    assert_eq!(
+        lab.run("let o: Option<i32> = None; let Some(z) = o else { return; }; println!(\"{z}\");")
+            .printed,
+        ""
+    );
     let said = lab.fails("z");
     assert!(said.contains("returned before its end"), "{said}");
 }
@@ -225,10 +262,24 @@ fn what_evcxr_prints_between_its_markers_is_shown() {
         _ => None,
     });
     assert_eq!(html.as_deref(), Some("<b>hi</b>"));
-    for command in
-        [":t", ":types", ":fmt {:?}", ":doc x", ":version", ":show_deps", ":timing", ":env", ":toolchain nightly", ":sccache 1", ":cache 100", ":offline 1"]
-    {
+    for command in [
+        ":t",
+        ":types",
+        ":fmt {:?}",
+        ":doc x",
+        ":version",
+        ":show_deps",
+        ":timing",
+        ":env",
+        ":toolchain nightly",
+        ":sccache 1",
+        ":cache 100",
+        ":offline 1",
+    ] {
         let ran = lab.run(&format!("{command}\n1"));
-        assert!(ran.result.is_ok() && ran.notes.len() == 1 && ran.shown.as_deref() == Some("1"), "{command}: {ran:?}");
+        assert!(
+            ran.result.is_ok() && ran.notes.len() == 1 && ran.shown.as_deref() == Some("1"),
+            "{command}: {ran:?}"
+        );
     }
 }

@@ -35,7 +35,9 @@ pub struct Ran {
 
 impl Lab {
     pub fn new() -> Lab {
-        let home = Home::locate().unwrap_or_else(|error| panic!("these tests need what ./install/start builds, and SKEP_HOME to name it: {error}"));
+        let home = Home::locate().unwrap_or_else(|error| {
+            panic!("these tests need what ./install/start builds, and SKEP_HOME to name it: {error}")
+        });
         let page = Arc::new(Page::default());
         let session = Session::start(home, page.clone()).expect("the session starts");
         Lab { page, session }
@@ -44,7 +46,10 @@ impl Lab {
     /// As it is at a terminal, where values of cells are kept.
     pub fn at_terminal() -> Lab {
         let Lab { page, session } = Lab::new();
-        Lab { page, session: session.with_terminal() }
+        Lab {
+            page,
+            session: session.with_terminal(),
+        }
     }
 
     /// Runs a cell, whatever comes of it.
@@ -52,12 +57,20 @@ impl Lab {
         self.page.0.lock().unwrap().clear();
         let result = self.session.execute(code).result;
         let outputs = std::mem::take(&mut *self.page.0.lock().unwrap());
-        let mut ran = Ran { result, shown: None, printed: String::new(), notes: Vec::new(), outputs };
+        let mut ran = Ran {
+            result,
+            shown: None,
+            printed: String::new(),
+            notes: Vec::new(),
+            outputs,
+        };
         for output in &ran.outputs {
             match output {
                 Output::Text { text, .. } => ran.printed.push_str(text),
                 Output::Result(bundle) => ran.shown = Some(bundle.plain().to_string()),
-                Output::Display { bundle, .. } if bundle.plain().starts_with("note: ") => ran.notes.push(bundle.plain().to_string()),
+                Output::Display { bundle, .. } if bundle.plain().starts_with("note: ") => {
+                    ran.notes.push(bundle.plain().to_string())
+                }
                 _ => {}
             }
         }
@@ -84,8 +97,8 @@ impl Lab {
     }
 }
 
-/// Runs a notebook: cells separated by lines of `---`; behind `=>` stands what a cell shows, behind `!>` a part of what is said when
-/// it fails.
+/// Runs a notebook: cells separated by lines of `---`; behind `=>` stands what a cell shows, behind `!>` a
+/// part of what is said when it fails.
 #[track_caller]
 pub fn check(notebook: &str) {
     let mut lab = Lab::new();

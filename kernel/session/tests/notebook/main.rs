@@ -1,4 +1,5 @@
-//! Notebooks without Jupyter: a real session, rustc and evaluation process, and a page that remembers what was shown.
+//! Notebooks without Jupyter: a real session, rustc and evaluation process, and a page that remembers what
+//! was shown.
 //!
 //! They need what `./install/start` builds; `SKEP_HOME` names it.
 

@@ -63,12 +63,21 @@ _ + 1
 => 6
 "#,
     );
-    assert!(lab.run(":vars").shown.is_some_and(|shown| !shown.contains("_1")), "they are no variables of the user's");
-    assert!(lab.run("(0..3).map(|n| n * 2)").notes.is_empty(), "nobody asked to keep it");
+    assert!(
+        lab.run(":vars").shown.is_some_and(|shown| !shown.contains("_1")),
+        "they are no variables of the user's"
+    );
+    assert!(
+        lab.run("(0..3).map(|n| n * 2)").notes.is_empty(),
+        "nobody asked to keep it"
+    );
     for n in 0..25 {
         lab.ok(&format!("{n} + 0"));
     }
-    assert!(lab.fails("Out[1]").contains("for the last 20 cells"), "what is old goes");
+    assert!(
+        lab.fails("Out[1]").contains("for the last 20 cells"),
+        "what is old goes"
+    );
     assert_eq!(lab.ok("_"), "24");
 }
 
@@ -96,25 +105,49 @@ fn variables_say_shape_size_and_value() {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    assert!(line("xs ").starts_with("xs Vec<f64> 10,000 long 78.1 KiB [1.5, 1.5"), "{shown}");
-    assert!(line("label ").starts_with("label String 4 chars 28 B \"Skep\""), "{shown}");
-    assert!(line("nested ").starts_with("nested Vec<Vec<u8>> 100 long 100.0 KiB [[1, 1"), "{shown}");
+    assert!(
+        line("xs ").starts_with("xs Vec<f64> 10,000 long 78.1 KiB [1.5, 1.5"),
+        "{shown}"
+    );
+    assert!(
+        line("label ").starts_with("label String 4 chars 28 B \"Skep\""),
+        "{shown}"
+    );
+    assert!(
+        line("nested ").starts_with("nested Vec<Vec<u8>> 100 long 100.0 KiB [[1, 1"),
+        "{shown}"
+    );
     assert!(line("o ").starts_with("o Opaque ≥ 8 B"), "{shown}");
     assert!(line("n ").starts_with("n i32 4 B 3"), "{shown}");
-    assert!(line("df ").starts_with("df DataFrame (2, 2)") && line("df ").contains("Origin: str"), "{shown}");
+    assert!(
+        line("df ").starts_with("df DataFrame (2, 2)") && line("df ").contains("Origin: str"),
+        "{shown}"
+    );
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     assert_eq!(lab.ok("(xs.len(), *rc)"), "(10000, 5)", "nothing was moved");
-    assert!(lab.run("fn late() {} :vars").result.is_err(), "a command stands at the top");
+    assert!(
+        lab.run("fn late() {} :vars").result.is_err(),
+        "a command stands at the top"
+    );
 }
 
 #[test]
 fn a_line_for_the_shell() {
     let mut lab = Lab::new();
     let ran = lab.run("!echo out; echo err >&2; exit 3");
-    assert!(ran.result.is_ok() && ran.printed.contains("out\n") && ran.printed.contains("err\n"), "{ran:?}");
-    assert_eq!(ran.notes, ["note: `echo out; echo err >&2; exit 3` ended with exit status: 3"]);
+    assert!(
+        ran.result.is_ok() && ran.printed.contains("out\n") && ran.printed.contains("err\n"),
+        "{ran:?}"
+    );
+    assert_eq!(
+        ran.notes,
+        ["note: `echo out; echo err >&2; exit 3` ended with exit status: 3"]
+    );
     lab.ok("let yes = true;");
     assert_eq!(lab.ok("!yes"), "false", "what is known here is Rust");
     let ran = lab.run("!echo one\n!echo two\n1 + 1");
-    assert_eq!((ran.printed.as_str(), ran.shown.as_deref()), ("one\ntwo\n", Some("2")));
+    assert_eq!(
+        (ran.printed.as_str(), ran.shown.as_deref()),
+        ("one\ntwo\n", Some("2"))
+    );
 }

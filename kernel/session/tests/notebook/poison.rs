@@ -1,4 +1,5 @@
-//! No cell can make a later one fail: what was accepted once is accepted for good, and what breaks breaks only what uses it.
+//! No cell can make a later one fail: what was accepted once is accepted for good, and what breaks breaks
+//! only what uses it.
 
 use crate::lab::{Lab, check};
 
@@ -199,14 +200,23 @@ fn an_item_fails_only_the_cells_that_reach_it() {
     assert!(ran.result.is_ok());
     assert_eq!(
         ran.notes,
-        ["note: `text` (cell 2) and `twice` (cell 2) no longer compile with the new definitions and were set aside; run cell 2 again, adapted"]
+        [
+            "note: `text` (cell 2) and `twice` (cell 2) no longer compile with the new definitions and were set aside; run cell 2 again, adapted"
+        ]
     );
     assert_eq!(lab.ok("other()"), "4");
     assert!(lab.run("P { c: 1.0 }.c").notes.is_empty(), "it is said once");
     let said = lab.fails("text(&P { c: 1.0 })");
-    assert!(said.contains("`text` of cell 2 was set aside") && said.contains("run cell 2 again"), "{said}");
+    assert!(
+        said.contains("`text` of cell 2 was set aside") && said.contains("run cell 2 again"),
+        "{said}"
+    );
     lab.ok("struct P { a: i64, b: String }");
-    assert_eq!(lab.ok("twice(&P { a: 1, b: \"x\".into() })"), "\"1x1x\"", "it came back by itself");
+    assert_eq!(
+        lab.ok("twice(&P { a: 1, b: \"x\".into() })"),
+        "\"1x1x\"",
+        "it came back by itself"
+    );
 }
 
 #[test]
@@ -250,7 +260,10 @@ fn a_crash_leaves_statics_that_begin_anew() {
     assert!(said.contains("these variables are lost: kept"), "{said}");
     assert_eq!(lab.ok("next()"), "1");
     let said = lab.fails("std::process::abort()");
-    assert!(said.contains("there were no variables to lose") && !said.contains("hint"), "{said}");
+    assert!(
+        said.contains("there were no variables to lose") && !said.contains("hint"),
+        "{said}"
+    );
     assert_eq!(lab.ok("next()"), "1");
 }
 
@@ -263,6 +276,9 @@ fn a_variable_whose_making_no_longer_compiles_fails_alone() {
     lab.ok("struct Y { c: i32 }");
     assert_eq!(lab.ok("other"), "5");
     let said = lab.fails("odd.count()");
-    assert!(said.contains("the type of `odd` is not known any more") && said.contains("run cell 3 again"), "{said}");
+    assert!(
+        said.contains("the type of `odd` is not known any more") && said.contains("run cell 3 again"),
+        "{said}"
+    );
     assert_eq!(lab.ok("it.map(|z| z.a).sum::<i32>()"), "1");
 }

@@ -110,7 +110,12 @@ fn generated_files_are_never_named() {
     assert_eq!(printed, "[cell 1, line 2] x + 1 = 2\n");
     lab.ok("fn fails(n: i64) -> i64 {\n    panic!(\"no {n}\")\n}\nlet cluster = Cluster::local().workers(1).start()?;");
     let ran = lab.run("println!(\"{}\", cluster.submit(fails, 1).gather().unwrap_err());");
-    assert!(ran.printed.contains("panicked at cell 2, line 2 on worker-1: no 1"), "{}", ran.printed);
+    assert!(
+        ran.printed
+            .contains("panicked at cell 2, line 2 on worker-1: no 1"),
+        "{}",
+        ran.printed
+    );
 }
 
 #[test]
@@ -119,20 +124,30 @@ fn notes_are_outputs_of_one_line_and_only_for_what_a_cell_did_not_define() {
     lab.ok("fn f() -> i32 { 1 } let a = f();");
     lab.ok("let b = f() + a;");
     let ran = lab.run("fn f() -> i32 { 2 }");
-    assert_eq!(ran.notes, ["note: `f` changed: cell 2 used the old one; run it again to bring the results up to date"]);
+    assert_eq!(
+        ran.notes,
+        ["note: `f` changed: cell 2 used the old one; run it again to bring the results up to date"]
+    );
     assert_eq!(ran.printed, "", "nothing goes to standard error");
     assert!(lab.run("fn f() -> i32 { 3 }").notes.is_empty(), "it is said once");
     lab.ok("let cluster = Cluster::local().workers(1).start()?;");
     lab.ok("let n = cluster.submit(f, ()).gather()?;");
     let ran = lab.run("let cluster = Cluster::local().workers(2).start()?;");
-    assert!(ran.notes.is_empty(), "a cluster that was started again makes no result old: {:?}", ran.notes);
+    assert!(
+        ran.notes.is_empty(),
+        "a cluster that was started again makes no result old: {:?}",
+        ran.notes
+    );
 }
 
 #[test]
 fn without_a_cluster_that_is_what_is_said() {
     let mut lab = Lab::new();
     let said = lab.fails("fn f() -> i32 { 1 } delayed!(f()).compute()?");
-    assert!(said.contains("there is no cluster yet") && !said.contains("could not be started"), "{said}");
+    assert!(
+        said.contains("there is no cluster yet") && !said.contains("could not be started"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -182,9 +197,20 @@ made
 #[test]
 fn ends_of_threads_and_of_the_process_say_why() {
     let mut lab = Lab::new();
-    let printed = lab.run("std::thread::spawn(|| { panic!(\"in a thread\") }).join().is_err()").printed;
-    assert_eq!(printed, "thread `without a name` panicked at cell 1, line 1: in a thread\n");
+    let printed = lab
+        .run("std::thread::spawn(|| { panic!(\"in a thread\") }).join().is_err()")
+        .printed;
+    assert_eq!(
+        printed,
+        "thread `without a name` panicked at cell 1, line 1: in a thread\n"
+    );
     let said = lab.fails("let p: *const i32 = std::ptr::null(); unsafe { *p }");
-    assert!(said.contains("aborted (SIGABRT): null pointer dereference occurred, at cell 2, line 1"), "{said}");
-    assert_eq!(lab.run("#[test]\nfn works() {}").notes, ["note: `works` is a `#[test]`, which only a test build has: without the attribute it can be called"]);
+    assert!(
+        said.contains("aborted (SIGABRT): null pointer dereference occurred, at cell 2, line 1"),
+        "{said}"
+    );
+    assert_eq!(
+        lab.run("#[test]\nfn works() {}").notes,
+        ["note: `works` is a `#[test]`, which only a test build has: without the attribute it can be called"]
+    );
 }

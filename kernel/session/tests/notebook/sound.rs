@@ -67,7 +67,8 @@ fn what_is_not_send_never_leaves_its_thread() {
         thread::sleep(Duration::from_millis(2_500));
         handle.interrupt();
     });
-    let said = lab.fails("let held = rc.clone(); std::thread::sleep(std::time::Duration::from_secs(7)); drop(held);");
+    let said = lab
+        .fails("let held = rc.clone(); std::thread::sleep(std::time::Duration::from_secs(7)); drop(held);");
     interrupter.join().unwrap();
     assert!(said.contains("could not be stopped"), "{said}");
     assert_eq!(lab.ok("number"), "7", "what may move is there");
@@ -129,7 +130,11 @@ fn a_process_that_does_not_answer_is_ended_and_the_message_says_who_did_it() {
     });
     let said = lab.fails("loop {}");
     interrupter.join().unwrap();
-    assert!(said.contains("you interrupted it again after it had not stopped") && said.contains("these variables are lost: lost"), "{said}");
+    assert!(
+        said.contains("you interrupted it again after it had not stopped")
+            && said.contains("these variables are lost: lost"),
+        "{said}"
+    );
     assert_eq!(lab.ok("1"), "1");
 }
 
@@ -138,6 +143,9 @@ fn a_panic_while_the_old_value_is_dropped_leaves_the_name_usable() {
     let mut lab = Lab::new();
     lab.ok("struct Bomb; impl Drop for Bomb { fn drop(&mut self) { panic!(\"boom\") } } let bomb = Bomb;");
     let ran = lab.run("let bomb = 5;");
-    assert!(ran.result.is_ok() && ran.notes[0].contains("panicked while it was dropped: boom"), "{ran:?}");
+    assert!(
+        ran.result.is_ok() && ran.notes[0].contains("panicked while it was dropped: boom"),
+        "{ran:?}"
+    );
     assert_eq!(lab.ok("bomb"), "5");
 }

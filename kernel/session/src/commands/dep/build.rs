@@ -43,9 +43,17 @@ impl Build {
     /// Only the new crate: what was added before stays as it was built, whatever features this one asks for.
     pub(crate) fn new(session: &Session, name: &str, value: &str) -> Build {
         let dependencies = &session.dependencies;
-        let below: Vec<(String, PathBuf)> = dependencies.built.iter().map(|built| (built.krate.clone(), built.dylib.clone())).collect();
+        let below: Vec<(String, PathBuf)> = dependencies
+            .built
+            .iter()
+            .map(|built| (built.krate.clone(), built.dylib.clone()))
+            .collect();
         let line = format!("{name} = {value}");
-        let identity = format!("{} {line:?} {below:?} {}", dependencies.build_id, session.home.root().display());
+        let identity = format!(
+            "{} {line:?} {below:?} {}",
+            dependencies.build_id,
+            session.home.root().display()
+        );
         let hash = stable_hash(identity.as_bytes());
         let krate = format!("skep_dep_{hash:016x}");
         let folder = cache_folder().join("deps").join(&krate);
@@ -54,25 +62,49 @@ impl Build {
             line
         );
         let names = std::iter::once("skep").chain(below.iter().map(|(krate, _)| krate.as_str()));
-        let lib: String = names.map(|name| format!("extern crate {name} as _;\n")).chain([format!("pub use ::{};\n", name.replace('-', "_"))]).collect();
+        let lib: String = names
+            .map(|name| format!("extern crate {name} as _;\n"))
+            .chain([format!("pub use ::{};\n", name.replace('-', "_"))])
+            .collect();
         let lock = match dependencies.built.last() {
             Some(built) => cache_folder().join("deps").join(&built.krate).join("Cargo.lock"),
             None => session.home.checkout().join("Cargo.lock"),
         };
-        let target =
-            cache_folder().join(format!("deps/target-{:016x}", stable_hash(format!("{} {}", dependencies.build_id, session.home.root().display()).as_bytes())));
-        Build { folder, krate, manifest, lib, lock, below, target, name: name.to_string() }
+        let target = cache_folder().join(format!(
+            "deps/target-{:016x}",
+            stable_hash(format!("{} {}", dependencies.build_id, session.home.root().display()).as_bytes())
+        ));
+        Build {
+            folder,
+            krate,
+            manifest,
+            lib,
+            lock,
+            below,
+            target,
+            name: name.to_string(),
+        }
     }
 
     pub(crate) fn run(&self, session: &Session, cell: u32) -> Result<Built, CellError> {
         let done = self.folder.join("built.json");
-        let known: Option<Built> = fs::read(&done).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(built) = known.filter(|built| built.dylib.exists() && built.externs.iter().all(|(_, file)| file.exists())) {
+        let known: Option<Built> = fs::read(&done)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
+        if let Some(built) =
+            known.filter(|built| built.dylib.exists() && built.externs.iter().all(|(_, file)| file.exists()))
+        {
             return Ok(built);
         }
         self.write(session).map_err(|error| {
             let hint = "free some space, or set SKEP_CACHE to another folder";
-            session_error("Dependency", &format!("the build folder {} cannot be written: {error}\nhint: {hint}", self.folder.display()))
+            session_error(
+                "Dependency",
+                &format!(
+                    "the build folder {} cannot be written: {error}\nhint: {hint}",
+                    self.folder.display()
+                ),
+            )
         })?;
         // What is on this machine already is enough for most; only then the registry is asked.
         let mut outcome = self.cargo(session, cell, true)?;
@@ -84,9 +116,15 @@ impl Build {
         match outcome {
             Outcome::Failed(said) => Err(session_error("Dependency", &self.explain(&said))),
             Outcome::Done => {
-                let record = fs::read(self.folder.join("linked.json")).ok().and_then(|text| serde_json::from_slice::<Built>(&text).ok());
-                let built =
-                    record.ok_or_else(|| session_error("Dependency", "cargo built nothing\nhint: remove the folder `deps` of the cache and try again"))?;
+                let record = fs::read(self.folder.join("linked.json"))
+                    .ok()
+                    .and_then(|text| serde_json::from_slice::<Built>(&text).ok());
+                let built = record.ok_or_else(|| {
+                    session_error(
+                        "Dependency",
+                        "cargo built nothing\nhint: remove the folder `deps` of the cache and try again",
+                    )
+                })?;
                 let _ = serde_json::to_vec(&built).map(|text| fs::write(&done, text));
                 Ok(built)
             }
@@ -108,7 +146,12 @@ impl Build {
             deps: toolchain.deps.clone(),
             prebuilt: session.home.prebuilt(),
             below: self.below.clone(),
-            holds: session.dependencies.built.iter().flat_map(|built| built.holds.iter().cloned()).collect(),
+            holds: session
+                .dependencies
+                .built
+                .iter()
+                .flat_map(|built| built.holds.iter().cloned())
+                .collect(),
         };
         fs::write(self.folder.join("job.json"), serde_json::to_vec(&job)?)
     }
@@ -116,17 +159,35 @@ impl Build {
     fn cargo(&self, session: &Session, cell: u32, is_offline: bool) -> Result<Outcome, CellError> {
         let rustc = &session.home.toolchain().rustc;
         let beside = rustc.with_file_name("cargo");
-        let mut command = Command::new(if beside.exists() { beside } else { PathBuf::from("cargo") });
-        command.args(["build", "--release", "--message-format=json-render-diagnostics"]).current_dir(&self.folder);
+        let mut command = Command::new(if beside.exists() {
+            beside
+        } else {
+            PathBuf::from("cargo")
+        });
+        command
+            .args(["build", "--release", "--message-format=json-render-diagnostics"])
+            .current_dir(&self.folder);
         if is_offline {
             command.arg("--offline");
         }
-        command.env("CARGO_TARGET_DIR", &self.target).env("RUSTC", rustc).env("RUSTC_WRAPPER", session.home.root().join("bin/skep-rustc"));
+        command
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("RUSTC", rustc)
+            .env("RUSTC_WRAPPER", session.home.root().join("bin/skep-rustc"));
         command.env("SKEP_DEP_JOB", self.folder.join("job.json"));
-        for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WORKSPACE_WRAPPER"] {
+        for name in [
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "RUSTC_WORKSPACE_WRAPPER",
+        ] {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
         let mut child = command.spawn().map_err(|error| {
             session_error("Dependency", &format!("cargo could not be started: {error}\nhint: install Rust with rustup, or put cargo on the PATH"))
         })?;
@@ -147,7 +208,10 @@ impl Build {
                 shown.end("stopped");
                 return Err(session_error(
                     "Interrupted",
-                    &format!("interrupted while building `{}`\nhint: what was built so far is kept; `:dep` again goes on from there", self.name),
+                    &format!(
+                        "interrupted while building `{}`\nhint: what was built so far is kept; `:dep` again goes on from there",
+                        self.name
+                    ),
                 ));
             }
             match crates.recv_timeout(Duration::from_millis(100)) {
@@ -168,18 +232,34 @@ impl Build {
     /// Cargo's words, without those about our own package.
     fn explain(&self, said: &str) -> String {
         const NOISE: [&str; 5] = ["Compiling", "Updating", "Blocking", "Locking", "Adding"];
-        let lines: Vec<&str> = said.lines().filter(|line| !NOISE.iter().any(|word| line.trim_start().starts_with(word))).collect();
-        let mut text = lines.join("\n").replace(&format!(" ({})", self.folder.display()), "").replace(&format!("{} v0.0.0", self.krate), "this notebook");
+        let lines: Vec<&str> = said
+            .lines()
+            .filter(|line| !NOISE.iter().any(|word| line.trim_start().starts_with(word)))
+            .collect();
+        let mut text = lines
+            .join("\n")
+            .replace(&format!(" ({})", self.folder.display()), "")
+            .replace(&format!("{} v0.0.0", self.krate), "this notebook");
         text = text.replace(&self.krate, "this notebook");
         if text.len() > 6_000 {
             text = format!("…{}", &text[text.ceil_char_boundary(text.len() - 6_000)..]);
         }
         let hint = if is_about_the_network(said) {
-            format!("is `{}` spelt right, and is the registry reachable? Crates that were built before work without a network", self.name)
+            format!(
+                "is `{}` spelt right, and is the registry reachable? Crates that were built before work without a network",
+                self.name
+            )
         } else {
-            format!("the compiler's message is above; another version of `{}` may do", self.name)
+            format!(
+                "the compiler's message is above; another version of `{}` may do",
+                self.name
+            )
         };
-        format!("`{}` could not be built\n{}\nhint: {hint}", self.name, text.trim())
+        format!(
+            "`{}` could not be built\n{}\nhint: {hint}",
+            self.name,
+            text.trim()
+        )
     }
 }
 
@@ -213,7 +293,9 @@ pub(crate) fn end_group(child: &mut Child) {
 
 pub(crate) fn read_artifacts(stdout: impl Read, built: &mpsc::Sender<String>) {
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+        let Ok(message) = serde_json::from_str::<Value>(&line) else {
+            continue;
+        };
         if message["reason"] == "compiler-artifact"
             && message["fresh"] == false
             && let Some(name) = message["target"]["name"].as_str()
@@ -240,7 +322,17 @@ impl<'s> Shown<'s> {
     pub(crate) fn new(session: &'s Session, cell: u32, name: &str) -> Shown<'s> {
         let now = std::time::Instant::now();
         let id = format!("skep-progress-dep-{}-{cell}-{name}", std::process::id());
-        Shown { session, cell, name: name.to_string(), id, is_shown: false, n_crates: 0, last: String::new(), started: now, drawn: now }
+        Shown {
+            session,
+            cell,
+            name: name.to_string(),
+            id,
+            is_shown: false,
+            n_crates: 0,
+            last: String::new(),
+            started: now,
+            drawn: now,
+        }
     }
 
     fn count(&mut self, name: &str) {
@@ -253,15 +345,27 @@ impl<'s> Shown<'s> {
         if self.drawn.elapsed() < Duration::from_millis(400) {
             return;
         }
-        let last = if self.last.is_empty() { String::new() } else { format!("; last: {}", self.last) };
+        let last = if self.last.is_empty() {
+            String::new()
+        } else {
+            format!("; last: {}", self.last)
+        };
         let n = skep_render::plural(self.n_crates, "crate");
-        self.show(format!("building `{}`: {n} compiled in {}{last}; an interrupt stops it", self.name, skep_render::duration(self.started.elapsed())));
+        self.show(format!(
+            "building `{}`: {n} compiled in {}{last}; an interrupt stops it",
+            self.name,
+            skep_render::duration(self.started.elapsed())
+        ));
     }
 
     fn show(&mut self, text: String) {
         let bundle = Bundle::text(text);
         let id = self.id.clone();
-        let output = if self.is_shown { Output::UpdateDisplay { id, bundle } } else { Output::Display { id: Some(id), bundle } };
+        let output = if self.is_shown {
+            Output::UpdateDisplay { id, bundle }
+        } else {
+            Output::Display { id: Some(id), bundle }
+        };
         crate::frontend::Frontend::output(&*self.session.frontend, self.cell, output);
         (self.is_shown, self.drawn) = (true, std::time::Instant::now());
     }
@@ -269,7 +373,11 @@ impl<'s> Shown<'s> {
     fn end(&mut self, how: &str) {
         if self.is_shown {
             let n = skep_render::plural(self.n_crates, "crate");
-            self.show(format!("{how} `{}`: {n} compiled in {}", self.name, skep_render::duration(self.started.elapsed())));
+            self.show(format!(
+                "{how} `{}`: {n} compiled in {}",
+                self.name,
+                skep_render::duration(self.started.elapsed())
+            ));
         }
     }
 }

@@ -27,8 +27,16 @@ pub(crate) fn dep(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundl
     }
     let built = Build::new(session, &name, &value).run(session, call.cell)?;
     // Of the rest nobody sees the types.
-    let known = session.home.toolchain().externs.iter().map(|(name, _)| name.as_str()).chain(["chrono", "serde_core", "rayon"]);
-    let apart: Vec<&str> = known.filter(|name| built.apart.iter().any(|apart| apart == name)).collect();
+    let known = session
+        .home
+        .toolchain()
+        .externs
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .chain(["chrono", "serde_core", "rayon"]);
+    let apart: Vec<&str> = known
+        .filter(|name| built.apart.iter().any(|apart| apart == name))
+        .collect();
     if !apart.is_empty() {
         let text = format!(
             "note: built anew, with features or a version that Skep's own copy lacks: {}; types of these are not those that Skep and Polars use",
