@@ -143,7 +143,7 @@ def pictures():
 
 def renewed(text):
     for title, picture in pictures().items():
-        text = re.sub(rf"(<!-- picture: {title} -->\n).*?(\n<!-- end -->)", lambda found: found[1] + picture + found[2], text, flags=re.S)
+        text = re.sub(rf"(<!-- picture: {title} -->\n).*?(<!-- end -->)", lambda found: found[1] + picture + "\n" + found[2], text, flags=re.S)
     return text
 
 
