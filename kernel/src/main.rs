@@ -10,6 +10,7 @@ mod child;
 mod index;
 mod jupyter;
 mod lab;
+mod logs;
 mod script;
 mod stdin;
 
@@ -95,7 +96,15 @@ fn raise_descriptor_limit() {
 
 fn main() -> std::process::ExitCode {
     raise_descriptor_limit();
-    let result = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if matches!(
+        command,
+        Command::Run { .. } | Command::Kernel { .. } | Command::Repl { .. }
+    ) {
+        logs::begin();
+        tracing::info!(target: "skep", version = env!("CARGO_PKG_VERSION"), "a session begins");
+    }
+    let result = match command {
         Command::Run { file, output } => script::run(&file, output.as_deref()),
         Command::Kernel { connection_file } => jupyter::run(&connection_file).map(|()| 0),
         Command::Lab(options) => lab::run(&options),

@@ -143,14 +143,6 @@ def test_run_takes_scripts_and_notebooks(tmp_path):
     assert "hint:" in run("run", str(tmp_path / "nowhere.rs")).stderr
 
 
-def test_the_prompt_is_there_at_once(tmp_path):
-    started = time.monotonic()
-    terminal = Terminal(tmp_path, NO_COLOR="1")
-    terminal.prompt(1)
-    assert time.monotonic() - started < 1
-    terminal.close(force=True)
-
-
 def test_a_session_at_the_prompt(repl):
     repl.enter("let x = 20;")
     repl.prompt(2)

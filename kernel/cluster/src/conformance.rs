@@ -94,6 +94,10 @@ fn add(a: i64, b: i64) -> i64 {
     a + b
 }
 
+fn plus(a: u64, b: u64) -> u64 {
+    a + b
+}
+
 fn sum(all: Vec<i64>) -> i64 {
     all.iter().sum()
 }
@@ -195,6 +199,13 @@ fn graphs(cluster: &Cluster, _: &dyn Control) {
             .unwrap(),
         23
     );
+    // What several results share runs once, and each has a handle of its own.
+    let file = scratch("shared");
+    let shared = Delayed::call(count_calls, file.clone());
+    let several: Vec<Delayed<u64>> = (0..3).map(|n| Delayed::call(plus, (&shared, n))).collect();
+    let results = cluster.gather(&cluster.compute_all(&several).unwrap()).unwrap();
+    assert_eq!(results, [1, 2, 3]);
+    let _ = std::fs::remove_file(file);
 }
 
 fn values(cluster: &Cluster, _: &dyn Control) {

@@ -45,6 +45,39 @@ pub enum Report {
     Died(String),
 }
 
+impl Report {
+    /// One word or two, for the log.
+    pub(crate) fn in_short(&self) -> &'static str {
+        match self {
+            Report::Died(_) => "the evaluation process died",
+            Report::Ended {
+                outcome: Outcome::Done,
+                ..
+            } => "done",
+            Report::Ended {
+                outcome: Outcome::Failed { .. },
+                ..
+            } => "failed",
+            Report::Ended {
+                outcome: Outcome::Panicked { .. },
+                ..
+            } => "panicked",
+            Report::Ended {
+                outcome: Outcome::Interrupted,
+                ..
+            } => "interrupted",
+            Report::Ended {
+                outcome: Outcome::Abandoned,
+                ..
+            } => "given up",
+            Report::Ended {
+                outcome: Outcome::Refused { .. },
+                ..
+            } => "refused",
+        }
+    }
+}
+
 /// A running evaluation process.
 pub struct Evaluator {
     to_eval: ToProcess,

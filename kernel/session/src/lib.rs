@@ -29,6 +29,8 @@ pub use execute::{Execute, Reply};
 pub use frontend::{Frontend, Output};
 pub use history::{Entry, History};
 pub use home::{Home, Private, cache_folder};
+#[doc(hidden)]
+pub use scope::named_types;
 pub use skep_assist::wire::Candidate;
 pub use skep_cell::{CellError, Completeness};
 pub use skep_render::{Bundle, text::set_columns};

@@ -88,6 +88,7 @@ impl Session {
         } else {
             (cell, title)
         };
+        let _span = tracing::info_span!(target: "skep", "cell", cell).entered();
         let evaluator = self.live_evaluator()?;
         if let Some(held) = evaluator.returned() {
             self.notebook
@@ -111,7 +112,9 @@ impl Session {
         drop(ticker);
         lock(&self.frontend.titles).clone_from(self.notebook.titles());
         timing.compile = started.elapsed();
-        let compiled = compiled?;
+        let compiled = compiled.inspect_err(|error| {
+            tracing::info!(target: "skep", took = ?timing.compile, "did not compile: {}", error.message);
+        })?;
         {
             let mut phase = lock(&self.shared.phase);
             if self.shared.n_interrupts.load(Ordering::SeqCst) > 0 {
@@ -123,6 +126,7 @@ impl Session {
         let started = Instant::now();
         let report = evaluator.run(cell, &compiled.library, &compiled.entry, compiled.epoch);
         timing.run = Some(started.elapsed());
+        tracing::info!(target: "skep", compiled = ?timing.compile, ran = ?started.elapsed(), "{}", report.in_short());
         if matches!(
             &report,
             Report::Ended {

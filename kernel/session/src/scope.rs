@@ -102,14 +102,18 @@ pub(crate) fn is_a<T>(type_name: &str) -> bool {
     type_name.split('<').next() == Some(path_of::<T>())
 }
 
-pub fn known_names() -> KnownNames {
+/// Where each type is defined, as `type_name` prints it, and where a cell finds it.
+pub fn named_types() -> Vec<(&'static str, &'static str)> {
     let own = [
         (path_of::<Cluster>(), "::skep::Cluster"),
         (path_of::<Remote<()>>(), "::skep::Remote"),
         (path_of::<Delayed<()>>(), "::skep::Delayed"),
     ];
-    let types: Vec<(&str, &str)> = TYPES.iter().copied().chain(own).collect();
-    KnownNames::new(&types)
+    TYPES.iter().copied().chain(own).collect()
+}
+
+pub fn known_names() -> KnownNames {
+    KnownNames::new(&named_types())
         .with_handles(&[path_of::<Cluster>()])
         .with_phrases(PHRASES)
         .with_modules(MODULES)

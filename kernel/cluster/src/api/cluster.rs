@@ -226,7 +226,7 @@ impl Cluster {
     }
 
     /// The same cluster, but each task uses up so much of a resource while it runs: `cluster.resource("gpu",
-    /// 1).submit(f, x)`. Workers get resources when the cluster starts; see [`ClusterBuilder::resource`].
+    /// 1).submit(f, x)`. Workers get resources when the cluster starts; see [`ClusterBuilder::resource`](crate::ClusterBuilder::resource).
     #[must_use]
     pub fn resource(&self, name: &str, amount: u32) -> Cluster {
         self.with(|options| {

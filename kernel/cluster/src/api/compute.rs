@@ -40,6 +40,35 @@ impl Cluster {
             .collect())
     }
 
+    /// Submits the graphs of several delayed values as one, so that what they share runs once, and holds their results
+    /// on the cluster, in order.
+    ///
+    /// ```no_run
+    /// # use skep_cluster::{Cluster, Delayed};
+    /// fn inc(x: i64) -> i64 { x + 1 }
+    /// # fn main() -> skep_cluster::Result<()> {
+    /// # let cluster = Cluster::local().start()?;
+    /// let shared = Delayed::call(inc, 1);
+    /// let results: Vec<Delayed<i64>> = vec![Delayed::call(inc, &shared), Delayed::call(inc, &shared)];
+    /// assert_eq!(cluster.gather(&cluster.compute_all(&results)?)?, [3, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When a graph could not be built, or the scheduler is gone.
+    pub fn compute_all<T: TaskValue>(&self, delayed: &[Delayed<T>]) -> Result<Vec<Remote<T>>> {
+        let mut roots = Vec::with_capacity(delayed.len());
+        for one in delayed {
+            roots.push(one.root());
+        }
+        let mut remotes = Vec::with_capacity(roots.len());
+        for computed in self.compute_roots(roots)? {
+            remotes.push(computed.0.typed());
+        }
+        Ok(remotes)
+    }
+
     /// Submits the graph of a delayed value, and holds its result on the cluster.
     pub fn compute<T: TaskValue>(&self, delayed: &Delayed<T>) -> Remote<T> {
         self.submit_node(delayed.node(), delayed.graph_of()).typed()

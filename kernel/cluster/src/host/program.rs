@@ -1,7 +1,7 @@
 //! A cluster inside a plain Cargo program: the program hosts the scheduler, and its workers are the program
 //! again.
 //!
-//! A worker is started as the same executable with [`WORKER`] in its environment, and becomes a worker before
+//! A worker is started as the same executable with `SKEP_WORKER_OF` in its environment, and becomes a worker before
 //! `main` is reached. So a cell that is pasted into `main` runs, and nothing has to be called first.
 //! Functions are named by their place in the executable, which is the same file on both sides.
 

@@ -243,6 +243,39 @@ impl Tracker {
     }
 }
 
+/// What becomes of tasks and workers, in the log.
+fn log(event: &Event) {
+    match event {
+        Event::WorkerJoined { worker, pid } => tracing::info!(target: "skep::worker", %worker, pid, "joined"),
+        Event::WorkerLost { worker, cause } => {
+            tracing::warn!(target: "skep::worker", %worker, "lost: {cause}")
+        }
+        Event::WorkerSilent {
+            worker,
+            is_back: false,
+        } => tracing::warn!(target: "skep::worker", %worker, "silent"),
+        Event::WorkerPaused { worker } => {
+            tracing::info!(target: "skep::worker", %worker, "paused: its memory is nearly full");
+        }
+        Event::Assigned { key, worker, .. } => {
+            tracing::debug!(target: "skep::task", task = %key, %worker, "assigned");
+        }
+        Event::Done {
+            key,
+            worker,
+            n_bytes,
+            duration_us,
+            ..
+        } => {
+            tracing::debug!(target: "skep::task", task = %key, %worker, n_bytes, duration_us, "done");
+        }
+        Event::Failed { key } => tracing::info!(target: "skep::task", task = %key, "failed"),
+        Event::Cancelled { key } => tracing::debug!(target: "skep::task", task = %key, "cancelled"),
+        Event::Retried { key, .. } => tracing::info!(target: "skep::task", task = %key, "runs again"),
+        _ => {}
+    }
+}
+
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -250,6 +283,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl State {
     fn apply(&mut self, events: &[Event]) {
         for event in events {
+            log(event);
             self.progress.apply(event);
             if let Event::Printed {
                 key, is_stderr, text, ..

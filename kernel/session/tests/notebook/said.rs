@@ -214,3 +214,31 @@ fn ends_of_threads_and_of_the_process_say_why() {
         ["note: `works` is a `#[test]`, which only a test build has: without the attribute it can be called"]
     );
 }
+
+/// A variable of a type in the table is taken by that name; were the name wrong, no cell could use the variable.
+#[test]
+fn types_are_where_the_table_says() {
+    let mut lab = Lab::new();
+    let parameters = |named: &str| match named.rsplit("::").next().unwrap_or_default() {
+        "ChunkedArray" => "<::skep::polars::prelude::BooleanType>",
+        "Remote" | "Delayed" => "<i64>",
+        "OnceCell" | "Receiver" | "Sender" | "OnceLock" | "RwLock" | "JoinHandle" => "<()>",
+        _ => "",
+    };
+    let types = skep_session::named_types();
+    let lines = types.iter().map(|(_, named)| {
+        format!(
+            "println!(\"{{}}\", std::any::type_name::<{named}{}>());",
+            parameters(named)
+        )
+    });
+    let printed = lab.run(&lines.collect::<Vec<_>>().join("\n")).printed;
+    let found: Vec<&str> = printed
+        .lines()
+        .map(|line| line.split('<').next().unwrap_or(line))
+        .collect();
+    assert_eq!(
+        found,
+        types.iter().map(|(defined, _)| *defined).collect::<Vec<_>>()
+    );
+}
