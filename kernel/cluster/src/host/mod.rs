@@ -12,6 +12,7 @@ use std::{
 
 use mio::Waker;
 
+use self::feed::Feed;
 use crate::{
     model::{
         cluster::{ClusterInfo, ClusterSpec},
@@ -27,9 +28,11 @@ use crate::{
     },
 };
 
+mod feed;
 mod processes;
 pub mod program;
 
+pub use feed::{Snapshot, Subscription, Update};
 pub use processes::set_worker_env;
 
 /// Called in the scheduler's thread with every batch of events.
@@ -50,6 +53,7 @@ pub struct Host {
 enum Order {
     Info(std::sync::mpsc::Sender<ClusterInfo>),
     Stream(std::sync::mpsc::Sender<Vec<(Bar, String)>>),
+    Subscribe(std::sync::mpsc::Sender<Subscription>),
     Reset(std::sync::mpsc::Sender<()>),
     CodeReady(CodeId, String),
     Stop,
@@ -80,6 +84,7 @@ impl Host {
             peers: HashMap::new(),
             conns: HashMap::new(),
             followers: Vec::new(),
+            feed: Feed::default(),
             next_client: 1,
             next_worker: 1,
             children: Vec::new(),
@@ -127,6 +132,14 @@ impl Host {
         let (sender, answer) = std::sync::mpsc::channel();
         self.order(Order::Stream(sender));
         answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
+    }
+
+    /// Everything that happens from now on, and how things stand before it; `None` when the scheduler's thread has
+    /// ended. However many watch and however slow they are, the scheduler does not wait for them.
+    pub fn subscribe(&self) -> Option<Subscription> {
+        let (sender, answer) = std::sync::mpsc::channel();
+        self.order(Order::Subscribe(sender));
+        answer.recv_timeout(Duration::from_secs(2)).ok()
     }
 
     /// Ends the workers; the next cluster begins anew.
@@ -201,6 +214,7 @@ struct Server {
     conns: HashMap<Peer, ConnId>,
     /// Programs that want to hear every event.
     followers: Vec<ClientId>,
+    feed: Feed,
     next_client: u32,
     next_worker: u32,
     children: Vec<Child>,
@@ -272,9 +286,14 @@ impl Server {
                     Order::CodeReady(code, path) => self.scheduler.code_ready(code, path, &mut self.outbox),
                     Order::Info(answer) => drop(answer.send(self.scheduler.info())),
                     Order::Stream(answer) => drop(answer.send(self.stories.stream())),
+                    Order::Subscribe(answer) => {
+                        let (info, history) = (self.scheduler.info(), self.stories.history());
+                        drop(answer.send(self.feed.subscribe(info, history)));
+                    }
                     Order::Reset(answer) => {
                         self.spec = None;
                         self.exit_workers();
+                        self.feed.reset();
                         (self.scheduler, self.stories) = (Scheduler::default(), Stories::default());
                         let _ = answer.send(());
                     }
@@ -319,6 +338,7 @@ impl Server {
             self.stories.apply(event, now);
         }
         (self.subscriber)(events);
+        self.feed.tell(events);
         for client in &self.followers {
             if let Some(conn) = self.conns.get(&Peer::Client(*client)) {
                 self.transport
@@ -526,4 +546,19 @@ fn now_us() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as u64)
+}
+
+#[test]
+fn a_host_can_be_watched_to_its_end() {
+    let folder = std::env::temp_dir().join(format!("skep-host-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let host = Host::start(&folder, Box::new(|_, _| Command::new("true")), Box::new(|_| {})).unwrap();
+    let mut watch = host.subscribe().unwrap();
+    assert_eq!((watch.snapshot.next, watch.snapshot.info.workers.len()), (0, 0));
+    host.reset();
+    assert_eq!(watch.next(Duration::from_secs(5)), Some(Update::Reset));
+    host.stop();
+    assert_eq!(watch.next(Duration::from_secs(5)), Some(Update::Ended));
+    assert!(host.subscribe().is_none());
+    let _ = std::fs::remove_dir_all(folder);
 }
