@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{model::ids::Key, wire::protocol::ToScheduler};
 
-/// Of what one task capture, this much is passed on.
+/// Of what one task prints, this much is passed on.
 const MOST_PRINTED: usize = 1 << 20;
 
 /// The ends of the pipes to read from.
@@ -36,7 +36,7 @@ struct End {
 impl Capture {
     /// Takes over this process's standard output and error. What it has to say itself goes to the file that
     /// is returned.
-    pub fn capture() -> io::Result<(Capture, File)> {
+    pub fn begin() -> io::Result<(Capture, File)> {
         let before = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let (out, to_out) = pipe()?;
         let (err, to_err) = pipe()?;

@@ -99,7 +99,7 @@ impl WorkerOptions {
 /// # Errors
 /// When the scheduler cannot be reached or sockets cannot be made.
 pub fn run_worker(options: &WorkerOptions) -> io::Result<()> {
-    let (capture, mut own) = Capture::capture()?;
+    let (capture, mut own) = Capture::begin()?;
     let result = serve(options, capture);
     if let Err(error) = &result {
         let _ = writeln!(own, "worker {}: {error}", std::process::id());
