@@ -51,7 +51,10 @@ const TYPES: &[(&str, &str)] = &[
     ("std::sync::mpsc::Sender", "::std::sync::mpsc::Sender"),
     ("std::sync::once_lock::OnceLock", "::std::sync::OnceLock"),
     ("std::sync::poison::rwlock::RwLock", "::std::sync::RwLock"),
-    ("std::thread::JoinHandle", "::std::thread::JoinHandle"),
+    (
+        "std::thread::join_handle::JoinHandle",
+        "::std::thread::JoinHandle",
+    ),
     ("serde_json::value::Value", "::skep::serde_json::Value"),
 ];
 
