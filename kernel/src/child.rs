@@ -4,6 +4,7 @@ use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path};
 
 use anyhow::{Context, bail};
 use skep_session::Home;
+use skep_session::Message;
 
 type Entry = unsafe extern "C" fn(*const libc::c_char) -> !;
 
@@ -29,7 +30,7 @@ fn enter(entry: &std::ffi::CStr, socket: &Path) -> anyhow::Result<u8> {
     let symbol = unsafe { libc::dlsym(handle, entry.as_ptr()) };
     (!symbol.is_null())
         .then_some(())
-        .context("libskep.so is of another version\nhint: run ./install/start again")?;
+        .context(Message::new("libskep.so is of another version").hint("run ./install/start again"))?;
     if entry == c"skep_eval_main" {
         // SAFETY: `handle` is live; a null symbol leaves standard input as it is.
         crate::stdin::redirect(unsafe { libc::dlsym(handle, c"skep_read_stdin".as_ptr()) });

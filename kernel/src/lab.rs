@@ -11,8 +11,9 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde_json::json;
+use skep_session::Message;
 use skep_session::{Home, cache_folder};
 
 /// What `skep lab` was asked for.
@@ -70,7 +71,10 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
         lab.arg("--allow-root");
     }
     // Jupyter takes this process's place, so that Ctrl-C and signals reach it as they would.
-    Err(lab.exec()).context("JupyterLab could not be started\nhint: remove the folder `python` in the cache and run ./install/start again")
+    Err(lab.exec()).context(
+        Message::new("JupyterLab could not be started")
+            .hint("remove the folder `python` in the cache and run ./install/start again"),
+    )
 }
 
 fn is_root() -> bool {
@@ -83,10 +87,7 @@ fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
     let python = folder.join("bin/python");
     let requirements = home.root().join("share/requirements.txt");
     let wanted = fs::read_to_string(&requirements).with_context(|| {
-        format!(
-            "{} is missing\nhint: run ./install/start again",
-            requirements.display()
-        )
+        Message::new(format!("{} is missing", requirements.display())).hint("run ./install/start again")
     })?;
     let stamp = folder.join("skep-requirements.txt");
     if fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
@@ -96,7 +97,8 @@ fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
             Command::new("python3")
                 .args(["-m", "venv", "--clear"])
                 .arg(&folder),
-            "python3 with its `venv` module is needed\nhint: install Python 3.10 or newer (Debian: python3 and python3-venv)",
+            Message::new("python3 with its `venv` module is needed")
+                .hint("install Python 3.10 or newer (Debian: python3 and python3-venv)"),
         )?;
         run_quietly(
             Command::new(&python)
@@ -109,7 +111,8 @@ fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
                     "-r",
                 ])
                 .arg(&requirements),
-            "JupyterLab could not be installed\nhint: is the network there? Is the disk full? Run it again when it is mended",
+            Message::new("JupyterLab could not be installed")
+                .hint("is the network there? Is the disk full? Run it again when it is mended"),
         )?;
         fs::write(&stamp, &wanted)?;
         println!("JupyterLab: ready after {:.0} s", began.elapsed().as_secs_f64());
@@ -123,15 +126,16 @@ fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
-fn run_quietly(command: &mut Command, hint: &str) -> anyhow::Result<()> {
-    let output = command.stdin(Stdio::null()).output().context(hint.to_string())?;
+fn run_quietly(command: &mut Command, failed: Message) -> anyhow::Result<()> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| failed.clone())?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let last: Vec<&str> = said.lines().rev().take(3).collect();
-        bail!(
-            "{hint}\n{}",
-            last.into_iter().rev().collect::<Vec<_>>().join("\n")
-        );
+        let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+        return Err(anyhow::anyhow!(last).context(failed));
     }
     Ok(())
 }
@@ -159,10 +163,8 @@ fn course_folder(home: &Home, chosen: Option<&Path>) -> anyhow::Result<PathBuf> 
     let default = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join("skep-course");
     let folder = chosen.map_or_else(default, Path::to_path_buf);
     copy_new(&home.root().join("share/course"), &folder).with_context(|| {
-        format!(
-            "the course could not be copied to {}\nhint: choose another place with --folder",
-            folder.display()
-        )
+        Message::new(format!("the course could not be copied to {}", folder.display()))
+            .hint("choose another place with --folder")
     })?;
     Ok(folder)
 }
@@ -187,13 +189,14 @@ fn free_port(wanted: Option<u16>) -> anyhow::Result<u16> {
         Some(port) => {
             ensure!(
                 is_free(port),
-                "port {port} is taken\nhint: leave --port out, or name another one"
+                Message::new(format!("port {port} is taken")).hint("leave --port out, or name another one")
             );
             Ok(port)
         }
-        None => (8888..8988)
-            .find(|port| is_free(*port))
-            .context("no port from 8888 to 8987 is free\nhint: end another Jupyter, or name one with --port"),
+        None => (8888..8988).find(|port| is_free(*port)).context(
+            Message::new("no port from 8888 to 8987 is free")
+                .hint("end another Jupyter, or name one with --port"),
+        ),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use skep_session::Message;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::{
     EnvFilter,
@@ -33,9 +34,9 @@ pub fn begin() {
     let filter = match EnvFilter::try_new(&wanted) {
         Ok(filter) => filter,
         Err(error) => {
-            eprintln!(
-                "warning: SKEP_LOG is not understood: {error}\nhint: `info`, `debug`, `off`, or `skep::task=debug`"
-            );
+            let message = Message::new(format!("SKEP_LOG is not understood: {error}"))
+                .hint("`info`, `debug`, `off`, or `skep::task=debug`");
+            eprintln!("warning: {message}");
             return;
         }
     };

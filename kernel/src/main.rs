@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use skep_session::Home;
+use skep_session::{Home, Message};
 
 mod assemble;
 mod child;
@@ -126,8 +126,53 @@ fn main() -> std::process::ExitCode {
     match result {
         Ok(code) => std::process::ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", joined(&error));
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+/// What happened, from the outermost to the cause, and then what to do about it.
+fn joined(error: &anyhow::Error) -> Message {
+    let chain: Vec<Message> = std::iter::once(
+        error
+            .downcast_ref::<Message>()
+            .cloned()
+            .unwrap_or_else(|| error.to_string().into()),
+    )
+    .chain(error.chain().skip(1).map(|cause| {
+        match (
+            cause.downcast_ref::<Message>(),
+            cause.downcast_ref::<std::io::Error>(),
+        ) {
+            (Some(message), _) => message.clone(),
+            (None, Some(error)) => Message::from(error),
+            (None, None) => cause.to_string().into(),
+        }
+    }))
+    .collect();
+    let what: Vec<String> = chain.iter().map(|message| message.what.clone()).collect();
+    Message {
+        what: what.join(": "),
+        hint: chain.into_iter().find_map(|message| message.hint),
+    }
+}
+
+#[test]
+fn what_to_do_comes_after_all_that_happened() {
+    use anyhow::Context;
+
+    let failed: anyhow::Result<()> = Err(std::io::Error::other("no route").into());
+    let error = failed
+        .context(Message::new("JupyterLab could not be installed").hint("is the network there?"))
+        .unwrap_err();
+    assert_eq!(
+        joined(&error).to_string(),
+        "JupyterLab could not be installed: no route\nhint: is the network there?"
+    );
+    let inner = std::io::Error::from(Message::new("the cache cannot be written").hint("free some space"));
+    assert_eq!(
+        joined(&anyhow::Error::from(inner)).to_string(),
+        "the cache cannot be written\nhint: free some space"
+    );
 }

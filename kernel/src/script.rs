@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use skep_session::Message;
 use skep_session::{Bundle, CellError, Frontend, Home, Output, Session, script};
 
 /// Prints what cells show as text, and remembers it as a notebook does.
@@ -61,8 +62,11 @@ pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
     let is_notebook = file.extension().is_some_and(|extension| extension == "ipynb");
     ensure!(
         output.is_none() || is_notebook,
-        "--output writes an executed notebook, and {} is none\nhint: leave --output out",
-        file.display()
+        Message::new(format!(
+            "--output writes an executed notebook, and {} is none",
+            file.display()
+        ))
+        .hint("leave --output out")
     );
     let cells = if file == Path::new("-") {
         script::split(
@@ -141,10 +145,8 @@ impl<'p> Executed<'p> {
         let text = serde_json::to_string_pretty(&self.notebook)? + "\n";
         let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, self.to));
         written.with_context(|| {
-            format!(
-                "{} could not be written\nhint: is the folder there, and is there space?",
-                self.to.display()
-            )
+            Message::new(format!("{} could not be written", self.to.display()))
+                .hint("is the folder there, and is there space?")
         })
     }
 }

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
+use skep_render::Message;
 
 /// Besides Skep's own crates.
 const READ: &[&str] = &[
@@ -108,8 +109,11 @@ pub fn write(folder: &Path, checkout: &Path) -> anyhow::Result<PathBuf> {
     let lock = checkout.join("Cargo.lock");
     ensure!(
         lock.exists(),
-        "the sources that Skep was built from are not at {}\nhint: run ./install/start in the checkout again",
-        checkout.display()
+        Message::new(format!(
+            "the sources that Skep was built from are not at {}",
+            checkout.display()
+        ))
+        .hint("run ./install/start in the checkout again")
     );
     fs::create_dir_all(folder.join("src"))?;
     let skep = checkout.join("kernel/skep");

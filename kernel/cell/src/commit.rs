@@ -11,6 +11,7 @@ use crate::{
     names::mentions_type,
     program::Notebook,
     reach::Reach,
+    report::Reason,
     stale::Staleness,
 };
 
@@ -88,7 +89,10 @@ impl Notebook {
             if !is_new(name) {
                 self.gone.insert(
                     name.clone(),
-                    format!("`{name}` was moved in cell {cell}\nhint: use `{name}.clone()` there, or run the cell that defines it again"),
+                    Reason::new(
+                        format!("`{name}` was moved in cell {cell}"),
+                        format!("use `{name}.clone()` there, or run the cell that defines it again"),
+                    ),
                 );
             }
         }
@@ -112,8 +116,13 @@ impl Notebook {
                 .filter(|_| !is_new(name));
             if let Some(changed) = of_changed {
                 commit.forget.push(name.clone());
-                self.gone
-                    .insert(name.clone(), format!("`{name}` was dropped when its type was redefined in cell {cell}\nhint: run the cell that defines it again"));
+                self.gone.insert(
+                    name.clone(),
+                    Reason::new(
+                        format!("`{name}` was dropped when its type was redefined in cell {cell}"),
+                        "run the cell that defines it again",
+                    ),
+                );
                 dropped.entry(changed).or_default().push(name);
                 continue;
             }
@@ -121,7 +130,10 @@ impl Notebook {
                 commit.forget.push(name.clone());
                 self.gone.insert(
                     name.clone(),
-                    format!("the variable `{name}` gave way to the item of that name in cell {cell}"),
+                    Reason::new(
+                        format!("the variable `{name}` gave way to the item of that name in cell {cell}"),
+                        "give one of the two another name",
+                    ),
                 );
                 continue;
             }
@@ -166,7 +178,7 @@ impl Notebook {
                 self.lent.insert(name.clone(), variable);
             }
             self.gone.entry(name.clone()).or_insert_with(|| {
-                format!("`{name}` is still in use by cell {cell}, which goes on in the background after its interrupt\nhint: it comes back when that is done; or run the cell that defines it again")
+                Reason::new(format!("`{name}` is still in use by cell {cell}, which goes on in the background after its interrupt"), "it comes back when that is done; or run the cell that defines it again")
             });
         }
         self.variables = variables;
@@ -196,10 +208,7 @@ impl Notebook {
             {
                 unknown.push((
                     argument.clone(),
-                    format!(
-                        "if `{name}!` in cell {} made `{argument}`: variables that a macro makes are not kept\nhint: `let {argument} = …` in the cell itself is",
-                        prepared.cell
-                    ),
+                    Reason::new(format!("if `{name}!` in cell {} made `{argument}`: variables that a macro makes are not kept", prepared.cell), format!("`let {argument} = …` in the cell itself is")),
                 ));
             }
         }
@@ -247,27 +256,34 @@ impl Notebook {
             let reason = match prepared.unkept.get(name) {
                 Some(Unkept::Borrows) => {
                     borrow.push(format!("`{name}`"));
-                    format!(
-                        "`{name}` of cell {cell} borrows from another value, and a borrow ends with its cell\nhint: keep an owned value there: `.clone()`, `.to_owned()`, `.to_vec()`"
+                    Reason::new(
+                        format!(
+                            "`{name}` of cell {cell} borrows from another value, and a borrow ends with its cell"
+                        ),
+                        "keep an owned value there: `.clone()`, `.to_owned()`, `.to_vec()`",
                     )
                 }
-                Some(Unkept::Moved) => format!(
-                    "`{name}` was moved in cell {cell}, or never given a value\nhint: use `{name}.clone()` there"
+                Some(Unkept::Moved) => Reason::new(
+                    format!("`{name}` was moved in cell {cell}, or never given a value"),
+                    format!("use `{name}.clone()` there"),
                 ),
                 None if binding.is_closure => {
                     closures.push(format!("`{name}`"));
-                    format!(
-                        "`{name}` of cell {cell} is a closure, whose type no later cell can name\nhint: make it a function, or give it a type there: `let {name}: fn(…) -> … = …` or `Box<dyn Fn(…) -> …>`"
+                    Reason::new(
+                        format!("`{name}` of cell {cell} is a closure, whose type no later cell can name"),
+                        format!(
+                            "make it a function, or give it a type there: `let {name}: fn(…) -> … = …` or `Box<dyn Fn(…) -> …>`"
+                        ),
                     )
                 }
-                None if !prepared.parsed.returns.is_empty() => {
-                    format!("`{name}` was not kept: cell {cell} returned before its end")
-                }
-                None => {
-                    format!(
-                        "`{name}` of cell {cell} was not kept: no later cell can name its type\nhint: collect the iterator, or make the closure a `fn`"
-                    )
-                }
+                None if !prepared.parsed.returns.is_empty() => Reason::new(
+                    format!("`{name}` was not kept: cell {cell} returned before its end"),
+                    format!("give `{name}` its value before the `return`, in a cell of its own"),
+                ),
+                None => Reason::new(
+                    format!("`{name}` of cell {cell} was not kept: no later cell can name its type"),
+                    "collect the iterator, or make the closure a `fn`",
+                ),
             };
             self.gone.insert(name.clone(), reason);
         }
@@ -305,7 +321,7 @@ impl Notebook {
             self.variables.remove(name);
             self.gone.insert(
                 name.clone(),
-                format!("`{name}` was lost when a cell was given up: its type is not `Send`, so it may not leave that cell's thread\nhint: run the cell that defines it again"),
+                Reason::new(format!("`{name}` was lost when a cell was given up: its type is not `Send`, so it may not leave that cell's thread"), "run the cell that defines it again"),
             );
         }
     }

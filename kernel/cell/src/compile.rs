@@ -15,7 +15,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, Reason};
+
+/// What mends a compiler that does not run.
+const SET_UP_AGAIN: &str = "run ./install/start again";
 
 /// Where the compiler and the prebuilt crates are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,7 +48,7 @@ pub enum Failure {
     Errors(Vec<Diagnostic>),
     Cancelled,
     /// The compiler could not do its work: not there, no space, killed.
-    Toolchain(String),
+    Toolchain(Reason),
 }
 
 /// What `:dep` added to a notebook.
@@ -180,9 +183,12 @@ impl Compiler {
         });
         let mut command = self.command(root, epoch, optimise, &library);
         let mut child = command.spawn().map_err(|error| {
-            Failure::Toolchain(format!(
-                "`{}` could not be started: {error}\nhint: run ./install/start again",
-                self.toolchain.rustc.display()
+            Failure::Toolchain(Reason::new(
+                format!(
+                    "`{}` could not be started: {error}",
+                    self.toolchain.rustc.display()
+                ),
+                SET_UP_AGAIN,
             ))
         })?;
         let mut stderr = child.stderr.take().expect("invariant: stderr is piped");
@@ -204,7 +210,8 @@ impl Compiler {
                 .expect("invariant: nobody else removes it");
             running.swap_remove(at).0
         };
-        let status = wait(child).map_err(|error| Failure::Toolchain(error.to_string()))?;
+        let status =
+            wait(child).map_err(|error| Failure::Toolchain(Reason::new(error.to_string(), SET_UP_AGAIN)))?;
         if status.success() && read.is_ok() {
             return Ok(library);
         }
@@ -218,9 +225,9 @@ impl Compiler {
             .filter(Diagnostic::is_error)
             .collect();
         if errors.is_empty() {
-            return Err(Failure::Toolchain(format!(
-                "rustc ended with {status}: {}",
-                said.trim()
+            return Err(Failure::Toolchain(Reason::new(
+                format!("rustc ended with {status}: {}", said.trim()),
+                SET_UP_AGAIN,
             )));
         }
         Err(Failure::Errors(errors))

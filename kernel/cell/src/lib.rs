@@ -35,4 +35,4 @@ pub use model::{Compiled, Prepared, Purpose, Request, Variable};
 pub use names::{KnownNames, Phrase, mentions_type};
 pub use outputs::{cell_of_output, output_name, with_outputs};
 pub use program::Notebook;
-pub use report::{CellError, Place, in_cells};
+pub use report::{CellError, Place, Reason, in_cells};

@@ -20,7 +20,7 @@ use crate::{
     outputs::output_name,
     parse::{self, Binding, Guess, Parsed},
     reach::Reach,
-    report::{CellError, Place, Sources},
+    report::{CellError, Place, Reason, Sources},
     splice::Spliced,
     stale::Runs,
 };
@@ -42,7 +42,7 @@ pub struct Notebook {
     /// Variables that a cell which was given up still uses.
     pub(crate) lent: BTreeMap<String, Variable>,
     /// Why a name is no longer here, or never was.
-    pub(crate) gone: BTreeMap<String, String>,
+    pub(crate) gone: BTreeMap<String, Reason>,
     pub(crate) runs: Runs,
     /// Texts of each cell's items, by version.
     pub(crate) items_versions: HashMap<u32, Vec<String>>,
@@ -130,7 +130,7 @@ impl Notebook {
                         "nothing was run; variables are as before",
                     ));
                 }
-                Err(Failure::Toolchain(message)) => return Err(toolchain_error(&message)),
+                Err(Failure::Toolchain(reason)) => return Err(toolchain_error(&reason)),
                 Err(Failure::Errors(errors)) => {
                     if !self.recover(prepared, &errors)? {
                         prepared.imports = imports::find(compiler, &self.known, prepared.cell, &errors);
@@ -173,9 +173,9 @@ impl Notebook {
                     .iter()
                     .any(|item| item.definition.keys.iter().any(|key| key.name() == Some(&name)));
             if !is_there {
-                let reason = format!(
-                    "`{name}` is defined in cell {}, which {how}\nhint: mend that cell, and run it again",
-                    prepared.cell
+                let reason = Reason::new(
+                    format!("`{name}` is defined in cell {}, which {how}", prepared.cell),
+                    "mend that cell, and run it again",
                 );
                 self.gone.insert(name, reason);
             }
@@ -493,7 +493,13 @@ impl Notebook {
     pub fn forget_variables(&mut self) -> Vec<String> {
         let lost: Vec<String> = std::mem::take(&mut self.variables).into_keys().collect();
         for name in &lost {
-            self.gone.insert(name.clone(), format!("`{name}` was lost when the evaluation process ended\nhint: run the cell that defines it again"));
+            self.gone.insert(
+                name.clone(),
+                Reason::new(
+                    format!("`{name}` was lost when the evaluation process ended"),
+                    "run the cell that defines it again",
+                ),
+            );
         }
         lost
     }
@@ -565,7 +571,10 @@ impl Notebook {
         for name in &known {
             self.gone.insert(
                 name.clone(),
-                format!("`{name}` was cleared\nhint: run the cell that defines it again"),
+                Reason::new(
+                    format!("`{name}` was cleared"),
+                    "run the cell that defines it again",
+                ),
             );
         }
         known
@@ -626,7 +635,10 @@ fn parse_deeply(source: &str, guess: &Guess) -> Result<Option<Parsed>, CellError
         .stack_size(1 << 30)
         .spawn(move || parse::parse_with(&text, &guess).ok().map(Sendable));
     let joined = thread
-        .map_err(|error| toolchain_error(&error.to_string()))?
+        .map_err(|error| {
+            let what = format!("no thread could be started: {error}");
+            plain_error("Resources", &what, "end some programs, and run the cell again")
+        })?
         .join();
     joined.map(|parsed| parsed.map(|parsed| parsed.0)).map_err(|_| {
         plain_error(
@@ -650,11 +662,8 @@ fn cannot_write(error: &io::Error, compiler: &Compiler) -> CellError {
     )
 }
 
-fn toolchain_error(message: &str) -> CellError {
-    let (message, hint) = message
-        .split_once("\nhint: ")
-        .unwrap_or((message, "run `skep doctor` to see what is missing"));
-    plain_error("CompilerError", message, hint)
+fn toolchain_error(reason: &Reason) -> CellError {
+    plain_error("CompilerError", &reason.what, &reason.hint)
 }
 
 /// An error that has no place in the source.

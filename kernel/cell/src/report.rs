@@ -293,11 +293,11 @@ impl Sources<'_> {
             );
         }
         for note in &error.notes {
-            let (level, text) = match note.strip_prefix("hint: ") {
-                Some(hint) => (Level::HELP.with_name("hint"), hint),
-                None => (Level::NOTE, note.as_str()),
+            let level = match note {
+                Note::Plain(_) => Level::NOTE,
+                Note::Hint(_) => Level::HELP.with_name("hint"),
             };
-            group = group.element(level.message(text));
+            group = group.element(level.message(note.text()));
         }
         group
     }
@@ -349,12 +349,12 @@ impl Sources<'_> {
                 text = format!("{text}: {}", short[..short.len().min(2)].join(" or "));
             }
             match child.level.as_str() {
-                "help" => drawn.notes.push(format!("hint: {text}")),
+                "help" => drawn.notes.push(Note::hint(text)),
                 "note" if text.starts_with("`#[deny(") => {}
                 "note"
                     if text.starts_with("the full name for the type has been written")
                         || text.contains("`--verbose`") => {}
-                "note" => drawn.notes.push(text),
+                "note" => drawn.notes.push(Note::plain(text)),
                 _ => {}
             }
         }
@@ -386,8 +386,51 @@ pub(crate) struct Drawn {
     pub name: String,
     pub message: String,
     pub marks: Vec<Mark>,
-    /// Those that begin with `hint: ` are drawn as hints.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
+}
+
+/// A line below the code of an error.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Note {
+    Plain(String),
+    /// What to do about it.
+    Hint(String),
+}
+
+impl Note {
+    pub fn plain(text: impl Into<String>) -> Note {
+        Note::Plain(text.into())
+    }
+
+    pub fn hint(text: impl Into<String>) -> Note {
+        Note::Hint(text.into())
+    }
+
+    pub fn text(&self) -> &str {
+        match self {
+            Note::Plain(text) | Note::Hint(text) => text,
+        }
+    }
+}
+
+/// Why something is not there, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub what: String,
+    pub hint: String,
+}
+
+impl Reason {
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Reason {
+        Reason {
+            what: what.into(),
+            hint: hint.into(),
+        }
+    }
+
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        vec![Note::plain(&*self.what), Note::hint(&*self.hint)]
+    }
 }
 
 #[derive(Clone, Debug)]

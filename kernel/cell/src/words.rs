@@ -8,7 +8,7 @@ use crate::{
     names::Phrase,
     program::{Notebook, plain_error},
     recover::BORROWS,
-    report::{CellError, Diagnostic, Drawn, Mark},
+    report::{CellError, Diagnostic, Drawn, Mark, Note},
 };
 
 const NO_TYPE: &str = "type annotations needed: nothing says what type this is";
@@ -99,7 +99,9 @@ impl Notebook {
             drawn.message = format!(
                 "a borrow cannot outlive its cell: `{name}` is kept for later cells, and it is borrowed or borrows"
             );
-            drawn.notes = vec!["hint: keep an owned value (`.clone()`, `.to_owned()`, `.to_vec()`), or put the statements into a block `{ … }`".to_string()];
+            drawn.notes = vec![Note::hint(
+                "keep an owned value (`.clone()`, `.to_owned()`, `.to_vec()`), or put the statements into a block `{ … }`",
+            )];
         }
         let is_for_a_thread = || {
             drawn.marks.iter().any(|mark| {
@@ -119,9 +121,9 @@ impl Notebook {
             drawn.message = format!("`{name}` is borrowed by what may outlive the cell, such as a thread");
             drawn.marks.retain(|mark| mark.is_primary);
             drawn.marks.iter_mut().for_each(|mark| mark.label = None);
-            drawn.notes = vec![format!(
-                "hint: give it the value: `move ||`; with `let {name} = {name}.clone();` before it the notebook keeps its own"
-            )];
+            drawn.notes = vec![Note::hint(format!(
+                "give it the value: `move ||`; with `let {name} = {name}.clone();` before it the notebook keeps its own"
+            ))];
         }
         if matches!(error.code(), Some("E0005" | "E0530"))
             && drawn.marks.iter().all(|mark| mark.cell == prepared.cell)
@@ -143,11 +145,11 @@ impl Notebook {
             })
         {
             drawn.notes = vec![
-                format!(
+                Note::plain(format!(
                     "an `impl` of cell {} with `{name}` was set aside: it does not compile with newer definitions",
                     item.cell
-                ),
-                format!("hint: run cell {} again, adapted", item.cell),
+                )),
+                Note::hint(format!("run cell {} again, adapted", item.cell)),
             ];
         }
         let is_of_tail = |mark: &Mark| {
@@ -162,19 +164,19 @@ impl Notebook {
         if is_open && drawn.marks.iter().any(is_of_tail) {
             drawn.message = NO_TYPE.to_string();
             drawn.marks.iter_mut().for_each(|mark| mark.label = None);
-            drawn.notes = vec![
-                "hint: give it one: `let x: i32 = …;`, `….parse::<i32>()`, `….collect::<Vec<_>>()`"
-                    .to_string(),
-            ];
+            drawn.notes = vec![Note::hint(
+                "give it one: `let x: i32 = …;`, `….parse::<i32>()`, `….collect::<Vec<_>>()`",
+            )];
         }
         const NO_CRATE: &str = "you might be missing a crate named `";
         for note in &mut drawn.notes {
             if let Some(name) = note
+                .text()
                 .split(NO_CRATE)
                 .nth(1)
                 .and_then(|rest| rest.split('`').next())
             {
-                *note = format!("hint: `:dep {name}` in a line above adds the crate");
+                *note = Note::hint(format!("`:dep {name}` in a line above adds the crate"));
             }
         }
         if error.code() == Some("E0596") && drawn.marks.iter().all(|mark| mark.cell == prepared.cell) {
@@ -185,9 +187,9 @@ impl Notebook {
                 .filter(|name| self.variables.contains_key(*name));
             if let Some(name) = outer {
                 let cell = self.variables[name].cell;
-                drawn.notes = vec![format!(
-                    "hint: make it mutable where it is defined (cell {cell}): `let mut {name} = …`, or here: `let mut {name} = {name};`"
-                )];
+                drawn.notes = vec![Note::hint(format!(
+                    "make it mutable where it is defined (cell {cell}): `let mut {name} = …`, or here: `let mut {name} = {name};`"
+                ))];
             }
         }
         let mut seen = BTreeSet::new();
@@ -203,17 +205,19 @@ impl Notebook {
                 .iter()
                 .any(|binding| binding.name == name);
         if is_variable {
-            drawn.notes = vec![format!(
-                "hint: functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`"
-            )];
+            drawn.notes = vec![Note::hint(format!(
+                "functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`"
+            ))];
             return;
         }
         if let Some(reason) = self.gone.get(name) {
-            drawn.notes = reason.split('\n').map(str::to_string).collect();
+            drawn.notes = reason.notes();
             return;
         }
         if let Some((_, import)) = prepared.imports.iter().find(|(known, _)| known == name) {
-            drawn.notes.insert(0, format!("hint: import it: `{import}`"));
+            drawn
+                .notes
+                .insert(0, Note::hint(format!("import it: `{import}`")));
             return;
         }
         let dropped = prepared
@@ -227,11 +231,13 @@ impl Notebook {
         {
             drawn.notes.insert(
                 0,
-                format!("`{name}` of cell {cell} was set aside: it does not compile with newer definitions"),
+                Note::plain(format!(
+                    "`{name}` of cell {cell} was set aside: it does not compile with newer definitions"
+                )),
             );
             drawn
                 .notes
-                .insert(1, format!("hint: run cell {cell} again, adapted"));
+                .insert(1, Note::hint(format!("run cell {cell} again, adapted")));
         }
     }
 
@@ -248,11 +254,11 @@ impl Notebook {
             .find(|item| item.definition.is_constant && item.definition.keys.iter().any(is_constant))
         {
             drawn.notes = vec![
-                format!(
+                Note::plain(format!(
                     "`{text}` is a constant (cell {}), and a pattern of its name compares with it",
                     item.cell
-                ),
-                "hint: use another name for the variable".to_string(),
+                )),
+                Note::hint("use another name for the variable"),
             ];
         }
     }
@@ -292,7 +298,7 @@ fn about_the_cell(error: &Diagnostic, phrases: &[Phrase], drawn: &mut Drawn) {
             .map(|phrase| (phrase.message, phrase.hint))
     };
     let Some((message, hint)) = about else { return };
-    (drawn.message, drawn.notes) = (message.to_string(), vec![format!("hint: {hint}")]);
+    (drawn.message, drawn.notes) = (message.to_string(), vec![Note::hint(hint)]);
     drawn.marks.retain(|mark| mark.is_primary);
     drawn.marks.iter_mut().for_each(|mark| mark.label = None);
 }

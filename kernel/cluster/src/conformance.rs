@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    api::{cluster::Cluster, delayed::Delayed, remote::Remote},
+    api::{cluster::Cluster, delayed::Delayed, parts::Part, remote::Remote},
     model::{
         error::{Error, TaskErrorKind},
         event::Event,
@@ -44,6 +44,14 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "large_values",
         run: large_values,
+    },
+    Check {
+        name: "parts",
+        run: parts,
+    },
+    Check {
+        name: "origins",
+        run: origins,
     },
     Check {
         name: "errors",
@@ -250,6 +258,82 @@ fn large_values(cluster: &Cluster, _: &dyn Control) {
     let lengths: Vec<Remote<usize>> = (0..4).map(|_| cluster.impure().submit(length, &made)).collect();
     assert_eq!(cluster.gather(&lengths).unwrap(), [N; 4]);
     assert_eq!(made.gather().unwrap().len(), N);
+}
+
+/// Cuts numbers into so many lists, by their remainders.
+fn deal(from: u64, n: u64) -> Vec<Vec<u64>> {
+    let mut hands = vec![Vec::new(); n as usize];
+    (from..from + 40_000).for_each(|i| hands[(i % n) as usize].push(i));
+    hands
+}
+
+fn all(hands: Vec<Vec<u64>>) -> Vec<u64> {
+    hands.concat()
+}
+
+fn parts(cluster: &Cluster, control: &dyn Control) {
+    const N: u64 = 6;
+    let dealt: Vec<Vec<Part<Vec<u64>>>> = (0..N)
+        .map(|i| cluster.submit_parts(deal, (i * 40_000, N), N as usize))
+        .collect();
+    assert_eq!(dealt[0][1].gather().unwrap()[..2], [1, 7], "a part by itself");
+    // Each hand from every dealer: most parts have to move, some of them large.
+    let hand = |j: usize| dealt.iter().map(|parts| parts[j].clone()).collect::<Vec<_>>();
+    let hands: Vec<Remote<Vec<u64>>> = (0..N as usize).map(|j| cluster.submit(all, hand(j))).collect();
+    control.kill_a_worker();
+    for (j, hand) in cluster.gather(&hands).unwrap().iter().enumerate() {
+        assert_eq!(hand.len() as u64, N * 40_000 / N);
+        assert!(
+            hand.iter().all(|i| i % N == j as u64),
+            "hand {j} has others' cards"
+        );
+    }
+    let too_few = cluster.submit_parts(deal, (7, 2), 3);
+    let text = too_few[2].gather().unwrap_err().to_string();
+    assert!(text.contains("made 2"), "{text}");
+    let error = task_error(&cluster.submit(length_of, &too_few[2]));
+    assert!(error.message.contains("made 2"), "{error}");
+    let delayed = Part::delayed(deal, (1, 2), 2);
+    let joined = Delayed::call(all, vec![delayed[1].clone(), delayed[0].clone()]);
+    assert_eq!(cluster.compute(&joined).gather().unwrap()[0], 1, "odd ones first");
+    let one = cluster.submit_parts(fails_in_parts, 1, 2);
+    let error = match one[0].gather() {
+        Err(Error::Task(error)) => error,
+        other => panic!("expected the task to fail, and got {other:?}"),
+    };
+    assert_eq!((error.kind, &*error.message), (TaskErrorKind::Failed, "no 1"));
+}
+
+fn length_of(hand: Vec<u64>) -> usize {
+    hand.len()
+}
+
+fn fails_in_parts(x: i64) -> Result<Vec<i64>, std::io::Error> {
+    Err(std::io::Error::other(format!("no {x}")))
+}
+
+/// A task's own tasks belong to what it belongs to.
+fn origins(cluster: &Cluster, _: &dyn Control) {
+    cluster.follow().unwrap();
+    let tagged = cluster.tag("first").tag("second").submit(inc, 71);
+    let key = tagged.key().unwrap();
+    tagged.gather().unwrap();
+    let mut origin = None;
+    let mut tags = Vec::new();
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until && (origin.is_none() || tags.is_empty()) {
+        for event in cluster.next_events(Duration::from_millis(100)).unwrap() {
+            match event {
+                Event::Submitted {
+                    key: of, origin: is, ..
+                } if of == key => origin = Some(is),
+                Event::Tagged { key: of, tags: are } if of == key => tags = are,
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(origin, Some(0), "this program is no notebook");
+    assert_eq!(tags, ["first", "second"]);
 }
 
 fn errors(cluster: &Cluster, _: &dyn Control) {

@@ -12,6 +12,8 @@ pub struct Hooks {
     pub interrupted: Option<fn() -> bool>,
     /// Ends the interrupted cell.
     pub stop: Option<fn()>,
+    /// The cell that runs: what tasks that are submitted now belong to.
+    pub origin: Option<fn() -> u32>,
     /// Whether somebody will make an optimised build of this library; asks for it if so.
     pub code_needed: Option<fn(&str) -> bool>,
     /// In a worker: this thread's tasks stop when the flag is raised.
@@ -27,6 +29,7 @@ impl Hooks {
     pub const NONE: Hooks = Hooks {
         interrupted: None,
         stop: None,
+        origin: None,
         code_needed: None,
         adopt: |_| {},
         raise: |_| {},

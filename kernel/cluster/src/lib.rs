@@ -40,6 +40,7 @@ pub use api::{
     compute::{Computed, Root},
     delayed::Delayed,
     futures::AsCompleted,
+    parts::Part,
     remote::Remote,
     show::{card, remotes_card, workers_card},
 };

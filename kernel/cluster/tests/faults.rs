@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skep_cluster::{Cluster, Delayed, Error, Remote, TaskErrorKind, WorkerId, model::cluster::WorkerInfo};
+use skep_cluster::{
+    Cluster, Delayed, Error, Remote, TaskErrorKind, WorkerId,
+    model::{cluster::WorkerInfo, task::Output},
+};
 
 skep_cluster::workers_are_this_program!(|| {});
 
@@ -445,7 +448,7 @@ fn a_real_greeting_with_a_wrong_token_is_refused() {
         stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         stream.write_all(&frame(hello.unwrap())).unwrap();
         let question = ToPeer::Get {
-            key: skep_cluster::Key(1),
+            output: Output::whole(skep_cluster::Key(1)),
         };
         let _ = if is_scheduler {
             Ok(())

@@ -13,8 +13,8 @@ use serde_bytes::ByteBuf;
 use skep_cluster::{
     ClientId, Event, FunctionId, Key, TaskError, TaskErrorKind, Token, WorkerId,
     model::{
-        cluster::Memory,
-        task::{Arg, Task, TaskOptions},
+        cluster::{Memory, Published},
+        task::{Arg, Output, Task, TaskOptions},
     },
     wire::protocol::{
         AskId, Assignment, Carried, Finished, FromPeer, Input, Ran, Request, ToClient, ToPeer, ToScheduler,
@@ -27,6 +27,11 @@ fn real_messages() -> Vec<Vec<u8>> {
     let args = vec![
         Arg::Value(ByteBuf::from(vec![7; 40])),
         Arg::Task(key),
+        Arg::Part {
+            task: key,
+            part: 2,
+            of: 3,
+        },
         Arg::List(vec![Arg::Task(key), Arg::Value(ByteBuf::from(vec![1]))]),
     ];
     let options = TaskOptions {
@@ -39,11 +44,13 @@ fn real_messages() -> Vec<Vec<u8>> {
         function: FunctionId(9),
         args,
         priority: 1 << 63,
+        origin: 7,
         options: Some(options.into()),
     };
     let error = TaskError {
         kind: TaskErrorKind::Panicked,
         message: "no".into(),
+        hint: Some("x".into()),
         function: "f".into(),
         at: Some(("cell 3".into(), 1, 2)),
         worker: None,
@@ -91,12 +98,13 @@ fn real_messages() -> Vec<Vec<u8>> {
         },
         ToScheduler::Ask {
             id: AskId(1),
-            request: Request::Publish {
+            request: Request::Publish(Published {
                 name: "x".into(),
                 keys: vec![key; 3],
                 type_name: "i64".into(),
                 layout: 0,
-            },
+                task: String::new(),
+            }),
         },
     ];
     let to_worker = vec![
@@ -125,7 +133,12 @@ fn real_messages() -> Vec<Vec<u8>> {
     ];
     let peers = [
         ToPeer::Hello { token: Token(3) },
-        ToPeer::Get { key },
+        ToPeer::Get {
+            output: Output {
+                task: key,
+                part: Some(4),
+            },
+        },
         ToPeer::Call {
             actor: key,
             id: 1,
@@ -139,6 +152,7 @@ fn real_messages() -> Vec<Vec<u8>> {
             value: Some(Ok(Carried::Segment {
                 path: "/proc/1/fd/3".into(),
                 n_bytes: 9,
+                range: Some((3, 5)),
             })),
         },
         FromPeer::Value {

@@ -7,6 +7,8 @@ use std::{
     sync::OnceLock,
 };
 
+use skep_render::Message;
+
 use crate::{interrupt::Interrupted, link, store, wire::Outcome};
 
 pub use crate::{
@@ -69,7 +71,7 @@ pub fn take<T: 'static>(name: &str) -> T {
 }
 
 #[inline(never)]
-fn refuse(message: String) -> ! {
+fn refuse(message: Message) -> ! {
     std::panic::resume_unwind(Box::new(Refusal(message)))
 }
 
@@ -142,7 +144,7 @@ pub fn discard<T: 'static>(name: &str, value: T) {
     }
 }
 
-struct Refusal(String);
+struct Refusal(Message);
 
 /// Runs the body of a cell. Variables it borrows live in the caller's frame, so that they outlast a panic.
 pub fn run<E: Failure>(body: impl FnOnce() -> Result<(), E>) -> Outcome {

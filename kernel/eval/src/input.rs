@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError, atomic::Ordering};
 
+use skep_render::Message;
+
 use crate::{
     interrupt,
     link::{LINK, Link, flush, is_abandoned, send},
@@ -24,14 +26,16 @@ pub fn password(prompt: &str) -> std::io::Result<String> {
 pub(crate) fn ask(prompt: &str, password: bool) -> std::io::Result<String> {
     let Some(link) = LINK.get() else {
         return Err(std::io::Error::other(
-            "no notebook is there to ask\nhint: read from `std::io::stdin()` in a plain program",
+            Message::new("no notebook is there to ask")
+                .hint("read from `std::io::stdin()` in a plain program"),
         ));
     };
     let answer = ask_host(link, prompt, password);
     interrupt::poll();
     answer.ok_or_else(|| {
         std::io::Error::other(
-            "nobody can answer here: this front end does not take input\nhint: pass the value in the code",
+            Message::new("nobody can answer here: this front end does not take input")
+                .hint("pass the value in the code"),
         )
     })
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use skep_render::Bundle;
+use skep_render::{Bundle, Message};
 
 use crate::wire::{self, FromEval};
 
@@ -48,6 +48,13 @@ pub(crate) fn link_ref() -> &'static Link {
         .expect("invariant: set by `serve` before anything runs")
 }
 
+/// The cell that this thread runs, or else the one that runs now; 0 outside notebooks.
+pub fn current_cell() -> u32 {
+    CELL.get()
+        .or_else(|| LINK.get().map(|link| link.running.load(Ordering::SeqCst)))
+        .unwrap_or(0)
+}
+
 pub(crate) fn is_running(cell: u32) -> bool {
     link_ref().running.load(Ordering::SeqCst) == cell
 }
@@ -73,7 +80,10 @@ pub(crate) fn send(message: &FromEval) -> bool {
         Ok(()) => true,
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
             drop(stream);
-            eprintln!("error: not shown: {error}\nhint: show a part of it");
+            eprintln!(
+                "error: {}",
+                Message::new(format!("not shown: {error}")).hint("show a part of it")
+            );
             // Nobody will say that it was passed on.
             lock_shown(link).n_passed += 1;
             true

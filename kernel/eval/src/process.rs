@@ -178,7 +178,9 @@ impl Evaluator {
 
 /// The libraries that are loaded stay so: values, statics and threads of old cells point into them.
 fn load_and_run(job: &Job) -> Outcome {
-    let refused = |message: String| Outcome::Refused { message };
+    let refused = |message: String| Outcome::Refused {
+        message: message.into(),
+    };
     let (Ok(path), Ok(entry)) = (
         CString::new(job.library.as_str()),
         CString::new(job.entry.as_str()),

@@ -10,7 +10,7 @@ use std::{
     future::Future,
 };
 
-use skep_render::{Bundle, Rich};
+use skep_render::{Bundle, Message, Rich};
 
 pub struct Show<'a, T: ?Sized>(pub &'a T);
 
@@ -81,15 +81,19 @@ fn show_name(type_name: &str) {
             "{what}, `{name}`: call it to see what it gives"
         )));
     }
-    crate::link::result(Bundle::text(format!(
-        "a value of type `{name}`, which has no text form\nhint: `#[derive(Debug)]` gives a type of yours one"
-    )));
+    crate::link::result(Bundle::text(
+        Message::new(format!("a value of type `{name}`, which has no text form"))
+            .hint("`#[derive(Debug)]` gives a type of yours one")
+            .to_string(),
+    ));
 }
 
 #[inline(never)]
 fn show_future() {
     crate::link::result(Bundle::text(
-        "a future, which does nothing until it is awaited\nhint: add `.await`",
+        Message::new("a future, which does nothing until it is awaited")
+            .hint("add `.await`")
+            .to_string(),
     ));
 }
 

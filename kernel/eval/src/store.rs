@@ -14,6 +14,8 @@ use std::{
     thread::{self, ThreadId},
 };
 
+use skep_render::Message;
+
 use crate::wire::Variable;
 
 struct Slot {
@@ -89,7 +91,7 @@ pub(crate) fn is_send(type_name: &'static str) -> bool {
 }
 
 /// Takes variable `name` out. The error says what it is when it is not a `T`, and leaves it where it was.
-pub(crate) fn take<T: 'static>(name: &str) -> Result<T, String> {
+pub(crate) fn take<T: 'static>(name: &str) -> Result<T, Message> {
     let value = take_any(name, TypeId::of::<T>(), type_name::<T>())?;
     // SAFETY: the value is a `T`. Its `TypeId` says so; or it was put by a cell of an earlier epoch, its type
     // has the same name, and the host has forgotten every variable whose type stands on a definition that has
@@ -136,12 +138,11 @@ fn put_any(
 }
 
 #[inline(never)]
-fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any>, String> {
+fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any>, Message> {
     let mut store = store();
     let Some(slot) = store.slots.get(name) else {
-        return Err(format!(
-            "variable `{name}` is no longer here\nhint: run the cell that defines it again"
-        ));
+        return Err(Message::new(format!("variable `{name}` is no longer here"))
+            .hint("run the cell that defines it again"));
     };
     let is_of_cells = mentions_cells(slot.type_name);
     let is_same_name = slot.type_name == wanted_name;
@@ -149,19 +150,24 @@ fn take_any(name: &str, wanted: TypeId, wanted_name: &str) -> Result<Box<dyn Any
         let held = skep_render::short_type(slot.type_name);
         let wanted = skep_render::short_type(wanted_name);
         return Err(if is_same_name {
-            format!(
-                "variable `{name}` is a `{held}` of another build of its crate: a later `:dep` has changed it\nhint: run the cell that defines `{name}` again"
-            )
+            Message::new(format!(
+                "variable `{name}` is a `{held}` of another build of its crate: a later `:dep` has changed it"
+            ))
+            .hint(format!("run the cell that defines `{name}` again"))
         } else {
-            format!(
-                "variable `{name}` is a `{held}`, but this cell uses it as a `{wanted}`\nhint: write its type down where it is defined: `let {name}: {held} = …`"
-            )
+            Message::new(format!(
+                "variable `{name}` is a `{held}`, but this cell uses it as a `{wanted}`"
+            ))
+            .hint(format!(
+                "write its type down where it is defined: `let {name}: {held} = …`"
+            ))
         });
     }
     if !slot.is_send && slot.owner != thread::current().id() {
-        return Err(format!(
-            "variable `{name}` is not `Send`, and the thread that it belongs to was given up\nhint: run the cell that defines it again"
-        ));
+        return Err(Message::new(format!(
+            "variable `{name}` is not `Send`, and the thread that it belongs to was given up"
+        ))
+        .hint("run the cell that defines it again"));
     }
     Ok(store
         .slots
@@ -221,13 +227,13 @@ mod tests {
     #[test]
     fn a_variable_is_taken_with_its_own_type_only() {
         assert_eq!(put("a", true, vec![1u8]), Put::Kept);
-        assert!(take::<Vec<i8>>("a").unwrap_err().contains("Vec<u8>"));
+        assert!(take::<Vec<i8>>("a").unwrap_err().what.contains("Vec<u8>"));
         assert_eq!(
             take::<Vec<u8>>("a").unwrap(),
             [1],
             "the failed take left it there"
         );
-        assert!(take::<Vec<u8>>("a").unwrap_err().contains("hint:"));
+        assert!(take::<Vec<u8>>("a").unwrap_err().hint.is_some());
     }
 
     #[test]
@@ -258,7 +264,7 @@ mod tests {
         let elsewhere = thread::spawn(|| take::<std::rc::Rc<i32>>("rc").map(drop))
             .join()
             .unwrap();
-        assert!(elsewhere.unwrap_err().contains("not `Send`"));
+        assert!(elsewhere.unwrap_err().what.contains("not `Send`"));
         let rc = take::<std::rc::Rc<i32>>("rc").unwrap();
         restore("rc", rc);
         assert!(

@@ -7,7 +7,7 @@
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use skep_render::Bundle;
+use skep_render::{Bundle, Message};
 
 /// The largest frame that is accepted, in bytes. A display bundle above it is refused by the sender.
 pub const MAX_FRAME: usize = 256 << 20;
@@ -38,7 +38,7 @@ pub enum Outcome {
     Abandoned,
     /// The library could not be loaded, or a variable was not what the cell took it for.
     Refused {
-        message: String,
+        message: Message,
     },
 }
 

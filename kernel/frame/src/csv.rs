@@ -13,6 +13,7 @@ use polars::prelude::{
     PolarsResult, ScanSources, Schema, SchemaRef,
 };
 use serde::{Deserialize, Serialize};
+use skep_render::Message;
 
 use crate::{
     Error, Result,
@@ -89,11 +90,8 @@ impl CsvPart {
 
     pub fn explain(&self, error: &PolarsError) -> PolarsError {
         PolarsError::ComputeError(
-            format!(
-                "{}: {}\nhint: look at that file; if a type was guessed wrong, give it: `Frame::read_csv_typed(glob, [(\"column\", DataType::Float64)])`",
-                self.path,
-                plain(error)
-            )
+            Message::new(format!("{}: {}", self.path, plain(error))).hint("look at that file; if a type was guessed wrong, give it: `Frame::read_csv_typed(glob, [(\"column\", DataType::Float64)])`")
+            .to_string()
             .into(),
         )
     }
@@ -116,21 +114,27 @@ pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(Schem
                     .get(differs)
                     .map_or_else(|| "nothing".to_string(), |name| format!("`{name}`"))
             };
-            return Err(Error::Source(format!(
-                "{path} has other columns than {}: column {} is {} instead of {}\nhint: read files with different columns apart, and select what they share",
-                paths[0],
-                differs + 1,
-                at(&other),
-                at(&names)
-            )));
+            return Err(Error::Source(
+                Message::new(format!(
+                    "{path} has other columns than {}: column {} is {} instead of {}",
+                    paths[0],
+                    differs + 1,
+                    at(&other),
+                    at(&names)
+                ))
+                .hint("read files with different columns apart, and select what they share"),
+            ));
         }
     }
     let mut types = sampled_types(&paths)?;
     for (name, dtype) in given {
         if !names.contains(name) {
-            return Err(Error::Schema(format!(
-                "a type is given for `{name}`, but the files have no such column"
-            )));
+            return Err(Error::Schema(
+                Message::new(format!(
+                    "a type is given for `{name}`, but the files have no such column"
+                ))
+                .hint(format!("they have {}", names.join(", "))),
+            ));
         }
         types.insert(name.clone(), dtype.clone());
     }
@@ -171,7 +175,7 @@ pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(Schem
 }
 
 fn header(path: &str) -> Result<Vec<String>> {
-    let explain = |error: &dyn std::fmt::Display| Error::Source(format!("{path}: {error}"));
+    let explain = |error: &dyn std::fmt::Display| Error::Source(format!("{path}: {error}").into());
     let mut reader = LazyCsvReader::new(PlRefPath::from(path))
         .with_glob(false)
         .with_n_rows(Some(0))
@@ -179,9 +183,10 @@ fn header(path: &str) -> Result<Vec<String>> {
         .finish()
         .map_err(|error| explain(&error))?;
     let schema = reader.collect_schema().map_err(|error| match error {
-        PolarsError::NoData(_) => {
-            explain(&"the file is empty\nhint: remove it, or leave it out of the pattern")
-        }
+        PolarsError::NoData(_) => Error::Source(
+            Message::new(format!("{path}: the file is empty"))
+                .hint("remove it, or leave it out of the pattern"),
+        ),
         error => explain(&error),
     })?;
     Ok(schema.iter_names().map(ToString::to_string).collect())
@@ -198,10 +203,10 @@ fn sampled_types(paths: &[String]) -> Result<BTreeMap<String, DataType>> {
             .finish()
             .and_then(LazyFrame::collect);
         let sample = read.map_err(|error| {
-            Error::Source(format!(
-                "{path}: {}\nhint: every row needs as many fields as the header",
-                plain(&error)
-            ))
+            Error::Source(
+                Message::new(format!("{path}: {}", plain(&error)))
+                    .hint("every row needs as many fields as the header"),
+            )
         })?;
         for column in sample.columns() {
             if column.null_count() == column.len() {
@@ -219,7 +224,7 @@ fn sampled_types(paths: &[String]) -> Result<BTreeMap<String, DataType>> {
 
 /// The header and the first rows. Only whole lines: what follows is not read at all.
 fn head(path: &str) -> Result<Vec<u8>> {
-    let explain = |error: std::io::Error| Error::Source(format!("{path}: {error}"));
+    let explain = |error: std::io::Error| Error::Source(format!("{path}: {error}").into());
     let mut reader = BufReader::new(File::open(path).map_err(explain)?);
     let mut bytes = Vec::new();
     for _ in 0..=SAMPLE_ROWS {

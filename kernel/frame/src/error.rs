@@ -1,6 +1,7 @@
 use std::fmt;
 
 use polars::prelude::PolarsError;
+use skep_render::Message;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -8,11 +9,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug)]
 pub enum Error {
     /// Files that are not there, cannot be read, or do not fit together.
-    Source(String),
+    Source(Message),
     /// Names or types that do not fit the schema; found before anything runs.
-    Schema(String),
+    Schema(Message),
     /// An operation that frames do not have yet.
-    Unsupported(String),
+    Unsupported(Message),
     /// While it ran on the cluster.
     Run(skep_cluster::Error),
 }
@@ -20,7 +21,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Source(text) | Error::Schema(text) | Error::Unsupported(text) => f.write_str(text),
+            Error::Source(text) | Error::Schema(text) | Error::Unsupported(text) => text.fmt(f),
             Error::Run(error) => error.fmt(f),
         }
     }
@@ -39,14 +40,18 @@ impl Error {
         // Polars appends the plan that it could not resolve, which says nothing to who wrote one step.
         let text = error.to_string();
         let text = text.split("\n\nResolved plan").next().unwrap_or(&text);
-        Error::Schema(format!(
-            "`{operation}`: {text}\nhint: the frame's columns and types are shown by the frame itself"
-        ))
+        Error::Schema(
+            Message::new(format!("`{operation}`: {text}"))
+                .hint("the frame's columns and types are shown by the frame itself"),
+        )
     }
 
     pub(crate) fn unsupported(operation: &str, why: &str) -> Error {
-        Error::Unsupported(format!(
-            "`{operation}` on a partitioned frame is not there yet: {why}\nhint: `collect()` first and go on with Polars, if the data fits into memory"
-        ))
+        Error::Unsupported(
+            Message::new(format!(
+                "`{operation}` on a partitioned frame is not there yet: {why}"
+            ))
+            .hint("`collect()` first and go on with Polars, if the data fits into memory"),
+        )
     }
 }

@@ -4,6 +4,7 @@ use std::{fs, path::Path, time::UNIX_EPOCH};
 
 use polars::prelude::Schema;
 use serde::{Deserialize, Serialize};
+use skep_render::Message;
 
 use crate::{Error, Result};
 
@@ -17,8 +18,8 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     pub fn of(path: &Path) -> Result<Stamp> {
-        let meta =
-            fs::metadata(path).map_err(|error| Error::Source(format!("{}: {error}", path.display())))?;
+        let meta = fs::metadata(path)
+            .map_err(|error| Error::Source(format!("{}: {error}", path.display()).into()))?;
         let modified = meta
             .modified()
             .ok()
@@ -32,8 +33,8 @@ impl Stamp {
 
 /// The files of a pattern, in order.
 pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
-    let matches =
-        glob::glob(pattern).map_err(|error| Error::Source(format!("`{pattern}` is no pattern: {error}")))?;
+    let matches = glob::glob(pattern)
+        .map_err(|error| Error::Source(format!("`{pattern}` is no pattern: {error}").into()))?;
     let mut paths: Vec<String> = matches
         .flatten()
         .filter(|path| path.is_file())
@@ -50,9 +51,10 @@ pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
             |_| String::new(),
             |here| format!(" (paths begin at {})", here.display()),
         );
-        return Err(Error::Source(format!(
-            "no file matches `{pattern}`{here}\nhint: look at the path; `*` matches within one folder, `**` across folders"
-        )));
+        return Err(Error::Source(
+            Message::new(format!("no file matches `{pattern}`{here}"))
+                .hint("look at the path; `*` matches within one folder, `**` across folders"),
+        ));
     }
     Ok(paths)
 }

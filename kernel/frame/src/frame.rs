@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use polars::prelude::{DataFrame, DataType, Expr, IntoLazy, PlSmallStr, Schema, SchemaRef};
 use polars_plan::plans::{IR, is_elementwise_rec};
 use skep_cluster::{Cluster, Delayed, Remote};
+use skep_render::Message;
 
 use crate::{
     Error, Result, Timeseries,
@@ -32,6 +33,8 @@ const FAN_IN: usize = 16;
 #[derive(Clone)]
 pub struct Frame {
     inner: Result<Arc<Plan>>,
+    /// Where it runs; without one, on the cluster that was started last.
+    cluster: Option<Cluster>,
 }
 
 pub(crate) struct Plan {
@@ -132,6 +135,7 @@ impl Frame {
     pub(crate) fn from_source(source: Source) -> Frame {
         let schema = source.schema.clone();
         Frame {
+            cluster: None,
             inner: Ok(Arc::new(Plan {
                 step: Step::Source(source),
                 schema,
@@ -143,8 +147,23 @@ impl Frame {
         self.inner.as_ref().map_err(Clone::clone)
     }
 
+    /// The same frame, but it runs on this cluster, and so does what is made of it. Without it a frame runs on the
+    /// cluster that was started last.
+    #[must_use]
+    pub fn on(&self, cluster: &Cluster) -> Frame {
+        Frame {
+            cluster: Some(cluster.clone()),
+            ..self.clone()
+        }
+    }
+
+    fn cluster(&self) -> Result<Cluster> {
+        Ok(self.cluster.clone().map_or_else(Cluster::current, Ok)?)
+    }
+
     fn then(&self, build: impl FnOnce(&Arc<Plan>) -> Result<Plan>) -> Frame {
         Frame {
+            cluster: self.cluster.clone(),
             inner: self.plan().and_then(|plan| build(plan).map(Arc::new)),
         }
     }
@@ -194,6 +213,7 @@ impl Frame {
         });
         match (self.plan(), wide) {
             (Ok(_), Some(expr)) => Frame {
+                cluster: self.cluster.clone(),
                 inner: Err(Error::unsupported(
                     &format!("{operation}({expr})"),
                     "it needs all rows at once; use `group_by().agg()` for aggregations",
@@ -287,7 +307,7 @@ impl Frame {
     pub fn collect(&self) -> Result<DataFrame> {
         let plan = self.plan()?;
         let parts = plan.lower()?;
-        let cluster = Cluster::current()?;
+        let cluster = self.cluster()?;
         let handles: Vec<Remote<DataFrame>> = parts.iter().map(|part| cluster.compute(part)).collect();
         let frames = cluster.gather(&handles)?;
         let mut frames = frames.into_iter();
@@ -298,7 +318,7 @@ impl Frame {
         for frame in frames {
             whole
                 .vstack_mut(&frame)
-                .map_err(|error| Error::Schema(format!("partitions do not fit together: {error}")))?;
+                .map_err(|error| Error::Schema(format!("partitions do not fit together: {error}").into()))?;
         }
         Ok(whole)
     }
@@ -310,17 +330,18 @@ impl Frame {
     pub fn persist(&self) -> Result<Frame> {
         let plan = self.plan()?;
         let parts = plan.lower()?;
-        let cluster = Cluster::current()?;
+        let cluster = self.cluster()?;
         let handles: Vec<Remote<DataFrame>> = parts.iter().map(|part| cluster.compute(part)).collect();
         for handle in &handles {
             handle.wait()?;
         }
-        Ok(Frame::from_source(Source {
+        let persisted = Frame::from_source(Source {
             name: "persisted".into(),
             schema: plan.schema.clone(),
             kind: Kind::Held(handles),
             n_bytes: 0,
-        }))
+        });
+        Ok(persisted.on(&cluster))
     }
 
     /// As [`Frame::persist`], under a name: the partitions outlive this frame, and this program.
@@ -334,7 +355,7 @@ impl Frame {
             ..
         }) = &frame.plan()?.step
         {
-            Cluster::current()?.publish_all(name, handles)?;
+            self.cluster()?.publish_all(name, handles)?;
         }
         Ok(frame)
     }
@@ -348,7 +369,7 @@ impl Frame {
         let handles: Vec<Remote<DataFrame>> = cluster.lookup_all(name)?;
         let first = handles
             .first()
-            .ok_or_else(|| Error::Source(format!("`{name}` has no partitions")))?;
+            .ok_or_else(|| Error::Source(format!("`{name}` has no partitions").into()))?;
         let schema = cluster.submit(without_rows, first).gather()?.schema().clone();
         Ok(Frame::from_source(Source {
             name: name.to_string(),
@@ -364,7 +385,7 @@ impl Frame {
     /// As [`Frame::collect`].
     pub fn len(&self) -> Result<usize> {
         let parts = self.plan()?.lower()?;
-        let cluster = Cluster::current()?;
+        let cluster = self.cluster()?;
         let counts: Vec<Remote<u64>> = parts
             .iter()
             .map(|part| cluster.compute(&Delayed::call(count_rows, part)))
@@ -386,15 +407,15 @@ impl Frame {
     /// As [`Frame::collect`], and when a file cannot be written.
     pub fn write_parquet(&self, folder: impl AsRef<Path>) -> Result<usize> {
         let folder =
-            std::path::absolute(folder.as_ref()).map_err(|error| Error::Source(error.to_string()))?;
+            std::path::absolute(folder.as_ref()).map_err(|error| Error::Source(error.to_string().into()))?;
         std::fs::create_dir_all(&folder).map_err(|error| {
-            Error::Source(format!(
-                "{}: {error}\nhint: choose a folder that can be written",
-                folder.display()
-            ))
+            Error::Source(
+                Message::new(format!("{}: {error}", folder.display()))
+                    .hint("choose a folder that can be written"),
+            )
         })?;
         let parts = self.plan()?.lower()?;
-        let cluster = Cluster::current()?.impure();
+        let cluster = self.cluster()?.impure();
         let path = |i: usize| {
             folder
                 .join(format!("part-{i:05}.parquet"))

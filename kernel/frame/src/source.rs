@@ -8,6 +8,7 @@ use polars::prelude::{
 };
 use serde::{Deserialize, Serialize};
 use skep_cluster::Remote;
+use skep_render::Message;
 
 use crate::{
     Error, Result,
@@ -119,14 +120,19 @@ impl Source {
             let read = LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default())
                 .and_then(|mut frame| frame.collect_schema());
             let found = read.map_err(|error| {
-                Error::Source(format!("{path}: {error}\nhint: is it a Parquet file, and whole?"))
+                Error::Source(
+                    Message::new(format!("{path}: {error}")).hint("is it a Parquet file, and whole?"),
+                )
             })?;
             match &schema {
                 Some((first, first_path)) if **first != *found => {
-                    return Err(Error::Source(format!(
-                        "{path} has other columns than {first_path}: {}\nhint: read them apart",
-                        difference(first, &found)
-                    )));
+                    return Err(Error::Source(
+                        Message::new(format!(
+                            "{path} has other columns than {first_path}: {}",
+                            difference(first, &found)
+                        ))
+                        .hint("read them apart"),
+                    ));
                 }
                 Some(_) => {}
                 None => schema = Some((found, path.clone())),

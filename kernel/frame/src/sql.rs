@@ -9,6 +9,7 @@ use polars::{
     prelude::{DataFrame, DslPlan, Expr, IntoLazy, LazyFrame},
     sql::SQLContext,
 };
+use skep_render::Message;
 
 use crate::{Error, Frame, Result};
 
@@ -88,15 +89,15 @@ fn plan<'a>(query: &str, tables: impl IntoIterator<Item = (&'a str, LazyFrame)>)
         } else {
             format!("known tables: {}", names.join(", "))
         };
-        Error::Schema(format!(
-            "{error}\nhint: {known}; tables are variables that hold a Frame, a DataFrame or a LazyFrame"
-        ))
+        Error::Schema(Message::new(error.to_string()).hint(format!(
+            "{known}; tables are variables that hold a Frame, a DataFrame or a LazyFrame"
+        )))
     })
 }
 
 fn explain(message: &str, tables: &[(&str, Table<'_>)]) -> Error {
     let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
-    Error::Schema(format!("{message}\nhint: known tables: {}", names.join(", ")))
+    Error::Schema(Message::new(message).hint(format!("known tables: {}", names.join(", "))))
 }
 
 /// The same steps on a frame; `None` if the frame lacks one of them.

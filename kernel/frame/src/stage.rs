@@ -9,6 +9,7 @@ use polars::prelude::{
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use skep_cluster::register_codec;
+use skep_render::Message;
 
 use crate::{Error, Result, source::Part};
 
@@ -62,7 +63,7 @@ impl Ops {
     /// For expressions that cannot travel: those with closures in them.
     pub fn new(ops: &[Op]) -> Result<Ops> {
         let bytes = rmp_serde::to_vec_named(ops).map_err(|error| {
-            Error::Unsupported(format!("an expression cannot travel to workers: {error}\nhint: expressions with closures (`map`, `apply`) are not there yet; write them with Polars' own operations"))
+            Error::Unsupported(Message::new(format!("an expression cannot travel to workers: {error}")).hint("expressions with closures (`map`, `apply`) are not there yet; write them with Polars' own operations"))
         })?;
         Ok(Ops(bytes.into()))
     }

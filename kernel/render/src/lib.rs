@@ -9,6 +9,7 @@ pub mod card;
 mod escape;
 pub mod graph;
 pub mod media;
+mod message;
 pub mod progress;
 mod rich;
 pub mod stream;
@@ -18,5 +19,6 @@ mod units;
 
 pub use bundle::Bundle;
 pub use escape::{escape, escape_words};
+pub use message::Message;
 pub use rich::Rich;
 pub use units::{bytes, count, duration, plural, short_type};

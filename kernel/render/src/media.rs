@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::Path};
 
+use crate::Message;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{Bundle, Rich, bundle::MAX_BYTES, bytes};
@@ -99,7 +101,8 @@ impl Image {
                 "image/svg+xml"
             }
             _ => {
-                let message = "not a picture that a notebook shows\nhint: PNG, JPEG, GIF, WebP and SVG are";
+                let message = Message::new("not a picture that a notebook shows")
+                    .hint("PNG, JPEG, GIF, WebP and SVG are");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
         };
@@ -116,10 +119,14 @@ impl Rich for Image {
         }
         let encoded = STANDARD.encode(&self.data);
         if encoded.len() > MAX_BYTES {
-            return Bundle::text(format!(
-                "{}, {size}: too large to be kept in a notebook\nhint: make it smaller first",
-                self.mime
-            ));
+            return Bundle::text(
+                Message::new(format!(
+                    "{}, {size}: too large to be kept in a notebook",
+                    self.mime
+                ))
+                .hint("make it smaller first")
+                .to_string(),
+            );
         }
         text.with(self.mime, encoded)
     }

@@ -1,6 +1,7 @@
 //! Errors of cells that are not the compiler's.
 
 use skep_cell::CellError;
+use skep_render::Message;
 
 pub(crate) fn interrupted(detail: &str) -> CellError {
     let plain = format!("interrupted: {detail}");
@@ -13,12 +14,12 @@ pub(crate) fn interrupted(detail: &str) -> CellError {
     }
 }
 
-pub(crate) fn session_error(name: &str, message: &str) -> CellError {
+pub(crate) fn session_error(name: &str, message: impl Into<Message>) -> CellError {
+    let message = message.into();
     let plain = format!("error: {message}");
-    let message = message.split("\nhint: ").next().unwrap_or(message).to_string();
     CellError {
         name: name.to_string(),
-        message,
+        message: message.what,
         styled: red(&plain),
         plain,
         place: None,

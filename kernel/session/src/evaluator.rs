@@ -23,6 +23,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skep_eval::wire::{self, FromEval, Outcome, ToEval, Variable};
+use skep_render::Message;
 
 use crate::{
     frontend::{Frontend, Output},
@@ -145,10 +146,13 @@ impl Evaluator {
             ));
         };
         if build != wire::build_fingerprint() {
-            return Err(io::Error::other(format!(
-                "libskep.so is of build {build}, this is {}\nhint: run ./install/start again",
-                wire::build_fingerprint()
-            )));
+            return Err(io::Error::other(
+                Message::new(format!(
+                    "libskep.so is of build {build}, this is {}",
+                    wire::build_fingerprint()
+                ))
+                .hint("run ./install/start again"),
+            ));
         }
         let (report, reports) = mpsc::channel();
         let current = Arc::new(AtomicU32::new(0));
@@ -292,7 +296,8 @@ fn accept(
         if Instant::now() > deadline {
             let _ = child.kill();
             return Err(io::Error::other(
-                "the evaluation process did not answer within 30 s\nhint: look whether the machine is out of memory",
+                Message::new("the evaluation process did not answer within 30 s")
+                    .hint("look whether the machine is out of memory"),
             ));
         }
     }

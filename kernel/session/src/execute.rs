@@ -7,7 +7,7 @@ use std::{
 };
 
 use skep_cell::{CellError, Purpose};
-use skep_render::Bundle;
+use skep_render::{Bundle, Message};
 
 use crate::{
     commands::{self, Call, Step},
@@ -119,8 +119,8 @@ impl Session {
         execute: Execute<'_>,
         page: &mut Option<Bundle>,
     ) -> Result<(), CellError> {
-        for step in commands::steps(execute.code, &|name| self.handle().knows(name))
-            .map_err(|message| commands::failed(&message))?
+        for step in
+            commands::steps(execute.code, &|name| self.handle().knows(name)).map_err(commands::failed)?
         {
             match &step {
                 Step::Describe(_) => {
@@ -133,7 +133,7 @@ impl Session {
                         self.wait_for_assist(cell);
                         found = ask();
                     }
-                    *page = Some(found.map_err(|message| commands::failed(&message))?);
+                    *page = Some(found.map_err(commands::failed)?);
                 }
                 Step::Shell(line) => commands::shell::run(self, cell, line)?,
                 Step::Instead(text) => self.frontend.output(cell, notes::note(text)),
@@ -179,9 +179,7 @@ impl Session {
         let last = self.outputs.last().copied();
         skep_cell::with_outputs(source, last, &|cell| self.outputs.contains(&cell)).map_err(|cell| {
             let most = MOST_OUTPUTS;
-            commands::failed(&format!(
-                "cell {cell} has no value that was kept\nhint: `Out[n]` is there for the last {most} cells that end with a value of their own, not with a variable or a borrow"
-            ))
+            commands::failed(Message::new(format!("cell {cell} has no value that was kept")).hint(format!("`Out[n]` is there for the last {most} cells that end with a value of their own, not with a variable or a borrow")))
         })
     }
 
@@ -211,10 +209,7 @@ impl Handle {
     pub fn answer_now(&self, code: &str) -> Option<Result<Bundle, CellError>> {
         let steps = commands::steps(code, &|name| self.knows(name)).ok()?;
         let [step] = steps.as_slice() else { return None };
-        Some(
-            step.answer_now(self)?
-                .map_err(|message| commands::failed(&message)),
-        )
+        Some(step.answer_now(self)?.map_err(commands::failed))
     }
 
     /// Whether a cell of just this code is a question with a page for an answer.

@@ -12,6 +12,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use skep_render::Message;
 
 /// When the file is longer than this, its older half goes.
 const MOST_BYTES: u64 = 8 << 20;
@@ -86,10 +87,11 @@ impl History {
                     "make the folder writable and free some space; this session's own history still works";
                 return Err(io::Error::new(
                     error.kind(),
-                    format!(
-                        "the history {} cannot be written: {error}\nhint: {hint}",
+                    Message::new(format!(
+                        "the history {} cannot be written: {error}",
                         self.path.display()
-                    ),
+                    ))
+                    .hint(hint),
                 ));
             }
         }

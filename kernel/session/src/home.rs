@@ -8,6 +8,7 @@ use std::{
 };
 
 use skep_cell::Toolchain;
+use skep_render::Message;
 
 /// The folder that `./install/start` assembles: `bin/skep`, `lib/libskep.so` and what cells are compiled
 /// against.
@@ -35,11 +36,14 @@ impl Home {
         };
         let file = root.join("toolchain.json");
         let missing = |error: &dyn std::fmt::Display| {
-            io::Error::other(format!(
-                "Skep is not set up at {}: {}: {error}\nhint: run ./install/start in the checkout, or set SKEP_HOME",
-                root.display(),
-                file.display()
-            ))
+            io::Error::other(
+                Message::new(format!(
+                    "Skep is not set up at {}: {}: {error}",
+                    root.display(),
+                    file.display()
+                ))
+                .hint("run ./install/start in the checkout, or set SKEP_HOME"),
+            )
         };
         let text = fs::read(&file).map_err(|error| missing(&error))?;
         let toolchain: Toolchain = serde_json::from_slice(&text).map_err(|error| missing(&error))?;
@@ -115,10 +119,11 @@ impl Private {
         let explain = |error: io::Error| {
             io::Error::new(
                 error.kind(),
-                format!(
-                    "the cache folder {} cannot be written: {error}\nhint: make it writable and free some space, or set SKEP_CACHE to another folder",
+                Message::new(format!(
+                    "the cache folder {} cannot be written: {error}",
                     parent.display()
-                ),
+                ))
+                .hint("make it writable and free some space, or set SKEP_CACHE to another folder"),
             )
         };
         fs::create_dir_all(&parent).map_err(explain)?;

@@ -192,7 +192,7 @@ impl Session {
             Outcome::Abandoned => Err(interrupted(
                 "the code that runs could not be stopped; it goes on in the background until it is done, and gives back the variables that it uses",
             )),
-            Outcome::Refused { message } => Err(session_error("Refused", &message)),
+            Outcome::Refused { message } => Err(session_error("Refused", message)),
         }
     }
 

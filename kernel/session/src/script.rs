@@ -3,6 +3,7 @@
 use std::{fs, io, path::Path};
 
 use serde_json::Value;
+use skep_render::Message;
 
 /// One cell of a file. Its text has the file's line numbers, by empty lines in front.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +25,8 @@ pub fn read(path: &Path) -> io::Result<Vec<Cell>> {
     let text = fs::read(path).map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!(
-                "{} cannot be read: {error}\nhint: give the path of a .rs or .ipynb file",
-                path.display()
-            ),
+            Message::new(format!("{} cannot be read: {error}", path.display()))
+                .hint("give the path of a .rs or .ipynb file"),
         )
     })?;
     let title = path
@@ -37,14 +36,15 @@ pub fn read(path: &Path) -> io::Result<Vec<Cell>> {
         .into_owned();
     if path.extension().is_some_and(|extension| extension == "ipynb") {
         return notebook(&text, &title).ok_or_else(|| {
-            io::Error::other(format!(
-                "{} is no notebook\nhint: it should be the JSON that Jupyter writes",
-                path.display()
-            ))
+            io::Error::other(
+                Message::new(format!("{} is no notebook", path.display()))
+                    .hint("it should be the JSON that Jupyter writes"),
+            )
         });
     }
-    let text = String::from_utf8(text)
-        .map_err(|_| io::Error::other(format!("{} is no text\nhint: scripts are UTF-8", path.display())))?;
+    let text = String::from_utf8(text).map_err(|_| {
+        io::Error::other(Message::new(format!("{} is no text", path.display())).hint("scripts are UTF-8"))
+    })?;
     Ok(split(&text, Some(&title)))
 }
 

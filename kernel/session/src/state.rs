@@ -15,7 +15,7 @@ use std::{
 use skep_cell::{Cancel, CellError, Compiler, Notebook};
 use skep_cluster::host::Host;
 use skep_eval::wire::ToEval;
-use skep_render::Bundle;
+use skep_render::{Bundle, Message};
 
 use crate::{
     assist::{client::Assist, members::Index},
@@ -236,7 +236,7 @@ impl Session {
             return Ok(evaluator);
         }
         self.start_evaluator()
-            .map_err(|error| session_error("EvaluationProcess", &error.to_string()))
+            .map_err(|error| session_error("EvaluationProcess", &error))
     }
 
     /// A line beside the results of a cell.
@@ -268,12 +268,13 @@ impl Session {
         );
         session_error(
             "EvaluationProcess",
-            &match lost.as_slice() {
-                [] => format!("{message}; there were no variables to lose"),
-                names => format!(
-                    "{message}; these variables are lost: {}\nhint: run the cells that define them again",
+            match lost.as_slice() {
+                [] => Message::new(format!("{message}; there were no variables to lose")),
+                names => Message::new(format!(
+                    "{message}; these variables are lost: {}",
                     names.join(", ")
-                ),
+                ))
+                .hint("run the cells that define them again"),
             },
         )
     }

@@ -81,6 +81,7 @@ fn join_notebook() {
     skep_cluster::set_hooks(skep_cluster::Hooks {
         interrupted: Some(skep_eval::interrupted),
         stop: Some(skep_eval::poll),
+        origin: Some(skep_eval::current_cell),
         code_needed: Some(|library| {
             let is_cell = std::path::Path::new(library)
                 .file_name()

@@ -26,6 +26,7 @@ use jupyter_protocol::{
     Transport,
 };
 use jupyter_zmq_client::{self as jz, RouterRecvConnection, RouterSendConnection};
+use skep_session::Message;
 use skep_session::{Handle, Home, Private, Session};
 use tokio::sync::Mutex as AsyncMutex;
 use zeromq::{Socket as _, SocketRecv as _, SocketSend as _};
@@ -48,13 +49,15 @@ struct Kernel {
 /// Serves a connection file until it is told to shut down, or Jupyter is gone.
 pub fn run(connection_file: &Path) -> anyhow::Result<()> {
     let text = std::fs::read(connection_file).with_context(|| {
-        format!("the connection file {} cannot be read\nhint: Jupyter makes it and passes it; start the kernel from Jupyter", connection_file.display())
+        Message::new(format!(
+            "the connection file {} cannot be read",
+            connection_file.display()
+        ))
+        .hint("Jupyter makes it and passes it; start the kernel from Jupyter")
     })?;
     let info: ConnectionInfo = serde_json::from_slice(&text).with_context(|| {
-        format!(
-            "{} is no connection file\nhint: it is JSON with ip, ports and key, as Jupyter writes it",
-            connection_file.display()
-        )
+        Message::new(format!("{} is no connection file", connection_file.display()))
+            .hint("it is JSON with ip, ports and key, as Jupyter writes it")
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -68,10 +71,11 @@ pub fn run(connection_file: &Path) -> anyhow::Result<()> {
 async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let session_id = uuid::Uuid::new_v4().to_string();
     let explain = || {
-        format!(
-            "the ports of the connection file cannot be opened ({}:{} …)\nhint: is another kernel using this file?",
+        Message::new(format!(
+            "the ports of the connection file cannot be opened ({}:{} …)",
             info.ip, info.shell_port
-        )
+        ))
+        .hint("is another kernel using this file?")
     };
     let mut heartbeat = jz::create_kernel_heartbeat_connection(info)
         .await

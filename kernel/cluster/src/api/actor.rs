@@ -5,12 +5,9 @@
 //! connection straight to its worker, one after the other, in the order in which a program calls them. With
 //! its worker the state is gone: an actor is not made again behind its owner's back.
 
-use std::{
-    collections::HashMap,
-    marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
+
+use skep_render::Message;
 
 use crate::{
     api::{cluster::Cluster, remote::Handle},
@@ -23,7 +20,6 @@ use crate::{
     },
     model::{
         error::{Error, Result},
-        ids::FunctionId,
         task::Arg,
     },
 };
@@ -51,8 +47,6 @@ pub struct Actor<S> {
 
 struct Inner {
     handle: Handle,
-    /// Methods whose code is on the actor's worker.
-    prepared: Mutex<HashMap<FunctionId, String>>,
 }
 
 impl<S> Clone for Actor<S> {
@@ -82,10 +76,7 @@ impl Cluster {
             graph,
         )?;
         Ok(Actor {
-            inner: Arc::new(Inner {
-                handle,
-                prepared: Mutex::default(),
-            }),
+            inner: Arc::new(Inner { handle }),
             state: PhantomData,
         })
     }
@@ -119,7 +110,7 @@ impl<S> Actor<S> {
             locate::checked::<F>(F::call as *const () as usize, "method"),
             args,
         )?;
-        crate::data::value::decode(&bytes.into()).map_err(Error::Serialisation)
+        crate::data::value::decode(&bytes.into()).map_err(Error::serialisation)
     }
 
     /// The worker on which it is.
@@ -127,7 +118,7 @@ impl<S> Actor<S> {
     /// # Errors
     /// When it is gone.
     pub fn worker(&self) -> Result<String> {
-        self.inner.place().map(|(worker, _)| worker)
+        self.inner.worker()
     }
 }
 
@@ -142,10 +133,10 @@ impl<S> std::fmt::Debug for Actor<S> {
 }
 
 impl Inner {
-    fn place(&self) -> Result<(String, String)> {
+    fn worker(&self) -> Result<String> {
         let held = self.handle.held()?;
         match held.client.status(held.key) {
-            Some(Status::Done { worker, address, .. }) => Ok((worker, address)),
+            Some(Status::Done { worker, .. }) => Ok(worker.to_string()),
             Some(Status::Failed(error)) => Err(error),
             _ => Err(Error::Disconnected("the actor's worker is gone".into())),
         }
@@ -159,30 +150,12 @@ impl Inner {
             .for_each(|arg| arg.for_each_key(&mut |_| has_handles = true));
         if has_handles {
             return Err(Error::Serialisation(
-                "a method of an actor takes values, not handles\nhint: `.gather()?` the value first".into(),
+                Message::new("a method of an actor takes values, not handles")
+                    .hint("`.gather()?` the value first"),
             ));
         }
         let held = self.handle.held()?;
-        let located = locate::located(f)?;
-        let id = located.function.id;
-        let known = self
-            .prepared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned();
-        let address = match known {
-            Some(address) => address,
-            None => {
-                let address = held.client.prepare(held.key, &located)?;
-                self.prepared
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(id, address.clone());
-                address
-            }
-        };
-        match held.client.call(&address, held.key, id, args) {
+        match held.client.call(held.key, &*locate::located(f)?, args) {
             // The scheduler knows how its worker ended.
             Err(Error::Disconnected(why)) => Err(held
                 .client

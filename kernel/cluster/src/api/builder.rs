@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use skep_render::Message;
+
 use crate::{
     api::cluster::Cluster,
     engine::{
@@ -92,14 +94,16 @@ impl ClusterBuilder {
         let workers = self.workers.unwrap_or(n_cores);
         let threads = self.threads.unwrap_or_else(|| (n_cores / workers.max(1)).max(1));
         if workers == 0 || threads == 0 || workers > 1024 || threads > 1024 {
-            return Err(Error::Start(format!(
-                "{workers} workers of {threads} threads\nhint: ask for 1 to 1024 of each"
-            )));
+            return Err(Error::Start(
+                Message::new(format!("{workers} workers of {threads} threads"))
+                    .hint("ask for 1 to 1024 of each"),
+            ));
         }
         let memory_limit = match self.memory_limit {
             Some(u64::MAX) => {
                 return Err(Error::Start(
-                    "the memory limit is no size\nhint: write it like `\"512 MB\"` or `\"2 GiB\"`".into(),
+                    Message::new("the memory limit is no size")
+                        .hint("write it like `\"512 MB\"` or `\"2 GiB\"`"),
                 ));
             }
             Some(limit) if limit < LEAST_MEMORY => {
@@ -112,7 +116,7 @@ impl ClusterBuilder {
         let spill_limit = match self.spill_limit {
             Some(u64::MAX) => {
                 return Err(Error::Start(
-                    "the spill limit is no size\nhint: write it like `\"10 GB\"`".into(),
+                    Message::new("the spill limit is no size").hint("write it like `\"10 GB\"`"),
                 ));
             }
             limit => limit.unwrap_or(0),
@@ -122,10 +126,10 @@ impl ClusterBuilder {
             .iter()
             .find(|resource| resource.name.is_empty() || resource.name.contains(['=', '\u{1f}']))
         {
-            return Err(Error::Start(format!(
-                "`{}` is no name of a resource\nhint: a word like `gpu`",
-                resource.name
-            )));
+            return Err(Error::Start(
+                Message::new(format!("`{}` is no name of a resource", resource.name))
+                    .hint("a word like `gpu`"),
+            ));
         }
         let spec = ClusterSpec {
             workers: workers as u32,
@@ -138,7 +142,7 @@ impl ClusterBuilder {
         let socket = scheduler_socket()?;
         let connect = || connect(&socket).map_err(|error| Error::Disconnected(error.to_string()));
         let client = client::current().map_or_else(connect, Ok)?;
-        client.launch(spec.clone())?;
+        client.workers()?.launch(spec.clone())?;
         client::set_current(client.clone());
         Ok(Cluster::of(client, spec))
     }
@@ -163,7 +167,7 @@ impl Cluster {
             Some(client) => client,
             None => connect(&scheduler_socket().map_err(|_| none())?).map_err(|_| none())?,
         };
-        let info = client.info()?;
+        let info = client.workers()?.info()?;
         let first = info.workers.first();
         if is_new {
             first.ok_or_else(none)?;
@@ -183,7 +187,7 @@ impl Cluster {
     /// # Errors
     /// When the engine cannot be reached.
     pub fn with_engine(connect: Connect) -> Result<Cluster> {
-        let client = Client::with_engine(connect).map_err(|error| Error::Start(error.to_string()))?;
+        let client = Client::with_engine(connect).map_err(|error| Error::start(error.to_string()))?;
         client::set_current(client.clone());
         Ok(Cluster::of(client, ClusterSpec::default()))
     }
@@ -200,7 +204,7 @@ fn connect(socket: &Path) -> std::io::Result<Arc<Client>> {
 pub(crate) fn scheduler_socket() -> Result<PathBuf> {
     match std::env::var_os("SKEP_RUN") {
         Some(folder) => Ok(Path::new(&folder).join("scheduler.sock")),
-        None => program::scheduler_socket().map_err(|error| Error::Start(error.to_string())),
+        None => program::scheduler_socket().map_err(|error| Error::start(error.to_string())),
     }
 }
 

@@ -22,9 +22,8 @@ use crate::{
         error::{Error, Result},
         event::Event,
         ids::{Key, WorkerId},
-        task::{Arg, Resource, TaskOptions},
+        task::{Arg, Output, Resource, TaskOptions},
     },
-    wire::protocol::Request,
 };
 
 /// A running cluster. Cheap to clone; the workers live as long as the notebook.
@@ -172,7 +171,7 @@ impl Cluster {
         let keys: Vec<Key> = held.iter().map(|held| held.key).collect();
         self.client.wait(&keys)?;
         keys.into_iter()
-            .map(|key| Ok((key, self.client.fetch(key)?)))
+            .map(|key| Ok((key, self.client.fetch(Output::whole(key))?)))
             .collect()
     }
 
@@ -239,6 +238,16 @@ impl Cluster {
         })
     }
 
+    /// The same cluster, but its tasks carry this word, which their journeys show; several may be given.
+    #[must_use]
+    pub fn tag(&self, tag: &str) -> Cluster {
+        self.with(|options| {
+            if !options.tags.iter().any(|known| known == tag) {
+                options.tags.push(tag.to_string());
+            }
+        })
+    }
+
     /// The same cluster, but its tasks go before (or, below 0, behind) others that wait. The default is 0.
     #[must_use]
     pub fn priority(&self, urgency: i32) -> Cluster {
@@ -268,7 +277,7 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn info(&self) -> Result<ClusterInfo> {
-        self.client.info()
+        self.client.workers()?.info()
     }
 
     pub fn spec(&self) -> &ClusterSpec {
@@ -280,9 +289,7 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn kill_worker(&self, worker: u32) -> Result<()> {
-        self.client.tell(Request::KillWorker {
-            worker: WorkerId(worker),
-        })
+        self.client.workers()?.kill(WorkerId(worker))
     }
 
     /// Ends the workers; their values are lost.
@@ -298,10 +305,8 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn scale(&self, workers: usize) -> Result<()> {
-        self.client.tell(Request::Scale {
-            least: workers.max(1) as u32,
-            most: workers.max(1) as u32,
-        })
+        let workers = workers.max(1) as u32;
+        self.client.workers()?.scale(workers, workers)
     }
 
     /// Between `least` and `most` workers from now on: more while tasks wait, fewer when there has been
@@ -310,10 +315,8 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn adapt(&self, least: usize, most: usize) -> Result<()> {
-        self.client.tell(Request::Scale {
-            least: least.max(1) as u32,
-            most: most.max(least).max(1) as u32,
-        })
+        let least = least.max(1) as u32;
+        self.client.workers()?.scale(least, least.max(most as u32))
     }
 
     /// Which of these tasks have ended; waits for one at least, or until the deadline.
@@ -341,7 +344,7 @@ impl Cluster {
 
     #[inline(never)]
     pub(crate) fn detach(&self, key: Option<Key>) -> Result<()> {
-        key.map_or(Ok(()), |key| self.client.tell(Request::Detach { key }))
+        key.map_or(Ok(()), |key| self.client.detach(key))
     }
 
     pub(crate) fn submit_graph(&self, graph: Graph, wanted: &[Key]) -> Result<()> {

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use skep_render::Message;
+
 use crate::{
     api::cluster::Cluster,
     model::error::{Error, Result},
@@ -30,10 +32,10 @@ impl Cluster {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     let why = |error: std::io::Error| {
-        Error::File(format!(
-            "{} could not be written: {error}\nhint: does its folder exist, and is there room?",
-            path.display()
-        ))
+        Error::File(
+            Message::new(format!("{} could not be written: {error}", path.display()))
+                .hint("does its folder exist, and is there room?"),
+        )
     };
     fs::write(path, text).map_err(why)
 }

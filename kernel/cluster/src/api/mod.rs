@@ -8,6 +8,7 @@ pub(crate) mod delayed;
 pub(crate) mod futures;
 mod history;
 mod ops;
+pub(crate) mod parts;
 mod published;
 pub(crate) mod remote;
 mod replicate;

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use skep_render::Message;
+
 use crate::{
     api::{
         cluster::Cluster,
         remote::{Handle, Held, Remote},
     },
     model::{
+        cluster::Published,
         error::{Error, Result},
         ids::Key,
     },
-    wire::protocol::Request,
 };
 
 impl Cluster {
@@ -48,23 +50,28 @@ impl Cluster {
 
     #[inline(never)]
     fn publish_keys(&self, name: &str, keys: Vec<Key>, type_name: &str) -> Result<()> {
-        let request = Request::Publish {
+        let published = Published {
             name: name.to_string(),
             keys,
             type_name: type_name.to_string(),
             layout: crate::call::locate::layout_of(type_name),
+            task: String::new(),
         };
         let is_there = self
             .client
-            .published(request)?
+            .names()?
+            .publish(published)?
             .iter()
             .any(|published| published.name == name);
         if is_there {
             Ok(())
         } else {
-            Err(Error::Name(format!(
-                "`{name}` was not published: its value is not on the cluster any more\nhint: submit it again"
-            )))
+            Err(Error::Name(
+                Message::new(format!(
+                    "`{name}` was not published: its value is not on the cluster any more"
+                ))
+                .hint("submit it again"),
+            ))
         }
     }
 
@@ -76,9 +83,10 @@ impl Cluster {
         let mut found = self.lookup_all(name)?;
         match found.len() {
             1 => Ok(found.remove(0)),
-            n => Err(Error::Name(format!(
-                "`{name}` stands for {n} values\nhint: `lookup_all` gives them; a frame is found by `Frame::lookup`"
-            ))),
+            n => Err(Error::Name(
+                Message::new(format!("`{name}` stands for {n} values"))
+                    .hint("`lookup_all` gives them; a frame is found by `Frame::lookup`"),
+            )),
         }
     }
 
@@ -96,7 +104,7 @@ impl Cluster {
 
     #[inline(never)]
     fn find(&self, name: &str, type_name: &str) -> Result<Vec<Handle>> {
-        let all = self.client.published(Request::Lookup)?;
+        let all = self.client.names()?.published()?;
         let Some(found) = all.iter().find(|published| published.name == name) else {
             let known: Vec<&str> = all.iter().map(|published| published.name.as_str()).collect();
             let hint = if known.is_empty() {
@@ -104,24 +112,28 @@ impl Cluster {
             } else {
                 format!("published are: {}", known.join(", "))
             };
-            return Err(Error::Name(format!(
-                "nothing is published as `{name}`\nhint: {hint}"
-            )));
+            return Err(Error::Name(
+                Message::new(format!("nothing is published as `{name}`")).hint(hint),
+            ));
         };
         if found.type_name != type_name {
             let (is, wanted) = (
                 skep_render::short_type(&found.type_name),
                 skep_render::short_type(type_name),
             );
-            return Err(Error::Name(format!(
-                "`{name}` is a `{is}`, not a `{wanted}`\nhint: `cluster.lookup::<{is}>(\"{name}\")`"
-            )));
+            return Err(Error::Name(
+                Message::new(format!("`{name}` is a `{is}`, not a `{wanted}`"))
+                    .hint(format!("`cluster.lookup::<{is}>(\"{name}\")`")),
+            ));
         }
         if found.layout != crate::call::locate::layout_of(type_name) {
             let is = skep_render::short_type(type_name);
-            return Err(Error::Name(format!(
-                "`{name}` is a `{is}` as it was before `{is}` was defined anew\nhint: submit and publish it again"
-            )));
+            return Err(Error::Name(
+                Message::new(format!(
+                    "`{name}` is a `{is}` as it was before `{is}` was defined anew"
+                ))
+                .hint("submit and publish it again"),
+            ));
         }
         self.client.submit(Vec::new(), &found.keys, &[])?;
         let task: Arc<str> = found.task.as_str().into();
@@ -144,11 +156,7 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn unpublish(&self, name: &str) -> Result<()> {
-        self.client
-            .published(Request::Unpublish {
-                name: name.to_string(),
-            })
-            .map(drop)
+        self.client.names()?.unpublish(name)
     }
 
     /// The names that values are published under.
@@ -158,7 +166,8 @@ impl Cluster {
     pub fn published(&self) -> Result<Vec<String>> {
         Ok(self
             .client
-            .published(Request::Lookup)?
+            .names()?
+            .published()?
             .into_iter()
             .map(|published| published.name)
             .collect())

@@ -16,7 +16,7 @@ use crate::{
         error::{Error, Result},
         history::{Explanation, Journey},
         ids::Key,
-        task::Arg,
+        task::{Arg, Output},
     },
 };
 
@@ -120,7 +120,7 @@ impl Handle {
     #[inline(never)]
     fn fetch(&self) -> Result<(Key, Bytes)> {
         let held = self.held()?;
-        Ok((held.key, held.client.fetch(held.key)?))
+        Ok((held.key, held.client.fetch(Output::whole(held.key))?))
     }
 
     #[inline(never)]

@@ -6,7 +6,6 @@ use crate::{
         remote::{Handle, Remote},
     },
     model::{error::Result, ids::Key},
-    wire::protocol::Request,
 };
 
 impl Cluster {
@@ -28,7 +27,7 @@ impl Cluster {
             .map(|handle| Ok(handle.held()?.key))
             .collect::<Result<Vec<Key>>>()?;
         self.client.wait(&keys)?;
-        Ok(self.client.transfer(Request::Broadcast { keys })?.0)
+        Ok(self.client.copies()?.broadcast(keys)?.0)
     }
 
     /// Moves values from workers that hold much to those that hold little. Waits until it is done; gives the
@@ -37,6 +36,6 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone.
     pub fn rebalance(&self) -> Result<(u64, u64)> {
-        self.client.transfer(Request::Rebalance)
+        self.client.copies()?.rebalance()
     }
 }

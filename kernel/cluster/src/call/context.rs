@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::ids::Key;
+use crate::{hooks::hooks, model::ids::Key};
 
 /// A task's progress is told at most this often.
 const EVERY: Duration = Duration::from_millis(50);
@@ -25,14 +25,16 @@ pub(crate) trait Host: Send + Sync {
 struct Current {
     host: Arc<dyn Host>,
     key: Key,
+    origin: u32,
     told_at: Option<Instant>,
 }
 
 /// The thread begins a task.
-pub(crate) fn enter(host: Arc<dyn Host>, key: Key) {
+pub(crate) fn enter(host: Arc<dyn Host>, key: Key, origin: u32) {
     CURRENT.set(Some(Current {
         host,
         key,
+        origin,
         told_at: None,
     }));
 }
@@ -69,6 +71,12 @@ pub fn progress(n_done: u64, n_total: u64) {
 /// Whether this thread runs a task.
 pub(crate) fn is_inside() -> bool {
     CURRENT.with_borrow(Option::is_some)
+}
+
+/// What tasks that are submitted here belong to: what the running task does, or the running cell.
+pub(crate) fn origin() -> u32 {
+    let of_task = CURRENT.with_borrow(|current| current.as_ref().map(|current| current.origin));
+    of_task.unwrap_or_else(|| hooks().origin.map_or(0, |origin| origin()))
 }
 
 /// The task is about to wait for the cluster. Its thread is given to others, or a worker of one thread would

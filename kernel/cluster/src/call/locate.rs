@@ -66,10 +66,10 @@ fn find(f: FnRef) -> Result<std::sync::Arc<Located>> {
     if let Some(located) = stable.and_then(|id| by_version().get(&id).cloned()) {
         return Ok(located);
     }
-    let found = code::locate(f.address as *const c_void).map_err(Error::Start)?;
+    let found = code::locate(f.address as *const c_void).map_err(Error::start)?;
     let is_made_elsewhere = is_made_elsewhere(&found.library);
     let place = if is_made_elsewhere {
-        CodePlace::Symbol(code::symbol_at(&found.library, found.offset).map_err(Error::Start)?)
+        CodePlace::Symbol(code::symbol_at(&found.library, found.offset).map_err(Error::start)?)
     } else {
         CodePlace::Offset(found.offset)
     };

@@ -17,7 +17,7 @@ use crate::{
     model::{
         error::{TaskError, TaskErrorKind},
         ids::Key,
-        task::Arg,
+        task::{Arg, Output},
     },
 };
 
@@ -50,10 +50,10 @@ impl<'t> Inputs<'t> {
         let Some(arg) = self.args.next() else {
             return Err(unreadable("an argument is missing".into()));
         };
-        if let Arg::Task(key) = arg
-            && let Some(stored) = self.values.get(key)
-        {
-            return stored.clone().share_typed().map_err(unreadable);
+        if matches!(arg, Arg::Task(_) | Arg::Part { .. }) {
+            return stored_of(arg, &self.values)
+                .and_then(Stored::share_typed)
+                .map_err(unreadable);
         }
         A::from_arg(arg, &mut self.values)
             .map(Shared::Own)
@@ -114,14 +114,7 @@ fn whole(
 ) -> std::result::Result<Whole, String> {
     let items = match arg {
         Arg::Value(bytes) => return Ok(Whole::Bytes(bytes.to_vec())),
-        // Two arguments may be the same task, so the value stays for the other.
-        Arg::Task(key) => {
-            return values
-                .get(key)
-                .cloned()
-                .map(Whole::Stored)
-                .ok_or_else(|| "an input is missing".to_string());
-        }
+        Arg::Task(_) | Arg::Part { .. } => return stored_of(arg, values).map(Whole::Stored),
         Arg::List(items) => items,
     };
     let make = makers()
@@ -144,6 +137,7 @@ fn whole(
     Ok(Whole::Bytes(bytes))
 }
 
+/// Two arguments may be the same task, so the value stays for the other.
 fn stored_of(arg: &Arg, values: &HashMap<Key, Stored>) -> std::result::Result<Stored, String> {
     match arg {
         Arg::Value(bytes) => Ok(Stored::Bytes(bytes.to_vec().into())),
@@ -151,6 +145,17 @@ fn stored_of(arg: &Arg, values: &HashMap<Key, Stored>) -> std::result::Result<St
             .get(key)
             .cloned()
             .ok_or_else(|| "an input is missing".to_string()),
+        Arg::Part { task, part, .. } => {
+            let output = Output {
+                task: *task,
+                part: Some(*part),
+            };
+            match (values.get(&output.key()), values.get(task)) {
+                (Some(part), _) => Ok(part.clone()),
+                (None, Some(whole)) => whole.part(*part),
+                (None, None) => Err("an input is missing".to_string()),
+            }
+        }
         Arg::List(_) => Err("lists of lists are not supported".into()),
     }
 }

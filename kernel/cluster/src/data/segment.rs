@@ -5,10 +5,13 @@
 //! ends, however it ends, the system frees it. Elsewhere it is a file in the cluster's folder.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufWriter, Write},
+    ops::Range,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use memmap2::Mmap;
@@ -107,6 +110,27 @@ impl Segment {
         })
     }
 
+    /// As [`Segment::open`], but one that is open here already is not opened again: many parts are in one segment.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub fn open_shared(path: &Path, n_bytes: u64) -> io::Result<Arc<Segment>> {
+        static OPEN: Mutex<BTreeMap<(u64, u64), Weak<Segment>>> = Mutex::new(BTreeMap::new());
+        // By what the file is, not by its name: a name may come to stand for another file.
+        let file = std::fs::metadata(path)?;
+        let id = (file.dev(), file.ino());
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(segment) = open.get(&id).and_then(Weak::upgrade)
+            && segment.bytes().len() as u64 == n_bytes
+        {
+            return Ok(segment);
+        }
+        let segment = Arc::new(Segment::open(path, n_bytes)?);
+        open.retain(|_, segment| segment.strong_count() > 0);
+        open.insert(id, Arc::downgrade(&segment));
+        Ok(segment)
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -180,20 +204,29 @@ fn memory_file(folder: &Path) -> io::Result<(File, PathBuf, bool)> {
 pub enum Bytes {
     Heap(Arc<[u8]>),
     Segment(Arc<Segment>),
+    /// Some of the bytes of a segment, from a first to before a last.
+    Slice(Arc<Segment>, usize, usize),
 }
 
 impl Bytes {
+    /// Some of the bytes of a segment; `None` if it does not have these.
+    pub fn slice(segment: Arc<Segment>, range: Range<usize>) -> Option<Bytes> {
+        segment.bytes().get(range.clone())?;
+        Some(Bytes::Slice(segment, range.start, range.end))
+    }
+
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Bytes::Heap(bytes) => bytes,
             Bytes::Segment(segment) => segment.bytes(),
+            Bytes::Slice(segment, start, end) => &segment.bytes()[*start..*end],
         }
     }
 
-    /// The file behind them, if there is one.
+    /// The file that is these bytes, if there is one.
     pub fn segment(&self) -> Option<&Segment> {
         match self {
-            Bytes::Heap(_) => None,
+            Bytes::Heap(_) | Bytes::Slice(..) => None,
             Bytes::Segment(segment) => Some(segment),
         }
     }

@@ -12,6 +12,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::data::{
+    parts,
     segment::{Bytes, Segment},
     size,
     type_names::names_of_cells,
@@ -240,6 +241,7 @@ impl<T: TaskValue> AnyValue for Holder<T> {
 pub(crate) enum Stored {
     Typed(Arc<dyn AnyValue>),
     Bytes(Bytes),
+    Parts(Arc<[Stored]>),
 }
 
 impl Stored {
@@ -247,8 +249,14 @@ impl Stored {
         Stored::Typed(Arc::new(Holder(value)))
     }
 
+    /// The items of a list, each by itself.
+    pub fn parts<T: TaskValue>(items: Vec<T>) -> Stored {
+        Stored::Parts(items.into_iter().map(Stored::new).collect())
+    }
+
     pub fn size(&self) -> u64 {
         match self {
+            Stored::Parts(parts) => parts.iter().map(Stored::size).sum(),
             Stored::Typed(value) => value.size(),
             Stored::Bytes(bytes) => bytes.as_slice().len() as u64,
         }
@@ -263,6 +271,7 @@ impl Stored {
     fn write(&self, out: &mut dyn Write) -> Result<(), String> {
         match self {
             Stored::Typed(value) => value.write(out),
+            Stored::Parts(parts) => parts::write(out, parts.len(), |i, out| parts[i].write(out)),
             Stored::Bytes(bytes) => out.write_all(bytes.as_slice()).map_err(|error| error.to_string()),
         }
     }
@@ -288,7 +297,9 @@ impl Stored {
     pub fn is_movable(&self) -> bool {
         match self {
             Stored::Typed(value) => value.is_movable(),
-            Stored::Bytes(bytes) => bytes.segment().is_none_or(|segment| !segment.is_on_disk()),
+            Stored::Parts(_) => true,
+            Stored::Bytes(Bytes::Heap(_)) => true,
+            Stored::Bytes(Bytes::Segment(segment) | Bytes::Slice(segment, ..)) => !segment.is_on_disk(),
         }
     }
 
@@ -296,7 +307,28 @@ impl Stored {
     pub fn inline(&self) -> Option<Vec<u8>> {
         match self {
             Stored::Typed(value) => value.inline(),
-            Stored::Bytes(_) => None,
+            Stored::Bytes(_) | Stored::Parts(_) => None,
+        }
+    }
+
+    /// One of the parts of a result that has such.
+    pub fn part(&self, part: u32) -> Result<Stored, String> {
+        match self {
+            Stored::Parts(parts) => parts
+                .get(part as usize)
+                .cloned()
+                .ok_or_else(|| parts::missing(part, parts.len())),
+            Stored::Typed(value) => Err(not_a(value.type_name(), "result in parts")),
+            Stored::Bytes(bytes) => {
+                let range = parts::range(bytes.as_slice(), part)?;
+                Ok(Stored::Bytes(match bytes {
+                    Bytes::Heap(bytes) => bytes[range].to_vec().into(),
+                    Bytes::Segment(segment) => Bytes::Slice(segment.clone(), range.start, range.end),
+                    Bytes::Slice(segment, start, _) => {
+                        Bytes::Slice(segment.clone(), start + range.start, start + range.end)
+                    }
+                }))
+            }
         }
     }
 
@@ -304,6 +336,7 @@ impl Stored {
     pub fn share_typed<T: TaskValue + Clone>(self) -> Result<Shared<T>, String> {
         let value = match self {
             Stored::Bytes(bytes) => return decode(&bytes).map(Shared::Own),
+            Stored::Parts(_) => return Err(not_a("result in parts", type_name::<T>())),
             Stored::Typed(value) => value,
         };
         match value.as_it_is::<T>()? {
@@ -323,6 +356,7 @@ impl Stored {
     pub fn take<T: TaskValue + Clone>(self) -> Result<T, String> {
         let value = match self {
             Stored::Bytes(bytes) => return decode(&bytes),
+            Stored::Parts(_) => return Err(not_a("result in parts", type_name::<T>())),
             Stored::Typed(value) => value,
         };
         if let Some(again) = value.as_it_is::<T>()? {

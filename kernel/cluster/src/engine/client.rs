@@ -1,29 +1,29 @@
 //! A program's half of its engine: the state of each value that it has a handle of, and waiting for it.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
-    call::{context, locate::Located},
+    call::locate::Located,
     data::segment::Bytes,
-    engine::{Connect, Engine, Sink},
-    hooks::{self, Wake, hooks},
+    engine::{
+        Actors, Connect, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, has, watched::Watched,
+    },
+    hooks::hooks,
     model::{
-        cluster::{ClusterInfo, ClusterSpec, Published},
-        error::{Error, Result, TaskError},
+        error::{Error, Result},
         event::Event,
         history::{Explanation, History, Journey},
-        ids::{CodeId, FunctionId, Key, KeyMap},
-        task::{Arg, Task},
+        ids::{CodeId, FunctionId, Key, KeyMap, WorkerId},
+        task::{Arg, Output, Task},
     },
-    wire::protocol::{Answer, AskId, Finished, Request, ToClient},
 };
 
 static CURRENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
@@ -47,8 +47,7 @@ pub(crate) enum Status {
     Done {
         n_bytes: u64,
         inline: Option<Vec<u8>>,
-        worker: String,
-        address: String,
+        worker: WorkerId,
         duration_us: u64,
     },
     Failed(Error),
@@ -56,17 +55,8 @@ pub(crate) enum Status {
 
 pub(crate) struct Client {
     engine: Arc<dyn Engine>,
-    shared: Arc<Shared>,
+    state: Arc<Watched<State>>,
     next_priority: AtomicU64,
-    next_ask: AtomicU64,
-}
-
-/// What the engine tells into.
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-    gone: AtomicBool,
 }
 
 #[derive(Default)]
@@ -75,12 +65,9 @@ struct State {
     functions: HashSet<FunctionId>,
     code: HashSet<CodeId>,
     released: Vec<Key>,
-    /// Open questions, with their answers where these have come.
-    answers: HashMap<AskId, Option<Answer>>,
     events: VecDeque<Event>,
     /// When values were fetched, for their journeys.
     gathered: KeyMap<u64>,
-    reason: String,
 }
 
 struct Entry {
@@ -91,16 +78,13 @@ struct Entry {
 impl Client {
     /// A program's half for any engine.
     pub fn with_engine(connect: Connect) -> std::io::Result<Arc<Client>> {
-        let shared = Arc::new(Shared::default());
-        let engine = connect(shared.clone())?;
+        let state = Watched::new();
+        let engine = connect(state.clone())?;
         let client = Arc::new(Client {
             engine,
-            shared,
+            state,
             next_priority: AtomicU64::new(1),
-            next_ask: AtomicU64::new(1),
         });
-        let wait: Weak<dyn Wake> = Arc::<Shared>::downgrade(&client.shared);
-        hooks::register(wait);
         let weak = Arc::downgrade(&client);
         thread::Builder::new()
             .name("release".into())
@@ -113,33 +97,43 @@ impl Client {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.lock()
+        self.state.lock()
     }
 
     pub fn is_gone(&self) -> bool {
-        self.shared.gone.load(Ordering::Relaxed)
+        self.state.is_gone()
     }
 
-    /// Starts workers, or finds them as they are.
-    pub fn launch(&self, spec: ClusterSpec) -> Result<ClusterInfo> {
-        match self.ask(Request::Launch(spec))? {
-            Answer::Launched(result) => result.map_err(Error::Start),
-            other => Err(unexpected(&other)),
-        }
+    pub fn workers(&self) -> Result<&dyn Workers> {
+        has(self.engine.workers(), self.engine.name(), "workers of its own")
     }
 
-    pub fn info(&self) -> Result<ClusterInfo> {
-        match self.ask(Request::Info)? {
-            Answer::Info(info) => Ok(info),
-            other => Err(unexpected(&other)),
-        }
+    pub fn names(&self) -> Result<&dyn Names> {
+        has(self.engine.names(), self.engine.name(), "values under names")
+    }
+
+    pub fn copies(&self) -> Result<&dyn Copies> {
+        has(
+            self.engine.copies(),
+            self.engine.name(),
+            "copies of values on chosen workers",
+        )
+    }
+
+    fn actors(&self) -> Result<&dyn Actors> {
+        has(self.engine.actors(), self.engine.name(), "actors")
+    }
+
+    fn stories(&self) -> Result<&dyn Stories> {
+        has(
+            self.engine.stories(),
+            self.engine.name(),
+            "the history of its tasks",
+        )
     }
 
     pub fn journey(&self, key: Key) -> Result<Option<Journey>> {
-        let journey = match self.ask(Request::Journey { key })? {
-            Answer::Journey(journey) => journey,
-            other => return Err(unexpected(&other)),
-        };
+        let journey = self.stories()?.journey(key)?;
         let gathered_us = self.lock().gathered.get(&key).copied().unwrap_or(0);
         Ok(journey.map(|journey| Journey {
             gathered_us,
@@ -148,56 +142,27 @@ impl Client {
     }
 
     pub fn explain(&self, key: Key) -> Result<Option<Explanation>> {
-        match self.ask(Request::Explain { key })? {
-            Answer::Explained(explanation) => Ok(explanation),
-            other => Err(unexpected(&other)),
-        }
+        self.stories()?.explain(key)
     }
 
     pub fn history(&self) -> Result<History> {
-        match self.ask(Request::History)? {
-            Answer::History(history) => Ok(history),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Sends a request about names, and gives all names after it.
-    pub fn published(&self, request: Request) -> Result<Vec<Published>> {
-        match self.ask(request)? {
-            Answer::Published(published) => Ok(published),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Moves or copies values; gives how many, and their bytes.
-    pub fn transfer(&self, request: Request) -> Result<(u64, u64)> {
-        match self.ask(request)? {
-            Answer::Transferred { n_values, n_bytes } => Ok((n_values, n_bytes)),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Sends the code of a method to the worker of an actor; gives that worker's address.
-    pub fn prepare(&self, actor: Key, located: &Located) -> Result<String> {
-        self.put_code(std::slice::from_ref(located))?;
-        match self.ask(Request::Prepare {
-            actor,
-            function: located.function.id,
-        })? {
-            Answer::Prepared(answer) => {
-                answer.map_err(|why| Error::Task(Arc::new(TaskError::actor_lost(&why))))
-            }
-            other => Err(unexpected(&other)),
-        }
+        self.stories()?.history()
     }
 
     /// Calls a method of an actor.
-    pub fn call(&self, address: &str, actor: Key, function: FunctionId, args: Vec<Arg>) -> Result<Vec<u8>> {
-        let result = self.engine.call(address, actor, function, args);
+    pub fn call(&self, actor: Key, method: &Located, args: Vec<Arg>) -> Result<Vec<u8>> {
+        let actors = self.actors()?;
+        self.put_code(std::slice::from_ref(method))?;
+        let result = actors.call(actor, method.function.id, args);
         if let Err(Error::Interrupted) = result {
             self.stop(&[])?;
         }
         result
+    }
+
+    /// Runs a task to its end, whoever holds it.
+    pub fn detach(&self, key: Key) -> Result<()> {
+        self.engine.detach(key)
     }
 
     /// Events from now on are kept for [`Client::next_events`].
@@ -207,7 +172,7 @@ impl Client {
 
     /// Events that came since the last call; waits for one, for as long as `patience`.
     pub fn next_events(&self, patience: Duration) -> Result<Vec<Event>> {
-        let found = self.wait_until(Some(Instant::now() + patience), |state| {
+        let found = self.state.wait_until(Some(Instant::now() + patience), |state| {
             (!state.events.is_empty()).then(|| state.events.drain(..).collect())
         })?;
         Ok(found.unwrap_or_default())
@@ -215,76 +180,6 @@ impl Client {
 
     pub fn shutdown(&self) -> Result<()> {
         self.engine.close()
-    }
-
-    /// Orders something that has no answer.
-    pub fn tell(&self, request: Request) -> Result<()> {
-        self.engine.ask(self.next_question(), request)
-    }
-
-    fn next_question(&self) -> AskId {
-        AskId(self.next_ask.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Asks, and waits for the answer to this very question.
-    fn ask(&self, request: Request) -> Result<Answer> {
-        let id = self.next_question();
-        self.lock().answers.insert(id, None);
-        let asked = self.engine.ask(id, request);
-        let answer = asked.and_then(|()| self.wait_for(|state| state.answers.get_mut(&id)?.take()));
-        // An answer that comes from here on is nobody's, and not kept.
-        self.lock().answers.remove(&id);
-        answer
-    }
-
-    /// Waits until `found` finds what it looks for, the cluster is gone, or the cell is interrupted.
-    fn wait_for<T>(&self, found: impl FnMut(&mut State) -> Option<T>) -> Result<T> {
-        self.wait_until(None, found)
-            .map(|found| found.expect("invariant: without a deadline it is found"))
-    }
-
-    /// As [`Client::wait_for`]; `None` when it was not found by the deadline.
-    fn wait_until<T>(
-        &self,
-        deadline: Option<Instant>,
-        mut found: impl FnMut(&mut State) -> Option<T>,
-    ) -> Result<Option<T>> {
-        let hooks = hooks();
-        let mut state = self.lock();
-        let mut has_seceded = !context::is_inside();
-        loop {
-            if let Some(value) = found(&mut state) {
-                return Ok(Some(value));
-            }
-            if !has_seceded {
-                has_seceded = true;
-                drop(state);
-                context::before_wait();
-                state = self.lock();
-                continue;
-            }
-            if self.is_gone() {
-                return Err(Error::Disconnected(state.reason.clone()));
-            }
-            if hooks.interrupted.is_some_and(|interrupted| interrupted()) {
-                return Err(Error::Interrupted);
-            }
-            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self
-                    .shared
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Ok(None),
-                Some(left) => {
-                    self.shared
-                        .changed
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
-        }
     }
 
     /// Which of these have ended; waits until one has, or the deadline. An interrupt cancels them, and ends
@@ -296,7 +191,7 @@ impl Client {
                 Some(Status::Pending)
             )
         };
-        let result = self.wait_until(deadline, |state| {
+        let result = self.state.wait_until(deadline, |state| {
             let ended: Vec<bool> = keys.iter().map(|key| has_ended(state, key)).collect();
             ended.contains(&true).then_some(ended)
         });
@@ -385,7 +280,7 @@ impl Client {
             state.gathered.remove(&key);
             state.released.push(key);
             if state.released.len() == 1 {
-                self.shared.changed.notify_all();
+                self.state.notify();
             }
         }
     }
@@ -397,7 +292,7 @@ impl Client {
     /// Waits until a value that was there is told to be gone, and gives the reason; `None` if it is not told
     /// in time.
     pub fn why_ended(&self, key: Key, patience: Duration) -> Result<Option<Error>> {
-        self.wait_until(Some(Instant::now() + patience), |state| {
+        self.state.wait_until(Some(Instant::now() + patience), |state| {
             match state.tasks.get(&key).map(|entry| &entry.status) {
                 Some(Status::Failed(error)) => Some(error.clone()),
                 _ => None,
@@ -420,7 +315,7 @@ impl Client {
     /// Waits for all of these to end. When the cell is interrupted they are cancelled, and the cell ends.
     pub fn wait(&self, keys: &[Key]) -> Result<()> {
         let mut n_ended = 0;
-        let result = self.wait_for(|state| {
+        let result = self.state.wait_for(|state| {
             // What has ended stays so, but for values that are lost; those are caught when they are fetched.
             while n_ended < keys.len() {
                 match state.tasks.get(&keys[n_ended]).map(|entry| &entry.status) {
@@ -437,25 +332,20 @@ impl Client {
         result?
     }
 
-    /// The bytes of a value, from the worker that has it.
-    pub fn fetch(&self, key: Key) -> Result<Bytes> {
+    /// The bytes of a value, or of a part of it, from the worker that has it.
+    pub fn fetch(&self, output: Output) -> Result<Bytes> {
+        let key = output.task;
         let mut deadline = None;
         loop {
             self.wait(&[key])?;
-            let Some(Status::Done {
-                inline,
-                address,
-                worker,
-                ..
-            }) = self.status(key)
-            else {
+            let Some(Status::Done { inline, worker, .. }) = self.status(key) else {
                 continue;
             };
             if let Some(bytes) = inline {
                 self.note_gathered(key);
                 return Ok(bytes.into());
             }
-            match self.engine.fetch(key, &address) {
+            match self.engine.fetch(output, worker) {
                 Ok(Some(value)) => {
                     self.note_gathered(key);
                     return value;
@@ -488,80 +378,48 @@ impl Client {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Wake for Shared {
-    fn wake(&self) {
-        drop(self.lock());
-        self.changed.notify_all();
-    }
-}
-
-fn unexpected(answer: &Answer) -> Error {
-    Error::Disconnected(format!("the scheduler answered something else: {answer:?}"))
-}
-
 /// Of events that nobody takes, so many are kept.
 const MOST_EVENTS: usize = 1_000_000;
 
 impl State {
-    fn on_message(&mut self, message: ToClient) {
-        match message {
-            ToClient::Welcome { .. } => {}
-            ToClient::Answer { id, answer } => {
-                if let Some(open) = self.answers.get_mut(&id) {
-                    *open = Some(answer);
-                }
-            }
-            ToClient::Events(events) => {
+    fn on_told(&mut self, told: Told) {
+        match told {
+            Told::Events(events) => {
                 self.events.extend(events);
                 let n_extra = self.events.len().saturating_sub(MOST_EVENTS);
                 self.events.drain(..n_extra);
             }
-            ToClient::Finished { key, how } => {
+            Told::Ended { key, how } => {
                 let Some(entry) = self.tasks.get_mut(&key) else {
                     return;
                 };
                 entry.status = match how {
-                    Finished::Done {
+                    Ended::Done {
                         n_bytes,
                         inline,
                         worker,
-                        address,
                         duration_us,
                     } => Status::Done {
                         n_bytes,
-                        inline: inline.map(serde_bytes::ByteBuf::into_vec),
-                        worker: worker.to_string(),
-                        address,
+                        inline,
+                        worker,
                         duration_us,
                     },
-                    Finished::Failed(error) => Status::Failed(Error::Task(error)),
-                    Finished::Pending => Status::Pending,
+                    Ended::Failed(error) => Status::Failed(Error::Task(error)),
+                    Ended::Pending => Status::Pending,
                 };
             }
         }
     }
 }
 
-impl Sink for Shared {
-    fn on_messages(&self, messages: Vec<ToClient>) {
-        let mut state = self.lock();
-        for message in messages {
-            state.on_message(message);
-        }
-        drop(state);
-        self.changed.notify_all();
+impl Sink for Watched<State> {
+    fn on_told(&self, told: Vec<Told>) {
+        self.change(|state| told.into_iter().for_each(|told| state.on_told(told)));
     }
 
     fn on_gone(&self, reason: String) {
-        self.lock().reason = reason;
-        self.gone.store(true, Ordering::SeqCst);
-        self.changed.notify_all();
+        self.end(reason);
     }
 }
 
@@ -572,13 +430,8 @@ fn release_often(client: &Weak<Client>) {
             return;
         }
         let keys = {
-            let state = client.lock();
-            let wait = Duration::from_millis(500);
-            let (mut state, _) = client
-                .shared
-                .changed
-                .wait_timeout_while(state, wait, |state| state.released.is_empty())
-                .unwrap_or_else(PoisonError::into_inner);
+            let most = Duration::from_millis(500);
+            let mut state = client.state.wait_while(most, |state| state.released.is_empty());
             std::mem::take(&mut state.released)
         };
         if !keys.is_empty() {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io,
+    net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
     sync::{
@@ -16,16 +17,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::{
-    data::segment::{Bytes, Segment},
-    engine::{Engine, Sink},
+    data::segment::Bytes,
+    engine::{Actors, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, watched::Watched},
     hooks::hooks,
     model::{
-        error::{Error, Result},
-        ids::{CodeId, FunctionId, Key, Token},
-        task::{Arg, Function, Task},
+        cluster::{ClusterInfo, ClusterSpec, Published},
+        error::{Error, Result, TaskError},
+        history::{Explanation, History, Journey},
+        ids::{CodeId, FunctionId, Key, KeyMap, Token, WorkerId},
+        task::{Arg, Function, Output, Task},
     },
     wire::{
-        protocol::{AskId, Carried, FromPeer, Request, ToClient, ToPeer, ToScheduler},
+        protocol::{Answer, AskId, Carried, Finished, FromPeer, Request, ToClient, ToPeer, ToScheduler},
         transport::{read_blocking, write_blocking},
     },
 };
@@ -44,6 +47,18 @@ pub struct Local {
     values: Peers,
     calls: Peers,
     next_call: AtomicU64,
+    /// Which worker has the code of a method, by actor.
+    prepared: Mutex<KeyMap<HashMap<FunctionId, String>>>,
+    known: Arc<Known>,
+    next_question: AtomicU64,
+}
+
+/// What the scheduler has told.
+struct Known {
+    /// Open questions, with their answers where these have come.
+    answers: Arc<Watched<HashMap<AskId, Option<Answer>>>>,
+    /// Where workers answer.
+    addresses: Mutex<HashMap<WorkerId, String>>,
 }
 
 type Peers = Mutex<HashMap<String, Arc<Mutex<UnixStream>>>>;
@@ -63,16 +78,77 @@ impl Local {
         write_blocking(&mut stream, &vec![ToScheduler::Hello { token }])?;
         let reader = stream.try_clone()?;
         let sink = Arc::downgrade(&sink);
+        let known = Arc::new(Known {
+            answers: Watched::new(),
+            addresses: Mutex::default(),
+        });
+        let to_tell = known.clone();
         thread::Builder::new()
             .name("cluster".into())
-            .spawn(move || read(&sink, reader))?;
+            .spawn(move || read(&sink, &to_tell, reader))?;
         Ok(Arc::new(Local {
             writer: Mutex::new(stream),
             token,
             values: Mutex::default(),
             calls: Mutex::default(),
             next_call: AtomicU64::new(1),
+            prepared: Mutex::default(),
+            known,
+            next_question: AtomicU64::new(1),
         }))
+    }
+
+    /// Orders something that has no answer.
+    fn order(&self, request: Request) -> Result<()> {
+        let id = AskId(self.next_question.fetch_add(1, Ordering::Relaxed));
+        self.send(&[ToScheduler::Ask { id, request }])
+    }
+
+    /// Asks, and waits for the answer to this very question.
+    fn ask(&self, request: Request) -> Result<Answer> {
+        let id = AskId(self.next_question.fetch_add(1, Ordering::Relaxed));
+        let answers = &self.known.answers;
+        answers.lock().insert(id, None);
+        let asked = self.send(&[ToScheduler::Ask { id, request }]);
+        let answer = asked.and_then(|()| answers.wait_for(|answers| answers.get_mut(&id)?.take()));
+        // An answer that comes from here on is nobody's, and not kept.
+        answers.lock().remove(&id);
+        answer
+    }
+
+    /// The worker of an actor, once it has the code of this method.
+    fn prepare(&self, actor: Key, function: FunctionId) -> Result<String> {
+        if let Some(address) = lock(&self.prepared)
+            .get(&actor)
+            .and_then(|known| known.get(&function))
+        {
+            return Ok(address.clone());
+        }
+        let address = match self.ask(Request::Prepare { actor, function })? {
+            Answer::Prepared(answer) => {
+                answer.map_err(|why| Error::Task(Arc::new(TaskError::actor_lost(why))))?
+            }
+            other => return Err(unexpected(&other)),
+        };
+        lock(&self.prepared)
+            .entry(actor)
+            .or_default()
+            .insert(function, address.clone());
+        Ok(address)
+    }
+
+    fn names(&self, request: Request) -> Result<Vec<Published>> {
+        match self.ask(request)? {
+            Answer::Published(published) => Ok(published),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn transfer(&self, request: Request) -> Result<(u64, u64)> {
+        match self.ask(request)? {
+            Answer::Transferred { n_values, n_bytes } => Ok((n_values, n_bytes)),
+            other => Err(unexpected(&other)),
+        }
     }
 
     fn send(&self, messages: &[ToScheduler]) -> Result<()> {
@@ -144,8 +220,10 @@ impl Engine for Local {
         self.send(&[ToScheduler::Submit { tasks, wanted }])
     }
 
-    fn fetch(&self, key: Key, address: &str) -> Result<Option<Result<Bytes>>> {
-        let (reply, peer) = match self.exchange(&self.values, address, &ToPeer::Get { key }) {
+    fn fetch(&self, output: Output, worker: WorkerId) -> Result<Option<Result<Bytes>>> {
+        let address = lock(&self.known.addresses).get(&worker).cloned();
+        let Some(address) = address else { return Ok(None) };
+        let (reply, peer) = match self.exchange(&self.values, &address, &ToPeer::Get { output }) {
             Err(Error::Disconnected(_)) => return Ok(None),
             exchanged => exchanged?,
         };
@@ -154,19 +232,27 @@ impl Engine for Local {
         };
         Ok(match value {
             None => None,
-            Some(Err(error)) => Some(Err(Error::Serialisation(format!(
+            Some(Err(error)) => Some(Err(Error::serialisation(format!(
                 "the result could not be sent: {error}"
             )))),
-            Some(Ok(Carried::Bytes(bytes))) => Some(Ok(Bytes::from(bytes.into_vec()))),
-            Some(Ok(Carried::Segment { path, n_bytes })) => {
-                let opened = Segment::open(Path::new(&path), n_bytes);
-                let _ = write_blocking(&mut *lock(&peer), &ToPeer::Opened { key });
-                opened.ok().map(|segment| Ok(Bytes::Segment(Arc::new(segment))))
+            Some(Ok(carried)) => {
+                let is_segment = matches!(carried, Carried::Segment { .. });
+                let bytes = carried.open();
+                if is_segment {
+                    let key = output.task;
+                    let _ = write_blocking(&mut *lock(&peer), &ToPeer::Opened { key });
+                }
+                bytes.ok().map(Ok)
             }
         })
     }
 
     fn release(&self, keys: Vec<Key>) -> Result<()> {
+        let mut prepared = lock(&self.prepared);
+        if !prepared.is_empty() {
+            prepared.retain(|actor, _| !keys.contains(actor));
+        }
+        drop(prepared);
         self.send(&[ToScheduler::Release { keys }])
     }
 
@@ -178,29 +264,70 @@ impl Engine for Local {
         self.send(&[ToScheduler::Follow])
     }
 
+    fn detach(&self, key: Key) -> Result<()> {
+        self.order(Request::Detach { key })
+    }
+
     fn close(&self) -> Result<()> {
-        self.ask(AskId(0), Request::Shutdown)
+        self.order(Request::Shutdown)
     }
 
-    fn ask(&self, id: AskId, request: Request) -> Result<()> {
-        self.send(&[ToScheduler::Ask { id, request }])
+    fn workers(&self) -> Option<&dyn Workers> {
+        Some(self)
     }
 
-    fn call(&self, address: &str, actor: Key, function: FunctionId, args: Vec<Arg>) -> Result<Vec<u8>> {
+    fn actors(&self) -> Option<&dyn Actors> {
+        Some(self)
+    }
+
+    fn names(&self) -> Option<&dyn Names> {
+        Some(self)
+    }
+
+    fn copies(&self) -> Option<&dyn Copies> {
+        Some(self)
+    }
+
+    fn stories(&self) -> Option<&dyn Stories> {
+        Some(self)
+    }
+}
+
+impl Workers for Local {
+    fn launch(&self, spec: ClusterSpec) -> Result<ClusterInfo> {
+        match self.ask(Request::Launch(spec))? {
+            Answer::Launched(result) => result.map_err(Error::start),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn info(&self) -> Result<ClusterInfo> {
+        match self.ask(Request::Info)? {
+            Answer::Info(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn scale(&self, least: u32, most: u32) -> Result<()> {
+        self.order(Request::Scale { least, most })
+    }
+
+    fn kill(&self, worker: WorkerId) -> Result<()> {
+        self.order(Request::KillWorker { worker })
+    }
+}
+
+impl Actors for Local {
+    fn call(&self, actor: Key, function: FunctionId, args: Vec<Arg>) -> Result<Vec<u8>> {
+        let address = self.prepare(actor, function)?;
         let id = self.next_call.fetch_add(1, Ordering::Relaxed);
-        match self
-            .exchange(
-                &self.calls,
-                address,
-                &ToPeer::Call {
-                    actor,
-                    id,
-                    function,
-                    args,
-                },
-            )?
-            .0
-        {
+        let call = ToPeer::Call {
+            actor,
+            id,
+            function,
+            args,
+        };
+        match self.exchange(&self.calls, &address, &call)?.0 {
             FromPeer::Returned { result, .. } => result
                 .map(serde_bytes::ByteBuf::into_vec)
                 .map_err(|error| Error::Task(Arc::new(error))),
@@ -209,16 +336,128 @@ impl Engine for Local {
     }
 }
 
-fn read(sink: &Weak<dyn Sink>, mut stream: UnixStream) {
+impl Names for Local {
+    fn publish(&self, published: Published) -> Result<Vec<Published>> {
+        self.names(Request::Publish(published))
+    }
+
+    fn unpublish(&self, name: &str) -> Result<()> {
+        let name = name.to_string();
+        self.names(Request::Unpublish { name }).map(drop)
+    }
+
+    fn published(&self) -> Result<Vec<Published>> {
+        self.names(Request::Lookup)
+    }
+}
+
+impl Copies for Local {
+    fn broadcast(&self, keys: Vec<Key>) -> Result<(u64, u64)> {
+        self.transfer(Request::Broadcast { keys })
+    }
+
+    fn rebalance(&self) -> Result<(u64, u64)> {
+        self.transfer(Request::Rebalance)
+    }
+}
+
+impl Stories for Local {
+    fn journey(&self, key: Key) -> Result<Option<Journey>> {
+        match self.ask(Request::Journey { key })? {
+            Answer::Journey(journey) => Ok(journey),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn explain(&self, key: Key) -> Result<Option<Explanation>> {
+        match self.ask(Request::Explain { key })? {
+            Answer::Explained(explanation) => Ok(explanation),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn history(&self) -> Result<History> {
+        match self.ask(Request::History)? {
+            Answer::History(history) => Ok(history),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// The scheduler shall know that this program has left, and let go what it held.
+impl Drop for Local {
+    fn drop(&mut self) {
+        let _ = lock(&self.writer).shutdown(Shutdown::Both);
+    }
+}
+
+fn unexpected(answer: &Answer) -> Error {
+    Error::Disconnected(format!("the scheduler answered something else: {answer:?}"))
+}
+
+impl Known {
+    /// Keeps what is for this engine alone, and gives what is for the program.
+    fn on_message(&self, message: ToClient) -> Option<Told> {
+        match message {
+            ToClient::Welcome { .. } => None,
+            ToClient::Answer { id, answer } => {
+                self.answers.change(|answers| {
+                    if let Some(open) = answers.get_mut(&id) {
+                        *open = Some(answer);
+                    }
+                });
+                None
+            }
+            ToClient::Events(events) => Some(Told::Events(events)),
+            ToClient::Finished { key, how } => {
+                let how = match how {
+                    Finished::Done {
+                        n_bytes,
+                        inline,
+                        worker,
+                        address,
+                        duration_us,
+                    } => {
+                        lock(&self.addresses).entry(worker).or_insert(address);
+                        Ended::Done {
+                            n_bytes,
+                            inline: inline.map(serde_bytes::ByteBuf::into_vec),
+                            worker,
+                            duration_us,
+                        }
+                    }
+                    Finished::Failed(error) => Ended::Failed(error),
+                    Finished::Pending => Ended::Pending,
+                };
+                Some(Told::Ended { key, how })
+            }
+        }
+    }
+}
+
+fn read(sink: &Weak<dyn Sink>, known: &Known, mut stream: UnixStream) {
     loop {
         let read: io::Result<Vec<ToClient>> = read_blocking(&mut stream);
-        let Some(sink) = sink.upgrade() else { return };
-        match read {
-            Ok(messages) => sink.on_messages(messages),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return sink.on_gone("the scheduler has ended".into());
+        let Some(sink) = sink.upgrade() else {
+            return known.answers.end("its program has left".into());
+        };
+        let reason = match read {
+            Ok(messages) => {
+                let told: Vec<Told> = messages
+                    .into_iter()
+                    .filter_map(|message| known.on_message(message))
+                    .collect();
+                if !told.is_empty() {
+                    sink.on_told(told);
+                }
+                continue;
             }
-            Err(error) => return sink.on_gone(error.to_string()),
-        }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                "the scheduler has ended".to_string()
+            }
+            Err(error) => error.to_string(),
+        };
+        known.answers.end(reason.clone());
+        return sink.on_gone(reason);
     }
 }

@@ -1,50 +1,58 @@
 //! What runs graphs for a program: the boundary between handles and whatever is behind them.
 //!
-//! A program's half ([`crate::Cluster`], handles, graphs) knows an engine only by this trait. The local
-//! engine speaks to the scheduler of this package over a socket; another one may speak to another system.
-//! What it must do is written down as tests: see [`crate::conformance`].
+//! A program's half ([`crate::Cluster`], handles, graphs) knows an engine only by this trait and its capabilities, in
+//! types that no engine owns. The local engine speaks to the scheduler of this package over a socket; another one may
+//! speak to another system. What it must do is written down as tests: see [`crate::conformance`].
 
 use std::sync::Arc;
+
+use skep_render::Message;
 
 use crate::{
     data::segment::Bytes,
     model::{
-        error::{Error, Result},
-        ids::{CodeId, FunctionId, Key},
-        task::{Arg, Function, Task},
+        cluster::{ClusterInfo, ClusterSpec, Published},
+        error::{Error, Result, TaskError},
+        event::Event,
+        history::{Explanation, History, Journey},
+        ids::{CodeId, FunctionId, Key, WorkerId},
+        task::{Arg, Function, Output, Task},
     },
-    wire::protocol::{AskId, Request, ToClient},
 };
 
 pub mod client;
 pub mod local;
+pub(crate) mod watched;
 
-/// Something that runs graphs of tasks.
+/// Something that runs graphs of tasks: what every engine does, and which capabilities it has beside that.
 ///
-/// Calls return when the engine has taken them in, not when they are done; what comes of them is told to the
-/// [`Sink`] that the engine was made with. All may be called from any thread.
+/// Calls that give nothing back return when the engine has taken them in, not when they are done; what comes of them
+/// is told to the [`Sink`] that the engine was made with. All may be called from any thread.
+///
+/// # Errors
+/// Every call fails when the engine is gone. One that waits fails when the cell is interrupted.
 pub trait Engine: Send + Sync {
     /// What people call it: `local`.
     fn name(&self) -> &'static str;
 
     /// Makes functions known before tasks name them. A library without a path is one that somebody else will
     /// make.
-    ///
-    /// # Errors
-    /// When the engine is gone; so for all others.
     fn put_code(&self, functions: Vec<Function>, code: Vec<(CodeId, Option<String>)>) -> Result<()>;
 
     /// Runs tasks, inputs before what needs them. A task with a known key is that task. Each key in `wanted`
     /// is held once more until it is released; the sink is told when it ends, at once if it has.
     fn submit(&self, tasks: Vec<Task>, wanted: Vec<Key>) -> Result<()>;
 
-    /// The bytes of a value that the sink was told is done, from the address it was told; `None` if it is not
+    /// The bytes of a value, or of a part of one, that the sink was told is done on this worker; `None` if it is not
     /// there now, in which case the sink is told what becomes of it.
-    fn fetch(&self, key: Key, address: &str) -> Result<Option<Result<Bytes>>>;
+    fn fetch(&self, output: Output, worker: WorkerId) -> Result<Option<Result<Bytes>>>;
 
     /// Holds each of these once less. A value that nothing holds or needs is freed; a task that nobody waits
     /// for is not run.
     fn release(&self, keys: Vec<Key>) -> Result<()>;
+
+    /// Runs this task to its end, whoever holds it.
+    fn detach(&self, key: Key) -> Result<()>;
 
     /// Ends tasks that have not ended, and what needs them.
     fn cancel(&self, keys: Vec<Key>) -> Result<()>;
@@ -55,32 +63,111 @@ pub trait Engine: Send + Sync {
     /// Ends the workers; their values are lost.
     fn close(&self) -> Result<()>;
 
-    /// Everything beside graphs. The answer, if there is one, goes to the sink, with the number of its
-    /// question.
-    fn ask(&self, id: AskId, request: Request) -> Result<()> {
-        let _ = (id, request);
-        Err(unsupported(self.name(), "this"))
+    fn workers(&self) -> Option<&dyn Workers> {
+        None
     }
 
-    /// Calls a method of an actor and waits for what it returns.
-    fn call(&self, address: &str, actor: Key, function: FunctionId, args: Vec<Arg>) -> Result<Vec<u8>> {
-        let _ = (address, actor, function, args);
-        Err(unsupported(self.name(), "actors"))
+    fn actors(&self) -> Option<&dyn Actors> {
+        None
+    }
+
+    fn names(&self) -> Option<&dyn Names> {
+        None
+    }
+
+    fn copies(&self) -> Option<&dyn Copies> {
+        None
+    }
+
+    fn stories(&self) -> Option<&dyn Stories> {
+        None
     }
 }
 
-fn unsupported(engine: &str, what: &str) -> Error {
-    Error::Start(format!(
-        "the engine `{engine}` does not offer {what}\nhint: a local cluster does"
-    ))
+/// An engine that says which workers there are, and changes that.
+pub trait Workers {
+    /// Starts workers, or finds them as they are.
+    fn launch(&self, spec: ClusterSpec) -> Result<ClusterInfo>;
+    fn info(&self) -> Result<ClusterInfo>;
+    /// Between so many workers from now on.
+    fn scale(&self, least: u32, most: u32) -> Result<()>;
+    /// Ends a worker without a word to it.
+    fn kill(&self, worker: WorkerId) -> Result<()>;
+}
+
+/// An engine whose workers hold objects with a state, made by a task with
+/// [`is_actor`](crate::model::task::TaskOptions::is_actor).
+pub trait Actors {
+    /// Calls a method of an actor and waits for what it returns. Calls of one program run in order.
+    fn call(&self, actor: Key, function: FunctionId, args: Vec<Arg>) -> Result<Vec<u8>>;
+}
+
+/// An engine that keeps values under names, also without handles.
+pub trait Names {
+    /// Gives all names after it. A name whose values are gone is not among them.
+    fn publish(&self, published: Published) -> Result<Vec<Published>>;
+    fn unpublish(&self, name: &str) -> Result<()>;
+    fn published(&self) -> Result<Vec<Published>>;
+}
+
+/// An engine that is told where copies of values shall be. Both calls wait, and give how many values were copied or
+/// moved, and their bytes.
+pub trait Copies {
+    /// Copies values to all workers.
+    fn broadcast(&self, keys: Vec<Key>) -> Result<(u64, u64)>;
+    /// Moves values from workers that hold much to those that hold little.
+    fn rebalance(&self) -> Result<(u64, u64)>;
+}
+
+/// An engine that remembers what happened to tasks.
+pub trait Stories {
+    fn journey(&self, key: Key) -> Result<Option<Journey>>;
+    /// What a task waits for.
+    fn explain(&self, key: Key) -> Result<Option<Explanation>>;
+    /// What happened to all tasks.
+    fn history(&self) -> Result<History>;
+}
+
+/// What becomes of tasks, as an engine tells it.
+#[derive(Debug)]
+pub enum Told {
+    /// A value that is held has come, failed, or was lost.
+    Ended { key: Key, how: Ended },
+    /// What was asked for with [`Engine::follow`].
+    Events(Vec<Event>),
+}
+
+/// How a task has ended.
+#[derive(Debug)]
+pub enum Ended {
+    Done {
+        /// Of the value in memory.
+        n_bytes: u64,
+        /// The value itself, where it is small and plain.
+        inline: Option<Vec<u8>>,
+        worker: WorkerId,
+        duration_us: u64,
+    },
+    Failed(Arc<TaskError>),
+    /// Not at all: the value was lost with its worker and is being made again.
+    Pending,
 }
 
 /// Hears what becomes of tasks.
 pub trait Sink: Send + Sync {
-    fn on_messages(&self, messages: Vec<ToClient>);
+    fn on_told(&self, told: Vec<Told>);
     /// The engine has ended, and why.
     fn on_gone(&self, reason: String);
 }
 
 /// Makes an engine that tells `sink` what happens.
 pub type Connect = Box<dyn FnOnce(Arc<dyn Sink>) -> std::io::Result<Arc<dyn Engine>>>;
+
+/// The capability, or an error that says who lacks what.
+fn has<'e, C: ?Sized>(capability: Option<&'e C>, engine: &str, what: &str) -> Result<&'e C> {
+    capability.ok_or_else(|| {
+        Error::Unsupported(
+            Message::new(format!("the engine `{engine}` does not offer {what}")).hint("a local cluster does"),
+        )
+    })
+}

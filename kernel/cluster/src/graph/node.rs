@@ -10,7 +10,10 @@ use std::{
 };
 
 use crate::{
-    call::locate::{FnRef, Located, located},
+    call::{
+        context,
+        locate::{FnRef, Located, located},
+    },
     model::{
         error::Result,
         ids::Key,
@@ -100,6 +103,7 @@ impl Graph {
             function: located.function.id,
             args,
             priority: 0,
+            origin: 0,
             options: None,
         };
         let node = Arc::new(Node {
@@ -119,10 +123,12 @@ impl Graph {
         let mut tasks = Vec::new();
         let mut functions = BTreeMap::new();
         let mut seen: HashSet<Key> = HashSet::new();
+        let origin = context::origin();
         for root in &self.roots {
             for_each_node(root, &mut seen, &mut |node| {
                 tasks.push(Task {
                     priority: how.priority_of(next_priority()),
+                    origin,
                     options: how.options.clone(),
                     ..node.task.clone()
                 });
@@ -167,6 +173,12 @@ fn hash(arg: &Arg, hasher: &mut blake3::Hasher) {
                 .update(bytes),
         ),
         Arg::Task(key) => drop(hasher.update(&[1]).update(&key.0.to_le_bytes())),
+        Arg::Part { task, part, .. } => drop(
+            hasher
+                .update(&[3])
+                .update(&task.0.to_le_bytes())
+                .update(&part.to_le_bytes()),
+        ),
         Arg::List(items) => {
             hasher.update(&[2]).update(&items.len().to_le_bytes());
             items.iter().for_each(|item| hash(item, hasher));

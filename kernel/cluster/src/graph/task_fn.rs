@@ -25,7 +25,7 @@ impl<A: TaskValue> IntoArg<A> for A {
     fn into_arg(self, _: &mut Graph) -> Result<Arg> {
         encode(&self)
             .map(|bytes| Arg::Value(bytes.into()))
-            .map_err(Error::Serialisation)
+            .map_err(Error::serialisation)
     }
 }
 

@@ -441,12 +441,7 @@ impl Server {
                 let info = self.scheduler.info();
                 out.answer(asker, Answer::Info(info));
             }
-            Request::Publish {
-                name,
-                keys,
-                type_name,
-                layout,
-            } => self.scheduler.publish(asker, name, keys, type_name, layout, out),
+            Request::Publish(published) => self.scheduler.publish(asker, published, out),
             Request::Unpublish { name } => self.scheduler.unpublish(asker, &name, out),
             Request::Lookup => self.scheduler.tell_published(asker, out),
             Request::Detach { key } => self.scheduler.detach(key),

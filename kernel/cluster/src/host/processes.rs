@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use skep_render::Message;
+
 use super::{Elastic, Launch, Server};
 use crate::{
     model::{cluster::ClusterSpec, ids::WorkerId},
@@ -181,7 +183,9 @@ impl Server {
             if let Err(error) = self.spawn(&spec) {
                 return self.outbox.answer(
                     asker,
-                    Answer::Launched(Err(format!("a worker process could not be started: {error}"))),
+                    Answer::Launched(Err(
+                        format!("a worker process could not be started: {error}").into()
+                    )),
                 );
             }
         }
@@ -201,9 +205,8 @@ impl Server {
         let result = if n_workers >= n_wanted {
             Ok(self.scheduler.info())
         } else if is_late || self.n_starting() == 0 {
-            Err(format!(
-                "{n_workers} of {n_wanted} workers came up\nhint: their messages are on the kernel's standard error; is there memory left?"
-            ))
+            Err(Message::new(format!("{n_workers} of {n_wanted} workers came up"))
+                .hint("their messages are on the kernel's standard error; is there memory left?"))
         } else {
             return;
         };

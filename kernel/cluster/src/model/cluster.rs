@@ -72,7 +72,8 @@ pub struct Published {
     /// One for a value, several for the partitions of a frame.
     pub keys: Vec<Key>,
     pub type_name: String,
+    /// What the layout of a cell's type stands on; it changes when the type is defined anew.
     pub layout: u64,
-    /// The function that made the first one.
+    /// The function that made the first one; the engine knows it.
     pub task: String,
 }

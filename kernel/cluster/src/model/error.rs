@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use skep_render::Message;
 
 use crate::model::ids::{Key, WorkerId};
 
@@ -9,6 +10,8 @@ use crate::model::ids::{Key, WorkerId};
 pub struct TaskError {
     pub kind: TaskErrorKind,
     pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
     /// The function's name.
     pub function: String,
     /// Source file, line and column, where known.
@@ -58,6 +61,9 @@ impl fmt::Display for TaskError {
         if !self.message.is_empty() {
             write!(f, ": {}", self.message)?;
         }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
         Ok(())
     }
 }
@@ -72,33 +78,50 @@ pub enum Error {
     /// No cluster was started yet.
     NoCluster,
     /// The cluster could not be started as asked.
-    Start(String),
+    Start(Message),
     /// A value could not be turned into bytes, or back.
-    Serialisation(String),
+    Serialisation(Message),
     /// A file could not be written.
-    File(String),
+    File(Message),
     /// A published name is not known, or stands for something else.
-    Name(String),
+    Name(Message),
+    /// This engine does not do that.
+    Unsupported(Message),
     /// The cell was interrupted while it waited.
     Interrupted,
 }
 
+impl Error {
+    /// What happened, and what to do about it.
+    pub fn message(&self) -> Message {
+        match self {
+            Error::Task(task) => Message {
+                what: TaskError {
+                    hint: None,
+                    ..(**task).clone()
+                }
+                .to_string(),
+                hint: task.hint.clone(),
+            },
+            Error::Disconnected(why) => Message::new(format!("the cluster is not reachable: {why}"))
+                .hint("run `Cluster::local().start()?` again"),
+            Error::NoCluster => Message::new("there is no cluster yet")
+                .hint("run `let cluster = Cluster::local().start()?;` first"),
+            Error::Start(why) => Message {
+                what: format!("the cluster could not be started: {}", why.what),
+                hint: why.hint.clone(),
+            },
+            Error::Serialisation(why) | Error::File(why) | Error::Name(why) | Error::Unsupported(why) => {
+                why.clone()
+            }
+            Error::Interrupted => Message::new("interrupted"),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Task(task) => write!(f, "{task}"),
-            Error::Disconnected(why) => write!(
-                f,
-                "the cluster is not reachable: {why}\nhint: run `Cluster::local().start()?` again"
-            ),
-            Error::NoCluster => write!(
-                f,
-                "there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;` first"
-            ),
-            Error::Start(why) => write!(f, "the cluster could not be started: {why}"),
-            Error::Serialisation(why) | Error::File(why) | Error::Name(why) => write!(f, "{why}"),
-            Error::Interrupted => write!(f, "interrupted"),
-        }
+        self.message().fmt(f)
     }
 }
 
@@ -112,10 +135,19 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 impl Error {
+    pub(crate) fn start(why: impl Into<Message>) -> Error {
+        Error::Start(why.into())
+    }
+
+    pub(crate) fn serialisation(why: impl Into<Message>) -> Error {
+        Error::Serialisation(why.into())
+    }
+
     pub(crate) fn decode(key: Key, error: &impl fmt::Display) -> Error {
-        Error::Serialisation(format!(
-            "the value {key} could not be read back: {error}\nhint: was its type redefined? Run the cell that makes it again"
-        ))
+        Error::Serialisation(
+            Message::new(format!("the value {key} could not be read back: {error}"))
+                .hint("was its type redefined? Run the cell that makes it again"),
+        )
     }
 }
 
@@ -123,10 +155,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl TaskError {
     /// An error that knows neither its function nor its place yet.
-    pub(crate) fn new(kind: TaskErrorKind, message: impl Into<String>) -> TaskError {
+    pub(crate) fn new(kind: TaskErrorKind, message: impl Into<Message>) -> TaskError {
+        let message = message.into();
         TaskError {
             kind,
-            message: message.into(),
+            message: message.what,
+            hint: message.hint,
             function: String::new(),
             at: None,
             worker: None,
@@ -134,19 +168,18 @@ impl TaskError {
     }
 
     /// The error of everything that needs an actor whose worker is gone.
-    pub(crate) fn actor_lost(message: &str) -> TaskError {
+    pub(crate) fn actor_lost(message: impl Into<Message>) -> TaskError {
         TaskError::new(TaskErrorKind::ActorLost, message)
     }
 
     /// As [`TaskError::actor_lost`], with the worker.
     pub(crate) fn actor_lost_with(function: String, worker: WorkerId, cause: &str) -> TaskError {
-        let message = format!(
-            "its worker is gone: {cause}; what it knew is lost\nhint: make it again with `cluster.actor(…)`"
-        );
+        let message = Message::new(format!("its worker is gone: {cause}; what it knew is lost"))
+            .hint("make it again with `cluster.actor(…)`");
         TaskError {
             function,
             worker: Some(worker.to_string()),
-            ..TaskError::actor_lost(&message)
+            ..TaskError::actor_lost(message)
         }
     }
 }

@@ -16,6 +16,13 @@ pub enum Event {
     Submitted {
         key: Key,
         function: FunctionId,
+        /// What it belongs to: the number of a cell, or 0.
+        origin: u32,
+    },
+    /// It carries these words.
+    Tagged {
+        key: Key,
+        tags: Vec<String>,
     },
     /// The last of its inputs is there; said of tasks that had to wait.
     Ready {

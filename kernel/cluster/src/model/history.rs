@@ -106,6 +106,7 @@ pub struct Bar {
 pub struct Journey {
     pub name: String,
     pub key: String,
+    pub tags: Vec<String>,
     pub submitted_us: u64,
     /// When its inputs were there.
     pub ready_us: u64,
@@ -121,7 +122,11 @@ impl Journey {
         let zero = self.submitted_us;
         let at = |us: u64| duration(Duration::from_micros(us.saturating_sub(zero)));
         let took = |us: u64| duration(Duration::from_micros(us));
-        let mut rows = vec![["submitted".to_string(), at(zero), String::new()]];
+        let tags = match self.tags.as_slice() {
+            [] => String::new(),
+            tags => format!("tagged `{}`", tags.join("`, `")),
+        };
+        let mut rows = vec![["submitted".to_string(), at(zero), tags]];
         if self.ready_us > self.submitted_us {
             rows.push([
                 "inputs ready".to_string(),

@@ -19,8 +19,6 @@ pub struct Progress {
     told: KeyMap<f64>,
     /// What is the matter with workers now.
     notes: BTreeMap<WorkerId, String>,
-    /// What tasks that are submitted from now on belong to: a cell.
-    pub origin: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,11 +92,15 @@ impl Progress {
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Function { id, name } => drop(self.names.insert(*id, name.clone())),
-            Event::Submitted { key, function } => {
+            Event::Submitted {
+                key,
+                function,
+                origin,
+            } => {
                 let open = Open {
                     function: *function,
                     stage: Stage::Waiting,
-                    origin: self.origin,
+                    origin: *origin,
                 };
                 let before = self.tasks.insert(*key, open);
                 if let Some(Open { function, stage, .. }) = before {
@@ -113,6 +115,7 @@ impl Progress {
             Event::Cancelled { key } => self.change(*key, Stage::Cancelled),
             Event::Retried { key, .. } | Event::Stolen { key, .. } => self.change(*key, Stage::Waiting),
             Event::Ready { .. }
+            | Event::Tagged { .. }
             | Event::Freed { .. }
             | Event::WorkerJoined { .. }
             | Event::WorkerRetired { .. }
@@ -212,7 +215,11 @@ fn counts_follow_the_events() {
             id: function,
             name: "inc".into(),
         },
-        Event::Submitted { key, function },
+        Event::Submitted {
+            key,
+            function,
+            origin: 1,
+        },
         Event::Assigned {
             key,
             worker,

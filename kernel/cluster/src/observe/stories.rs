@@ -34,6 +34,8 @@ pub struct Stories {
     tasks: KeyMap<Record>,
     /// In the order in which they were submitted.
     order: VecDeque<Key>,
+    /// Of the few tasks that have any.
+    tags: KeyMap<Vec<String>>,
     names: IdMap<FunctionId, String>,
     recent: VecDeque<Bar>,
     totals: IdMap<FunctionId, Total>,
@@ -63,7 +65,10 @@ impl Stories {
             let Some(key) = self.order.pop_front() else { return };
             match self.tasks.get(&key) {
                 Some(record) if record.last.end == End::Open => self.order.push_back(key),
-                _ => drop(self.tasks.remove(&key)),
+                _ => {
+                    self.tasks.remove(&key);
+                    self.tags.remove(&key);
+                }
             }
         }
     }
@@ -75,7 +80,7 @@ impl Stories {
                 self.names.insert(*id, name.clone());
                 self.totals.entry(*id).or_default().function.clone_from(name);
             }
-            Event::Submitted { key, function } => {
+            Event::Submitted { key, function, .. } => {
                 let earlier = self
                     .tasks
                     .get_mut(key)
@@ -94,6 +99,7 @@ impl Stories {
                     self.forget_oldest(MOST_STORIES);
                 }
             }
+            Event::Tagged { key, tags } => drop(self.tags.insert(*key, tags.clone())),
             Event::Ready { key } => drop(self.with(*key, |record| record.ready_us = now_us)),
             Event::Assigned {
                 key,
@@ -261,6 +267,7 @@ impl Stories {
         Some(Journey {
             name: self.names.get(&record.function).cloned().unwrap_or_default(),
             key: key.to_string(),
+            tags: self.tags.get(&key).cloned().unwrap_or_default(),
             submitted_us: record.submitted_us,
             ready_us: record.ready_us,
             attempts,
@@ -322,7 +329,14 @@ mod tests {
                     name: "add".into(),
                 },
             ),
-            (1_000, Event::Submitted { key, function }),
+            (
+                1_000,
+                Event::Submitted {
+                    key,
+                    function,
+                    origin: 0,
+                },
+            ),
             (3_000, Event::Ready { key }),
             (
                 3_100,
@@ -393,6 +407,7 @@ mod tests {
                 &Event::Submitted {
                     key: Key(n),
                     function: FunctionId(1),
+                    origin: 0,
                 },
                 n as u64,
             );

@@ -99,11 +99,9 @@ impl Scheduler {
                         skep_render::duration(std::time::Duration::from_micros(limit))
                     );
                     let error = TaskError {
-                        kind: TaskErrorKind::TimedOut,
-                        message,
                         function: self.name_of(key),
-                        at: None,
                         worker: Some(worker.to_string()),
+                        ..TaskError::new(TaskErrorKind::TimedOut, message)
                     };
                     self.fail_or_retry(key, error, comm);
                     self.dispatch(comm);
@@ -163,11 +161,8 @@ impl Scheduler {
         for key in keys {
             let function = self.name_of(*key);
             let error = TaskError {
-                kind: TaskErrorKind::Cancelled,
-                message: String::new(),
                 function,
-                at: None,
-                worker: None,
+                ..TaskError::new(TaskErrorKind::Cancelled, String::new())
             };
             self.fail(*key, Arc::new(error), comm);
         }

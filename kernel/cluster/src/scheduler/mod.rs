@@ -15,6 +15,7 @@ use balance::Transfers;
 use failures::Timer;
 use placement::Queue;
 use serde_bytes::ByteBuf;
+use skep_render::Message;
 use workers::Worker;
 
 use crate::{
@@ -101,6 +102,8 @@ pub struct Scheduler {
 struct Record {
     task: Arc<Task>,
     inputs: Box<[Key]>,
+    /// What part of each input's bytes it needs, where that is not all.
+    shares: Option<Box<[f32]>>,
     /// Those that name this one as input. May hold keys that are gone, or twice: see
     /// [`Scheduler::take_dependents`].
     dependents: Vec<Key>,
@@ -123,6 +126,16 @@ struct Record {
     n_attempts: u32,
     /// It was taken from a busy worker, and shall not go back there for its inputs' sake.
     is_stolen: bool,
+}
+
+impl Record {
+    /// How many of the bytes of its input number `i` it needs, about.
+    fn share(&self, i: usize, n_bytes: u64) -> u64 {
+        match &self.shares {
+            None => n_bytes,
+            Some(shares) => (n_bytes as f64 * f64::from(shares[i])) as u64,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -164,7 +177,7 @@ impl Scheduler {
             _ => None,
         };
         let (Some(id), Some(known)) = (holder, self.functions.get(&function).cloned()) else {
-            return comm.answer(asker, Answer::Prepared(Err("the actor is gone".to_string())));
+            return comm.answer(asker, Answer::Prepared(Err("the actor is gone".into())));
         };
         let Some(Some(library)) = self.code.get(&known.code).cloned() else {
             return self.without_method.push((asker, actor, function));
@@ -172,7 +185,7 @@ impl Scheduler {
         let Some(worker) = self.workers.get_mut(&id) else {
             return comm.answer(
                 asker,
-                Answer::Prepared(Err("the worker of the actor is gone".to_string())),
+                Answer::Prepared(Err("the worker of the actor is gone".into())),
             );
         };
         if worker.functions.insert(function) {
@@ -241,6 +254,7 @@ impl Scheduler {
                 comm.event(Event::Submitted {
                     key,
                     function: task.function,
+                    origin: task.origin,
                 });
                 return Some(key);
             }
@@ -249,14 +263,21 @@ impl Scheduler {
         comm.event(Event::Submitted {
             key,
             function: task.function,
+            origin: task.origin,
         });
+        if let Some(options) = task.options.as_ref().filter(|options| !options.tags.is_empty()) {
+            let tags = options.tags.clone();
+            comm.event(Event::Tagged { key, tags });
+        }
         let inputs = task.dependencies();
+        let shares = task.shares().map(Into::into);
         for input in &inputs {
             self.add_dependent(*input, key);
         }
         let record = Record {
             task: Arc::new(task),
             inputs: inputs.into(),
+            shares,
             dependents: Vec::new(),
             n_dependents: 0,
             n_pending: 0,
@@ -356,14 +377,11 @@ impl Scheduler {
     }
 
     fn lost_input(&self, key: Key, input: Key) -> TaskError {
+        let message = Message::new(format!("its input {input} is not known to the scheduler"))
+            .hint("keep the handle of an input until its task was submitted");
         TaskError {
-            kind: TaskErrorKind::Code,
-            message: format!(
-                "its input {input} is not known to the scheduler\nhint: keep the handle of an input until its task was submitted"
-            ),
             function: self.name_of(key),
-            at: None,
-            worker: None,
+            ..TaskError::new(TaskErrorKind::Code, message)
         }
     }
 

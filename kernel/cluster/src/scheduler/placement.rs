@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use skep_render::Message;
+
 use super::{Comm, MOST_AHEAD, Record, Scheduler, State, Timer, UNKNOWN_DURATION_US, Worker};
 use crate::{
     model::{
@@ -155,11 +157,8 @@ impl Scheduler {
                 }
                 if let Some(why) = self.why_never(&demand) {
                     let error = TaskError {
-                        kind: TaskErrorKind::Code,
-                        message: why,
                         function: self.name_of(key),
-                        at: None,
-                        worker: None,
+                        ..TaskError::new(TaskErrorKind::Code, why)
                     };
                     self.fail(key, Arc::new(error), comm);
                     continue;
@@ -183,14 +182,14 @@ impl Scheduler {
     }
 
     /// Why no worker that is here can ever take a task with this demand.
-    fn why_never(&self, demand: &Demand) -> Option<String> {
+    fn why_never(&self, demand: &Demand) -> Option<Message> {
         if self.workers.is_empty() {
             return None;
         }
         if !demand.workers.is_empty() && !demand.workers.iter().any(|id| self.workers.contains_key(id)) {
             return Some(
-                "none of the workers that it may run on is there\nhint: `:workers` lists those that are"
-                    .into(),
+                Message::new("none of the workers that it may run on is there")
+                    .hint("`:workers` lists those that are"),
             );
         }
         let has_all = |worker: &Worker| {
@@ -208,23 +207,23 @@ impl Scheduler {
             .map(|wanted| format!("{} = {}", wanted.name, wanted.amount))
             .collect();
         let example = demand.resources.first()?;
-        Some(format!(
-            "no worker has {}\nhint: workers get resources when the cluster starts: `Cluster::local().resource(\"{}\", {})`",
-            wanted.join(" and "),
-            example.name,
-            example.amount
-        ))
+        Some(
+            Message::new(format!("no worker has {}", wanted.join(" and "))).hint(format!(
+                "workers get resources when the cluster starts: `Cluster::local().resource(\"{}\", {})`",
+                example.name, example.amount
+            )),
+        )
     }
 
     /// What it takes to bring a task's inputs to a worker, in microseconds.
     pub(super) fn to_move(&self, record: &Record, id: WorkerId) -> u64 {
-        let cost = |input: &Key| {
+        let cost = |(i, input): (usize, &Key)| {
             let input = self.tasks.get(input)?;
             let is_elsewhere = input.inline.is_none()
                 && !matches!(&input.state, State::Done { holders } if holders.contains(&id));
-            is_elsewhere.then(|| input.n_bytes / BYTES_PER_US + FETCH_US)
+            is_elsewhere.then(|| record.share(i, input.n_bytes) / BYTES_PER_US + FETCH_US)
         };
-        record.inputs.iter().filter_map(cost).sum()
+        record.inputs.iter().enumerate().filter_map(cost).sum()
     }
 
     /// Near the inputs, then least loaded: the least busy of all workers, and those that hold inputs, are
@@ -317,23 +316,17 @@ impl Scheduler {
         let task = record.task.clone();
         let Some(function) = self.functions.get(&task.function) else {
             let message = "its function was never sent".to_string();
-            let error = TaskError {
-                kind: TaskErrorKind::Code,
-                message,
-                function: String::new(),
-                at: None,
-                worker: None,
-            };
+            let error = TaskError::new(TaskErrorKind::Code, message);
             return self.fail(key, Arc::new(error), comm);
         };
         let is_suspect = record.deaths > 0;
         let mut inputs = Vec::new();
         let mut moved_bytes = 0;
-        for input in &record.inputs {
+        for (i, input) in record.inputs.iter().enumerate() {
             let Some((source, n_bytes)) = self.source_of(*input, id) else {
                 continue;
             };
-            moved_bytes += n_bytes;
+            moved_bytes += record.share(i, n_bytes);
             inputs.push((*input, source));
         }
         let guess_us = self

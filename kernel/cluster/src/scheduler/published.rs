@@ -2,10 +2,7 @@
 
 use super::{Comm, Scheduler};
 use crate::{
-    model::{
-        cluster::Published,
-        ids::{ClientId, Key},
-    },
+    model::{cluster::Published, ids::ClientId},
     wire::protocol::{Answer, Asker},
 };
 
@@ -15,35 +12,20 @@ const PUBLISHER: ClientId = ClientId(0);
 impl Scheduler {
     /// Keeps values under a name, if all of them are there; what had the name before is let go. The client is
     /// told all names.
-    pub fn publish(
-        &mut self,
-        asker: Asker,
-        name: String,
-        keys: Vec<Key>,
-        type_name: String,
-        layout: u64,
-        comm: &mut impl Comm,
-    ) {
+    pub fn publish(&mut self, asker: Asker, published: Published, comm: &mut impl Comm) {
+        let Published { name, keys, .. } = &published;
         if !keys.iter().all(|key| self.tasks.contains_key(key)) {
             return self.tell_published(asker, comm);
         }
-        let before = self.published.remove(&name);
-        for key in &keys {
+        let before = self.published.remove(name);
+        for key in keys {
             if let Some(record) = self.tasks.get_mut(key) {
                 record.wanted_by.push(PUBLISHER);
             }
         }
         let task = keys.first().map(|key| self.name_of(*key)).unwrap_or_default();
-        self.published.insert(
-            name.clone(),
-            Published {
-                name,
-                keys,
-                type_name,
-                layout,
-                task,
-            },
-        );
+        self.published
+            .insert(name.clone(), Published { task, ..published });
         if let Some(before) = before {
             self.release(PUBLISHER, &before.keys, comm);
         }

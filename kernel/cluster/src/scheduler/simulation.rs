@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{tests::*, *};
+use crate::model::task::{Arg, Output};
 use crate::{
     wire::protocol::{Assignment, Input, ToScheduler},
     worker::machine,
@@ -37,7 +38,7 @@ enum Happening {
     ToWorker(WorkerId, ToWorker),
     ToScheduler(WorkerId, ToScheduler),
     Ran(WorkerId, Key, u32, u64),
-    Fetched(WorkerId, Key, WorkerId),
+    Fetched(WorkerId, Output, WorkerId),
     Death,
     Look,
 }
@@ -47,15 +48,15 @@ struct Simulated {
     queue: BinaryHeap<Reverse<(u64, Key)>>,
     waiting: KeyMap<u32>,
     running: Option<(Key, u32)>,
-    fetches: Vec<(String, Key)>,
+    fetches: Vec<(String, Output)>,
     reports: Vec<ToScheduler>,
 }
 
 impl machine::Comm<()> for Hands<'_> {
     fn execute(&mut self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, ()>) {
-        for input in task.dependencies() {
+        for (input, _) in task.outputs() {
             assert!(
-                inputs.contains_key(&input),
+                inputs.contains_key(&input.key()) || inputs.contains_key(&input.task),
                 "{:?} begins without {input:?}",
                 task.key
             );
@@ -64,8 +65,8 @@ impl machine::Comm<()> for Hands<'_> {
         self.waiting.insert(task.key, attempt);
     }
 
-    fn fetch(&mut self, address: &str, key: Key) {
-        self.fetches.push((address.to_string(), key));
+    fn fetch(&mut self, address: &str, output: Output) {
+        self.fetches.push((address.to_string(), output));
     }
 
     fn report(&mut self, message: ToScheduler) {
@@ -95,7 +96,7 @@ impl machine::Comm<()> for Hands<'_> {
 struct Hands<'w> {
     queue: &'w mut BinaryHeap<Reverse<(u64, Key)>>,
     waiting: &'w mut KeyMap<u32>,
-    fetches: &'w mut Vec<(String, Key)>,
+    fetches: &'w mut Vec<(String, Output)>,
     reports: &'w mut Vec<ToScheduler>,
 }
 
@@ -264,14 +265,16 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
                 }
                 id
             }
-            Happening::Fetched(id, key, from) => {
+            Happening::Fetched(id, output, from) => {
                 let is_there = workers
                     .get(&from)
-                    .is_some_and(|worker| worker.machine.value(key).is_some());
+                    .is_some_and(|worker| worker.machine.value(output.task).is_some());
                 let Some(worker) = workers.get_mut(&id) else {
                     continue;
                 };
-                worker.with(|machine, hands| machine.on_fetched(key, is_there.then_some(((), 100)), hands));
+                worker.with(|machine, hands| {
+                    machine.on_fetched(output.key(), is_there.then_some(((), 100)), hands);
+                });
                 id
             }
             Happening::Death => {
@@ -313,10 +316,10 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
             }
             net.carry(true, touched, Happening::ToScheduler(touched, message));
         }
-        for (address, key) in std::mem::take(&mut worker.fetches) {
+        for (address, output) in std::mem::take(&mut worker.fetches) {
             let from = WorkerId(address[1..].parse().expect("invariant: addresses are made here"));
             let takes = 100 + net.rng.u64(0..200);
-            net.at(time + takes, Happening::Fetched(touched, key, from));
+            net.at(time + takes, Happening::Fetched(touched, output, from));
         }
         while worker.running.is_none()
             && let Some(Reverse((_, key))) = worker.queue.pop()
@@ -394,7 +397,17 @@ fn graph(setup: Setup, rng: &mut fastrand::Rng) -> (Vec<Task>, Vec<Key>) {
                 let mut inputs: Vec<u128> = (0..n_inputs).map(|_| key - rng.u128(1..200.min(key))).collect();
                 inputs.sort_unstable();
                 inputs.dedup();
-                task(key, &inputs)
+                // Some need only a part of their inputs.
+                let mut task = task(key, &inputs);
+                for arg in &mut task.args {
+                    if let Arg::Task(key) = arg
+                        && rng.u32(0..4) == 0
+                    {
+                        let (task, part) = (*key, rng.u32(0..3));
+                        *arg = Arg::Part { task, part, of: 3 };
+                    }
+                }
+                task
             });
             let tasks = tasks.collect();
             let wanted = (1..=n)

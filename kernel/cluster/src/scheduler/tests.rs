@@ -44,6 +44,7 @@ pub(super) fn task(key: u128, inputs: &[u128]) -> Task {
         function: FUNCTION,
         args: inputs.iter().map(|key| Arg::Task(Key(*key))).collect(),
         priority: key as u64,
+        origin: 0,
         options: None,
     }
 }
@@ -118,30 +119,65 @@ fn a_chain_runs_in_order_and_frees_what_nobody_needs() {
 }
 
 #[test]
+fn only_the_parts_that_are_needed_count_as_moved() {
+    let mut world = World::default();
+    let mut scheduler = started(2, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
+    let maker = *world
+        .to_workers
+        .iter()
+        .find(|(_, sent)| !sent.is_empty())
+        .unwrap()
+        .0;
+    let ran = Ran {
+        n_bytes: 1_000,
+        inline: None,
+        ..ran(Key(1))
+    };
+    scheduler.on_done(maker, ran, &mut world);
+    let other = WorkerId(3 - maker.0);
+    let needs = |key: u128, parts: &[u32]| Task {
+        args: parts
+            .iter()
+            .map(|part| Arg::Part {
+                task: Key(1),
+                part: *part,
+                of: 4,
+            })
+            .collect(),
+        ..task_with(
+            key,
+            &[],
+            TaskOptions {
+                workers: vec![other],
+                ..TaskOptions::default()
+            },
+        )
+    };
+    let tasks = vec![needs(2, &[0]), needs(3, &[1, 3, 1])];
+    scheduler.submit(CLIENT, tasks, &[Key(2), Key(3)], &mut world);
+    let moved: Vec<u64> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Assigned { key, moved_bytes, .. } if *key != Key(1) => Some(*moved_bytes),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(moved, [250, 500]);
+}
+
+#[test]
 fn a_published_value_outlives_the_program_that_made_it() {
     let mut world = World::default();
     let mut scheduler = started(1, &mut world);
     scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
     scheduler.on_done(WorkerId(1), ran(Key(1)), &mut world);
-    scheduler.publish(
-        asker(CLIENT),
-        "x".into(),
-        vec![Key(1)],
-        "i64".into(),
-        0,
-        &mut world,
-    );
+    scheduler.publish(asker(CLIENT), published("x", 1), &mut world);
     scheduler.on_client_lost(CLIENT, &mut world);
     assert_eq!(scheduler.tasks.len(), 1, "kept for its name");
     scheduler.submit(ClientId(2), Vec::new(), &[Key(1)], &mut world);
-    scheduler.publish(
-        asker(ClientId(2)),
-        "y".into(),
-        vec![Key(9)],
-        "i64".into(),
-        0,
-        &mut world,
-    );
+    scheduler.publish(asker(ClientId(2)), published("y", 9), &mut world);
     assert_eq!(
         scheduler.published.keys().collect::<Vec<_>>(),
         ["x"],
@@ -153,6 +189,16 @@ fn a_published_value_outlives_the_program_that_made_it() {
     assert_eq!(scheduler.tasks.len(), 0);
 }
 
+fn published(name: &str, key: u128) -> Published {
+    Published {
+        name: name.into(),
+        keys: vec![Key(key)],
+        type_name: "i64".into(),
+        layout: 0,
+        task: String::new(),
+    }
+}
+
 fn asker(client: ClientId) -> Asker {
     Asker {
         client,
@@ -162,11 +208,8 @@ fn asker(client: ClientId) -> Asker {
 
 fn failure() -> TaskError {
     TaskError {
-        kind: TaskErrorKind::Failed,
-        message: "no".into(),
         function: "f".into(),
-        at: None,
-        worker: None,
+        ..TaskError::new(TaskErrorKind::Failed, "no")
     }
 }
 
@@ -270,7 +313,7 @@ fn a_pinned_task_waits_for_its_worker_and_fails_without_one() {
     );
     assert!(assignments(&mut world, 2).iter().all(|a| a.task.key != Key(9)));
     scheduler.submit(CLIENT, vec![task_with(20, &[], on(7))], &[Key(20)], &mut world);
-    assert!(matches!(&world.finished[&Key(20)], Finished::Failed(error) if error.message.contains("hint:")));
+    assert!(matches!(&world.finished[&Key(20)], Finished::Failed(error) if error.hint.is_some()));
 }
 
 #[test]
@@ -418,11 +461,8 @@ fn an_error_reaches_everything_that_needed_the_value() {
         &mut world,
     );
     let error = TaskError {
-        kind: TaskErrorKind::Panicked,
-        message: "boom".into(),
         function: "f".into(),
-        at: None,
-        worker: None,
+        ..TaskError::new(TaskErrorKind::Panicked, "boom")
     };
     scheduler.on_failed(WorkerId(1), Key(1), error.clone(), &mut world);
     assert_eq!(world.finished[&Key(3)], Finished::Failed(Arc::new(error)));

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use skep_render::Message;
+
 use super::{Comm, DETACHED, MOST_LOSSES, Record, Scheduler, State};
 use crate::{
     model::{
@@ -196,15 +198,14 @@ impl Scheduler {
             record.n_losses += 1;
             if record.n_losses >= MOST_LOSSES {
                 let cause = self.losses.last().cloned().unwrap_or_default();
-                let message = format!(
-                    "its value was lost with {MOST_LOSSES} workers, the last one: {cause}\nhint: give the workers more memory, or smaller values"
-                );
+                let message = Message::new(format!(
+                    "its value was lost with {MOST_LOSSES} workers, the last one: {cause}"
+                ))
+                .hint("give the workers more memory, or smaller values");
                 let error = TaskError {
-                    kind: TaskErrorKind::KilledWorkers,
-                    message,
                     function: self.name_of(key),
-                    at: None,
                     worker: Some(holder.to_string()),
+                    ..TaskError::new(TaskErrorKind::KilledWorkers, message)
                 };
                 return self.fail_done(key, error, comm);
             }

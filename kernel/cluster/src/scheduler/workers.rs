@@ -266,15 +266,12 @@ impl Scheduler {
                 record.last_death = Some(cause.into());
             }
             if record.deaths >= MOST_DEATHS {
+                let last = record.last_death.as_deref().unwrap_or_default();
+                let message = format!("{MOST_DEATHS} workers died while it ran, the last one: {last}");
                 let error = TaskError {
-                    kind: TaskErrorKind::KilledWorkers,
-                    message: format!(
-                        "{MOST_DEATHS} workers died while it ran, the last one: {}",
-                        record.last_death.as_deref().unwrap_or_default()
-                    ),
                     function: self.name_of(key),
-                    at: None,
                     worker: Some(id.to_string()),
+                    ..TaskError::new(TaskErrorKind::KilledWorkers, message)
                 };
                 self.fail(key, Arc::new(error), comm);
                 continue;

@@ -1,21 +1,25 @@
 //! What travels between client, scheduler and workers. One frame is a batch: a `Vec` of messages, encoded
 //! with postcard.
 
-use std::sync::Arc;
+use std::{io, ops::Range, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use skep_render::Message;
 
-use crate::model::{
-    cluster::{ClusterInfo, ClusterSpec, Memory, Published},
-    error::TaskError,
-    event::Event,
-    history::{Explanation, History, Journey},
-    ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId},
-    task::{Arg, Function, Resource, Task},
+use crate::{
+    data::segment::{Bytes, Segment},
+    model::{
+        cluster::{ClusterInfo, ClusterSpec, Memory, Published},
+        error::TaskError,
+        event::Event,
+        history::{Explanation, History, Journey},
+        ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId},
+        task::{Arg, Function, Output, Resource, Task},
+    },
 };
 
-/// What a program asks of its engine beside running graphs. An engine may refuse what it has not.
+/// What a program asks of the scheduler beside running graphs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
     /// Start workers, or find them as they are.
@@ -36,13 +40,7 @@ pub enum Request {
         worker: WorkerId,
     },
     /// Keep values under a name, also without handles.
-    Publish {
-        name: String,
-        keys: Vec<Key>,
-        type_name: String,
-        /// What the layout of a cell's type stands on; it changes when the type is defined anew.
-        layout: u64,
-    },
+    Publish(Published),
     Unpublish {
         name: String,
     },
@@ -257,14 +255,14 @@ pub struct Asker {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
-    Launched(Result<ClusterInfo, String>),
+    Launched(Result<ClusterInfo, Message>),
     Info(ClusterInfo),
     Journey(Option<Journey>),
     Published(Vec<Published>),
     Explained(Option<Explanation>),
     History(History),
     /// The worker of the actor has the function's code: its address. Or it will not get it.
-    Prepared(Result<String, String>),
+    Prepared(Result<String, Message>),
     /// A broadcast or a rebalancing has ended.
     Transferred {
         n_values: u64,
@@ -280,7 +278,7 @@ pub enum ToPeer {
         token: Token,
     },
     Get {
-        key: Key,
+        output: Output,
     },
     /// A segment was opened; its worker may let it go.
     Opened {
@@ -300,6 +298,7 @@ pub enum ToPeer {
 pub enum FromPeer {
     /// `None`: it is not here (any more).
     Value {
+        /// Of the output: see [`Output::key`].
         key: Key,
         value: Option<Result<Carried, String>>,
     },
@@ -314,9 +313,38 @@ pub enum FromPeer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Carried {
     Bytes(ByteBuf),
-    /// In memory that both processes map, or in a file: only its name travels.
+    /// In memory that both processes map, or in a file: only its name travels, and where in it the value is.
     Segment {
         path: String,
         n_bytes: u64,
+        range: Option<(u64, u64)>,
     },
+}
+
+impl Carried {
+    pub fn segment(segment: &Segment, range: Option<Range<usize>>) -> Carried {
+        Carried::Segment {
+            path: segment.path().to_string_lossy().into_owned(),
+            n_bytes: segment.bytes().len() as u64,
+            range: range.map(|range| (range.start as u64, range.end as u64)),
+        }
+    }
+
+    /// # Errors
+    /// When a segment is gone, or is not what it was said to be.
+    pub fn open(self) -> io::Result<Bytes> {
+        let (path, n_bytes, range) = match self {
+            Carried::Bytes(bytes) => return Ok(Bytes::from(bytes.into_vec())),
+            Carried::Segment { path, n_bytes, range } => (path, n_bytes, range),
+        };
+        let Some((start, end)) = range else {
+            return Ok(Bytes::Segment(Arc::new(Segment::open(
+                Path::new(&path),
+                n_bytes,
+            )?)));
+        };
+        let segment = Segment::open_shared(Path::new(&path), n_bytes)?;
+        Bytes::slice(segment, start as usize..end as usize)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a part is outside its segment"))
+    }
 }

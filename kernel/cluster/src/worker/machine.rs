@@ -12,7 +12,7 @@ use crate::{
     model::{
         error::{TaskError, TaskErrorKind},
         ids::{HERE, Key, KeyMap, KeySet, WorkerId},
-        task::Task,
+        task::{Output, Task},
     },
     wire::protocol::{Assignment, Input, ToScheduler},
     worker::memory::Candidate,
@@ -31,7 +31,7 @@ const MOST_SPARE_VALUES: usize = 64;
 /// What a worker asks of the world.
 pub trait Comm<V> {
     fn execute(&mut self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, V>);
-    fn fetch(&mut self, address: &str, key: Key);
+    fn fetch(&mut self, address: &str, output: Output);
     fn report(&mut self, message: ToScheduler);
     /// Drops a task from the queue if it has not begun, and stops it if it has.
     fn forget(&mut self, key: Key, attempt: u32);
@@ -68,18 +68,20 @@ struct Held<V> {
 }
 
 struct Running {
-    inputs: Box<[Key]>,
+    inputs: Box<[Output]>,
     attempt: u32,
 }
 
 struct Waiting {
     task: Arc<Task>,
     attempt: u32,
-    inputs: Box<[Key]>,
+    /// As they are held here: a result that is here whole serves for its parts.
+    inputs: Box<[Output]>,
     missing: KeySet,
 }
 
 struct Fetch {
+    output: Output,
     from: WorkerId,
     tasks: KeySet,
     n_bytes: u64,
@@ -115,13 +117,12 @@ impl<V: Clone> Worker<V> {
             inputs,
         } = assignment;
         let key = task.key;
-        let needed: Box<[Key]> = task.dependencies().into();
+        let outputs = task.outputs();
         let mut missing = KeySet::default();
+        let mut whole = KeySet::default();
         for (input, source) in inputs {
-            if self.values.contains_key(&input) {
-                if self.take_spare(input) {
-                    self.copies.insert(input, 0);
-                }
+            if self.is_here(input) {
+                whole.insert(input);
                 continue;
             }
             match source {
@@ -129,21 +130,45 @@ impl<V: Clone> Worker<V> {
                     let value = comm.decode_inline(&bytes);
                     self.insert(input, value, bytes.len() as u64);
                     self.copies.entry(input).or_insert(0);
+                    whole.insert(input);
                 }
                 Input::At {
                     worker,
                     address,
                     n_bytes,
                 } => {
-                    missing.insert(input);
-                    self.fetch_of(input, worker, address, n_bytes, task.priority)
-                        .tasks
-                        .insert(key);
+                    let first = outputs.partition_point(|(output, _)| output.task < input);
+                    let of_it = outputs[first..]
+                        .iter()
+                        .take_while(|(output, _)| output.task == input);
+                    for (output, of) in of_it {
+                        if self.is_here(output.key()) {
+                            continue;
+                        }
+                        missing.insert(output.key());
+                        let n_bytes = n_bytes / u64::from(*of).max(1);
+                        self.fetch_of(*output, worker, address.clone(), n_bytes, task.priority)
+                            .tasks
+                            .insert(key);
+                    }
                 }
             }
         }
+        let mut needed: Vec<Output> = outputs
+            .into_iter()
+            .map(|(output, _)| {
+                let is_whole = whole.contains(&output.task) || self.values.contains_key(&output.task);
+                if is_whole {
+                    Output::whole(output.task)
+                } else {
+                    output
+                }
+            })
+            .collect();
+        needed.dedup();
+        let needed: Box<[Output]> = needed.into();
         for input in &needed {
-            if let Some(n_users) = self.copies.get_mut(input) {
+            if let Some(n_users) = self.copies.get_mut(&input.key()) {
                 *n_users += 1;
             }
         }
@@ -160,17 +185,28 @@ impl<V: Clone> Worker<V> {
         self.begin_fetches(comm);
     }
 
+    /// Whether a value is here; a copy that nobody needed is needed from now on.
+    fn is_here(&mut self, key: Key) -> bool {
+        let is_here = self.values.contains_key(&key);
+        if is_here && self.take_spare(key) {
+            self.copies.insert(key, 0);
+        }
+        is_here
+    }
+
     fn fetch_of(
         &mut self,
-        key: Key,
+        output: Output,
         from: WorkerId,
         address: String,
         n_bytes: u64,
         priority: u64,
     ) -> &mut Fetch {
+        let key = output.key();
         self.fetches.entry(key).or_insert_with(|| {
             self.postponed.insert((priority, key), address);
             Fetch {
+                output,
                 from,
                 tasks: KeySet::default(),
                 n_bytes,
@@ -195,7 +231,7 @@ impl<V: Clone> Worker<V> {
             }
             fetch.has_begun = true;
             self.incoming += fetch.n_bytes;
-            comm.fetch(&address, key);
+            comm.fetch(&address, fetch.output);
         }
     }
 
@@ -218,17 +254,17 @@ impl<V: Clone> Worker<V> {
         };
         let mut values = HashMap::with_capacity(inputs.len());
         for input in &inputs {
-            let Some(held) = self.values.get_mut(input) else {
+            let Some(held) = self.values.get_mut(&input.key()) else {
                 // The scheduler took it to be here; it is not.
                 self.release_copies(&inputs);
                 comm.report(ToScheduler::Missing {
                     key,
-                    inputs: vec![(*input, HERE)],
+                    inputs: vec![(input.task, HERE)],
                 });
                 return;
             };
             held.used_at = self.look;
-            values.insert(*input, held.value.clone());
+            values.insert(input.key(), held.value.clone());
         }
         self.running.insert(key, Running { inputs, attempt });
         comm.execute(task, attempt, values);
@@ -284,7 +320,7 @@ impl<V: Clone> Worker<V> {
                         self.release_copies(&waiting.inputs);
                         comm.report(ToScheduler::Missing {
                             key: task,
-                            inputs: vec![(key, fetch.from)],
+                            inputs: vec![(fetch.output.task, fetch.from)],
                         });
                     }
                 }
@@ -307,14 +343,8 @@ impl<V: Clone> Worker<V> {
         for task in fetch.tasks {
             if let Some(waiting) = self.waiting.remove(&task) {
                 self.release_copies(&waiting.inputs);
-                let message = format!("its input {key} could not be sent to it: {why}");
-                let error = TaskError {
-                    kind: TaskErrorKind::Serialisation,
-                    message,
-                    function: String::new(),
-                    at: None,
-                    worker: None,
-                };
+                let message = format!("its input {} could not be sent to it: {why}", fetch.output.task);
+                let error = TaskError::new(TaskErrorKind::Serialisation, message);
                 comm.report(ToScheduler::Failed { key: task, error });
             }
         }
@@ -349,7 +379,8 @@ impl<V: Clone> Worker<V> {
                 address,
                 n_bytes,
             } => {
-                self.fetch_of(key, worker, address, n_bytes, u64::MAX).is_to_hold = true;
+                self.fetch_of(Output::whole(key), worker, address, n_bytes, u64::MAX)
+                    .is_to_hold = true;
                 self.begin_fetches(comm);
             }
         }
@@ -402,12 +433,13 @@ impl<V: Clone> Worker<V> {
         }
     }
 
-    fn release_copies(&mut self, inputs: &[Key]) {
+    fn release_copies(&mut self, inputs: &[Output]) {
         for input in inputs {
-            if let Some(n_users) = self.copies.get_mut(input) {
+            let key = input.key();
+            if let Some(n_users) = self.copies.get_mut(&key) {
                 *n_users = n_users.saturating_sub(1);
                 if *n_users == 0 {
-                    self.drop_copy(*input);
+                    self.drop_copy(key);
                 }
             }
         }
@@ -495,6 +527,13 @@ impl<V: Clone> Worker<V> {
         comm.report(ToScheduler::GivenBack { keys: given });
     }
 
+    /// The same value, held in another form.
+    pub fn replace(&mut self, key: Key, value: V) {
+        if let Some(held) = self.values.get_mut(&key).filter(|held| !held.is_spilled) {
+            held.value = value;
+        }
+    }
+
     pub fn value(&self, key: Key) -> Option<&V> {
         self.values.get(&key).map(|held| &held.value)
     }
@@ -562,8 +601,8 @@ mod tests {
         fn execute(&mut self, task: Arc<Task>, _: u32, _: HashMap<Key, u8>) {
             self.executed.push(task.key);
         }
-        fn fetch(&mut self, address: &str, key: Key) {
-            self.fetched.push((address.to_string(), key));
+        fn fetch(&mut self, address: &str, output: Output) {
+            self.fetched.push((address.to_string(), output.key()));
         }
         fn report(&mut self, message: ToScheduler) {
             self.reports.push(message);
@@ -588,6 +627,7 @@ mod tests {
             function: FunctionId(1),
             args,
             priority: 0,
+            origin: 0,
             options: None,
         };
         Assignment {
@@ -629,6 +669,48 @@ mod tests {
             (worker.value(Key(9)), worker.bytes().0),
             (None, 2),
             "but not for ever"
+        );
+    }
+
+    #[test]
+    fn parts_are_fetched_one_by_one_and_a_whole_serves_for_all() {
+        let part = |task: u128, part: u32| Arg::Part {
+            task: Key(task),
+            part,
+            of: 4,
+        };
+        let output = |part: u32| Output {
+            task: Key(9),
+            part: Some(part),
+        };
+        let needs = |key: u128, args: Vec<Arg>| {
+            let mut assignment = assignment(key, &[(9, remote())]);
+            Arc::make_mut(&mut assignment.task).args = args;
+            assignment
+        };
+        let (mut worker, mut world) = (Worker::default(), World::default());
+        worker.compute(needs(1, vec![part(9, 2), part(9, 0), part(9, 2)]), &mut world);
+        let fetched: Vec<Key> = world.fetched.iter().map(|(_, key)| *key).collect();
+        assert_eq!(fetched, [output(0).key(), output(2).key()]);
+        worker.on_fetched(output(0).key(), Some((5, 1)), &mut world);
+        assert!(world.executed.is_empty());
+        worker.on_fetched(output(2).key(), None, &mut world);
+        let inputs = vec![(Key(9), WorkerId(2))];
+        assert_eq!(
+            world.reports,
+            [ToScheduler::Missing { key: Key(1), inputs }],
+            "the scheduler knows tasks, not parts"
+        );
+        // Whole, and a part of it: one fetch.
+        worker.compute(needs(2, vec![part(9, 1), Arg::Task(Key(9))]), &mut world);
+        assert_eq!(world.fetched.last(), Some(&("peer".to_string(), Key(9))));
+        assert_eq!(world.fetched.len(), 3);
+        worker.on_fetched(Key(9), Some((7, 4)), &mut world);
+        worker.compute(needs(3, vec![part(9, 3)]), &mut world);
+        assert_eq!(
+            (world.executed.len(), world.fetched.len()),
+            (2, 3),
+            "the whole is here"
         );
     }
 

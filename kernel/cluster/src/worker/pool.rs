@@ -295,7 +295,7 @@ impl Pool {
                 },
             );
             drop(queue);
-            context::enter(self.clone(), key);
+            context::enter(self.clone(), key, job.task.origin);
             let ended = self.run(job);
             context::leave();
             self.capture.drain(Some(key), &|message| self.say(message));

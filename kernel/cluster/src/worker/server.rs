@@ -20,13 +20,14 @@ use serde_bytes::ByteBuf;
 
 use crate::{
     data::{
+        parts,
         segment::{self, Bytes, Segment},
         value::Stored,
     },
     model::{
         cluster::Memory,
         ids::{Key, Token},
-        task::{Resource, Task},
+        task::{Output, Resource, Task},
     },
     wire::{
         protocol::{Carried, FromPeer, Ran, ToPeer, ToScheduler, ToWorker},
@@ -221,7 +222,7 @@ struct Runtime {
     reports: Vec<ToScheduler>,
     pool: Arc<Pool>,
     peers: HashMap<String, ConnId>,
-    fetches: HashMap<ConnId, Vec<Key>>,
+    fetches: HashMap<ConnId, Vec<Output>>,
     /// Fetches that failed at once.
     unreachable: Vec<Key>,
 }
@@ -231,7 +232,7 @@ struct Runtime {
 enum Job {
     Send {
         to: ConnId,
-        key: Key,
+        output: Output,
         value: Stored,
     },
     Spill {
@@ -250,7 +251,7 @@ enum Written {
     },
     Segment {
         to: ConnId,
-        key: Key,
+        output: Output,
         segment: Arc<Segment>,
     },
     Spilled {
@@ -326,7 +327,7 @@ impl Server {
             // A stranger.
             _ if !self.admitted.contains(&conn) => self.on_peer_lost(conn),
             ToPeer::Hello { .. } => {}
-            ToPeer::Get { key } => self.on_get(conn, key),
+            ToPeer::Get { output } => self.on_get(conn, output),
             ToPeer::Opened { key } => {
                 if let Some(lent) = self.segments.get_mut(&key) {
                     lent.readers.retain(|reader| *reader != conn);
@@ -344,22 +345,23 @@ impl Server {
         }
     }
 
-    fn on_get(&mut self, conn: ConnId, key: Key) {
-        let Some(value) = self.worker.value(key) else {
+    fn on_get(&mut self, conn: ConnId, output: Output) {
+        let Some(value) = self.worker.value(output.task) else {
+            let key = output.key();
             return self
                 .runtime
                 .transport
                 .send(conn, &FromPeer::Value { key, value: None });
         };
-        match self.segments.get_mut(&key) {
+        match self.segments.get_mut(&output.task) {
             Some(lent) => {
                 lent.readers.push(conn);
                 lent.since = Instant::now();
-                self.runtime.transport.send(conn, &carried(key, &lent.segment));
+                self.runtime.transport.send(conn, &carried(output, &lent.segment));
             }
             None => drop(self.writer.send(Job::Send {
                 to: conn,
-                key,
+                output,
                 value: value.clone(),
             })),
         }
@@ -367,15 +369,20 @@ impl Server {
 
     /// A value that was asked for.
     fn on_value(&mut self, conn: ConnId, key: Key, value: Option<Result<Carried, String>>) {
-        if let Some(keys) = self.runtime.fetches.get_mut(&conn) {
-            keys.retain(|asked| *asked != key);
+        let mut task = key;
+        if let Some(outputs) = self.runtime.fetches.get_mut(&conn)
+            && let Some(at) = outputs.iter().position(|asked| asked.key() == key)
+        {
+            task = outputs.swap_remove(at).task;
         }
         let bytes = match value {
-            Some(Ok(Carried::Bytes(bytes))) => Some(Bytes::from(bytes.into_vec())),
-            Some(Ok(Carried::Segment { path, n_bytes })) => {
-                let opened = Segment::open(Path::new(&path), n_bytes);
-                self.runtime.transport.send(conn, &ToPeer::Opened { key });
-                opened.ok().map(|segment| Bytes::Segment(Arc::new(segment)))
+            Some(Ok(carried)) => {
+                let is_segment = matches!(carried, Carried::Segment { .. });
+                let opened = carried.open();
+                if is_segment {
+                    self.runtime.transport.send(conn, &ToPeer::Opened { key: task });
+                }
+                opened.ok()
             }
             // It is there, and has no bytes: asking again would not help.
             Some(Err(why)) => return self.worker.on_unfetchable(key, &why, &mut self.runtime),
@@ -395,8 +402,8 @@ impl Server {
         for lent in self.segments.values_mut() {
             lent.readers.retain(|reader| *reader != conn);
         }
-        for key in self.runtime.fetches.remove(&conn).unwrap_or_default() {
-            self.worker.on_fetched(key, None, &mut self.runtime);
+        for output in self.runtime.fetches.remove(&conn).unwrap_or_default() {
+            self.worker.on_fetched(output.key(), None, &mut self.runtime);
         }
     }
 
@@ -459,14 +466,19 @@ impl Server {
             }
             // Its reader has gone.
             Written::Segment { to, .. } if !self.admitted.contains(&to) => {}
-            Written::Segment { to, key, segment } => {
+            Written::Segment { to, output, segment } => {
+                if output.part.is_some() {
+                    // The other parts will be asked for too: they are in the same bytes.
+                    let bytes = Stored::Bytes(Bytes::Segment(segment.clone()));
+                    self.worker.replace(output.task, bytes);
+                }
                 // Two may have asked at once: the one that is kept is the one that is told.
-                let lent = self.segments.entry(key).or_insert_with(|| Lent {
+                let lent = self.segments.entry(output.task).or_insert_with(|| Lent {
                     segment,
                     readers: Vec::new(),
                     since: Instant::now(),
                 });
-                self.runtime.transport.send(to, &carried(key, &lent.segment));
+                self.runtime.transport.send(to, &carried(output, &lent.segment));
                 lent.readers.push(to);
             }
             Written::Spilled { key, value } => {
@@ -580,14 +592,11 @@ impl Server {
     }
 }
 
-fn carried(key: Key, segment: &Segment) -> FromPeer {
-    let path = segment.path().to_string_lossy().into_owned();
+fn carried(output: Output, segment: &Segment) -> FromPeer {
+    let range = output.part.map(|part| parts::range(segment.bytes(), part));
     FromPeer::Value {
-        key,
-        value: Some(Ok(Carried::Segment {
-            path,
-            n_bytes: segment.bytes().len() as u64,
-        })),
+        key: output.key(),
+        value: Some(range.transpose().map(|range| Carried::segment(segment, range))),
     }
 }
 
@@ -616,13 +625,13 @@ impl Comm<Stored> for Runtime {
         self.pool.push(task, attempt, inputs);
     }
 
-    fn fetch(&mut self, address: &str, key: Key) {
+    fn fetch(&mut self, address: &str, output: Output) {
         match self.peer(address) {
             Ok(conn) => {
-                self.transport.send(conn, &ToPeer::Get { key });
-                self.fetches.entry(conn).or_default().push(key);
+                self.transport.send(conn, &ToPeer::Get { output });
+                self.fetches.entry(conn).or_default().push(output);
             }
-            Err(_) => self.unreachable.push(key),
+            Err(_) => self.unreachable.push(output.key()),
         }
     }
 
@@ -659,12 +668,12 @@ fn start_writer(
         let mut n_spilled = 0u64;
         for write in wanted {
             let done = match write {
-                Job::Send { to, key, value } => {
+                Job::Send { to, output, value } => {
                     // A type's own `Serialize` may panic, and others still want their values.
-                    let sent = catch_unwind(AssertUnwindSafe(|| send(to, key, &value, &folder)));
+                    let sent = catch_unwind(AssertUnwindSafe(|| send(to, output, &value, &folder)));
                     sent.unwrap_or_else(|_| Written::Bytes {
                         to,
-                        key,
+                        key: output.key(),
                         bytes: Err("turning it into bytes panicked".into()),
                     })
                 }
@@ -693,22 +702,21 @@ fn start_writer(
     Ok(sender)
 }
 
-fn send(to: ConnId, key: Key, value: &Stored, folder: &Path) -> Written {
-    if value.size() < segment::LEAST {
-        return Written::Bytes {
-            to,
-            key,
-            bytes: value.encode(),
-        };
+fn send(to: ConnId, output: Output, value: &Stored, folder: &Path) -> Written {
+    if value.size() >= segment::LEAST
+        && let Ok(segment) = value.share(folder)
+    {
+        return Written::Segment { to, output, segment };
     }
-    match value.share(folder) {
-        Ok(segment) => Written::Segment { to, key, segment },
-        // It has no bytes, or there is no memory for a segment; the socket says which.
-        Err(_) => Written::Bytes {
-            to,
-            key,
-            bytes: value.encode(),
-        },
+    // It is small, or it has no bytes, or there is no memory for a segment; the socket says which.
+    let bytes = match output.part {
+        None => value.encode(),
+        Some(part) => value.part(part).and_then(|part| part.encode()),
+    };
+    Written::Bytes {
+        to,
+        key: output.key(),
+        bytes,
     }
 }
 

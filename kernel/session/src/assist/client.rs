@@ -25,6 +25,7 @@ use std::{
 };
 
 use skep_assist::wire::{Answer, Candidate, Question, QuestionKind, SOCKET, idle_limit};
+use skep_render::Message;
 
 use crate::home::{Home, cache_folder};
 
@@ -208,7 +209,8 @@ impl Assist {
             return;
         }
         if !self.start.program.exists() {
-            let why = "not installed: names in scope and commands still complete\nhint: run ./install/start once more; it builds it in the background";
+            let why = Message::new("not installed: names in scope and commands still complete")
+                .hint("run ./install/start once more; it builds it in the background");
             state.trouble = Some(why.to_string());
             return;
         }

@@ -2,7 +2,7 @@
 
 use skep_cell::{CellError, Purpose};
 use skep_cluster::Remote;
-use skep_render::{Bundle, bytes, plural, short_type};
+use skep_render::{Bundle, Message, bytes, plural, short_type};
 
 use super::{Call, failed};
 use crate::{
@@ -49,7 +49,7 @@ pub(super) fn vars(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
 }
 
 /// While a cell has the variables.
-pub(super) fn vars_now(handle: &Handle, _: &str) -> Result<Bundle, String> {
+pub(super) fn vars_now(handle: &Handle, _: &str) -> Result<Bundle, Message> {
     Ok(types_alone(
         &handle.scope().variables,
         "as they were before the cell that runs; when it has ended, their values are shown too",
@@ -91,9 +91,10 @@ pub(super) fn clear(session: &mut Session, call: &Call<'_>) -> Result<Option<Bun
         .iter()
         .find(|name| !scope.variables.iter().any(|view| view.name == **name))
     {
-        return Err(failed(&format!(
-            "there is no variable `{unknown}`\nhint: `:vars` lists them; `:clear` alone forgets all"
-        )));
+        return Err(failed(
+            Message::new(format!("there is no variable `{unknown}`"))
+                .hint("`:vars` lists them; `:clear` alone forgets all"),
+        ));
     }
     let n = session.clear_variables(&names);
     Ok(Some(Bundle::text(format!("forgot {}", plural(n, "variable")))))

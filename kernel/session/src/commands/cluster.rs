@@ -2,7 +2,7 @@
 
 use skep_cell::{CellError, Purpose};
 use skep_cluster::{Delayed, Remote, model::cluster::ClusterInfo};
-use skep_render::Bundle;
+use skep_render::{Bundle, Message};
 
 use super::{Call, failed};
 use crate::{
@@ -10,30 +10,32 @@ use crate::{
     state::{Handle, Session},
 };
 
-fn info(handle: &Handle) -> Result<ClusterInfo, String> {
+fn info(handle: &Handle) -> Result<ClusterInfo, Message> {
     let info = handle
         .host()
         .info()
-        .ok_or("the scheduler does not answer\nhint: `:restart` begins anew")?;
+        .ok_or(Message::new("the scheduler does not answer").hint("`:restart` begins anew"))?;
     if info.workers.is_empty() && info.losses.is_empty() {
-        return Err("there is no cluster yet\nhint: run `let cluster = Cluster::local().start()?;`".into());
+        return Err(
+            Message::new("there is no cluster yet").hint("run `let cluster = Cluster::local().start()?;`")
+        );
     }
     Ok(info)
 }
 
-pub(super) fn cluster(handle: &Handle, _: &str) -> Result<Bundle, String> {
+pub(super) fn cluster(handle: &Handle, _: &str) -> Result<Bundle, Message> {
     Ok(skep_cluster::card(&info(handle)?).bundle())
 }
 
-pub(super) fn workers(handle: &Handle, _: &str) -> Result<Bundle, String> {
+pub(super) fn workers(handle: &Handle, _: &str) -> Result<Bundle, Message> {
     Ok(skep_cluster::workers_card(&info(handle)?).bundle())
 }
 
-pub(super) fn tasks(handle: &Handle, _: &str) -> Result<Bundle, String> {
+pub(super) fn tasks(handle: &Handle, _: &str) -> Result<Bundle, Message> {
     info(handle)?;
     handle
         .stream()
-        .ok_or_else(|| "no task has run yet\nhint: `cluster.submit(f, x)` runs one".to_string())
+        .ok_or_else(|| Message::new("no task has run yet").hint("`cluster.submit(f, x)` runs one"))
 }
 
 pub(super) fn journey(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
@@ -75,18 +77,18 @@ fn of_variable(
     kinds: &[&str],
 ) -> Result<Option<Bundle>, CellError> {
     if call.args.is_empty() {
-        return Err(failed(&format!(
-            "`:{method}` needs a variable\nhint: for example `:{method} total`; `:vars` lists them"
-        )));
+        return Err(failed(
+            Message::new(format!("`:{method}` needs a variable"))
+                .hint(format!("for example `:{method} total`; `:vars` lists them")),
+        ));
     }
     let scope = session.handle().scope();
     let is_name = call.args.chars().all(|c| c.is_alphanumeric() || c == '_');
     match scope.variables.iter().find(|view| view.name == call.args) {
         None if is_name => {
-            return Err(failed(&format!(
-                "there is no variable `{}`\nhint: `:vars` lists them",
-                call.args
-            )));
+            return Err(failed(
+                Message::new(format!("there is no variable `{}`", call.args)).hint("`:vars` lists them"),
+            ));
         }
         Some(view) if !kinds.iter().any(|kind| view.type_name.starts_with(kind)) => {
             let held = skep_render::short_type(&view.type_name);
@@ -97,10 +99,13 @@ fn of_variable(
                 }
                 _ => "`delayed!` calls and frames have a graph",
             };
-            return Err(failed(&format!(
-                "`{}` is a `{held}`, which has nothing for `:{method}`\nhint: {hint}",
-                call.args
-            )));
+            return Err(failed(
+                Message::new(format!(
+                    "`{}` is a `{held}`, which has nothing for `:{method}`",
+                    call.args
+                ))
+                .hint(hint),
+            ));
         }
         _ => {}
     }

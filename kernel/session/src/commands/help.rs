@@ -1,11 +1,11 @@
 //! `:help`, `?name`, `:assist`.
 
-use skep_render::{Bundle, card::Card};
+use skep_render::{Bundle, Message, card::Card};
 
 use super::{COMMANDS, Command};
 use crate::state::Handle;
 
-pub(super) fn help(_: &Handle, args: &str) -> Result<Bundle, String> {
+pub(super) fn help(_: &Handle, args: &str) -> Result<Bundle, Message> {
     if !args.is_empty() {
         let name = args.trim_start_matches([':', '%']);
         return Ok(Bundle::markdown(describe(super::find(name, false)?)));
@@ -35,7 +35,7 @@ pub(crate) fn describe(command: &Command) -> String {
 }
 
 /// `?name`
-pub(super) fn page(handle: &Handle, name: &str) -> Result<Bundle, String> {
+pub(super) fn page(handle: &Handle, name: &str) -> Result<Bundle, Message> {
     if name.is_empty() {
         return help(handle, "");
     }
@@ -48,18 +48,17 @@ pub(super) fn page(handle: &Handle, name: &str) -> Result<Bundle, String> {
         Some(reading) => format!("the analyser, which knows std, Polars and Skep, is {reading}; ask again then"),
         None => format!("the analyser, which knows std, Polars and Skep, is {}", handle.assist().describe()),
     };
-    Err(format!("nothing is known about `{name}`\nhint: {hint}"))
+    Err(Message::new(format!("nothing is known about `{name}`")).hint(hint))
 }
 
-pub(super) fn assist(handle: &Handle, args: &str) -> Result<Bundle, String> {
+pub(super) fn assist(handle: &Handle, args: &str) -> Result<Bundle, Message> {
     match args {
         "" => {}
         "on" => handle.assist().set_on(true),
         "off" => handle.assist().set_on(false),
         other => {
-            return Err(format!(
-                "`:assist {other}` is not a thing\nhint: `:assist on`, `:assist off`, or `:assist` alone"
-            ));
+            return Err(Message::new(format!("`:assist {other}` is not a thing"))
+                .hint("`:assist on`, `:assist off`, or `:assist` alone"));
         }
     }
     Ok(Bundle::text(format!("assist is {}", handle.assist().describe())))

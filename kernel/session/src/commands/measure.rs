@@ -1,7 +1,7 @@
 //! `:type`, `:time`, `:bench`, `:opt`.
 
 use skep_cell::{CellError, Purpose};
-use skep_render::{Bundle, duration};
+use skep_render::{Bundle, Message, duration};
 
 use super::{Call, failed};
 use crate::state::Session;
@@ -41,9 +41,9 @@ pub(super) fn bench(session: &mut Session, call: &Call<'_>) -> Result<Option<Bun
 
 fn needs_code(call: &Call<'_>, name: &str, example: &str) -> Result<(), CellError> {
     if call.text.trim().is_empty() {
-        Err(failed(&format!(
-            "`:{name}` needs code\nhint: for example `:{name} {example}`"
-        )))
+        Err(failed(
+            Message::new(format!("`:{name}` needs code")).hint(format!("for example `:{name} {example}`")),
+        ))
     } else {
         Ok(())
     }
@@ -53,10 +53,10 @@ pub(super) fn opt(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundl
     if !call.args.is_empty() {
         let level = call.args.parse::<u8>().ok().filter(|level| *level <= 3);
         session.level = level.ok_or_else(|| {
-            failed(&format!(
-                "`{}` is no optimisation level\nhint: 0, 1, 2 or 3; 0 compiles fastest",
-                call.args
-            ))
+            failed(
+                Message::new(format!("`{}` is no optimisation level", call.args))
+                    .hint("0, 1, 2 or 3; 0 compiles fastest"),
+            )
         })?;
     }
     let what = match session.level {

@@ -4,7 +4,7 @@
 //! Commands stand at the top of a cell, one a line; Rust may follow.
 
 use skep_cell::CellError;
-use skep_render::Bundle;
+use skep_render::{Bundle, Message};
 
 use crate::{
     errors::session_error,
@@ -39,11 +39,11 @@ pub struct Command {
 
 enum Run {
     /// Answered at once, also while a cell runs.
-    Anytime(fn(&Handle, &str) -> Result<Bundle, String>),
+    Anytime(fn(&Handle, &str) -> Result<Bundle, Message>),
     /// In its turn, as a cell; while another runs, what can be said at once.
     InTurnOrNow(
         fn(&mut Session, &Call) -> Result<Option<Bundle>, CellError>,
-        fn(&Handle, &str) -> Result<Bundle, String>,
+        fn(&Handle, &str) -> Result<Bundle, Message>,
     ),
     /// In its turn, as a cell.
     InTurn(fn(&mut Session, &Call) -> Result<Option<Bundle>, CellError>),
@@ -259,7 +259,7 @@ pub(crate) enum Step {
 /// A command that does not exist, with the nearest one that does.
 ///
 /// `is_known` tells names of the notebook, since `!name` is Rust too.
-pub(crate) fn steps(code: &str, is_known: &dyn Fn(&str) -> bool) -> Result<Vec<Step>, String> {
+pub(crate) fn steps(code: &str, is_known: &dyn Fn(&str) -> bool) -> Result<Vec<Step>, Message> {
     let mut steps = Vec::new();
     let mut at = 0;
     while let Some(line) = command_line(code, at) {
@@ -389,10 +389,12 @@ fn is_magic(text: &str) -> bool {
         || text.starts_with('%') && text[1..].starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
-fn find(name: &str, is_cell_magic: bool) -> Result<&'static Command, String> {
+fn find(name: &str, is_cell_magic: bool) -> Result<&'static Command, Message> {
     if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
         if is_cell_magic && !matches!(command.run, Run::WithText(_)) {
-            return Err(format!("`%%{name}` does not take a cell\nhint: type `:{name}`"));
+            return Err(
+                Message::new(format!("`%%{name}` does not take a cell")).hint(format!("type `:{name}`"))
+            );
         }
         return Ok(command);
     }
@@ -405,12 +407,12 @@ fn find(name: &str, is_cell_magic: bool) -> Result<&'static Command, String> {
         Some((d, _, nearest)) if d <= 2 && d < nearest.len() => format!("did you mean `:{nearest}`?"),
         _ => "`:help` lists the commands".to_string(),
     };
-    Err(format!("there is no command `:{name}`\nhint: {hint}"))
+    Err(Message::new(format!("there is no command `:{name}`")).hint(hint))
 }
 
 impl Step {
     /// The answer, if this needs no turn; else `None`.
-    pub fn answer_now(&self, handle: &Handle) -> Option<Result<Bundle, String>> {
+    pub fn answer_now(&self, handle: &Handle) -> Option<Result<Bundle, Message>> {
         match self {
             Step::Command {
                 command:
@@ -462,14 +464,12 @@ pub(crate) fn run(
     call: &Call<'_>,
 ) -> Result<Option<Bundle>, CellError> {
     match command.run {
-        Run::Anytime(run) => run(&session.handle(), call.args)
-            .map(Some)
-            .map_err(|message| failed(&message)),
+        Run::Anytime(run) => run(&session.handle(), call.args).map(Some).map_err(failed),
         Run::InTurn(run) | Run::WithText(run) | Run::InTurnOrNow(run, _) => run(session, call),
     }
 }
 
-pub(crate) fn failed(message: &str) -> CellError {
+pub(crate) fn failed(message: impl Into<Message>) -> CellError {
     session_error("Command", message)
 }
 
@@ -495,7 +495,7 @@ mod tests {
 
     fn shape(code: &str) -> Vec<String> {
         match steps(code, &|name| name == "known") {
-            Err(message) => vec![message],
+            Err(message) => vec![message.to_string()],
             Ok(steps) => steps
                 .into_iter()
                 .map(|step| match step {

@@ -1,21 +1,22 @@
 //! `:restart`, `:interrupt`.
 
 use skep_cell::CellError;
-use skep_render::Bundle;
+use skep_render::{Bundle, Message};
 
 use super::{Call, failed};
 use crate::state::{Handle, Session};
 
 pub(super) fn restart(session: &mut Session, _: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    session.restart().map_err(|error| failed(&error.to_string()))?;
+    session.restart().map_err(|error| failed(&error))?;
     Ok(Some(Bundle::text(
         "begun anew: variables, functions, types and the cluster are gone; history stays",
     )))
 }
 
-pub(super) fn interrupt(handle: &Handle, _: &str) -> Result<Bundle, String> {
+pub(super) fn interrupt(handle: &Handle, _: &str) -> Result<Bundle, Message> {
     if handle.is_idle() {
-        return Err("nothing is running\nhint: `:interrupt` is for another window, or a second client, while a cell runs".to_string());
+        return Err(Message::new("nothing is running")
+            .hint("`:interrupt` is for another window, or a second client, while a cell runs"));
     }
     handle.interrupt();
     Ok(Bundle::text("interrupted"))

@@ -7,7 +7,7 @@ use std::{
 };
 
 use skep_cell::CellError;
-use skep_render::{Bundle, card::Card, plural};
+use skep_render::{Bundle, Message, card::Card, plural};
 
 use super::{Call, failed};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     state::{Handle, Session},
 };
 
-pub(super) fn history(handle: &Handle, args: &str) -> Result<Bundle, String> {
+pub(super) fn history(handle: &Handle, args: &str) -> Result<Bundle, Message> {
     let history = handle.history();
     let entries = match args.parse::<usize>() {
         Ok(n) => history.tail(n),
@@ -56,10 +56,10 @@ pub(super) fn save(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
         .map(|entry| entry.input.as_str())
         .collect();
     let explain = |error: std::io::Error| {
-        failed(&format!(
-            "{} cannot be written: {error}\nhint: name a folder that exists and is yours",
-            path.display()
-        ))
+        failed(
+            Message::new(format!("{} cannot be written: {error}", path.display()))
+                .hint("name a folder that exists and is yours"),
+        )
     };
     // Beside it first: a full disk leaves the old file as it was.
     let fresh = path.with_extension("rs.new");
@@ -75,7 +75,7 @@ pub(super) fn save(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
 
 pub(super) fn load(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     let path = path_of(call, "load", "session.rs")?;
-    let cells = script::read(&path).map_err(|error| failed(&error.to_string()))?;
+    let cells = script::read(&path).map_err(|error| failed(&error))?;
     let n = cells.len();
     for cell in cells {
         session.execute_script_cell(&cell)?;
@@ -90,9 +90,9 @@ pub(super) fn load(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
 fn path_of(call: &Call<'_>, name: &str, example: &str) -> Result<PathBuf, CellError> {
     let path = call.args.trim_matches('"');
     if path.is_empty() {
-        return Err(failed(&format!(
-            "`:{name}` needs a file\nhint: for example `:{name} {example}`"
-        )));
+        return Err(failed(
+            Message::new(format!("`:{name}` needs a file")).hint(format!("for example `:{name} {example}`")),
+        ));
     }
     match path.strip_prefix("~/") {
         Some(rest) => Ok(PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(rest)),
@@ -104,7 +104,7 @@ fn path_of(call: &Call<'_>, name: &str, example: &str) -> Result<PathBuf, CellEr
 pub(super) fn edit(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     if !session.has_terminal {
         return Err(failed(
-            "`:edit` needs a terminal\nhint: here, edit the cell itself and run it again",
+            Message::new("`:edit` needs a terminal").hint("here, edit the cell itself and run it again"),
         ));
     }
     let own = session.handle().history().own();
@@ -113,7 +113,9 @@ pub(super) fn edit(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
             .iter()
             .find(|entry| entry.line == line)
             .map(|entry| entry.input.clone())
-            .ok_or_else(|| failed(&format!("there is no cell {line}\nhint: `:history` lists them")))?,
+            .ok_or_else(|| {
+                failed(Message::new(format!("there is no cell {line}")).hint("`:history` lists them"))
+            })?,
         Err(_) if call.args.is_empty() => own
             .iter()
             .rev()
@@ -121,17 +123,18 @@ pub(super) fn edit(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
             .map(|entry| entry.input.clone())
             .unwrap_or_default(),
         Err(_) => {
-            return Err(failed(&format!(
-                "`{}` is no cell's number\nhint: `:edit 3`, or `:edit` for the last one",
-                call.args
-            )));
+            return Err(failed(
+                Message::new(format!("`{}` is no cell's number", call.args))
+                    .hint("`:edit 3`, or `:edit` for the last one"),
+            ));
         }
     };
     let path = session.folder().join("edit.rs");
     let broken = |error: std::io::Error| {
-        failed(&format!(
-            "the cell could not be edited: {error}\nhint: set $EDITOR to an editor that is installed"
-        ))
+        failed(
+            Message::new(format!("the cell could not be edited: {error}"))
+                .hint("set $EDITOR to an editor that is installed"),
+        )
     };
     fs::write(&path, &text).map_err(broken)?;
     open_editor(&path).map_err(broken)?;

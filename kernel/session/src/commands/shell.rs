@@ -10,6 +10,7 @@ use std::{
 };
 
 use skep_cell::CellError;
+use skep_render::Message;
 
 use super::failed;
 use crate::{
@@ -53,9 +54,10 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
             .process_group(0);
     }
     let mut child = command.spawn().map_err(|error| {
-        failed(&format!(
-            "the shell could not be started: {error}\nhint: set $SHELL to one that is there"
-        ))
+        failed(
+            Message::new(format!("the shell could not be started: {error}"))
+                .hint("set $SHELL to one that is there"),
+        )
     })?;
     let mut readers = Vec::new();
     let streams: [(bool, Option<Box<dyn Read + Send>>); 2] = [
@@ -120,7 +122,7 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
                 return Err(interrupted("the command was ended"));
             }
             Ok(None) => thread::sleep(Duration::from_millis(5)),
-            Err(error) => return Err(failed(&format!("the command could not be waited for: {error}"))),
+            Err(error) => return Err(failed(format!("the command could not be waited for: {error}"))),
         }
     };
     // A process that it left behind may hold the pipe open; nobody waits for that one.

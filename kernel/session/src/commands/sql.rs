@@ -66,5 +66,5 @@ fn of_query(error: &CellError) -> CellError {
         .lines()
         .rfind(|line| line.starts_with("hint: "))
         .unwrap_or("hint: tables are variables of the notebook; `:vars` lists them");
-    session_error("SQL", &format!("{}\n{hint}", error.message))
+    session_error("SQL", format!("{}\n{hint}", error.message))
 }

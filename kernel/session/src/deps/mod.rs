@@ -7,7 +7,7 @@ use std::{
 };
 
 use skep_cell::Extra;
-use skep_render::{Bundle, card::Card};
+use skep_render::{Bundle, Message, card::Card};
 
 use crate::{deps::wrap::Built, home::Home};
 
@@ -75,7 +75,7 @@ impl Dependencies {
 }
 
 /// `:dep /path/to/crate` names the crate by its folder.
-pub(crate) fn of_folder(args: &str) -> Result<String, String> {
+pub(crate) fn of_folder(args: &str) -> Result<String, Message> {
     if !args.starts_with(['/', '.', '~']) {
         return Ok(args.to_string());
     }
@@ -86,10 +86,8 @@ pub(crate) fn of_folder(args: &str) -> Result<String, String> {
     );
     let manifest = folder.join("Cargo.toml");
     let text = fs::read_to_string(&manifest).map_err(|error| {
-        format!(
-            "{} cannot be read: {error}\nhint: give the folder of a crate",
-            manifest.display()
-        )
+        Message::new(format!("{} cannot be read: {error}", manifest.display()))
+            .hint("give the folder of a crate")
     })?;
     let package = text.split("[package]").nth(1).unwrap_or_default();
     let name = package.lines().find_map(|line| {
@@ -102,10 +100,8 @@ pub(crate) fn of_folder(args: &str) -> Result<String, String> {
             .strip_suffix('"')
     });
     let name = name.ok_or_else(|| {
-        format!(
-            "{} names no package\nhint: give the folder of a crate, not of a workspace",
-            manifest.display()
-        )
+        Message::new(format!("{} names no package", manifest.display()))
+            .hint("give the folder of a crate, not of a workspace")
     })?;
     Ok(format!(
         "{name} = {{ path = {:?} }}",
@@ -158,7 +154,7 @@ pub(crate) fn is_compatible(wanted: &str, version: &str) -> bool {
 }
 
 /// `regex`, `regex = "1"`, `regex = { version = "1", features = ["unicode"] }`.
-pub(crate) fn parse(args: &str) -> Result<(String, String), String> {
+pub(crate) fn parse(args: &str) -> Result<(String, String), Message> {
     let (name, value) = args
         .split_once('=')
         .map_or((args.trim(), "\"*\""), |(name, value)| {
@@ -170,16 +166,13 @@ pub(crate) fn parse(args: &str) -> Result<(String, String), String> {
             .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
         && !name.starts_with(|c: char| c.is_ascii_digit());
     if !is_name {
-        return Err(format!(
-            "`{name}` is no crate's name\nhint: as in a Cargo.toml: `:dep regex = \"1\"`"
-        ));
+        return Err(Message::new(format!("`{name}` is no crate's name"))
+            .hint("as in a Cargo.toml: `:dep regex = \"1\"`"));
     }
     let is_value = (value.starts_with('"') && value.ends_with('"') && value.len() > 1)
         || (value.starts_with('{') && value.ends_with('}'));
     if !is_value || value.contains('\n') {
-        return Err(format!(
-            "`{value}` is no version\nhint: as in a Cargo.toml: `:dep {name} = \"1\"` or `:dep {name} = {{ version = \"1\", features = [\"…\"] }}`"
-        ));
+        return Err(Message::new(format!("`{value}` is no version")).hint(format!("as in a Cargo.toml: `:dep {name} = \"1\"` or `:dep {name} = {{ version = \"1\", features = [\"…\"] }}`")));
     }
     Ok((name.to_string(), absolute_path(value)))
 }
@@ -237,7 +230,10 @@ mod tests {
             match (parse(args), expect) {
                 (Ok((name, value)), Ok(expect)) => assert_eq!((name.as_str(), value.as_str()), expect),
                 (Err(message), Err(expect)) => {
-                    assert!(message.contains(expect) && message.contains("hint:"), "{message}")
+                    assert!(
+                        message.what.contains(expect) && message.hint.is_some(),
+                        "{message}"
+                    )
                 }
                 (found, expect) => panic!("{args}: {found:?} instead of {expect:?}"),
             }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use skep_render::Message;
 
 /// What one `:dep` made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ pub(crate) struct Job {
 /// When a prebuilt crate cannot be put in place, or rustc cannot be started.
 pub fn wrap_rustc(arguments: &[OsString]) -> io::Result<i32> {
     let (rustc, args) = arguments.split_first().ok_or_else(|| {
-        io::Error::other("no compiler was named\nhint: cargo calls this; there is no need to")
+        io::Error::other(Message::new("no compiler was named").hint("cargo calls this; there is no need to"))
     })?;
     let job: Option<Job> = std::env::var_os("SKEP_DEP_JOB")
         .and_then(|path| fs::read(path).ok())

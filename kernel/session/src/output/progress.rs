@@ -111,6 +111,8 @@ impl Drop for Tracker {
 struct State {
     frontend: Arc<Serial>,
     progress: Progress,
+    /// The cell that began last: what is printed outside all tasks is shown there.
+    newest: u32,
     cell: Option<Running>,
     /// The last cell, whose tasks went on when it had ended.
     after: Option<Running>,
@@ -137,6 +139,7 @@ impl Tracker {
             prints,
             frontend,
             progress: Progress::default(),
+            newest: 0,
             cell: None,
             after: None,
             compiling: Vec::new(),
@@ -177,7 +180,7 @@ impl Tracker {
         let mut state = lock(&self.state);
         state.leave();
         state.progress.begin();
-        state.progress.origin = cell;
+        state.newest = cell;
         let busy_since = (state.progress.n_open() > 0).then(Instant::now);
         state.cell = Some(Running {
             cell,
@@ -291,7 +294,8 @@ impl State {
             {
                 let cell = key
                     .and_then(|key| self.progress.origin_of(key))
-                    .unwrap_or(self.progress.origin);
+                    .filter(|cell| *cell != 0)
+                    .unwrap_or(self.newest);
                 self.prints.add(cell, *is_stderr, text);
             }
         }
@@ -472,6 +476,7 @@ mod tests {
             Event::Submitted {
                 key: Key(n),
                 function: FunctionId(1),
+                origin: 1,
             },
         ]
     }

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 use skep_cell::CellError;
-use skep_render::Bundle;
+use skep_render::{Bundle, Message};
 
 use crate::{
     deps::{
@@ -100,10 +100,11 @@ impl Build {
             let hint = "free some space, or set SKEP_CACHE to another folder";
             session_error(
                 "Dependency",
-                &format!(
-                    "the build folder {} cannot be written: {error}\nhint: {hint}",
+                Message::new(format!(
+                    "the build folder {} cannot be written: {error}",
                     self.folder.display()
-                ),
+                ))
+                .hint(hint),
             )
         })?;
         // What is on this machine already is enough for most; only then the registry is asked.
@@ -114,7 +115,7 @@ impl Build {
             outcome = self.cargo(session, cell, false)?;
         }
         match outcome {
-            Outcome::Failed(said) => Err(session_error("Dependency", &self.explain(&said))),
+            Outcome::Failed(said) => Err(session_error("Dependency", self.explain(&said))),
             Outcome::Done => {
                 let record = fs::read(self.folder.join("linked.json"))
                     .ok()
@@ -122,7 +123,8 @@ impl Build {
                 let built = record.ok_or_else(|| {
                     session_error(
                         "Dependency",
-                        "cargo built nothing\nhint: remove the folder `deps` of the cache and try again",
+                        Message::new("cargo built nothing")
+                            .hint("remove the folder `deps` of the cache and try again"),
                     )
                 })?;
                 let _ = serde_json::to_vec(&built).map(|text| fs::write(&done, text));
@@ -189,7 +191,11 @@ impl Build {
             .stderr(Stdio::piped())
             .process_group(0);
         let mut child = command.spawn().map_err(|error| {
-            session_error("Dependency", &format!("cargo could not be started: {error}\nhint: install Rust with rustup, or put cargo on the PATH"))
+            session_error(
+                "Dependency",
+                Message::new(format!("cargo could not be started: {error}"))
+                    .hint("install Rust with rustup, or put cargo on the PATH"),
+            )
         })?;
         let (built, crates) = mpsc::channel();
         let stdout = child.stdout.take().expect("invariant: stdout is piped");
@@ -208,10 +214,8 @@ impl Build {
                 shown.end("stopped");
                 return Err(session_error(
                     "Interrupted",
-                    &format!(
-                        "interrupted while building `{}`\nhint: what was built so far is kept; `:dep` again goes on from there",
-                        self.name
-                    ),
+                    Message::new(format!("interrupted while building `{}`", self.name))
+                        .hint("what was built so far is kept; `:dep` again goes on from there"),
                 ));
             }
             match crates.recv_timeout(Duration::from_millis(100)) {
@@ -230,7 +234,7 @@ impl Build {
     }
 
     /// Cargo's words, without those about our own package.
-    fn explain(&self, said: &str) -> String {
+    fn explain(&self, said: &str) -> Message {
         const NOISE: [&str; 5] = ["Compiling", "Updating", "Blocking", "Locking", "Adding"];
         let lines: Vec<&str> = said
             .lines()
@@ -255,11 +259,7 @@ impl Build {
                 self.name
             )
         };
-        format!(
-            "`{}` could not be built\n{}\nhint: {hint}",
-            self.name,
-            text.trim()
-        )
+        Message::new(format!("`{}` could not be built\n{}", self.name, text.trim())).hint(hint)
     }
 }
 

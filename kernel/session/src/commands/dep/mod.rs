@@ -17,8 +17,8 @@ pub(crate) fn dep(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundl
     if call.args.is_empty() {
         return Ok(Some(session.dependencies.list()));
     }
-    let args = of_folder(call.args).map_err(|message| failed(&message))?;
-    let (name, value) = parse(&args).map_err(|message| failed(&message))?;
+    let args = of_folder(call.args).map_err(failed)?;
+    let (name, value) = parse(&args).map_err(failed)?;
     if session.dependencies.wanted.get(&name) == Some(&value) {
         return Ok(Some(Bundle::text(format!("`{name}` is there already"))));
     }
