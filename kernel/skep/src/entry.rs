@@ -50,7 +50,7 @@ pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
         .into_owned();
     prepare_worker();
     let code = match skep_cluster::worker::server::run_worker(
-        &skep_cluster::worker::server::WorkerOptions::from_env(path.into()),
+        &skep_cluster::worker::options::WorkerOptions::from_env(path.into()),
     ) {
         Ok(()) => 0,
         Err(_) => 1,

@@ -16,7 +16,7 @@ use std::{
 use crate::{
     host::Host,
     model::{cluster::ClusterSpec, event::Event},
-    worker::server::{WorkerOptions, run_worker},
+    worker::{options::WorkerOptions, server::run_worker},
 };
 
 /// In a worker's environment: the socket of its scheduler.

@@ -4,5 +4,8 @@ pub(crate) mod actors;
 pub(crate) mod capture;
 pub mod machine;
 pub mod memory;
+pub mod options;
 pub(crate) mod pool;
+pub(crate) mod process;
 pub mod server;
+pub(crate) mod writer;

@@ -5,29 +5,22 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     io::{self, Write},
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, Sender},
-    },
-    thread,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, mpsc::Sender},
     time::{Duration, Instant},
 };
 
-use mio::Waker;
 use serde_bytes::ByteBuf;
 
 use crate::{
     data::{
-        parts,
-        segment::{self, Bytes, Segment},
+        segment::{Bytes, Segment},
         value::Stored,
     },
     model::{
         cluster::Memory,
         ids::{Key, Token},
-        task::{Output, Resource, Task},
+        task::{Output, Task},
     },
     wire::{
         protocol::{Carried, FromPeer, Ran, ToPeer, ToScheduler, ToWorker},
@@ -38,7 +31,10 @@ use crate::{
         capture::Capture,
         machine::{Comm, Worker},
         memory::{Policy, Work},
+        options::WorkerOptions,
         pool::{Ended, Pool},
+        process::resident_bytes,
+        writer::{Job, Written, carried, start_writer},
     },
 };
 
@@ -50,50 +46,6 @@ const KEEP_SEGMENT: Duration = Duration::from_secs(1);
 
 /// A value that could not be written to disk is tried again after this.
 const TRY_DISK_AGAIN: Duration = Duration::from_secs(5);
-
-/// How a worker process is started.
-#[derive(Clone, Debug, Default)]
-pub struct WorkerOptions {
-    pub scheduler: PathBuf,
-    pub threads: u32,
-    /// Bytes; 0 is no limit.
-    pub memory_limit: u64,
-    /// Where values go that memory has no room for; it is made, and removed at the end.
-    pub spill_folder: PathBuf,
-    /// Bytes; 0 is no limit.
-    pub spill_limit: u64,
-    pub resources: Vec<Resource>,
-}
-
-impl WorkerOptions {
-    /// What the host put into the environment, for the scheduler at `socket`.
-    pub fn from_env(socket: PathBuf) -> WorkerOptions {
-        let number = |name: &str| {
-            std::env::var(name)
-                .ok()
-                .and_then(|n| n.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
-        let resources = std::env::var("SKEP_WORKER_RESOURCES").unwrap_or_default();
-        let resource = |pair: &str| {
-            let (name, amount) = pair.rsplit_once('=')?;
-            Some(Resource {
-                name: name.to_string(),
-                amount: amount.parse().ok()?,
-            })
-        };
-        let folder = std::env::var_os("SKEP_WORKER_SPILL")
-            .map_or_else(|| socket.with_file_name("spill"), PathBuf::from);
-        WorkerOptions {
-            scheduler: socket,
-            threads: number("SKEP_WORKER_THREADS").max(1) as u32,
-            memory_limit: number("SKEP_WORKER_MEMORY"),
-            spill_folder: folder.join(format!("worker-{}", std::process::id())),
-            spill_limit: number("SKEP_WORKER_SPILL_LIMIT"),
-            resources: resources.split('\u{1f}').filter_map(resource).collect(),
-        }
-    }
-}
 
 /// Runs a worker until its scheduler is gone.
 ///
@@ -225,39 +177,6 @@ struct Runtime {
     fetches: HashMap<ConnId, Vec<Output>>,
     /// Fetches that failed at once.
     unreachable: Vec<Key>,
-}
-
-/// Work for the thread that turns values into bytes: large ones take long, and the worker must hear its
-/// scheduler meanwhile.
-enum Job {
-    Send {
-        to: ConnId,
-        output: Output,
-        value: Stored,
-    },
-    Spill {
-        key: Key,
-        value: Stored,
-    },
-    /// Values were let go: the system shall have their memory.
-    Trim,
-}
-
-enum Written {
-    Bytes {
-        to: ConnId,
-        key: Key,
-        bytes: Result<Vec<u8>, String>,
-    },
-    Segment {
-        to: ConnId,
-        output: Output,
-        segment: Arc<Segment>,
-    },
-    Spilled {
-        key: Key,
-        value: Result<Stored, String>,
-    },
 }
 
 impl Server {
@@ -592,14 +511,6 @@ impl Server {
     }
 }
 
-fn carried(output: Output, segment: &Segment) -> FromPeer {
-    let range = output.part.map(|part| parts::range(segment.bytes(), part));
-    FromPeer::Value {
-        key: output.key(),
-        value: Some(range.transpose().map(|range| Carried::segment(segment, range))),
-    }
-}
-
 impl Runtime {
     fn send_reports(&mut self) {
         if !self.reports.is_empty() {
@@ -650,102 +561,4 @@ impl Comm<Stored> for Runtime {
     fn decode_inline(&mut self, bytes: &[u8]) -> Stored {
         Stored::Bytes(bytes.to_vec().into())
     }
-}
-
-fn start_writer(
-    options: &WorkerOptions,
-    written: Arc<Mutex<Vec<Written>>>,
-    waker: Arc<Waker>,
-) -> io::Result<Sender<Job>> {
-    let (sender, wanted) = mpsc::channel::<Job>();
-    let folder = options
-        .scheduler
-        .parent()
-        .unwrap_or(Path::new("/tmp"))
-        .to_path_buf();
-    let spill_folder = options.spill_folder.clone();
-    thread::Builder::new().name("values".into()).spawn(move || {
-        let mut n_spilled = 0u64;
-        for write in wanted {
-            let done = match write {
-                Job::Send { to, output, value } => {
-                    // A type's own `Serialize` may panic, and others still want their values.
-                    let sent = catch_unwind(AssertUnwindSafe(|| send(to, output, &value, &folder)));
-                    sent.unwrap_or_else(|_| Written::Bytes {
-                        to,
-                        key: output.key(),
-                        bytes: Err("turning it into bytes panicked".into()),
-                    })
-                }
-                Job::Trim => {
-                    give_memory_back();
-                    continue;
-                }
-                Job::Spill { key, value } => {
-                    n_spilled += 1;
-                    let spilled = fs::create_dir_all(&spill_folder)
-                        .map_err(|error| error.to_string())
-                        .and_then(|()| {
-                            let path = spill_folder.join(format!("{:032x}-{n_spilled}", key.0));
-                            catch_unwind(AssertUnwindSafe(|| value.spill(&path)))
-                                .unwrap_or_else(|_| Err("turning it into bytes panicked".into()))
-                        });
-                    // Here rather than at the end of the scope: the memory is to go before the next look.
-                    drop(value);
-                    Written::Spilled { key, value: spilled }
-                }
-            };
-            written.lock().unwrap_or_else(PoisonError::into_inner).push(done);
-            let _ = waker.wake();
-        }
-    })?;
-    Ok(sender)
-}
-
-fn send(to: ConnId, output: Output, value: &Stored, folder: &Path) -> Written {
-    if value.size() >= segment::LEAST
-        && let Ok(segment) = value.share(folder)
-    {
-        return Written::Segment { to, output, segment };
-    }
-    // It is small, or it has no bytes, or there is no memory for a segment; the socket says which.
-    let bytes = match output.part {
-        None => value.encode(),
-        Some(part) => value.part(part).and_then(|part| part.encode()),
-    };
-    Written::Bytes {
-        to,
-        key: output.key(),
-        bytes,
-    }
-}
-
-/// The allocator keeps what is freed; the system shall have it back.
-fn give_memory_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: gives unused memory back; may be called at any time from any thread.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-/// Memory of this process that nobody could take back: not the pages of files. 0 where the system does not
-/// tell.
-pub fn resident_bytes() -> u64 {
-    let Ok(text) = fs::read_to_string("/proc/self/status") else {
-        return 0;
-    };
-    let kilobytes = |name: &str| -> u64 {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| {
-            line.trim_start_matches(':')
-                .trim()
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0)
-    };
-    (kilobytes("RssAnon") + kilobytes("RssShmem")) * 1024
 }

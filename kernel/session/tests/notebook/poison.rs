@@ -38,6 +38,30 @@ N.fetch_add(1, Ordering::SeqCst); (N.load(Ordering::SeqCst), PAIR[1])
     );
 }
 
+/// Rust has one static for all the types that a generic function is used with.
+#[test]
+fn statics_in_generic_functions_are_one_for_all_types_and_cells() {
+    check(
+        r#"
+use std::{cell::Cell, sync::atomic::{AtomicU32, Ordering}};
+fn count<T>() -> u32 { static N: AtomicU32 = AtomicU32::new(0); N.fetch_add(1, Ordering::SeqCst) }
+struct S<T>(T);
+impl<T> S<T> { fn id() -> u32 { static ID: AtomicU32 = AtomicU32::new(100); ID.fetch_add(1, Ordering::SeqCst) } }
+fn counted<T>() -> usize { thread_local! { static C: Cell<usize> = Cell::new(0); } C.with(|c| { c.set(c.get() + 1); c.get() }) }
+---
+(count::<u8>(), S::<i8>::id(), counted::<u8>())
+=> (0, 100, 1)
+---
+(count::<String>(), S::<u64>::id(), counted::<u16>())
+=> (1, 101, 2)
+---
+struct Own;
+(count::<Own>(), S::<Own>::id(), counted::<Own>(), count::<u8>())
+=> (2, 102, 3, 3)
+"#,
+    );
+}
+
 #[test]
 fn statics_inside_functions_and_modules_and_thread_locals_keep_their_state() {
     check(
