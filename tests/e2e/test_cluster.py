@@ -127,7 +127,7 @@ def test_progress_appears_by_itself_and_stays(cluster):
 
 @pytest.mark.parametrize("spec,words", [
     ("Cluster::local().workers(0)", "0 workers"),
-    ("Cluster::local().memory_limit(\"lots\")", "no size"),
+    ("Cluster::local().memory_limit(\"lots\")", "no amount of memory"),
     ("Cluster::local().memory_limit(\"1 MB\")", "at least 64 MiB"),
 ])
 def test_a_spec_that_makes_no_sense(cluster, spec, words):

@@ -10,15 +10,12 @@ mod serve;
 
 use std::path::PathBuf;
 
-use skep_render::Message;
-
 fn main() {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let result = match arguments.as_slice() {
         [folder, checkout] => serve::serve(folder, checkout),
         _ => Err(anyhow::anyhow!(
-            Message::new("usage: skep-assist FOLDER CHECKOUT")
-                .hint("Skep starts this itself, at the first Tab")
+            "usage: skep-assist FOLDER CHECKOUT\nhint: Skep starts this itself, at the first Tab"
         )),
     };
     if let Err(error) = result {

@@ -13,7 +13,6 @@ use std::{
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
-use skep_render::Message;
 
 /// Besides Skep's own crates.
 const READ: &[&str] = &[
@@ -109,11 +108,8 @@ pub fn write(folder: &Path, checkout: &Path) -> anyhow::Result<PathBuf> {
     let lock = checkout.join("Cargo.lock");
     ensure!(
         lock.exists(),
-        Message::new(format!(
-            "the sources that Skep was built from are not at {}",
-            checkout.display()
-        ))
-        .hint("run ./install/start in the checkout again")
+        "the sources that Skep was built from are not at {}\nhint: run ./install/start in the checkout again",
+        checkout.display()
     );
     fs::create_dir_all(folder.join("src"))?;
     let skep = checkout.join("kernel/skep");

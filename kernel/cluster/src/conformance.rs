@@ -187,7 +187,7 @@ fn graphs(cluster: &Cluster, _: &dyn Control) {
     assert_eq!(cluster.submit(add, (&a, &b)).gather().unwrap(), 5);
     assert_eq!(
         cluster
-            .gather(&cluster.map(inc, 0..2_000))
+            .gather(cluster.map(inc, 0..2_000))
             .unwrap()
             .iter()
             .sum::<i64>(),
@@ -211,7 +211,7 @@ fn graphs(cluster: &Cluster, _: &dyn Control) {
     let file = scratch("shared");
     let shared = Delayed::call(count_calls, file.clone());
     let several: Vec<Delayed<u64>> = (0..3).map(|n| Delayed::call(plus, (&shared, n))).collect();
-    let results = cluster.gather(&cluster.compute_all(&several).unwrap()).unwrap();
+    let results = cluster.gather(cluster.compute_all(&several).unwrap()).unwrap();
     assert_eq!(results, [1, 2, 3]);
     let _ = std::fs::remove_file(file);
 }
@@ -247,6 +247,37 @@ fn values(cluster: &Cluster, _: &dyn Control) {
         "n = 7",
         "arguments by reference"
     );
+    fn shout(text: &str, times: &u8) -> String {
+        text.to_uppercase().repeat((*times).into())
+    }
+    fn total(numbers: &[i64]) -> Result<i64, std::io::Error> {
+        Ok(numbers.iter().sum())
+    }
+    #[expect(clippy::too_many_arguments, reason = "as many as people write")]
+    fn many(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8) -> String {
+        format!("{a}{b}{c}{d}{e}{f}{g}{h}")
+    }
+    assert_eq!(cluster.submit(shout, (&a, 2u8)).gather().unwrap(), "N = N = ");
+    assert_eq!(
+        cluster.submit(shout, ("a".to_string(), 1u8)).gather().unwrap(),
+        "A"
+    );
+    let ones = cluster.map(inc, vec![0; 3]);
+    assert_eq!(
+        cluster.submit(total, &ones).gather().unwrap(),
+        3,
+        "a list of handles is a slice"
+    );
+    assert_eq!(cluster.submit(total, vec![4, 5]).gather().unwrap(), 9);
+    assert_eq!(
+        cluster.submit(many, (1, 2, 3, 4, 5, 6, 7, 8)).gather().unwrap(),
+        "12345678"
+    );
+    assert_eq!(
+        cluster.gather(ones).unwrap(),
+        [1; 3],
+        "handles that are not needed any more"
+    );
     let empty: Vec<i64> = Vec::new();
     assert_eq!(cluster.submit(sum, empty).gather().unwrap(), 0);
 }
@@ -269,6 +300,11 @@ fn deal(from: u64, n: u64) -> Vec<Vec<u64>> {
 
 fn all(hands: Vec<Vec<u64>>) -> Vec<u64> {
     hands.concat()
+}
+
+/// As [`fails_until`], with an error that could travel as a value.
+fn fails_with_text(file: String, n: u64) -> Result<u64, String> {
+    fails_until(file, n).map_err(|error| error.to_string())
 }
 
 fn parts(cluster: &Cluster, control: &dyn Control) {
@@ -398,6 +434,18 @@ fn retries(cluster: &Cluster, _: &dyn Control) {
         3
     );
     let file = scratch("retries");
+    let text = cluster.retries(3).submit(fails_with_text, (file, 3u64));
+    assert_eq!(
+        text.gather().unwrap(),
+        Ok(3),
+        "an error that is a `String` is one too"
+    );
+    let error = task_error(&cluster.submit(fails_with_text, (scratch("retries"), 2u64)));
+    assert_eq!(
+        (error.kind, &*error.message),
+        (TaskErrorKind::Failed, "call 1 of 2")
+    );
+    let file = scratch("retries");
     let error = task_error(&cluster.retries(1).submit(fails_until, (file, 5u64)));
     assert!(error.message.contains("call 2 of 5"), "{error}");
 }
@@ -483,7 +531,7 @@ fn lost_workers(cluster: &Cluster, control: &dyn Control) {
 
 fn late_joiners(cluster: &Cluster, control: &dyn Control) {
     let before: HashSet<u32> = cluster
-        .gather(&cluster.impure().map(process, 0..20))
+        .gather(cluster.impure().map(process, 0..20))
         .unwrap()
         .into_iter()
         .collect();
@@ -491,7 +539,7 @@ fn late_joiners(cluster: &Cluster, control: &dyn Control) {
     let until = Instant::now() + PATIENCE;
     loop {
         let now: HashSet<u32> = cluster
-            .gather(&cluster.impure().map(process, 0..20))
+            .gather(cluster.impure().map(process, 0..20))
             .unwrap()
             .into_iter()
             .collect();

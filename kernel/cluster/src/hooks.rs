@@ -14,6 +14,8 @@ pub struct Hooks {
     pub stop: Option<fn()>,
     /// The cell that runs: what tasks that are submitted now belong to.
     pub origin: Option<fn() -> u32>,
+    /// Shows a line beside what the cell shows; without a notebook it goes to standard error.
+    pub note: Option<fn(&str)>,
     /// Whether somebody will make an optimised build of this library; asks for it if so.
     pub code_needed: Option<fn(&str) -> bool>,
     /// In a worker: this thread's tasks stop when the flag is raised.
@@ -30,6 +32,7 @@ impl Hooks {
         interrupted: None,
         stop: None,
         origin: None,
+        note: None,
         code_needed: None,
         adopt: |_| {},
         raise: |_| {},
@@ -46,6 +49,14 @@ pub fn set_hooks(hooks: Hooks) {
 
 pub(crate) fn hooks() -> Hooks {
     *HOOKS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Says something that people should know, and that is no error.
+pub(crate) fn note(text: &str) {
+    match hooks().note {
+        Some(note) => note(text),
+        None => eprintln!("note: {text}"),
+    }
 }
 
 /// Something that waits and can be made to look again.

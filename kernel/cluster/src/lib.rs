@@ -35,7 +35,7 @@ pub mod worker;
 
 pub use api::{
     actor::Actor,
-    builder::{ClusterBuilder, IntoBytes},
+    builder::{ClusterBuilder, Size},
     cluster::Cluster,
     compute::{Computed, Root},
     delayed::Delayed,

@@ -93,6 +93,46 @@ fn a_worker_killed_at_any_stage_of_a_task() {
     assert_eq!(cluster.submit(inc, 41).gather().unwrap(), 42);
 }
 
+fn spin(n: u64) -> u64 {
+    loop {
+        std::hint::black_box(n);
+    }
+}
+
+/// It would take a core from all others, for ever.
+#[test]
+fn a_task_that_does_not_hear_that_it_was_cancelled_costs_its_worker() {
+    let cluster = start(2);
+    let kept = cluster.map(inc, 0..20);
+    cluster.wait(&kept).unwrap();
+    let deaf = cluster.submit(spin, 1u64);
+    until("it spins", || {
+        cluster
+            .info()
+            .unwrap()
+            .workers
+            .iter()
+            .any(|worker| worker.n_assigned > 0)
+    });
+    deaf.cancel().unwrap();
+    until("its worker has ended, and said why", || {
+        let losses = cluster.info().unwrap().losses;
+        losses
+            .iter()
+            .any(|loss| loss.contains("`spin` was cancelled") && loss.contains("went on"))
+    });
+    until("another one has come", || {
+        cluster.info().unwrap().workers.len() == 2
+    });
+    assert_eq!(cluster.gather(&kept).unwrap(), (1..=20).collect::<Vec<i64>>());
+    cluster.shutdown().unwrap();
+    let error = cluster.impure().submit(inc, 1).gather().unwrap_err().message();
+    assert!(
+        error.what.contains("shut down") && error.hint.is_some(),
+        "{error}"
+    );
+}
+
 #[test]
 fn all_workers_killed_at_once() {
     let cluster = start(3);

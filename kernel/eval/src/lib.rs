@@ -24,7 +24,7 @@ pub use input::{input, password, read_stdin};
 pub use interrupt::{
     Interrupted, adopt_flag, interrupted, lower_flag, on_interrupt, poll, raise_flag, sleep,
 };
-pub use link::{code_needed, current_cell, result};
+pub use link::{code_needed, current_cell, note, result};
 pub use process::serve;
 pub use show::Shown;
 pub use skep_render::{Bundle, Rich};

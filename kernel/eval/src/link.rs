@@ -138,6 +138,15 @@ pub(crate) fn aborting(message: String, at: wire::Location) {
     send(&FromEval::Aborting { message, at });
 }
 
+/// Shows a quiet line beside what the cell shows; outside a notebook it goes to standard error.
+pub fn note(text: &str) {
+    if LINK.get().is_some() {
+        notice(text.to_string());
+    } else {
+        eprintln!("note: {text}");
+    }
+}
+
 pub(crate) fn notice(text: String) {
     flush();
     send(&FromEval::Notice { text });

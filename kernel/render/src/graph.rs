@@ -1,11 +1,12 @@
 //! Task graphs as SVG and as drawn text.
 //!
 //! Layered from top to bottom by `dagre` (SVG) and `ascii-dag` (text), without Graphviz. Above [`MOST_NODES`]
-//! nodes, calls of the same function in the same layer are drawn as one.
+//! nodes, calls of the same function in the same layer are drawn as one; then runs of them one after the other; then
+//! layers that are near.
 
 use std::collections::BTreeMap;
 
-use crate::{Bundle, escape, plural, text};
+use crate::{Bundle, count, escape, plural, text};
 
 /// Larger graphs are grouped.
 pub const MOST_NODES: usize = 60;
@@ -34,7 +35,7 @@ impl Node {
             label.push('…');
         }
         if self.n() > 1 {
-            format!("{label} ×{}", self.n())
+            format!("{label} ×{}", count(self.n() as u64))
         } else {
             label
         }
@@ -77,22 +78,61 @@ impl Graph {
         Bundle::text(self.to_text()).with_svg(self.to_svg())
     }
 
-    /// One node for all calls of a function in a layer, while the graph is too large to read.
+    /// A graph that is small enough to be read: what is alike is drawn as one.
     fn grouped(&self) -> Graph {
         if self.nodes.len() <= MOST_NODES {
-            self.clone()
-        } else {
-            self.by_function()
+            return self.clone();
         }
+        let mut graph = self.by_function();
+        if graph.nodes.len() > MOST_NODES {
+            graph = graph.by_run();
+        }
+        let mut n_bands = MOST_NODES / 2;
+        while graph.nodes.len() > MOST_NODES && n_bands > 0 {
+            graph = graph.by_band(n_bands);
+            n_bands /= 2;
+        }
+        graph
     }
 
+    /// One node for all calls of a function in a layer.
     fn by_function(&self) -> Graph {
+        self.merged(&self.layers())
+    }
+
+    /// One node for calls of a function in layers that are near.
+    fn by_band(&self, n_bands: usize) -> Graph {
         let layers = self.layers();
+        let n_layers = layers.iter().max().map_or(1, |last| last + 1);
+        let bands: Vec<usize> = layers.iter().map(|layer| layer * n_bands / n_layers).collect();
+        self.merged(&bands)
+    }
+
+    /// One node for calls of a function that follow each other, with nothing beside them.
+    fn by_run(&self) -> Graph {
+        let (mut n_in, mut n_out) = (vec![0usize; self.nodes.len()], vec![0usize; self.nodes.len()]);
+        for (from, to) in &self.edges {
+            n_out[*from] += 1;
+            n_in[*to] += 1;
+        }
+        let mut edges = self.edges.clone();
+        edges.sort_unstable_by_key(|(_, to)| *to);
+        let mut run: Vec<usize> = (0..self.nodes.len()).collect();
+        for (from, to) in edges {
+            if n_out[from] == 1 && n_in[to] == 1 && self.nodes[from].label == self.nodes[to].label {
+                run[to] = run[from];
+            }
+        }
+        self.merged(&run)
+    }
+
+    /// One node for those of one label that have the same number.
+    fn merged(&self, numbers: &[usize]) -> Graph {
         let mut by_group: BTreeMap<(usize, &str), usize> = BTreeMap::new();
         let mut graph = Graph::default();
         let mut group_of = Vec::with_capacity(self.nodes.len());
         for (i, node) in self.nodes.iter().enumerate() {
-            let group = *by_group.entry((layers[i], &node.label)).or_insert_with(|| {
+            let group = *by_group.entry((numbers[i], &node.label)).or_insert_with(|| {
                 graph.nodes.push(Node {
                     label: node.label.clone(),
                     states: BTreeMap::new(),
@@ -133,7 +173,10 @@ impl Graph {
                 *by_state.entry(state).or_default() += n;
             }
         }
-        let states: Vec<String> = by_state.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        let states: Vec<String> = by_state
+            .iter()
+            .map(|(state, n)| format!("{} {state}", count(*n as u64)))
+            .collect();
         format!("{}: {}", plural(self.nodes.len(), "task"), states.join(", "))
     }
 
@@ -143,9 +186,12 @@ impl Graph {
             return "an empty graph".to_string();
         }
         let fits = |drawn: &String| drawn.lines().all(|line| text::width(line) <= text::columns());
-        let drawn = Some(self.grouped().drawing())
-            .filter(fits)
-            .or_else(|| Some(self.by_function().drawing()).filter(fits));
+        let drawn = Some(self.grouped().drawing()).filter(fits).or_else(|| {
+            let grouped = self.by_function();
+            (grouped.nodes.len() <= MOST_NODES)
+                .then(|| grouped.drawing())
+                .filter(fits)
+        });
         format!("{}\n{}", self.summary(), drawn.unwrap_or_else(|| self.list()))
     }
 
@@ -157,12 +203,13 @@ impl Graph {
         }
         let mut lines =
             vec!["too wide to be drawn here; each line is a layer that needs those above it:".to_string()];
-        for (layer, nodes) in layers {
+        let n_more = layers.len().saturating_sub(MOST_NODES);
+        for (layer, nodes) in layers.into_iter().take(MOST_NODES) {
             let nodes: Vec<String> = nodes
                 .iter()
                 .map(|(label, n)| {
                     if *n > 1 {
-                        format!("{label} ×{n}")
+                        format!("{label} ×{}", count(*n as u64))
                     } else {
                         (*label).to_string()
                     }
@@ -174,6 +221,9 @@ impl Graph {
                 layer + 1,
                 text::wrapped(&nodes.join(", "), indent).join("\n     ")
             ));
+        }
+        if n_more > 0 {
+            lines.push(format!("     … and {} more layers", count(n_more as u64)));
         }
         lines.join("\n")
     }
@@ -240,7 +290,7 @@ impl Graph {
             let states: Vec<String> = node
                 .states
                 .iter()
-                .map(|(state, n)| format!("{n} {state}"))
+                .map(|(state, n)| format!("{} {state}", count(*n as u64)))
                 .collect();
             svg.push_str(&format!(
                 r#"<g><title>{}: {}</title><rect x="{:.1}" y="{:.1}" width="{w:.1}" height="{h:.1}" rx="6" fill="{fill}"/><text x="{x:.1}" y="{:.1}" text-anchor="middle" fill="white">{}</text></g>"#,
@@ -396,9 +446,60 @@ mod tests {
         let total = graph.add_node("sum", "failed");
         sum.into_iter().for_each(|load| graph.add_edge(load, total));
         let text = graph.to_text();
-        assert!(text.starts_with("1,001 tasks: 1000 done, 1 failed"), "{text}");
-        assert!(text.contains("load ×1000"), "{text}");
+        assert!(text.starts_with("1,001 tasks: 1,000 done, 1 failed"), "{text}");
+        assert!(text.contains("load ×1,000"), "{text}");
         assert_eq!(graph.to_svg().matches("<rect").count(), 2);
+    }
+
+    #[test]
+    fn chains_and_trees_of_any_size_are_small_pictures() {
+        let mut chain = Graph::default();
+        let mut last = chain.add_node("read", "done");
+        for _ in 0..50_000 {
+            let next = chain.add_node("inc", "pending");
+            chain.add_edge(last, next);
+            last = next;
+        }
+        let end = chain.add_node("write", "pending");
+        chain.add_edge(last, end);
+        let grouped = chain.grouped();
+        let labels: Vec<String> = grouped.nodes.iter().map(Node::text).collect();
+        assert_eq!(
+            (labels.join(" → ").as_str(), grouped.edges.len()),
+            ("read → inc ×50,000 → write", 2)
+        );
+        // A chain of several functions has no runs.
+        let mut mixed = Graph::default();
+        let mut last = mixed.add_node("f0", "pending");
+        for i in 1..30_000 {
+            let next = mixed.add_node(["f0", "f1", "f2"][i % 3], "pending");
+            mixed.add_edge(last, next);
+            last = next;
+        }
+        assert!(mixed.grouped().nodes.len() <= MOST_NODES);
+        let mut layer: Vec<usize> = Vec::new();
+        let mut tree = Graph::default();
+        layer.extend((0..4096).map(|_| tree.add_node("load", "done")));
+        while layer.len() > 1 {
+            let pairs: Vec<Vec<usize>> = layer.chunks(2).map(<[usize]>::to_vec).collect();
+            layer = pairs
+                .into_iter()
+                .map(|pair| {
+                    let sum = tree.add_node("add", "pending");
+                    pair.into_iter().for_each(|input| tree.add_edge(input, sum));
+                    sum
+                })
+                .collect();
+        }
+        assert_eq!(tree.grouped().nodes.len(), 13, "a reduction keeps its shape");
+        // Many functions, each in a layer of its own: more than can be shown apart.
+        let mut wide = Graph::default();
+        for i in 0..500 {
+            wide.add_node(&format!("f{i}"), "pending");
+        }
+        for graph in [chain, mixed, tree, wide] {
+            assert!(graph.to_svg().starts_with("<svg") && graph.to_text().lines().count() < 300);
+        }
     }
 
     #[test]

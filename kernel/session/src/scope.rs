@@ -66,19 +66,24 @@ const PHRASES: &[Phrase] = &[
         hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`",
     },
     Phrase {
+        says: "as TaskFn<_, ",
+        message: "it is not clear what this task takes",
+        hint: "text for a `&str` goes as a `String`: `\"…\".to_string()`; a closure states the types of its arguments",
+    },
+    Phrase {
         says: "::IntoArg<",
         message: "this function of a task does not take such arguments",
-        hint: "one argument as it is, several as a tuple: `cluster.submit(add, (1, 2))`; text as `String`",
+        hint: "one argument as it is, several as a tuple: `cluster.submit(add, (1, 2))`",
     },
     Phrase {
         says: "implementation of `Deserialize` is not general enough",
         message: "a task cannot take or give references",
-        hint: "take `String` rather than `&str`, `Vec<T>` rather than `&[T]`",
+        hint: "arguments may be `&T`, `&str` and `&[T]` as they are, but no references within them, and results own what they hold: `String`, `Vec<T>`",
     },
     Phrase {
         says: "implementation of `serde::Deserialize` is not general enough",
         message: "a task cannot take or give references",
-        hint: "take `String` rather than `&str`, `Vec<T>` rather than `&[T]`",
+        hint: "arguments may be `&T`, `&str` and `&[T]` as they are, but no references within them, and results own what they hold: `String`, `Vec<T>`",
     },
 ];
 

@@ -82,6 +82,7 @@ fn join_notebook() {
         interrupted: Some(skep_eval::interrupted),
         stop: Some(skep_eval::poll),
         origin: Some(skep_eval::current_cell),
+        note: Some(skep_eval::note),
         code_needed: Some(|library| {
             let is_cell = std::path::Path::new(library)
                 .file_name()

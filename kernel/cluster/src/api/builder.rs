@@ -16,9 +16,10 @@ use crate::{
         client::{self, Client},
         local::Local,
     },
+    hooks,
     host::program,
     model::{
-        cluster::ClusterSpec,
+        cluster::{ClusterInfo, ClusterSpec, WorkerInfo},
         error::{Error, Result},
         task::Resource,
     },
@@ -33,8 +34,8 @@ const LEAST_MEMORY: u64 = 64 << 20;
 pub struct ClusterBuilder {
     workers: Option<usize>,
     threads: Option<usize>,
-    memory_limit: Option<u64>,
-    spill_limit: Option<u64>,
+    memory_limit: Option<Size>,
+    spill_limit: Option<Size>,
     resources: Vec<Resource>,
     idle_timeout: Option<Duration>,
 }
@@ -52,17 +53,19 @@ impl ClusterBuilder {
         self
     }
 
-    /// Memory of each worker, as bytes or as text like `"2 GB"`. A worker that goes over it is restarted, and
-    /// says so.
-    pub fn memory_limit(mut self, limit: impl IntoBytes) -> Self {
-        self.memory_limit = Some(limit.into_bytes());
+    /// Memory of each worker: bytes as a number of any kind, text like `"2 GB"`, or a part of the machine's memory like
+    /// `0.25`. Values that have no room go to disk; a worker that goes over it is restarted, and says so.
+    ///
+    /// Without it the memory of the machine, or of the container, is shared out among the workers.
+    pub fn memory_limit(mut self, limit: impl Into<Size>) -> Self {
+        self.memory_limit = Some(limit.into());
         self
     }
 
     /// What each worker may write to disk of values that its memory has no room for. Without it the disk is
     /// the limit.
-    pub fn spill_limit(mut self, limit: impl IntoBytes) -> Self {
-        self.spill_limit = Some(limit.into_bytes());
+    pub fn spill_limit(mut self, limit: impl Into<Size>) -> Self {
+        self.spill_limit = Some(limit.into());
         self
     }
 
@@ -99,28 +102,32 @@ impl ClusterBuilder {
                     .hint("ask for 1 to 1024 of each"),
             ));
         }
-        let memory_limit = match self.memory_limit {
-            Some(u64::MAX) => {
-                return Err(Error::Start(
-                    Message::new("the memory limit is no size")
-                        .hint("write it like `\"512 MB\"` or `\"2 GiB\"`"),
-                ));
-            }
-            Some(limit) if limit < LEAST_MEMORY => {
-                return Err(Error::Start(
-                    "a worker needs a memory limit of at least 64 MiB".into(),
-                ));
-            }
-            limit => limit.unwrap_or(0),
+        let machine = machine_memory();
+        let memory_limit = match &self.memory_limit {
+            None => machine.map_or(0, |machine| machine / workers as u64),
+            Some(limit) => limit.bytes(machine)?,
         };
-        let spill_limit = match self.spill_limit {
-            Some(u64::MAX) => {
-                return Err(Error::Start(
-                    Message::new("the spill limit is no size").hint("write it like `\"10 GB\"`"),
-                ));
-            }
-            limit => limit.unwrap_or(0),
-        };
+        if memory_limit < LEAST_MEMORY && (self.memory_limit.is_some() || memory_limit > 0) {
+            return Err(Error::start(
+                Message::new(format!(
+                    "a worker needs at least 64 MiB of memory, and each of these would have {}",
+                    skep_render::bytes(memory_limit)
+                ))
+                .hint("ask for fewer workers, or a higher memory limit"),
+            ));
+        }
+        let asked = memory_limit.saturating_mul(workers as u64);
+        if let Some(machine) = machine.filter(|machine| self.memory_limit.is_some() && asked > *machine) {
+            hooks::note(&format!(
+                "{workers} workers of {} may take more memory together than there is ({})",
+                skep_render::bytes(memory_limit),
+                skep_render::bytes(machine)
+            ));
+        }
+        let spill_limit = self
+            .spill_limit
+            .as_ref()
+            .map_or(Ok(0), |limit| limit.bytes(machine))?;
         if let Some(resource) = self
             .resources
             .iter()
@@ -142,9 +149,25 @@ impl ClusterBuilder {
         let socket = scheduler_socket()?;
         let connect = || connect(&socket).map_err(|error| Error::Disconnected(error.to_string()));
         let client = client::current().map_or_else(connect, Ok)?;
+        let before = client.workers()?.info()?;
         client.workers()?.launch(spec.clone())?;
+        say_replaced(&before, &client.workers()?.info()?);
         client::set_current(client.clone());
         Ok(Cluster::of(client, spec))
+    }
+}
+
+/// One cluster took the place of another: none of the workers is the same.
+fn say_replaced(before: &ClusterInfo, now: &ClusterInfo) {
+    let is_there = |worker: &WorkerInfo| now.workers.iter().any(|other| other.id == worker.id);
+    let was = before.workers.len();
+    if was > 0 && !before.workers.iter().any(is_there) {
+        let of = before.workers[0].threads;
+        hooks::note(&format!(
+            "this replaces the cluster of {was} worker{} with {of} thread{} each; values that were there are made again when they are needed",
+            if was == 1 { "" } else { "s" },
+            if of == 1 { "" } else { "s" },
+        ));
     }
 }
 
@@ -208,55 +231,166 @@ pub(crate) fn scheduler_socket() -> Result<PathBuf> {
     }
 }
 
-/// A size in bytes, or as text with a unit.
-pub trait IntoBytes {
-    #[doc(hidden)]
-    fn into_bytes(self) -> u64;
+/// Memory that this process may use: the machine's, or less where a container has less. `None` where the system does
+/// not tell.
+fn machine_memory() -> Option<u64> {
+    // SAFETY: plain questions to the system.
+    let (pages, size) = unsafe {
+        (
+            libc::sysconf(libc::_SC_PHYS_PAGES),
+            libc::sysconf(libc::_SC_PAGESIZE),
+        )
+    };
+    let machine = u64::try_from(pages).ok()? * u64::try_from(size).ok()?;
+    let limits = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let of_groups = limits
+        .iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok());
+    Some(of_groups.fold(machine, u64::min)).filter(|bytes| *bytes > 0)
 }
 
-impl IntoBytes for u64 {
-    fn into_bytes(self) -> u64 {
-        self
-    }
+/// An amount of memory: bytes as a number of any kind, a part of the machine's memory as a fraction (`0.25`), or text
+/// with a unit (`"2 GB"`, `"1.5 GiB"`, `"25 %"`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Size(std::result::Result<Amount, String>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Amount {
+    Bytes(u64),
+    /// Of the machine's memory.
+    Part(f64),
 }
 
-impl IntoBytes for i32 {
-    fn into_bytes(self) -> u64 {
-        u64::try_from(self).unwrap_or(0)
-    }
-}
-
-impl IntoBytes for &str {
-    /// `u64::MAX` for what cannot be read; `start` refuses it.
-    fn into_bytes(self) -> u64 {
-        let text = self.trim();
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 1.0,
-            "kb" => 1e3,
-            "mb" => 1e6,
-            "gb" => 1e9,
-            "kib" => 1024.0,
-            "mib" => 1024.0 * 1024.0,
-            "gib" => 1024.0 * 1024.0 * 1024.0,
-            _ => return u64::MAX,
+impl Size {
+    /// # Errors
+    /// When it is no size; the message quotes it.
+    fn bytes(&self, machine: Option<u64>) -> Result<u64> {
+        let bytes = match &self.0 {
+            Ok(Amount::Bytes(bytes)) => return Ok(*bytes),
+            Ok(Amount::Part(part)) if *part > 0.0 && *part <= 1.0 => {
+                machine.map(|machine| (machine as f64 * part) as u64)
+            }
+            Ok(Amount::Part(_)) | Err(_) => None,
         };
-        number.parse::<f64>().map_or(u64::MAX, |n| (n * factor) as u64)
+        bytes.ok_or_else(|| {
+            let text = match &self.0 {
+                Ok(Amount::Part(part)) => part.to_string(),
+                Ok(Amount::Bytes(bytes)) => bytes.to_string(),
+                Err(text) => format!("\"{text}\""),
+            };
+            Error::start(
+                Message::new(format!("{text} is no amount of memory"))
+                    .hint("write it like `\"512 MB\"`, `\"2 GiB\"`, `2_000_000_000` or, as a part of the machine's memory, `0.25`"),
+            )
+        })
+    }
+}
+
+macro_rules! sizes {
+    ($($number:ty)*) => { $(
+        impl From<$number> for Size {
+            fn from(n: $number) -> Size {
+                Size(u64::try_from(n).map(Amount::Bytes).map_err(|_| n.to_string()))
+            }
+        }
+    )* };
+}
+sizes!(u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 usize isize);
+
+impl From<f64> for Size {
+    fn from(n: f64) -> Size {
+        // A number of bytes that came out of arithmetic.
+        if n > 1.0 && n.is_finite() {
+            Size(Ok(Amount::Bytes(n as u64)))
+        } else {
+            Size(Ok(Amount::Part(n)))
+        }
+    }
+}
+
+impl From<f32> for Size {
+    fn from(n: f32) -> Size {
+        Size::from(f64::from(n))
+    }
+}
+
+impl From<String> for Size {
+    fn from(text: String) -> Size {
+        Size::from(text.as_str())
+    }
+}
+
+impl From<&str> for Size {
+    fn from(text: &str) -> Size {
+        let none = || Size(Err(text.to_string()));
+        let given = text.trim();
+        let digits = given
+            .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_')
+            .unwrap_or(given.len());
+        let (number, unit) = given.split_at(digits);
+        let Ok(number) = number.replace('_', "").parse::<f64>() else {
+            return none();
+        };
+        let unit = unit.trim().to_ascii_lowercase();
+        if unit == "%" {
+            return Size(Ok(Amount::Part(number / 100.0)));
+        }
+        let binary = unit.contains('i');
+        let power = match unit.trim_end_matches('b').trim_end_matches('i') {
+            "" if unit.is_empty() || unit == "b" => 0,
+            "k" => 1,
+            "m" => 2,
+            "g" => 3,
+            "t" => 4,
+            "p" => 5,
+            _ => return none(),
+        };
+        let base: f64 = if binary { 1024.0 } else { 1000.0 };
+        Size(Ok(Amount::Bytes((number * base.powi(power)) as u64)))
     }
 }
 
 #[test]
-fn sizes_are_read_with_units() {
+fn sizes_are_read_in_every_way_that_people_write_them() {
+    let machine = Some(8_000_000_000);
     for (text, expect) in [
         ("512", 512),
         ("2 GB", 2_000_000_000),
+        ("2gb", 2_000_000_000),
         ("1.5GiB", 1_610_612_736),
-        ("x", u64::MAX),
-        ("3 parsecs", u64::MAX),
+        ("1 TB", 1_000_000_000_000),
+        ("4G", 4_000_000_000),
+        ("25 %", 2_000_000_000),
     ] {
-        assert_eq!(text.into_bytes(), expect, "{text}");
+        assert_eq!(Size::from(text).bytes(machine).unwrap(), expect, "{text}");
+    }
+    for size in [
+        Size::from(7u8),
+        Size::from(7i64),
+        Size::from(7usize),
+        Size::from(7i128),
+    ] {
+        assert_eq!(size.bytes(None).unwrap(), 7);
+    }
+    assert_eq!(Size::from(0.5).bytes(machine).unwrap(), 4_000_000_000);
+    assert_eq!(Size::from(2e9).bytes(machine).unwrap(), 2_000_000_000);
+    for none in [
+        Size::from("x"),
+        Size::from("3 parsecs"),
+        Size::from("GB"),
+        Size::from("i"),
+        Size::from(-5),
+        Size::from(0.0),
+        Size::from(f64::NAN),
+        Size::from("250 %"),
+    ] {
+        let error = none.bytes(machine).unwrap_err().message();
+        assert!(
+            error.what.contains("is no amount of memory") && error.hint.is_some(),
+            "{error}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! A running cluster: how calls are made on it, and how they shall run.
 
 use std::{
+    borrow::Borrow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -147,13 +148,13 @@ impl Cluster {
     ///
     /// # Errors
     /// The first task that failed, the cluster being gone, or an interrupt.
-    pub fn gather<'r, T: TaskValue>(
+    pub fn gather<T: TaskValue>(
         &self,
-        handles: impl IntoIterator<Item = &'r Remote<T>>,
+        handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>,
     ) -> Result<Vec<T>> {
         let mut wanted = Vec::new();
         for remote in handles {
-            wanted.push(&remote.handle);
+            wanted.push(remote.borrow().handle.clone());
         }
         let mut values = Vec::with_capacity(wanted.len());
         for (key, bytes) in self.gather_bytes(&wanted)? {
@@ -163,7 +164,7 @@ impl Cluster {
     }
 
     #[inline(never)]
-    fn gather_bytes(&self, handles: &[&Handle]) -> Result<Vec<(Key, Bytes)>> {
+    fn gather_bytes(&self, handles: &[Handle]) -> Result<Vec<(Key, Bytes)>> {
         let held = handles
             .iter()
             .map(|handle| handle.held())

@@ -236,6 +236,26 @@ impl<T: TaskValue> AnyValue for Holder<T> {
     }
 }
 
+/// Takes one byte, and no more.
+struct First(Option<u8>);
+
+impl Write for First {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match (self.0, bytes.first()) {
+            (None, Some(first)) => {
+                self.0 = Some(*first);
+                Ok(1)
+            }
+            (_, None) => Ok(0),
+            (Some(_), _) => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A value that a worker holds.
 #[derive(Clone)]
 pub(crate) enum Stored {
@@ -303,12 +323,46 @@ impl Stored {
         }
     }
 
+    /// Not so the state of an actor, which calls have changed.
+    pub fn can_be_made_again(&self) -> bool {
+        match self {
+            Stored::Typed(value) => value.is_movable(),
+            Stored::Bytes(_) | Stored::Parts(_) => true,
+        }
+    }
+
     /// Small plain values as bytes.
     pub fn inline(&self) -> Option<Vec<u8>> {
         match self {
             Stored::Typed(value) => value.inline(),
             Stored::Bytes(_) | Stored::Parts(_) => None,
         }
+    }
+
+    /// What the value says, if it is the `Err` of a `Result`: a task that returns one has failed, whatever the types.
+    ///
+    /// Only errors that can travel come here; those that cannot are told by [`crate::graph::task_fn::Fails`].
+    pub fn error_text(&self) -> Option<String> {
+        let Stored::Typed(value) = self else { return None };
+        let name = value.type_name();
+        if !name.starts_with("core::result::Result<") {
+            return None;
+        }
+        // Postcard writes the variant first, as one byte.
+        let mut first = First(None);
+        let _ = value.write(&mut first);
+        if first.0 != Some(1) {
+            return None;
+        }
+        if name.ends_with(", alloc::string::String>") || name.ends_with(", alloc::boxed::Box<str>>") {
+            let mut bytes = Vec::new();
+            value.write(&mut bytes).ok()?;
+            return postcard::from_bytes::<String>(&bytes[1..]).ok();
+        }
+        Some(format!(
+            "it returned the `Err` of a `{}`",
+            skep_render::short_type(name)
+        ))
     }
 
     /// One of the parts of a result that has such.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    call::locate::Located,
+    call::{context, locate::Located},
     data::segment::Bytes,
     engine::{
         Actors, Connect, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, has, watched::Watched,
@@ -72,6 +72,8 @@ struct State {
 
 struct Entry {
     n_handles: usize,
+    /// What submitted it first: a cell, or 0.
+    origin: u32,
     status: Status,
 }
 
@@ -182,8 +184,7 @@ impl Client {
         self.engine.close()
     }
 
-    /// Which of these have ended; waits until one has, or the deadline. An interrupt cancels them, and ends
-    /// the cell.
+    /// Which of these have ended; waits until one has, or the deadline. An interrupt ends the cell and what it launched.
     pub fn ended(&self, keys: &[Key], deadline: Option<Instant>) -> Result<Vec<bool>> {
         let has_ended = |state: &State, key: &Key| {
             !matches!(
@@ -201,8 +202,20 @@ impl Client {
         Ok(result?.unwrap_or_else(|| vec![false; keys.len()]))
     }
 
+    /// Ends an interrupted cell, and the tasks that it launched. Those of earlier cells go on. A program, and a task,
+    /// end what they wait for.
     fn stop(&self, keys: &[Key]) -> Result<()> {
-        self.cancel(keys.to_vec())?;
+        let origin = context::origin();
+        let keys = if origin == 0 || context::is_inside() {
+            keys.to_vec()
+        } else {
+            let state = self.lock();
+            let is_its_own =
+                |entry: &Entry| entry.origin == origin && matches!(entry.status, Status::Pending);
+            let own = state.tasks.iter().filter(|(_, entry)| is_its_own(entry));
+            own.map(|(key, _)| *key).collect()
+        };
+        self.cancel(keys)?;
         if let Some(stop) = hooks().stop {
             stop();
         }
@@ -241,12 +254,14 @@ impl Client {
     /// Submits tasks, and holds those that are wanted.
     pub fn submit(&self, tasks: Vec<Task>, wanted: &[Key], located: &[Located]) -> Result<()> {
         self.put_code(located)?;
+        let origin = context::origin();
         let mut new = Vec::with_capacity(wanted.len());
         let released = {
             let mut state = self.lock();
             for key in wanted {
                 let entry = state.tasks.entry(*key).or_insert(Entry {
                     n_handles: 0,
+                    origin,
                     status: Status::Pending,
                 });
                 entry.n_handles += 1;
@@ -312,7 +327,7 @@ impl Client {
         self.lock().tasks.get(&key).map(|entry| entry.status.clone())
     }
 
-    /// Waits for all of these to end. When the cell is interrupted they are cancelled, and the cell ends.
+    /// Waits for all of these to end. An interrupt ends the cell and what it launched.
     pub fn wait(&self, keys: &[Key]) -> Result<()> {
         let mut n_ended = 0;
         let result = self.state.wait_for(|state| {

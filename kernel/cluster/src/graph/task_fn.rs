@@ -100,16 +100,34 @@ pub struct Fallible<Kind, Error>(std::marker::PhantomData<(Kind, Error)>);
 /// Marks arguments that a function takes by reference: they are not copied, however many tasks use them.
 pub struct ByRef<A>(std::marker::PhantomData<A>);
 
+/// Marks arguments that a function takes as `&str`.
+pub struct ByStr;
+
+/// Marks arguments that a function takes as a slice of these.
+pub struct BySlice<A>(std::marker::PhantomData<A>);
+
 /// How one argument is written: its type, its mark in `Kind`, how it is got, how it is passed on.
 macro_rules! argument {
     (type own $a:ident) => { $a };
     (type by_ref $a:ident) => { &$a };
+    (type by_str $a:ident) => { &str };
+    (type by_slice $a:ident) => { &[$a] };
     (mark own $a:ident) => { $a };
     (mark by_ref $a:ident) => { ByRef<$a> };
+    (mark by_str $a:ident) => { ByStr };
+    (mark by_slice $a:ident) => { BySlice<$a> };
+    (value own $a:ident) => { $a };
+    (value by_ref $a:ident) => { $a };
+    (value by_str $a:ident) => { String };
+    (value by_slice $a:ident) => { Vec<$a> };
     (get own $a:ident $inputs:ident) => { $inputs.next::<$a>()? };
     (get by_ref $a:ident $inputs:ident) => { $inputs.next_shared::<$a>()? };
+    (get by_str $a:ident $inputs:ident) => { $inputs.next_shared::<String>()? };
+    (get by_slice $a:ident $inputs:ident) => { $inputs.next_shared::<Vec<$a>>()? };
     (pass own $v:ident) => { $v };
     (pass by_ref $v:ident) => { &*$v };
+    (pass by_str $v:ident) => { $v.as_str() };
+    (pass by_slice $v:ident) => { $v.as_slice() };
 }
 
 /// How a call's arguments are taken apart: a tuple, or one that stands alone.
@@ -126,10 +144,10 @@ macro_rules! takes {
 pub(crate) use takes;
 
 macro_rules! task_fn {
-    ($input:ty; $($mode:ident $a:ident $x:ident $v:ident),*) => {
+    ([$($g:ident),*] $input:ty; $($mode:ident $a:ident $x:ident $v:ident),*) => {
         #[allow(unused_parens)]
-        impl<F, R, $($a, $x),*> TaskFn<($(argument!(mark $mode $a),)*), $input> for F
-        where F: Fn($(argument!(type $mode $a)),*) -> R + Copy, R: TaskValue, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
+        impl<F, R, $($g),*> TaskFn<($(argument!(mark $mode $a),)*), $input> for F
+        where F: Fn($(argument!(type $mode $a)),*) -> R + Copy, R: TaskValue, $(argument!(value $mode $a): TaskValue + Clone, $x: IntoArg<argument!(value $mode $a)>),*
         {
             type Output = R;
             takes!($input; $($v),*);
@@ -143,8 +161,8 @@ macro_rules! task_fn {
         }
 
         #[allow(unused_parens)]
-        impl<F, R, E, K, $($a, $x),*> TaskFn<Fallible<($(argument!(mark $mode $a),)*), K>, $input> for F
-        where F: Fn($(argument!(type $mode $a)),*) -> std::result::Result<R, E> + Copy, R: TaskValue, E: Fails<K>, $($a: TaskValue + Clone, $x: IntoArg<$a>),*
+        impl<F, R, E, K, $($g),*> TaskFn<Fallible<($(argument!(mark $mode $a),)*), K>, $input> for F
+        where F: Fn($(argument!(type $mode $a)),*) -> std::result::Result<R, E> + Copy, R: TaskValue, E: Fails<K>, $(argument!(value $mode $a): TaskValue + Clone, $x: IntoArg<argument!(value $mode $a)>),*
         {
             type Output = R;
             takes!($input; $($v),*);
@@ -162,22 +180,56 @@ macro_rules! task_fn {
     };
 }
 
-task_fn!((););
-task_fn!(X1; own A1 X1 a1);
-task_fn!(X1; by_ref A1 X1 a1);
-task_fn!((X1, X2); own A1 X1 a1, own A2 X2 a2);
-task_fn!((X1, X2); by_ref A1 X1 a1, own A2 X2 a2);
-task_fn!((X1, X2); own A1 X1 a1, by_ref A2 X2 a2);
-task_fn!((X1, X2); by_ref A1 X1 a1, by_ref A2 X2 a2);
-task_fn!((X1, X2, X3); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3);
-task_fn!((X1, X2, X3); by_ref A1 X1 a1, own A2 X2 a2, own A3 X3 a3);
-task_fn!((X1, X2, X3); by_ref A1 X1 a1, by_ref A2 X2 a2, own A3 X3 a3);
-task_fn!((X1, X2, X3); by_ref A1 X1 a1, by_ref A2 X2 a2, by_ref A3 X3 a3);
-task_fn!((X1, X2, X3, X4); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4);
-task_fn!((X1, X2, X3, X4, X5); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5);
+task_fn!([] (););
+task_fn!([A1, X1] X1; own A1 X1 a1);
+task_fn!([A1, X1] X1; by_ref A1 X1 a1);
+task_fn!([X1] X1; by_str A1 X1 a1);
+task_fn!([A1, X1] X1; by_slice A1 X1 a1);
+task_fn!([A1, X1, A2, X2] (X1, X2); own A1 X1 a1, own A2 X2 a2);
+task_fn!([A1, X1, A2, X2] (X1, X2); own A1 X1 a1, by_ref A2 X2 a2);
+task_fn!([A1, X1, X2] (X1, X2); own A1 X1 a1, by_str A2 X2 a2);
+task_fn!([A1, X1, A2, X2] (X1, X2); own A1 X1 a1, by_slice A2 X2 a2);
+task_fn!([A1, X1, A2, X2] (X1, X2); by_ref A1 X1 a1, own A2 X2 a2);
+task_fn!([A1, X1, A2, X2] (X1, X2); by_ref A1 X1 a1, by_ref A2 X2 a2);
+task_fn!([A1, X1, X2] (X1, X2); by_ref A1 X1 a1, by_str A2 X2 a2);
+task_fn!([A1, X1, A2, X2] (X1, X2); by_ref A1 X1 a1, by_slice A2 X2 a2);
+task_fn!([X1, A2, X2] (X1, X2); by_str A1 X1 a1, own A2 X2 a2);
+task_fn!([X1, A2, X2] (X1, X2); by_str A1 X1 a1, by_ref A2 X2 a2);
+task_fn!([X1, X2] (X1, X2); by_str A1 X1 a1, by_str A2 X2 a2);
+task_fn!([X1, A2, X2] (X1, X2); by_str A1 X1 a1, by_slice A2 X2 a2);
+task_fn!([A1, X1, A2, X2] (X1, X2); by_slice A1 X1 a1, own A2 X2 a2);
+task_fn!([A1, X1, A2, X2] (X1, X2); by_slice A1 X1 a1, by_ref A2 X2 a2);
+task_fn!([A1, X1, X2] (X1, X2); by_slice A1 X1 a1, by_str A2 X2 a2);
+task_fn!([A1, X1, A2, X2] (X1, X2); by_slice A1 X1 a1, by_slice A2 X2 a2);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); by_ref A1 X1 a1, own A2 X2 a2, own A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); by_ref A1 X1 a1, by_ref A2 X2 a2, own A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); by_ref A1 X1 a1, by_ref A2 X2 a2, by_ref A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); own A1 X1 a1, by_ref A2 X2 a2, own A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); own A1 X1 a1, own A2 X2 a2, by_ref A3 X3 a3);
+task_fn!([X1, A2, X2, A3, X3] (X1, X2, X3); by_str A1 X1 a1, own A2 X2 a2, own A3 X3 a3);
+task_fn!([X1, X2, A3, X3] (X1, X2, X3); by_str A1 X1 a1, by_str A2 X2 a2, own A3 X3 a3);
+task_fn!([X1, X2, X3] (X1, X2, X3); by_str A1 X1 a1, by_str A2 X2 a2, by_str A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); by_slice A1 X1 a1, own A2 X2 a2, own A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); by_slice A1 X1 a1, by_slice A2 X2 a2, own A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3] (X1, X2, X3); by_slice A1 X1 a1, by_slice A2 X2 a2, by_slice A3 X3 a3);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4] (X1, X2, X3, X4); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5] (X1, X2, X3, X4, X5); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6] (X1, X2, X3, X4, X5, X6); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7] (X1, X2, X3, X4, X5, X6, X7); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8] (X1, X2, X3, X4, X5, X6, X7, X8); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8, A9, X9] (X1, X2, X3, X4, X5, X6, X7, X8, X9); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8, own A9 X9 a9);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8, A9, X9, A10, X10] (X1, X2, X3, X4, X5, X6, X7, X8, X9, X10); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8, own A9 X9 a9, own A10 X10 a10);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8, A9, X9, A10, X10, A11, X11] (X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8, own A9 X9 a9, own A10 X10 a10, own A11 X11 a11);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8, A9, X9, A10, X10, A11, X11, A12, X12] (X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8, own A9 X9 a9, own A10 X10 a10, own A11 X11 a11, own A12 X12 a12);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8, A9, X9, A10, X10, A11, X11, A12, X12, A13, X13] (X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12, X13); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8, own A9 X9 a9, own A10 X10 a10, own A11 X11 a11, own A12 X12 a12, own A13 X13 a13);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8, A9, X9, A10, X10, A11, X11, A12, X12, A13, X13, A14, X14] (X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12, X13, X14); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8, own A9 X9 a9, own A10 X10 a10, own A11 X11 a11, own A12 X12 a12, own A13 X13 a13, own A14 X14 a14);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8, A9, X9, A10, X10, A11, X11, A12, X12, A13, X13, A14, X14, A15, X15] (X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12, X13, X14, X15); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8, own A9 X9 a9, own A10 X10 a10, own A11 X11 a11, own A12 X12 a12, own A13 X13 a13, own A14 X14 a14, own A15 X15 a15);
+task_fn!([A1, X1, A2, X2, A3, X3, A4, X4, A5, X5, A6, X6, A7, X7, A8, X8, A9, X9, A10, X10, A11, X11, A12, X12, A13, X13, A14, X14, A15, X15, A16, X16] (X1, X2, X3, X4, X5, X6, X7, X8, X9, X10, X11, X12, X13, X14, X15, X16); own A1 X1 a1, own A2 X2 a2, own A3 X3 a3, own A4 X4 a4, own A5 X5 a5, own A6 X6 a6, own A7 X7 a7, own A8 X8 a8, own A9 X9 a9, own A10 X10 a10, own A11 X11 a11, own A12 X12 a12, own A13 X13 a13, own A14 X14 a14, own A15 X15 a15, own A16 X16 a16);
 
-/// Error types whose `Err` fails the task: those that could not be a value of their own. A `Result<T,
-/// String>` is a value, since both of its sides can travel.
+/// Error types whose `Err` fails the task, and whose `Ok` is the task's value by itself: those that could not be a value
+/// of their own. The `Err` of a `Result<T, String>` fails the task too, but since both of its sides can travel, the
+/// value stays a `Result`.
 pub trait Fails<Kind> {
     fn text(&self) -> String;
 }

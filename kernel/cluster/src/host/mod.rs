@@ -436,6 +436,7 @@ impl Server {
             Request::Shutdown => {
                 self.spec = None;
                 self.exit_workers();
+                self.scheduler.close(&mut self.outbox);
             }
             Request::Info => {
                 let info = self.scheduler.info();

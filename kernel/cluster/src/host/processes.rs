@@ -41,6 +41,7 @@ impl Server {
             return;
         }
         self.looked_at = Instant::now();
+        self.scheduler.check_stall(&mut self.outbox);
         for worker in self.scheduler.check_silence(&mut self.outbox) {
             self.causes
                 .insert(worker, "it did not answer for two minutes".into());
@@ -174,6 +175,7 @@ impl Server {
                 is_gentle: true,
                 idle_since: None,
             });
+            self.scheduler.open();
             self.spec = Some(spec.clone());
             self.asked = Some(spec.clone());
         }

@@ -95,6 +95,10 @@ pub enum Event {
         worker: WorkerId,
         is_back: bool,
     },
+    /// Tasks have been waiting for a moment and none runs, and why; or (`None`) it goes on.
+    Stalled {
+        why: Option<String>,
+    },
     /// It was told to go, since fewer are wanted.
     WorkerRetired {
         worker: WorkerId,

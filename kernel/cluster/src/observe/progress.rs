@@ -19,6 +19,8 @@ pub struct Progress {
     told: KeyMap<f64>,
     /// What is the matter with workers now.
     notes: BTreeMap<WorkerId, String>,
+    /// Why nothing runs although tasks wait.
+    stall: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +77,8 @@ impl Progress {
     /// What is the matter with workers, in words.
     pub fn notes(&self) -> Vec<String> {
         let notes = self.notes.iter().map(|(worker, note)| format!("{worker} {note}"));
-        self.losses.iter().cloned().chain(notes).collect()
+        let stall = self.stall.iter().map(|why| format!("waiting: {why}"));
+        self.losses.iter().cloned().chain(notes).chain(stall).collect()
     }
 
     /// What the running tasks of each function have done, as they told themselves: parts of a task.
@@ -131,6 +134,7 @@ impl Progress {
                         .insert(*key, (*n_done as f64 / *n_total as f64).min(1.0));
                 }
             }
+            Event::Stalled { why } => self.stall.clone_from(why),
             Event::WorkerPaused { worker } => {
                 let note = "is paused: its memory is over 80 % of the limit; it goes on when there is room"
                     .to_string();
@@ -158,6 +162,13 @@ impl Progress {
     /// In the order in which the functions were first submitted.
     pub fn rows(&self) -> impl Iterator<Item = &ProgressRow> {
         self.rows.values().filter(|row| row.total() > 0)
+    }
+
+    /// Tasks of this cell that have not ended.
+    pub fn n_open_of(&self, cell: u32) -> usize {
+        let is_open =
+            |open: &&Open| open.origin == cell && matches!(open.stage, Stage::Waiting | Stage::Running);
+        self.tasks.values().filter(is_open).count()
     }
 
     pub fn n_open(&self) -> u64 {

@@ -178,6 +178,7 @@ impl Stories {
             Event::WorkerRetired { worker } => self.leave(*worker, "fewer were wanted", now_us),
             Event::Printed { .. }
             | Event::Progressed { .. }
+            | Event::Stalled { .. }
             | Event::WorkerPaused { .. }
             | Event::WorkerResumed { .. }
             | Event::WorkerSilent { .. } => {}

@@ -1,10 +1,13 @@
 //! Why a task is where it is: what it waits for, in words.
 
-use super::{Key, Record, Scheduler, State};
-use crate::model::{history::Explanation, ids::WorkerId};
+use super::{Comm, Key, Record, Scheduler, State};
+use crate::model::{event::Event, history::Explanation, ids::WorkerId};
 
 /// So many inputs are named.
 const MOST_NAMED: usize = 5;
+
+/// After so many looks that found tasks waiting and none that runs, that is told.
+const LOOKS_BEFORE_STALL: u32 = 2;
 
 impl Scheduler {
     /// What a task waits for; `None` for one that is not known here.
@@ -138,6 +141,9 @@ impl Scheduler {
                 count(n, "worker")
             ));
         }
+        if self.workers.values().all(|worker| worker.assigned.is_empty()) {
+            return reasons;
+        }
         let n_before = self.queue_before(record.task.priority);
         reasons.push(format!(
             "all workers are busy, and {} before it",
@@ -148,6 +154,31 @@ impl Scheduler {
             }
         ));
         reasons
+    }
+
+    /// To be called once a second: tells when tasks have been waiting for a while although none runs, and when that ends.
+    pub fn check_stall(&mut self, comm: &mut impl Comm) {
+        let is_stalled = self.queue.len() > 0
+            && self.without_code.is_empty()
+            && self.workers.values().all(|worker| worker.assigned.is_empty());
+        let first = || {
+            let ready = self
+                .tasks
+                .iter()
+                .filter(|(_, record)| record.state == State::Ready);
+            ready.min_by_key(|(_, record)| record.task.priority)
+        };
+        let Some((key, record)) = is_stalled.then(first).flatten() else {
+            if std::mem::take(&mut self.n_stalled) >= LOOKS_BEFORE_STALL {
+                comm.event(Event::Stalled { why: None });
+            }
+            return;
+        };
+        let why = self.why_queued(*key, record).join("; ");
+        self.n_stalled += 1;
+        if self.n_stalled == LOOKS_BEFORE_STALL {
+            comm.event(Event::Stalled { why: Some(why) });
+        }
     }
 
     fn queue_before(&self, priority: u64) -> usize {

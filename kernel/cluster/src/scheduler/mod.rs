@@ -97,6 +97,10 @@ pub struct Scheduler {
     losses: Vec<String>,
     n_done: u64,
     n_failed: u64,
+    /// The cluster was shut down: tasks fail rather than wait for workers that will not come.
+    is_closed: bool,
+    /// Looks in a row that found tasks waiting and none that runs.
+    n_stalled: u32,
 }
 
 struct Record {

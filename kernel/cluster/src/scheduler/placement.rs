@@ -125,6 +125,9 @@ impl Queue {
 impl Scheduler {
     /// Hands queued tasks to workers with room.
     pub(super) fn dispatch(&mut self, comm: &mut impl Comm) {
+        if self.is_closed && self.workers.is_empty() {
+            return self.fail_all(comm);
+        }
         if !self.queue.others.is_empty() {
             self.dispatch_others(comm);
         }
@@ -142,6 +145,38 @@ impl Scheduler {
             self.assign(key, worker, why, comm);
         }
         self.steal(comm);
+    }
+
+    /// No worker will come: whatever waits for one hears so.
+    pub fn close(&mut self, comm: &mut impl Comm) {
+        self.is_closed = true;
+        self.dispatch(comm);
+    }
+
+    /// Workers are coming.
+    pub fn open(&mut self) {
+        self.is_closed = false;
+    }
+
+    fn fail_all(&mut self, comm: &mut impl Comm) {
+        self.without_code.clear();
+        self.queue = Queue::default();
+        let of = |state: &dyn Fn(&State) -> bool| -> Vec<Key> {
+            let open = self.tasks.iter().filter(|(_, record)| state(&record.state));
+            open.map(|(key, _)| *key).collect()
+        };
+        // Those that could run first: what needs them then names them.
+        let mut open = of(&|state| *state == State::Ready);
+        open.extend(of(&|state| matches!(state, State::Waiting { .. })));
+        for key in open {
+            let message = Message::new("the cluster was shut down")
+                .hint("`Cluster::local().start()?` starts one; submit it again then");
+            let error = TaskError {
+                function: self.name_of(key),
+                ..TaskError::new(TaskErrorKind::Cancelled, message)
+            };
+            self.fail(key, Arc::new(error), comm);
+        }
     }
 
     /// Those with demands first, each kind until one of it does not fit: they have fewer places to go.

@@ -119,6 +119,60 @@ fn a_chain_runs_in_order_and_frees_what_nobody_needs() {
 }
 
 #[test]
+fn nothing_waits_for_workers_that_will_not_come() {
+    let mut world = World::default();
+    let mut scheduler = started(1, &mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
+    scheduler.on_done(WorkerId(1), ran(Key(1)), &mut world);
+    scheduler.submit(CLIENT, vec![task(2, &[]), task(3, &[2])], &[Key(3)], &mut world);
+    scheduler.on_worker_left(WorkerId(1), "the cluster was shut down", &mut world);
+    assert!(!matches!(world.finished.get(&Key(3)), Some(Finished::Failed(_))));
+    scheduler.close(&mut world);
+    let is_told = |world: &World, key: u128| match &world.finished[&Key(key)] {
+        Finished::Failed(error) => error.message.contains("shut down") && error.hint.is_some(),
+        _ => false,
+    };
+    assert!(is_told(&world, 3), "what waited");
+    assert!(is_told(&world, 1), "the value is lost, and cannot be made again");
+    scheduler.submit(CLIENT, vec![task(4, &[])], &[Key(4)], &mut world);
+    assert!(is_told(&world, 4), "what comes later");
+    scheduler.open();
+    scheduler.add_worker(WorkerId(2), new_worker(2), &mut world);
+    scheduler.submit(CLIENT, vec![task(4, &[])], &[Key(4)], &mut world);
+    assert_eq!(
+        assignments(&mut world, 2)[0].task.key,
+        Key(4),
+        "and it is tried again"
+    );
+}
+
+#[test]
+fn a_wait_that_nothing_ends_is_told_with_its_reason() {
+    let mut world = World::default();
+    let mut scheduler = started(0, &mut world);
+    let told = |world: &mut World| -> Vec<Option<String>> {
+        let events = std::mem::take(&mut world.events).into_iter();
+        let stalls = events.filter_map(|event| match event {
+            Event::Stalled { why } => Some(why),
+            _ => None,
+        });
+        stalls.collect()
+    };
+    scheduler.check_stall(&mut world);
+    scheduler.submit(CLIENT, vec![task(1, &[])], &[Key(1)], &mut world);
+    scheduler.check_stall(&mut world);
+    assert_eq!(told(&mut world), [], "a moment is nothing");
+    for _ in 0..5 {
+        scheduler.check_stall(&mut world);
+    }
+    assert_eq!(told(&mut world), [Some("there is no worker".to_string())]);
+    scheduler.add_worker(WorkerId(1), new_worker(1), &mut world);
+    scheduler.check_stall(&mut world);
+    scheduler.check_stall(&mut world);
+    assert_eq!(told(&mut world), [None]);
+}
+
+#[test]
 fn only_the_parts_that_are_needed_count_as_moved() {
     let mut world = World::default();
     let mut scheduler = started(2, &mut world);

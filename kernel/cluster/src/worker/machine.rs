@@ -538,6 +538,10 @@ impl<V: Clone> Worker<V> {
         self.values.get(&key).map(|held| &held.value)
     }
 
+    pub fn has(&self, is_such: impl Fn(&V) -> bool) -> bool {
+        self.values.values().any(|held| is_such(&held.value))
+    }
+
     /// Values that are here, copies among them.
     pub fn n_values(&self) -> usize {
         self.values.len()

@@ -182,6 +182,21 @@ impl Pool {
         }
     }
 
+    /// Functions that were told to stop so long ago, and go on; the longest first.
+    pub fn deaf(&self, patience: Duration) -> Vec<(String, Duration)> {
+        let mut deaf: Vec<(FunctionId, Duration)> = lock(&self.queue)
+            .running
+            .values()
+            .filter_map(|running| Some((running.function, running.cancelled_at?.elapsed())))
+            .filter(|(_, since)| *since >= patience)
+            .collect();
+        deaf.sort_by_key(|(_, since)| std::cmp::Reverse(*since));
+        let functions = lock(&self.functions);
+        deaf.into_iter()
+            .filter_map(|(id, since)| Some((functions.get(&id)?.function.name.clone(), since)))
+            .collect()
+    }
+
     /// Starts a thread that runs tasks.
     pub fn start(self: Arc<Pool>, name: String) -> io::Result<()> {
         thread::Builder::new()
@@ -340,10 +355,12 @@ impl Pool {
                 ));
                 duration_us = start.elapsed().as_micros() as u64;
                 // The size is told here, since for some types it takes a look at every item.
-                value.map(|value| {
-                    let n_bytes = value.size();
-                    (value, n_bytes)
-                })
+                let value = value?;
+                if let Some(text) = value.error_text() {
+                    return Err(thunk::failed(text));
+                }
+                let n_bytes = value.size();
+                Ok((value, n_bytes))
             })
         });
         let result = result.map_err(|error| TaskError {

@@ -44,6 +44,12 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 /// by many.
 const KEEP_SEGMENT: Duration = Duration::from_secs(1);
 
+/// A task that was cancelled and goes on for so long costs its worker, when nothing else runs there;
+const DEAF: Duration = Duration::from_secs(5);
+
+/// and after so long in any case.
+const DEAF_LONG: Duration = Duration::from_secs(30);
+
 /// A value that could not be written to disk is tried again after this.
 const TRY_DISK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -419,6 +425,7 @@ impl Server {
 
     fn beat(&mut self) {
         self.runtime.pool.replace_stuck();
+        self.end_if_deaf();
         self.worker.age();
         self.largest -= self.largest / 16;
         self.segments
@@ -477,6 +484,24 @@ impl Server {
         self.runtime.reports.push(ToScheduler::Heartbeat(memory));
     }
 
+    /// A task that was cancelled and does not listen takes a core from others, unseen. Its worker ends once nothing else
+    /// runs on it, or after a while, and another one takes its place; not if that would cost the state of an actor.
+    fn end_if_deaf(&mut self) {
+        let deaf = self.runtime.pool.deaf(DEAF);
+        let Some((function, since)) = deaf.first() else {
+            return;
+        };
+        let is_due = self.runtime.pool.n_running() == 0 || *since >= DEAF_LONG;
+        if !is_due || self.worker.has(|value| !value.can_be_made_again()) {
+            return;
+        }
+        let cause = format!(
+            "it was ended, since `{function}` was cancelled {:.0} s ago and went on; `sleep` and `cancelled()` hear of it",
+            since.as_secs_f64()
+        );
+        self.end(cause)
+    }
+
     /// Better to end here, with a word, than to be the system's victim.
     fn end_over_limit(&mut self, memory: Memory) -> ! {
         let running: Vec<String> = self
@@ -503,10 +528,15 @@ impl Server {
             skep_render::bytes(limit),
             skep_render::bytes(memory.managed)
         );
+        self.end(cause)
+    }
+
+    /// Tells why, and ends this process.
+    fn end(&mut self, cause: String) -> ! {
         self.runtime.reports.push(ToScheduler::Dying { cause });
         self.runtime.send_reports();
         self.runtime.transport.flush();
-        // SAFETY: ends this process; tasks are still running, and memory is short.
+        // SAFETY: ends this process; tasks may still be running.
         unsafe { libc::_exit(3) };
     }
 }

@@ -213,7 +213,11 @@ impl Tracker {
     /// behind.
     pub fn settle(&self, patience: Duration) {
         let until = Instant::now() + patience;
-        while lock(&self.state).progress.n_open() > 0 && Instant::now() < until {
+        let is_open = || {
+            let state = lock(&self.state);
+            state.progress.n_open_of(state.newest) > 0
+        };
+        while is_open() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,0 +1,186 @@
+//! Frames against Polars itself, on workers that are this program.
+
+use std::{fs, path::PathBuf};
+
+use polars::prelude::*;
+use skep_cluster::Cluster;
+use skep_frame::{Frame, polars, table};
+
+skep_cluster::workers_are_this_program!(skep_frame::init);
+
+fn start() -> Cluster {
+    skep_frame::init();
+    Cluster::local()
+        .workers(2)
+        .threads(1)
+        .start()
+        .expect("a cluster of two workers")
+}
+
+/// A folder of this test's own, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("skep-frames-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder for temporary files");
+        Scratch(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.join(name), text).expect("room for a small file");
+    }
+
+    fn pattern(&self) -> String {
+        format!("{}/*.csv", self.0.display())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn rows(n: i64) -> DataFrame {
+    df!(
+        "key" => (0..n).map(|i| format!("k{}", i * 7 % 13)).collect::<Vec<_>>(),
+        "n" => (0..n).map(|i| i * 37 % 101).collect::<Vec<_>>(),
+        "x" => (0..n).map(|i| if i % 11 == 0 { None } else { Some(i as f64 / 3.0) }).collect::<Vec<_>>(),
+    )
+    .unwrap()
+}
+
+/// What a frame gives is what Polars gives for the whole, however it is cut.
+#[test]
+fn frames_answer_as_polars_does() {
+    let _cluster = start();
+    let whole = rows(1_000);
+    for n_partitions in [1, 3, 8] {
+        let frame = Frame::from_dataframe(whole.clone(), n_partitions);
+        assert_eq!(frame.n_partitions(), n_partitions);
+        let filtered = frame
+            .filter(col("n").gt(lit(50)))
+            .select([col("key"), col("x") * lit(2.0)])
+            .collect()
+            .unwrap();
+        let expect = whole
+            .clone()
+            .lazy()
+            .filter(col("n").gt(lit(50)))
+            .select([col("key"), col("x") * lit(2.0)]);
+        assert!(
+            filtered.equals_missing(&expect.collect().unwrap()),
+            "{n_partitions}"
+        );
+        let aggs = || {
+            [
+                col("x").sum().alias("sum"),
+                col("x").mean().alias("mean"),
+                col("n").max().alias("max"),
+                len().alias("len"),
+            ]
+        };
+        let grouped = frame
+            .group_by([col("key")])
+            .agg(aggs())
+            .sort(["key"])
+            .collect()
+            .unwrap();
+        let expect = whole
+            .clone()
+            .lazy()
+            .group_by([col("key")])
+            .agg(aggs())
+            .sort(["key"], Default::default())
+            .collect()
+            .unwrap();
+        assert_eq!(grouped.shape(), expect.shape());
+        for name in ["key", "max", "len"] {
+            assert!(
+                grouped.column(name).unwrap().equals(expect.column(name).unwrap()),
+                "{n_partitions}: {name}"
+            );
+        }
+        for name in ["sum", "mean"] {
+            let near = (grouped.column(name).unwrap() - expect.column(name).unwrap()).unwrap();
+            let near = near.as_materialized_series();
+            let least = near.min::<f64>().unwrap().unwrap_or(0.0);
+            let most = near.max::<f64>().unwrap().unwrap_or(0.0).max(-least);
+            assert!(most < 1e-9 * 1e6, "{n_partitions}: {name} differs by {most}");
+        }
+        assert_eq!(frame.len().unwrap(), 1_000);
+        assert_eq!(frame.limit(5).collect().unwrap().height(), 5);
+    }
+}
+
+#[test]
+fn csv_files_become_one_table_with_types_from_all() {
+    let _cluster = start();
+    let scratch = Scratch::new("csv");
+    scratch.write("a.csv", "id,delay\n1,\n2,\n");
+    scratch.write("b.csv", "id,delay\n3,1.5\n4,2.5\n");
+    let frame = Frame::read_csv(&scratch.pattern()).unwrap();
+    assert_eq!(
+        frame.schema().unwrap().get("delay"),
+        Some(&DataType::Float64),
+        "the first file alone would not tell"
+    );
+    let all = frame.collect().unwrap();
+    assert_eq!(all.shape(), (4, 2));
+    assert_eq!(all.column("delay").unwrap().null_count(), 2);
+    scratch.write("c.csv", "id,delai\n5,1\n");
+    let error = Frame::read_csv(&scratch.pattern()).unwrap_err().to_string();
+    assert!(
+        error.contains("c.csv has other columns") && error.contains("`delai` instead of `delay`"),
+        "{error}"
+    );
+    let error = Frame::read_csv("/nowhere/*.csv").unwrap_err().to_string();
+    assert!(
+        error.contains("no file matches") && error.contains("hint:"),
+        "{error}"
+    );
+    scratch.write("c.csv", "id,delay\n5,1,2\n");
+    let error = Frame::read_csv(&scratch.pattern())
+        .and_then(|frame| frame.collect())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("c.csv"), "the file is named: {error}");
+}
+
+#[test]
+fn a_series_of_times_is_the_same_for_the_same_seed() {
+    let _cluster = start();
+    let day = |seed| Frame::timeseries().days(2).seed(seed).build().head(50).unwrap();
+    assert!(day(7).equals(&day(7)));
+    assert!(!day(7).equals(&day(8)));
+}
+
+#[test]
+fn the_text_of_a_table_fits_and_says_what_it_left_out() {
+    let wide = DataFrame::new(
+        2,
+        (0..30)
+            .map(|i| Column::new(format!("column_{i}").into(), vec![i, 2]))
+            .collect(),
+    )
+    .unwrap();
+    for columns in [60, 80] {
+        skep_render::text::set_columns(columns);
+        let shown = table(&wide);
+        let text = shown.plain();
+        assert!(
+            text.lines().all(|line| skep_render::text::width(line) <= columns),
+            "{text}"
+        );
+        assert!(
+            text.starts_with("shape: (2, 30)") && text.contains("of 30 columns; not shown: column_"),
+            "{text}"
+        );
+    }
+    let html = table(&wide).get("text/html").unwrap().to_string();
+    assert!(
+        (0..30).all(|i| html.contains(&format!("column_{i}<"))),
+        "the page has room for all: {html}"
+    );
+}
