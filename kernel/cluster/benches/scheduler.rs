@@ -153,6 +153,7 @@ fn graph(n_tasks: usize, shape: &str) -> (Vec<Task>, Vec<Key>) {
             function: FunctionId(1),
             args,
             priority: key as u64,
+            origin: 0,
             options: None,
         }
     };

@@ -74,7 +74,7 @@ fn a_worker_killed_at_any_stage_of_a_task() {
     cluster.wait(&blocks).unwrap();
     kill_first();
     assert_eq!(
-        cluster.gather(&cluster.map(head, &blocks)).unwrap(),
+        cluster.gather(cluster.map(head, &blocks)).unwrap(),
         [0, 1, 2, 3, 4, 5]
     );
     // While its value is fetched by a peer, and by this program.
@@ -160,7 +160,7 @@ fn all_workers_killed_at_once() {
 #[test]
 fn a_stopped_worker_is_told_of_and_comes_back() {
     let cluster = start(2);
-    cluster.gather(&cluster.map(inc, 0..10)).unwrap();
+    cluster.gather(cluster.map(inc, 0..10)).unwrap();
     let stopped = cluster.info().unwrap().workers[0].clone();
     let of = |id: WorkerId| {
         cluster
@@ -175,9 +175,7 @@ fn a_stopped_worker_is_told_of_and_comes_back() {
     until("its silence is noticed", || of(stopped.id).is_silent);
     // Work goes on elsewhere, and nothing is given to the silent one.
     assert_eq!(
-        cluster
-            .gather(&cluster.impure().map(nap, vec![5u64; 40]))
-            .unwrap(),
+        cluster.gather(cluster.impure().map(nap, vec![5u64; 40])).unwrap(),
         [5; 40]
     );
     // As long as the issue says; a short run of the tests does with less.
@@ -345,7 +343,7 @@ fn a_disk_that_takes_nothing_loses_nothing() {
         cluster.info().unwrap().workers[0].memory.n_spill_failures > 0
     });
     assert_eq!(
-        cluster.gather(&cluster.map(head, &blocks)).unwrap(),
+        cluster.gather(cluster.map(head, &blocks)).unwrap(),
         (0..9).collect::<Vec<u64>>()
     );
     assert!(
@@ -387,7 +385,7 @@ fn a_full_disk_loses_nothing_and_goes_on_when_there_is_room() {
         cluster.info().unwrap().workers[0].memory.n_spill_failures > 0
     });
     assert_eq!(
-        cluster.gather(&cluster.map(head, &blocks)).unwrap(),
+        cluster.gather(cluster.map(head, &blocks)).unwrap(),
         (0..10).collect::<Vec<u64>>()
     );
     assert!(
@@ -459,7 +457,7 @@ fn strangers_and_garbage_on_every_socket() {
         }
     }
     assert_eq!(cluster.gather(&held).unwrap(), (1..=20).collect::<Vec<i64>>());
-    assert_eq!(cluster.gather(&cluster.map(inc, 100..120)).unwrap().len(), 20);
+    assert_eq!(cluster.gather(cluster.map(inc, 100..120)).unwrap().len(), 20);
     assert!(
         cluster.info().unwrap().losses.is_empty(),
         "{:?}",
