@@ -161,7 +161,8 @@ impl Notebook {
         };
         let is_open = matches!(error.code(), Some("E0282" | "E0283" | "E0284"))
             || error.message.starts_with("the trait bound `!: ");
-        if is_open && drawn.marks.iter().any(is_of_tail) {
+        let is_explained = |phrase: &Phrase| drawn.message == phrase.message;
+        if is_open && drawn.marks.iter().any(is_of_tail) && !self.known.phrases().iter().any(is_explained) {
             drawn.message = NO_TYPE.to_string();
             drawn.marks.iter_mut().for_each(|mark| mark.label = None);
             drawn.notes = vec![Note::hint(

@@ -62,8 +62,8 @@ const TYPES: &[(&str, &str)] = &[
 const PHRASES: &[Phrase] = &[
     Phrase {
         says: "a function sent to workers must not capture anything",
-        message: "a function sent to workers must not capture anything",
-        hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`",
+        message: "a function sent to workers must not capture anything, nor be a `fn` pointer",
+        hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`; name the function itself rather than a variable that holds it",
     },
     Phrase {
         says: "as TaskFn<_, ",

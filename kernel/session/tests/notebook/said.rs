@@ -80,10 +80,10 @@ cluster.submit(inc, (1, 2))
 !> does not take such arguments
 ---
 cluster.submit(len, "abc")
-!> cannot take or give references
+!> it is not clear what this task takes
 ---
 let k = 3; cluster.map(|x: i64| x * k, 0..5)
-!> must not capture anything
+!> must not capture anything, nor be a `fn` pointer
 ---
 cluster.submit(boom, 9).gather()
 => Err(task `boom` panicked at cell 15, line 1 on worker-1: no)
@@ -134,9 +134,15 @@ fn notes_are_outputs_of_one_line_and_only_for_what_a_cell_did_not_define() {
     lab.ok("let n = cluster.submit(f, ()).gather()?;");
     let ran = lab.run("let cluster = Cluster::local().workers(2).start()?;");
     assert!(
-        ran.notes.is_empty(),
+        matches!(ran.notes.as_slice(), [note] if note.starts_with("note: this replaces the cluster of 1 worker")),
         "a cluster that was started again makes no result old: {:?}",
         ran.notes
+    );
+    assert!(
+        lab.run("let cluster = Cluster::local().workers(2).start()?;")
+            .notes
+            .is_empty(),
+        "it is the same one"
     );
 }
 
