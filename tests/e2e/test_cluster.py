@@ -107,6 +107,17 @@ def test_interrupt_during_a_wait_keeps_variables(cluster):
     ok(cluster, "cluster.submit(inc, 1).gather()?", "2")
 
 
+def test_an_interrupt_ends_what_its_cell_launched_and_nothing_else(cluster):
+    ok(cluster, "fn nap_ms(ms: u64) -> u64 { sleep(Duration::from_millis(ms)); ms }\ncluster.impure().submit(nap_ms, 1).gather()?", "1")
+    ok(cluster, "let earlier = cluster.impure().map(nap_ms, [4000u64, 4001]);")
+    cell = cluster.client.execute("let own = cluster.impure().map(nap_ms, [60_000u64; 4]); cluster.gather(&earlier)?; cluster.gather(&own)?")
+    time.sleep(1.5)
+    cluster.interrupt()
+    assert cluster.finish(cell).reply["ename"] == "Interrupted"
+    ok(cluster, "cluster.gather(&earlier)?", "[4000, 4001]")
+    ok(cluster, "cluster.info()?.workers.iter().map(|worker| worker.n_assigned).sum::<u64>()", "0")
+
+
 def test_the_cluster_outlives_the_evaluation_process(cluster):
     before = workers(cluster)
     fails(cluster, "std::process::abort()", "the cluster are still there")
