@@ -119,6 +119,14 @@ fn fails(x: i64) -> Result<i64, std::num::ParseIntError> {
     format!("{x} is no number").parse::<i64>()
 }
 
+fn fails_if_odd(x: i64) -> Result<i64, std::io::Error> {
+    if x % 2 == 1 {
+        Err(std::io::Error::other("odd"))
+    } else {
+        Ok(x)
+    }
+}
+
 fn panics_at(x: i64) -> i64 {
     panic!("no {x} here")
 }
@@ -163,15 +171,26 @@ fn length(bytes: &Vec<u8>) -> usize {
     bytes.len()
 }
 
-/// A file that no other check has.
-fn scratch(name: &str) -> String {
-    let nanos = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_nanos());
-    std::env::temp_dir()
-        .join(format!("skep-check-{name}-{}-{nanos}", std::process::id()))
-        .to_string_lossy()
-        .into_owned()
+/// A file that no other check has, and that goes with it.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let nanos = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        Scratch(std::env::temp_dir().join(format!("skep-check-{name}-{}-{nanos}", std::process::id())))
+    }
+
+    fn path(&self) -> String {
+        self.0.to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 fn task_error<T: crate::TaskValue + std::fmt::Debug>(remote: &Remote<T>) -> std::sync::Arc<crate::TaskError> {
@@ -194,7 +213,18 @@ fn graphs(cluster: &Cluster, _: &dyn Control) {
         (1..=2_000).sum::<i64>()
     );
     let chain = (0..500).fold(Delayed::call(inc, 0), |last, _| Delayed::call(inc, last));
-    assert_eq!(cluster.compute(&chain).gather().unwrap(), 501);
+    assert!(chain.graph().to_text().starts_with("501 tasks: 501 pending"));
+    assert_eq!(chain.compute().unwrap(), 501);
+    let drawn = chain.graph().to_text();
+    assert!(
+        drawn.starts_with("501 tasks: 501 done"),
+        "also when nobody holds the value: {drawn}"
+    );
+    let on_a_short_stack = std::thread::Builder::new().stack_size(256 << 10).spawn(|| {
+        let chain = (0..100_000).fold(Delayed::call(inc, 0), |last, _| Delayed::call(inc, last));
+        chain.n_tasks()
+    });
+    assert_eq!(on_a_short_stack.unwrap().join().unwrap(), 100_001);
     let parts: Vec<Delayed<i64>> = (0..100).map(|i| Delayed::call(inc, i)).collect();
     assert_eq!(
         cluster.compute(&Delayed::chord(&parts, sum)).gather().unwrap(),
@@ -208,12 +238,11 @@ fn graphs(cluster: &Cluster, _: &dyn Control) {
         23
     );
     // What several results share runs once, and each has a handle of its own.
-    let file = scratch("shared");
-    let shared = Delayed::call(count_calls, file.clone());
+    let file = Scratch::new("shared");
+    let shared = Delayed::call(count_calls, file.path());
     let several: Vec<Delayed<u64>> = (0..3).map(|n| Delayed::call(plus, (&shared, n))).collect();
     let results = cluster.gather(cluster.compute_all(&several).unwrap()).unwrap();
     assert_eq!(results, [1, 2, 3]);
-    let _ = std::fs::remove_file(file);
 }
 
 fn values(cluster: &Cluster, _: &dyn Control) {
@@ -277,6 +306,16 @@ fn values(cluster: &Cluster, _: &dyn Control) {
         cluster.gather(ones).unwrap(),
         [1; 3],
         "handles that are not needed any more"
+    );
+    let pids: HashSet<u32> = cluster
+        .run_on_all(std::process::id)
+        .unwrap()
+        .into_iter()
+        .map(|(_, pid)| pid)
+        .collect();
+    assert!(
+        pids.len() >= 2 && !pids.contains(&std::process::id()),
+        "each worker for itself: {pids:?}"
     );
     let empty: Vec<i64> = Vec::new();
     assert_eq!(cluster.submit(sum, empty).gather().unwrap(), 0);
@@ -373,6 +412,30 @@ fn origins(cluster: &Cluster, _: &dyn Control) {
 }
 
 fn errors(cluster: &Cluster, _: &dyn Control) {
+    let mixed = [
+        cluster.submit(fails_if_odd, 1),
+        cluster.submit(fails_if_odd, 2),
+        cluster.submit(fails_if_odd, 3),
+    ];
+    let each = cluster.try_gather(&mixed).unwrap();
+    assert_eq!(
+        each.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [false, true, false]
+    );
+    assert_eq!(each.into_iter().flatten().collect::<Vec<_>>(), [2]);
+    let slow = cluster.impure().submit(nap, 3_000u64);
+    match cluster.gather_within([&slow], Duration::from_millis(50)) {
+        Err(Error::TimedOut(why)) => assert!(why.what.contains("1 of 1"), "{why}"),
+        other => panic!("expected a timeout, and got {other:?}"),
+    }
+    slow.cancel().unwrap();
+    if let Ok(journey) = mixed[0].journey() {
+        assert_eq!(
+            journey.why_failed, "odd",
+            "a journey that failed names its reason"
+        );
+    }
+    assert_eq!(cluster.submit(inc, 5).gather_within(PATIENCE).unwrap(), 6);
     let bad = cluster.submit(fails, 7);
     let after = cluster.submit(add, (&bad, 1));
     for failed in [&bad, &after] {
@@ -398,9 +461,9 @@ fn panics(cluster: &Cluster, _: &dyn Control) {
 }
 
 fn same_call_same_task(cluster: &Cluster, _: &dyn Control) {
-    let file = scratch("calls");
-    let first = cluster.submit(count_calls, file.clone());
-    let again = cluster.submit(count_calls, file.clone());
+    let file = Scratch::new("calls");
+    let first = cluster.submit(count_calls, file.path());
+    let again = cluster.submit(count_calls, file.path());
     assert_eq!(
         (first.gather().unwrap(), again.gather().unwrap(), first.key()),
         (1, 1, again.key())
@@ -408,45 +471,46 @@ fn same_call_same_task(cluster: &Cluster, _: &dyn Control) {
     assert_eq!(
         cluster
             .impure()
-            .submit(count_calls, file.clone())
+            .submit(count_calls, file.path())
             .gather()
             .unwrap(),
         2
     );
-    let shared = Delayed::call(count_calls, scratch("shared"));
+    let file = Scratch::new("shared");
+    let shared = Delayed::call(count_calls, file.path());
     let both = Delayed::call(|a: u64, b: u64| a + b, (shared.clone(), shared));
     assert_eq!(
         cluster.compute(&both).gather().unwrap(),
         2,
         "shared work is done once"
     );
-    let _ = std::fs::remove_file(file);
 }
 
 fn retries(cluster: &Cluster, _: &dyn Control) {
-    let file = scratch("retries");
+    let file = Scratch::new("retries");
     assert_eq!(
         cluster
             .retries(3)
-            .submit(fails_until, (file.clone(), 3u64))
+            .submit(fails_until, (file.path(), 3u64))
             .gather()
             .unwrap(),
         3
     );
-    let file = scratch("retries");
-    let text = cluster.retries(3).submit(fails_with_text, (file, 3u64));
+    let file = Scratch::new("retries");
+    let text = cluster.retries(3).submit(fails_with_text, (file.path(), 3u64));
     assert_eq!(
         text.gather().unwrap(),
         Ok(3),
         "an error that is a `String` is one too"
     );
-    let error = task_error(&cluster.submit(fails_with_text, (scratch("retries"), 2u64)));
+    let file = Scratch::new("retries");
+    let error = task_error(&cluster.submit(fails_with_text, (file.path(), 2u64)));
     assert_eq!(
         (error.kind, &*error.message),
         (TaskErrorKind::Failed, "call 1 of 2")
     );
-    let file = scratch("retries");
-    let error = task_error(&cluster.retries(1).submit(fails_until, (file, 5u64)));
+    let file = Scratch::new("retries");
+    let error = task_error(&cluster.retries(1).submit(fails_until, (file.path(), 5u64)));
     assert!(error.message.contains("call 2 of 5"), "{error}");
 }
 

@@ -134,6 +134,32 @@ fn a_task_that_does_not_hear_that_it_was_cancelled_costs_its_worker() {
 }
 
 #[test]
+fn a_restart_begins_with_new_workers_and_loses_no_value() {
+    let cluster = start(2);
+    let kept = cluster.map(inc, 0..20);
+    cluster.wait(&kept).unwrap();
+    let pids = |cluster: &Cluster| -> Vec<u32> {
+        cluster
+            .info()
+            .unwrap()
+            .workers
+            .iter()
+            .map(|worker| worker.pid)
+            .collect()
+    };
+    let before = pids(&cluster);
+    cluster.restart().unwrap();
+    let now = pids(&cluster);
+    assert!(
+        now.len() == 2 && now.iter().all(|pid| !before.contains(pid)),
+        "{before:?} {now:?}"
+    );
+    assert_eq!(cluster.gather(&kept).unwrap(), (1..=20).collect::<Vec<i64>>());
+    cluster.shutdown().unwrap();
+    assert!(cluster.restart().unwrap_err().to_string().contains("shut down"));
+}
+
+#[test]
 fn all_workers_killed_at_once() {
     let cluster = start(3);
     let kept = cluster.map(inc, 0..30);

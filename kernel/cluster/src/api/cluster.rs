@@ -301,6 +301,15 @@ impl Cluster {
         self.client.shutdown()
     }
 
+    /// Ends all workers and starts as many new ones with the same settings: their memory is empty, and what handles stand
+    /// for is made again when it is needed.
+    ///
+    /// # Errors
+    /// When the scheduler is gone, or the workers do not come up.
+    pub fn restart(&self) -> Result<()> {
+        self.client.workers()?.restart().map(drop)
+    }
+
     /// As many workers as this from now on. Values of workers that go are made again where they are needed.
     ///
     /// # Errors

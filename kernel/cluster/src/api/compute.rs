@@ -1,6 +1,6 @@
 //! Running delayed graphs, one or several at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     api::{
@@ -81,7 +81,9 @@ impl<T: TaskValue> Delayed<T> {
     /// # Errors
     /// When there is no cluster, or as [`Remote::gather`].
     pub fn compute(&self) -> Result<T> {
-        self.persist()?.gather()
+        let value = self.persist()?.gather()?;
+        self.node().has_run.store(true, Ordering::Relaxed);
+        Ok(value)
     }
 
     /// Runs the graph on the current cluster and leaves the result there.

@@ -1,6 +1,10 @@
 //! Calls that have not run, as a program holds them: `delayed!` builds them.
 
-use std::{collections::HashSet, marker::PhantomData, sync::Arc};
+use std::{
+    collections::HashSet,
+    marker::PhantomData,
+    sync::{Arc, atomic::Ordering},
+};
 
 use crate::{
     data::value::TaskValue,
@@ -106,7 +110,6 @@ impl<T> Delayed<T> {
 fn draw(roots: &[&Arc<Node>]) -> skep_render::graph::Graph {
     let mut drawn = skep_render::graph::Graph::default();
     let mut at: KeyMap<usize> = KeyMap::default();
-    let mut seen = HashSet::new();
     let client = crate::engine::client::current();
     let state_of = |key: Key| match client.as_ref().and_then(|client| client.status(key)) {
         Some(Status::Done { .. }) => "done",
@@ -114,12 +117,33 @@ fn draw(roots: &[&Arc<Node>]) -> skep_render::graph::Graph {
         Some(Status::Pending) => "running",
         None => "pending",
     };
+    // What has run needed its inputs, whose values may have been let go since.
+    let (mut order, mut seen) = (Vec::new(), HashSet::new());
+    for root in roots {
+        for_each_node(root, &mut seen, &mut |node| {
+            let has_run = node.has_run.load(Ordering::Relaxed) || state_of(node.key()) == "done";
+            order.push((node.key(), has_run, node.task.dependencies()));
+        });
+    }
+    let mut has_run: HashSet<Key> = HashSet::new();
+    for (key, is_so, inputs) in order.into_iter().rev() {
+        if is_so || has_run.contains(&key) {
+            has_run.insert(key);
+            has_run.extend(inputs);
+        }
+    }
+    let mut seen = HashSet::new();
     for root in roots {
         for_each_node(root, &mut seen, &mut |node| {
             for (key, name, state) in &node.remotes {
                 at.entry(*key).or_insert_with(|| drawn.add_node(name, state));
             }
-            let id = drawn.add_node(&node.name(), state_of(node.key()));
+            let state = if has_run.contains(&node.key()) {
+                "done"
+            } else {
+                state_of(node.key())
+            };
+            let id = drawn.add_node(&node.name(), state);
             at.insert(node.key(), id);
             for key in node.task.dependencies() {
                 if let Some(from) = at.get(&key) {

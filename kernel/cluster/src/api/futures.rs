@@ -1,15 +1,22 @@
 //! Working with many handles: as they finish, all of them, or for a while; and values that begin here.
 
 use std::{
+    borrow::Borrow,
     collections::VecDeque,
     time::{Duration, Instant},
 };
+
+use skep_render::Message;
 
 use crate::{
     api::{cluster::Cluster, delayed::Delayed, remote::Remote},
     data::value::TaskValue,
     graph::task_fn::TaskFn,
-    model::error::Result,
+    model::{
+        cluster::ClusterSpec,
+        error::{Error, Result},
+        ids::WorkerId,
+    },
 };
 
 /// Handles in the order in which their tasks end; see [`Cluster::as_completed`].
@@ -119,6 +126,88 @@ impl Cluster {
         Ok((done, pending))
     }
 
+    /// As [`Cluster::gather`], but each handle gives its own value or its own error, in order: one failure among many
+    /// loses nothing. `.into_iter().flatten()` leaves out those that failed.
+    ///
+    /// ```no_run
+    /// fn parse(text: String) -> Result<i64, std::num::ParseIntError> { text.parse() }
+    /// # fn main() -> skep_cluster::Result<()> {
+    /// # let cluster = skep_cluster::Cluster::local().start()?;
+    /// let handles = cluster.map(parse, ["1", "two", "3"]);
+    /// let good: Vec<i64> = cluster.try_gather(handles)?.into_iter().flatten().collect();
+    /// assert_eq!(good, [1, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cluster::wait`].
+    pub fn try_gather<T: TaskValue>(
+        &self,
+        handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>,
+    ) -> Result<Vec<Result<T>>> {
+        let handles: Vec<Remote<T>> = handles
+            .into_iter()
+            .map(|handle| handle.borrow().clone())
+            .collect();
+        self.wait(&handles)?;
+        Ok(handles.iter().map(Remote::gather).collect())
+    }
+
+    /// As [`Cluster::gather`], for at most `patience`; the tasks go on.
+    ///
+    /// # Errors
+    /// As [`Cluster::gather`]; [`Error::TimedOut`] when some have not ended by then.
+    pub fn gather_within<T: TaskValue>(
+        &self,
+        handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>,
+        patience: Duration,
+    ) -> Result<Vec<T>> {
+        let handles: Vec<Remote<T>> = handles
+            .into_iter()
+            .map(|handle| handle.borrow().clone())
+            .collect();
+        let (_, pending) = self.wait_for(&handles, patience)?;
+        if pending.is_empty() {
+            self.gather(handles)
+        } else {
+            let (n, of) = (pending.len(), handles.len());
+            let took = skep_render::duration(patience);
+            Err(Error::TimedOut(
+                Message::new(format!("{n} of {of} tasks have not ended within {took}"))
+                    .hint("they go on: gather again, `cancel` them, or look at `:explain` and `:tasks`"),
+            ))
+        }
+    }
+
+    /// Calls `f` once on every worker that is there, and gives what each returned: to set something up, or to look.
+    ///
+    /// ```no_run
+    /// # fn main() -> skep_cluster::Result<()> {
+    /// # let cluster = skep_cluster::Cluster::local().start()?;
+    /// for (worker, pid) in cluster.run_on_all(|| std::process::id())? {
+    ///     println!("{worker} is process {pid}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cluster::gather`]; a worker that ends meanwhile is an error too.
+    pub fn run_on_all<F, Kind>(&self, f: F) -> Result<Vec<(WorkerId, F::Output)>>
+    where
+        F: TaskFn<Kind, ()>,
+        F::Output: TaskValue,
+    {
+        let mut workers = Vec::new();
+        let mut handles = Vec::new();
+        for worker in self.info()?.workers {
+            workers.push(worker.id);
+            handles.push(self.impure().on_workers([worker.id.0]).submit(f, ()));
+        }
+        Ok(workers.into_iter().zip(self.gather(handles)?).collect())
+    }
+
     /// A value of this program on the cluster, to be the argument of many calls. It travels once; workers get
     /// it from each other. The scheduler keeps its bytes, so that it outlasts every worker.
     pub fn scatter<T: TaskValue + Clone>(&self, value: T) -> Remote<T> {
@@ -132,6 +221,18 @@ impl Cluster {
     /// When the scheduler is gone.
     pub fn fire_and_forget<T>(&self, remote: &Remote<T>) -> Result<()> {
         self.detach(remote.key())
+    }
+}
+
+impl<T: TaskValue> Remote<T> {
+    /// As [`Remote::gather`], for at most `patience`; the task goes on.
+    ///
+    /// # Errors
+    /// As [`Remote::gather`]; [`Error::TimedOut`] when it has not ended by then.
+    pub fn gather_within(&self, patience: Duration) -> Result<T> {
+        let mut values = Cluster::of(self.handle.held()?.client.clone(), ClusterSpec::default())
+            .gather_within([self], patience)?;
+        Ok(values.remove(0))
     }
 }
 

@@ -308,6 +308,13 @@ impl Workers for Local {
         }
     }
 
+    fn restart(&self) -> Result<ClusterInfo> {
+        match self.ask(Request::Restart)? {
+            Answer::Launched(result) => result.map_err(Error::start),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn scale(&self, least: u32, most: u32) -> Result<()> {
         self.order(Request::Scale { least, most })
     }

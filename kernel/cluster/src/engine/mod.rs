@@ -89,6 +89,8 @@ pub trait Workers {
     /// Starts workers, or finds them as they are.
     fn launch(&self, spec: ClusterSpec) -> Result<ClusterInfo>;
     fn info(&self) -> Result<ClusterInfo>;
+    /// Ends all workers and starts as many new ones.
+    fn restart(&self) -> Result<ClusterInfo>;
     /// Between so many workers from now on.
     fn scale(&self, least: u32, most: u32) -> Result<()>;
     /// Ends a worker without a word to it.

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Node {
     /// Remote handles among the arguments: kept so that their values are.
     _kept: Vec<Arc<dyn Any + Send + Sync>>,
     pub remotes: Vec<(Key, Arc<str>, &'static str)>,
+    /// Its result was here: for drawing, also when nobody holds it any more.
+    pub has_run: AtomicBool,
 }
 
 impl Node {
@@ -38,6 +40,18 @@ impl Node {
 
     pub fn name(&self) -> Arc<str> {
         self.located.function.name.as_str().into()
+    }
+}
+
+/// Without recursion, since chains may be long and stacks short.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut stack = std::mem::take(&mut self.inputs);
+        while let Some(node) = stack.pop() {
+            if let Ok(mut last) = Arc::try_unwrap(node) {
+                stack.append(&mut last.inputs);
+            }
+        }
     }
 }
 
@@ -112,6 +126,7 @@ impl Graph {
             inputs: std::mem::take(&mut self.inputs),
             _kept: std::mem::take(&mut self.kept),
             remotes: std::mem::take(&mut self.remotes),
+            has_run: AtomicBool::new(false),
         });
         self.roots.push(node.clone());
         node

@@ -11,6 +11,7 @@ use std::{
 };
 
 use mio::Waker;
+use skep_render::Message;
 
 use self::feed::Feed;
 use crate::{
@@ -433,6 +434,17 @@ impl Server {
         let out = &mut self.outbox;
         match request {
             Request::Launch(spec) => self.launch(asker, spec),
+            Request::Restart => match self.spec.clone() {
+                Some(spec) => {
+                    self.exit_workers();
+                    self.launch(asker, spec);
+                }
+                None => {
+                    let none =
+                        Message::new("it was shut down").hint("`Cluster::local().start()?` starts one");
+                    out.answer(asker, Answer::Launched(Err(none)));
+                }
+            },
             Request::Shutdown => {
                 self.spec = None;
                 self.exit_workers();

@@ -85,6 +85,8 @@ pub enum Error {
     File(Message),
     /// A published name is not known, or stands for something else.
     Name(Message),
+    /// It took longer than it was allowed to.
+    TimedOut(Message),
     /// This engine does not do that.
     Unsupported(Message),
     /// The cell was interrupted while it waited.
@@ -111,9 +113,11 @@ impl Error {
                 what: format!("the cluster could not be started: {}", why.what),
                 hint: why.hint.clone(),
             },
-            Error::Serialisation(why) | Error::File(why) | Error::Name(why) | Error::Unsupported(why) => {
-                why.clone()
-            }
+            Error::Serialisation(why)
+            | Error::File(why)
+            | Error::Name(why)
+            | Error::TimedOut(why)
+            | Error::Unsupported(why) => why.clone(),
             Error::Interrupted => Message::new("interrupted"),
         }
     }

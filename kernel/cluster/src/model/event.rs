@@ -44,6 +44,8 @@ pub enum Event {
     },
     Failed {
         key: Key,
+        /// In a line.
+        why: String,
     },
     Cancelled {
         key: Key,

@@ -110,6 +110,8 @@ pub struct Journey {
     pub submitted_us: u64,
     /// When its inputs were there.
     pub ready_us: u64,
+    /// Why it failed, if it did.
+    pub why_failed: String,
     pub attempts: Vec<Attempt>,
     /// When a program fetched the value; 0 if none did.
     pub gathered_us: u64,
@@ -134,7 +136,8 @@ impl Journey {
                 format!("waited {} for the tasks it needs", took(self.ready_us - zero)),
             ]);
         }
-        for attempt in &self.attempts {
+        for (i, attempt) in self.attempts.iter().enumerate() {
+            let is_last = i + 1 == self.attempts.len();
             let worker = attempt
                 .worker
                 .map_or_else(|| "no worker".to_string(), |worker| worker.to_string());
@@ -182,7 +185,15 @@ impl Journey {
                         bytes(attempt.n_bytes)
                     ),
                 ],
-                End::Failed => ["failed".to_string(), at(attempt.ended_us), format!("on {worker}")],
+                End::Failed => [
+                    "failed".to_string(),
+                    at(attempt.ended_us),
+                    if self.why_failed.is_empty() || !is_last {
+                        format!("on {worker}")
+                    } else {
+                        format!("on {worker}: {}", self.why_failed)
+                    },
+                ],
                 End::Cancelled => [
                     "cancelled".to_string(),
                     at(attempt.ended_us),

@@ -114,7 +114,7 @@ impl Progress {
             }
             Event::Assigned { key, .. } => self.change(*key, Stage::Running),
             Event::Done { key, .. } => self.change(*key, Stage::Done),
-            Event::Failed { key } => self.change(*key, Stage::Failed),
+            Event::Failed { key, .. } => self.change(*key, Stage::Failed),
             Event::Cancelled { key } => self.change(*key, Stage::Cancelled),
             Event::Retried { key, .. } | Event::Stolen { key, .. } => self.change(*key, Stage::Waiting),
             Event::Ready { .. }

@@ -36,6 +36,8 @@ pub struct Stories {
     order: VecDeque<Key>,
     /// Of the few tasks that have any.
     tags: KeyMap<Vec<String>>,
+    /// Of those that failed.
+    why_failed: KeyMap<Box<str>>,
     names: IdMap<FunctionId, String>,
     recent: VecDeque<Bar>,
     totals: IdMap<FunctionId, Total>,
@@ -68,6 +70,7 @@ impl Stories {
                 _ => {
                     self.tasks.remove(&key);
                     self.tags.remove(&key);
+                    self.why_failed.remove(&key);
                 }
             }
         }
@@ -149,7 +152,8 @@ impl Stories {
                     }
                 }
             }
-            Event::Failed { key } => {
+            Event::Failed { key, why } => {
+                self.why_failed.insert(*key, why.as_str().into());
                 let function = self.end(*key, End::Failed, now_us);
                 self.total(function, |total| total.n_failed += 1);
             }
@@ -269,6 +273,11 @@ impl Stories {
             name: self.names.get(&record.function).cloned().unwrap_or_default(),
             key: key.to_string(),
             tags: self.tags.get(&key).cloned().unwrap_or_default(),
+            why_failed: self
+                .why_failed
+                .get(&key)
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             submitted_us: record.submitted_us,
             ready_us: record.ready_us,
             attempts,

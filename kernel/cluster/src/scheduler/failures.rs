@@ -23,6 +23,9 @@ pub(super) enum Timer {
     Balance,
 }
 
+/// Of an error so many characters go into stories.
+const MOST_TOLD: usize = 160;
+
 impl Scheduler {
     pub fn on_failed(&mut self, worker: WorkerId, key: Key, error: TaskError, comm: &mut impl Comm) {
         self.unassign(worker, key);
@@ -138,7 +141,11 @@ impl Scheduler {
             comm.event(if error.kind == TaskErrorKind::Cancelled {
                 Event::Cancelled { key }
             } else {
-                Event::Failed { key }
+                let why = error.message.lines().next().unwrap_or_default();
+                Event::Failed {
+                    key,
+                    why: why.chars().take(MOST_TOLD).collect(),
+                }
             });
             for client in wanted_by {
                 comm.to_client(

@@ -24,6 +24,8 @@ use crate::{
 pub enum Request {
     /// Start workers, or find them as they are.
     Launch(ClusterSpec),
+    /// End all workers and start as many new ones; answered as a launch is.
+    Restart,
     Shutdown,
     Info,
     /// What happened to a task.

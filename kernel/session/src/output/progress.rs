@@ -276,7 +276,7 @@ fn log(event: &Event) {
         } => {
             tracing::debug!(target: "skep::task", task = %key, %worker, n_bytes, duration_us, "done");
         }
-        Event::Failed { key } => tracing::info!(target: "skep::task", task = %key, "failed"),
+        Event::Failed { key, why } => tracing::info!(target: "skep::task", task = %key, "failed: {why}"),
         Event::Cancelled { key } => tracing::debug!(target: "skep::task", task = %key, "cancelled"),
         Event::Retried { key, .. } => tracing::info!(target: "skep::task", task = %key, "runs again"),
         _ => {}
