@@ -66,7 +66,7 @@ const PHRASES: &[Phrase] = &[
         hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`; name the function itself rather than a variable that holds it",
     },
     Phrase {
-        says: "as TaskFn<_, ",
+        says: "TaskFn<_, ",
         message: "it is not clear what this task takes",
         hint: "text for a `&str` goes as a `String`: `\"…\".to_string()`; a closure states the types of its arguments",
     },

@@ -173,8 +173,13 @@ impl Cluster {
         } else {
             let (n, of) = (pending.len(), handles.len());
             let took = skep_render::duration(patience);
+            let who = if of == 1 {
+                "the task has".to_string()
+            } else {
+                format!("{n} of {of} tasks have")
+            };
             Err(Error::TimedOut(
-                Message::new(format!("{n} of {of} tasks have not ended within {took}"))
+                Message::new(format!("{who} not ended within {took}"))
                     .hint("they go on: gather again, `cancel` them, or look at `:explain` and `:tasks`"),
             ))
         }
