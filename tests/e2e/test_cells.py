@@ -82,6 +82,8 @@ def test_tails_are_shown_by_the_richest_way(kernel):
     assert "text/html" in ok(kernel, 'df!("a" => [1])?').of("execute_result")[0]["data"]
     ok(kernel, '"text"', '"text"')
     assert "`Silent`, which has no text form" in ok(kernel, "struct Silent; Silent").text
+    shown = ok(kernel, "display(5)")
+    assert len(shown.of("display_data")) == 1 and shown.of("execute_result") == [], "what `display` gives back is no result"
     assert kernel.execute("let y = 1;").of("execute_result") == []
     assert kernel.execute("()").of("execute_result") == []
     ok(kernel, "struct Own; impl Rich for Own { fn bundle(&self) -> Bundle { Bundle::text(\"mine\").with_html(\"<b>mine</b>\") } }")

@@ -52,10 +52,11 @@ pub fn quiet_panics() {
                 // A thread of the user's. The frames of the standard library say nothing about it.
                 let thread = std::thread::current();
                 let at = info.location().map_or_else(String::new, |at| format!(" at {at}"));
-                eprintln!(
-                    "thread `{}` panicked{at}: {message}",
-                    thread.name().unwrap_or("without a name")
+                let who = thread.name().map_or_else(
+                    || "a thread without a name".to_string(),
+                    |name| format!("thread `{name}`"),
                 );
+                eprintln!("{who} panicked{at}: {message}");
             }
         }));
     });

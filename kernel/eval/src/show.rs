@@ -72,6 +72,10 @@ impl<T: ?Sized> ShowNothing for Show<'_, T> {
 
 #[inline(never)]
 fn show_name(type_name: &str) {
+    // `display(x)` as the last line has shown what there is.
+    if type_name == std::any::type_name::<crate::display::DisplayHandle>() {
+        return;
+    }
     let name = skep_render::short_type(type_name);
     let is_closure = type_name.contains("{{closure}}") || type_name.contains("dyn core::ops::function::Fn");
     let is_function = type_name.starts_with("cell::") && !name.starts_with(char::is_uppercase);

@@ -188,7 +188,9 @@ impl Session {
             Outcome::Done => Ok(()),
             Outcome::Failed { message, at } => Err(self.failed("Error", &message, at)),
             Outcome::Panicked { message, at } => Err(self.failed("Panic", &message, at)),
-            Outcome::Interrupted => Err(interrupted("variables keep what the cell did so far")),
+            Outcome::Interrupted => Err(interrupted(
+                "variables of earlier cells keep what the cell did so far; those that it made itself are not kept",
+            )),
             Outcome::Abandoned => Err(interrupted(
                 "the code that runs could not be stopped; it goes on in the background until it is done, and gives back the variables that it uses",
             )),

@@ -19,11 +19,13 @@ impl Scheduler {
             State::Assigned(worker) => ("assigned", self.why_assigned(key, *worker)),
             State::Done { holders } => {
                 let holders: Vec<String> = holders.iter().map(WorkerId::to_string).collect();
-                let kept = format!(
-                    "its value is on {}, {}",
-                    holders.join(", "),
-                    skep_render::bytes(record.n_bytes)
-                );
+                // A small one travels with the word that it is done, and outlasts its worker.
+                let place = if holders.is_empty() {
+                    "with the scheduler".to_string()
+                } else {
+                    format!("on {}", holders.join(", "))
+                };
+                let kept = format!("its value is {place}, {}", skep_render::bytes(record.n_bytes));
                 (
                     "done",
                     vec![

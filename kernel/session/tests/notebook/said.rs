@@ -208,7 +208,7 @@ fn ends_of_threads_and_of_the_process_say_why() {
         .printed;
     assert_eq!(
         printed,
-        "thread `without a name` panicked at cell 1, line 1: in a thread\n"
+        "a thread without a name panicked at cell 1, line 1: in a thread\n"
     );
     let said = lab.fails("let p: *const i32 = std::ptr::null(); unsafe { *p }");
     assert!(
