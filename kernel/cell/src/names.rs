@@ -198,6 +198,11 @@ impl VisitMut for Rewrite<'_> {
         *path = renamed;
     }
 
+    /// Stable Rust has no way to write it, except as what a function returns.
+    fn visit_type_never_mut(&mut self, _: &mut syn::TypeNever) {
+        self.is_known = false;
+    }
+
     /// `type_name` leaves lifetimes out; what the store holds is `'static`.
     fn visit_type_reference_mut(&mut self, reference: &mut syn::TypeReference) {
         reference.lifetime = Some(syn::Lifetime::new("'static", proc_macro2::Span::call_site()));
@@ -293,6 +298,10 @@ mod tests {
             ),
             ("alloc::boxed::Box<dyn other::Trait>", None),
             ("core::any::Any", None),
+            (
+                "core::result::Result<!, alloc::boxed::Box<dyn core::any::Any + core::marker::Send>>",
+                None,
+            ),
         ] {
             assert_eq!(known.nameable(type_name).as_deref(), expect, "{type_name}");
         }

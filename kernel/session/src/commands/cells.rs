@@ -41,10 +41,14 @@ pub(super) fn vars(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
     match session.run_rust(call.rust(&source), Purpose::Run, 0).0 {
         Ok(()) => Ok(None),
         Err(error) if error.name == "Interrupted" => Err(error),
-        Err(_) => Ok(Some(types_alone(
-            &scope.variables,
-            "a closer look at the values did not compile",
-        ))),
+        Err(error) => {
+            let why = if error.name == "Panic" {
+                format!("a value panicked when it was looked at: {}", error.message)
+            } else {
+                "a closer look at the values did not compile".to_string()
+            };
+            Ok(Some(types_alone(&scope.variables, &why)))
+        }
     }
 }
 

@@ -283,3 +283,17 @@ fn what_evcxr_prints_between_its_markers_is_shown() {
         );
     }
 }
+
+/// Stable Rust has no way to write `Result<!, …>`, which this is.
+#[test]
+fn a_value_whose_type_nobody_can_write_is_kept_and_spoils_nothing() {
+    let mut lab = Lab::new();
+    lab.ok("let a = vec![1, 2];");
+    lab.ok("let r = std::panic::catch_unwind(|| panic!(\"x\"));");
+    assert_eq!(lab.ok("r.is_err()"), "true");
+    let shown = lab.ok(":vars");
+    assert!(
+        shown.contains("[1, 2]") && !shown.contains("did not compile"),
+        "{shown}"
+    );
+}
