@@ -106,7 +106,7 @@ def test_resources_are_used_one_at_a_time(cluster, tmp_path):
 
 
 def test_explain_says_what_a_task_waits_for(cluster):
-    ok(cluster, "let long = cluster.impure().map(nap, vec![1500u64; 6]); let after = cluster.submit(nap, &long[5]); sleep(Duration::from_millis(1200));")
+    ok(cluster, "let long = cluster.impure().map(nap, vec![3000u64; 6]); let after = cluster.submit(nap, &long[5]); sleep(Duration::from_millis(1200));")
     assert "waiting" in ok(cluster, ":explain after").text and "`nap`" in ok(cluster, ":explain after").text
     queued = ok(cluster, "long[5].explain()?").text
     assert "queued: " in queued.replace("): queued", "queued: ") or "queued" in queued
