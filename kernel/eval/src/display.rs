@@ -49,3 +49,12 @@ pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
 pub fn clear_output(wait: bool) {
     send_in_order(&FromEval::ClearOutput { wait });
 }
+
+/// `show` knows the handle by this name: as the last line of a cell it is no result.
+#[test]
+fn the_name_of_a_handle_is_what_others_take_it_for() {
+    assert_eq!(
+        std::any::type_name::<DisplayHandle>(),
+        "skep_eval::display::DisplayHandle"
+    );
+}
