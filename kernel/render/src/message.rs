@@ -24,15 +24,6 @@ impl Message {
         self.hint = Some(hint.into());
         self
     }
-
-    /// The hint, unless there is one already.
-    #[must_use]
-    pub fn or_hint(self, hint: &str) -> Message {
-        match self.hint {
-            Some(_) => self,
-            None => self.hint(hint),
-        }
-    }
 }
 
 impl fmt::Display for Message {
@@ -80,6 +71,5 @@ fn a_hint_is_kept_apart_until_it_is_shown() {
     assert_eq!(message.to_string(), "no cluster\nhint: start one");
     let error = io::Error::from(message.clone());
     assert_eq!(Message::from(&error), message);
-    assert_eq!(message.or_hint("another").hint.as_deref(), Some("start one"));
     assert_eq!(Message::from("x").to_string(), "x");
 }
