@@ -162,11 +162,10 @@ fn say_replaced(before: &ClusterInfo, now: &ClusterInfo) {
     let is_there = |worker: &WorkerInfo| now.workers.iter().any(|other| other.id == worker.id);
     let was = before.workers.len();
     if was > 0 && !before.workers.iter().any(is_there) {
-        let of = before.workers[0].threads;
         hooks::note(&format!(
-            "this replaces the cluster of {was} worker{} with {of} thread{} each; values that were there are made again when they are needed",
-            if was == 1 { "" } else { "s" },
-            if of == 1 { "" } else { "s" },
+            "this replaces the cluster of {} with {} each; values that were there are made again when they are needed",
+            skep_render::plural(was, "worker"),
+            skep_render::plural(before.workers[0].threads as usize, "thread"),
         ));
     }
 }
