@@ -9,7 +9,13 @@ use std::{
 };
 
 use crate::{
-    api::{cluster::Cluster, delayed::Delayed, parts::Part, remote::Remote},
+    api::{
+        cluster::Cluster,
+        coordination::{Event as Flag, Lock, Queue, Topic, Variable},
+        delayed::Delayed,
+        parts::Part,
+        remote::Remote,
+    },
     model::{
         error::{Error, TaskErrorKind},
         event::Event,
@@ -88,6 +94,10 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "late_joiners",
         run: late_joiners,
+    },
+    Check {
+        name: "coordination",
+        run: coordination,
     },
 ];
 
@@ -615,4 +625,77 @@ fn late_joiners(cluster: &Cluster, control: &dyn Control) {
             "the worker that joined gets no task, or has not the code for it"
         );
     }
+}
+
+/// What tasks and programs agree by, where the engine says that it has it.
+fn coordination(cluster: &Cluster, _: &dyn Control) {
+    fn add_one(lock: Lock, total: Variable<u64>) -> crate::Result<u64> {
+        let _held = lock.acquire()?;
+        let before = total.get()?;
+        std::thread::sleep(Duration::from_millis(1));
+        total.set(&(before + 1))?;
+        Ok(before)
+    }
+    fn answer(asked: Queue<u64>, answers: Topic<String>) -> crate::Result<u64> {
+        let n = asked.get()?;
+        answers.publish(&format!("{n} squared is {}", n * n))?;
+        Ok(n)
+    }
+    if cluster.client.coordination().is_err() {
+        return;
+    }
+    let (lock, total) = (cluster.lock("total").unwrap(), cluster.variable("total").unwrap());
+    assert_eq!(total.try_get().unwrap(), None);
+    total.set(&0).unwrap();
+    let added = cluster
+        .impure()
+        .map(add_one, (0..40).map(|_| (lock.clone(), total.clone())));
+    let mut seen = cluster.gather(&added).unwrap();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..40).collect::<Vec<u64>>(), "no two were there at once");
+
+    let (asked, answers) = (
+        cluster.bounded_queue("asked", 2).unwrap(),
+        cluster.topic("answers").unwrap(),
+    );
+    let mut heard = answers.subscribe().unwrap();
+    let answering = cluster
+        .impure()
+        .map(answer, (0..6).map(|_| (asked.clone(), answers.clone())));
+    for n in 0..6 {
+        asked.put(&n).unwrap();
+    }
+    let mut all: Vec<String> = (0..6).map(|_| heard.recv().unwrap()).collect();
+    all.sort_unstable();
+    assert_eq!(all[5], "5 squared is 25");
+    cluster.wait(&answering).unwrap();
+    assert_eq!(heard.recv_within(Duration::from_millis(20)).unwrap(), None);
+    assert!(asked.try_put(&1).unwrap() && asked.try_put(&2).unwrap() && !asked.try_put(&3).unwrap());
+    assert_eq!(asked.len().unwrap(), 2);
+
+    let event = cluster.event("go").unwrap();
+    assert!(!event.is_set().unwrap() && !event.wait_within(Duration::from_millis(10)).unwrap());
+    let waiting = cluster.submit(|event: Flag, n: u64| event.wait().map(|()| n), (event.clone(), 7));
+    event.set().unwrap();
+    assert_eq!(waiting.gather().unwrap(), 7);
+
+    let two = cluster.semaphore("two", 2).unwrap();
+    let held = (
+        two.acquire().unwrap(),
+        two.try_acquire().unwrap().expect("there are two"),
+    );
+    assert!(two.try_acquire().unwrap().is_none() && two.n_free().unwrap() == 0);
+    drop(held);
+    assert!(two.acquire_within(PATIENCE).unwrap().is_some());
+    let other = cluster.semaphore("two", 3).unwrap_err().message();
+    assert_eq!(other.what, "the semaphore `two` has 2 permits, not 3 permits");
+    let other = cluster.queue::<String>("asked").unwrap_err().message();
+    assert_eq!(other.what, "the queue `asked` holds `u64`, not `String`");
+    asked.delete().unwrap();
+    let waits = cluster.submit(|never: Queue<u8>| never.get(), cluster.queue("never").unwrap());
+    cluster.queue::<u8>("never").unwrap().delete().unwrap();
+    assert!(
+        task_error(&waits).message.contains("never"),
+        "it was deleted under it"
+    );
 }

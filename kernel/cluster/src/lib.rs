@@ -38,6 +38,7 @@ pub use api::{
     builder::{ClusterBuilder, Size},
     cluster::Cluster,
     compute::{Computed, Root},
+    coordination,
     delayed::Delayed,
     futures::AsCompleted,
     parts::Part,

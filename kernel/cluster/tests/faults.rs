@@ -10,6 +10,7 @@ use std::{
 
 use skep_cluster::{
     Cluster, Delayed, Error, Remote, TaskErrorKind, WorkerId,
+    coordination::{Barrier, Event, Lock, Queue},
     model::{cluster::WorkerInfo, task::Output},
 };
 
@@ -93,9 +94,11 @@ fn a_worker_killed_at_any_stage_of_a_task() {
     assert_eq!(cluster.submit(inc, 41).gather().unwrap(), 42);
 }
 
-fn spin(n: u64) -> u64 {
+/// Says by a file that it has begun.
+fn spin(begun: String) -> u64 {
+    std::fs::write(begun, "").unwrap();
     loop {
-        std::hint::black_box(n);
+        std::hint::black_box(1);
     }
 }
 
@@ -105,15 +108,9 @@ fn a_task_that_does_not_hear_that_it_was_cancelled_costs_its_worker() {
     let cluster = start(2);
     let kept = cluster.map(inc, 0..20);
     cluster.wait(&kept).unwrap();
-    let deaf = cluster.submit(spin, 1u64);
-    until("it spins", || {
-        cluster
-            .info()
-            .unwrap()
-            .workers
-            .iter()
-            .any(|worker| worker.n_assigned > 0)
-    });
+    let begun = folder().join("begun");
+    let deaf = cluster.submit(spin, begun.to_string_lossy().into_owned());
+    until("it spins", || begun.exists());
     deaf.cancel().unwrap();
     until("its worker has ended, and said why", || {
         let losses = cluster.info().unwrap().losses;
@@ -663,4 +660,98 @@ fn random_graphs_with_random_kills_are_right_and_leave_nothing() {
                 .is_none_or(|pid| alive.contains_key(&pid.parse().unwrap()))
         })
     });
+}
+
+fn hold(lock: Lock, begun: String, ms: u64) -> skep_cluster::Result<u32> {
+    let _held = lock.acquire()?;
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(begun)
+        .unwrap()
+        .write_all(b"x")
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(ms));
+    Ok(std::process::id())
+}
+
+/// Who waits for a lock gets it when its holder dies, and the task that held it runs again behind them.
+#[test]
+fn a_lock_is_free_when_the_worker_that_holds_it_dies() {
+    let cluster = start(2);
+    let lock = cluster.lock("log").unwrap();
+    let begun = folder().join("held").to_string_lossy().into_owned();
+    let tasks = cluster
+        .impure()
+        .map(hold, (0..2).map(|_| (lock.clone(), begun.clone(), 1_500)));
+    until("one holds it", || Path::new(&begun).exists());
+    until("the other one waits", || {
+        cluster
+            .info()
+            .unwrap()
+            .workers
+            .iter()
+            .all(|worker| worker.n_assigned > 0)
+    });
+    assert!(lock.try_acquire().unwrap().is_none());
+    // Whichever holds it: one of these two kills does.
+    let pids: Vec<WorkerInfo> = cluster.info().unwrap().workers;
+    signal(&pids[0], rustix::process::Signal::KILL);
+    cluster.gather(&tasks).unwrap();
+    until("it is free", || !lock.is_locked().unwrap());
+    // A program that ends, however it does, holds nothing either.
+    let held = lock.acquire().unwrap();
+    assert!(lock.is_locked().unwrap());
+    drop(held);
+    drop(lock.acquire_within(Duration::from_secs(5)).unwrap().unwrap());
+}
+
+/// Work for three, on two workers with one thread each: who waits gives the thread to others.
+#[test]
+fn tasks_that_wait_for_each_other_end_also_when_workers_die() {
+    fn meet(barrier: Barrier, done: Queue<u32>, i: u32) -> skep_cluster::Result<u64> {
+        let place = barrier.wait()?;
+        done.put(&i)?;
+        Ok(place)
+    }
+    let cluster = start(2);
+    let (barrier, done) = (
+        cluster.barrier("start", 5).unwrap(),
+        cluster.queue("done").unwrap(),
+    );
+    let tasks = cluster
+        .impure()
+        .map(meet, (0..5).map(|i| (barrier.clone(), done.clone(), i)));
+    let mut places = cluster.gather(&tasks).unwrap();
+    places.sort_unstable();
+    assert_eq!(places, [0, 1, 2, 3, 4]);
+    assert_eq!(done.len().unwrap(), 5);
+    while done.try_get().unwrap().is_some() {}
+    let tasks = cluster
+        .impure()
+        .map(meet, (0..4).map(|i| (barrier.clone(), done.clone(), i)));
+    until("four wait", || barrier.n_waiting().unwrap() == 4);
+    let some = cluster.info().unwrap().workers.swap_remove(0);
+    signal(&some, rustix::process::Signal::KILL);
+    until("those of the dead one wait again elsewhere", || {
+        cluster.info().unwrap().losses.len() == 1 && barrier.n_waiting().unwrap() == 4
+    });
+    let last = barrier.wait_within(Duration::from_secs(20)).unwrap();
+    assert!(last.is_some());
+    cluster.gather(&tasks).unwrap();
+    let waits = cluster.submit(|event: Event| event.wait(), cluster.event("never").unwrap());
+    until("it waits", || {
+        cluster
+            .info()
+            .unwrap()
+            .workers
+            .iter()
+            .any(|worker| worker.n_assigned > 0)
+    });
+    waits.cancel().unwrap();
+    waits.gather().unwrap_err();
+    cluster.event("left").unwrap();
+    cluster.shutdown().unwrap();
+    let error = cluster.event("never").unwrap_err().message();
+    assert!(error.what.contains("shut down"), "{error}");
 }

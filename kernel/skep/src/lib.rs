@@ -136,6 +136,7 @@ pub mod prelude {
 
     pub use crate::{compute, delayed};
     pub use serde::{Deserialize, Serialize};
+    pub use skep_cluster::coordination::{Barrier, Event, Lock, Queue, Semaphore, Topic, Variable};
     pub use skep_cluster::{Actor, Cluster, Delayed, Remote, progress};
     pub use skep_course as course;
     pub use skep_eval::{

@@ -3,7 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -182,19 +182,9 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub fn current() -> Result<Cluster> {
-        let none = || Error::NoCluster;
-        let known = client::current();
-        let is_new = known.is_none();
-        let client = match known {
-            Some(client) => client,
-            None => connect(&scheduler_socket().map_err(|_| none())?).map_err(|_| none())?,
-        };
+        let client = current_client()?;
         let info = client.workers()?.info()?;
         let first = info.workers.first();
-        if is_new {
-            first.ok_or_else(none)?;
-            client::set_current(client.clone());
-        }
         let spec = ClusterSpec {
             workers: info.workers.len() as u32,
             threads: first.map_or(1, |w| w.threads),
@@ -213,6 +203,26 @@ impl Cluster {
         client::set_current(client.clone());
         Ok(Cluster::of(client, ClusterSpec::default()))
     }
+}
+
+/// The connection to the cluster that was started last. Tasks of one worker share one, also when many ask for it at once:
+/// what one of them holds is then known to be held by that worker.
+pub(crate) fn current_client() -> Result<Arc<Client>> {
+    static CONNECTING: Mutex<()> = Mutex::new(());
+    let none = |_| Error::NoCluster;
+    if let Some(client) = client::current() {
+        return Ok(client);
+    }
+    let _one_at_a_time = CONNECTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(client) = client::current() {
+        return Ok(client);
+    }
+    let client = connect(&scheduler_socket().map_err(none)?).map_err(|_| Error::NoCluster)?;
+    if client.workers()?.info()?.workers.is_empty() {
+        return Err(Error::NoCluster);
+    }
+    client::set_current(client.clone());
+    Ok(client)
 }
 
 /// Connects to the scheduler at a socket.

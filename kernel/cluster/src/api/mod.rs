@@ -4,6 +4,7 @@ pub(crate) mod actor;
 pub(crate) mod builder;
 pub(crate) mod cluster;
 pub(crate) mod compute;
+pub mod coordination;
 pub(crate) mod delayed;
 pub(crate) mod futures;
 mod history;

@@ -14,10 +14,12 @@ use crate::{
     call::{context, locate::Located},
     data::segment::Bytes,
     engine::{
-        Actors, Connect, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, has, watched::Watched,
+        Actors, Connect, Coordination, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, has,
+        watched::Watched,
     },
     hooks::hooks,
     model::{
+        coordination::{ObjectName, Op, Reply},
         error::{Error, Result},
         event::Event,
         history::{Explanation, History, Journey},
@@ -149,6 +151,23 @@ impl Client {
 
     pub fn history(&self) -> Result<History> {
         self.stories()?.history()
+    }
+
+    /// Asks something of a named object; an interrupt ends the cell.
+    pub fn coordinate(&self, object: &ObjectName, op: Op, patience: Option<Duration>) -> Result<Reply> {
+        let result = self.coordination()?.coordinate(object.clone(), op, patience);
+        if let Err(Error::Interrupted) = result {
+            self.stop(&[])?;
+        }
+        result
+    }
+
+    pub fn coordination(&self) -> Result<&dyn Coordination> {
+        has(
+            self.engine.coordination(),
+            self.engine.name(),
+            "locks, queues and their like",
+        )
     }
 
     /// Calls a method of an actor.

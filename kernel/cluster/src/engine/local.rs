@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,10 +19,13 @@ use serde::Serialize;
 
 use crate::{
     data::segment::Bytes,
-    engine::{Actors, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, watched::Watched},
+    engine::{
+        Actors, Coordination, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, watched::Watched,
+    },
     hooks::hooks,
     model::{
         cluster::{ClusterInfo, ClusterSpec, Published},
+        coordination::{ObjectName, Op, Reply},
         error::{Error, Result, TaskError},
         history::{Explanation, History, Journey},
         ids::{CodeId, FunctionId, Key, KeyMap, Token, WorkerId},
@@ -38,6 +42,9 @@ const LOOK_EVERY: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
+
+/// The scheduler answers a question that was given up within this time, or is not there.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection to a scheduler of this package.
 pub struct Local {
@@ -98,15 +105,19 @@ impl Local {
         }))
     }
 
+    fn next_id(&self) -> AskId {
+        AskId(self.next_question.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Orders something that has no answer.
     fn order(&self, request: Request) -> Result<()> {
-        let id = AskId(self.next_question.fetch_add(1, Ordering::Relaxed));
+        let id = self.next_id();
         self.send(&[ToScheduler::Ask { id, request }])
     }
 
     /// Asks, and waits for the answer to this very question.
     fn ask(&self, request: Request) -> Result<Answer> {
-        let id = AskId(self.next_question.fetch_add(1, Ordering::Relaxed));
+        let id = self.next_id();
         let answers = &self.known.answers;
         answers.lock().insert(id, None);
         let asked = self.send(&[ToScheduler::Ask { id, request }]);
@@ -288,6 +299,10 @@ impl Engine for Local {
         Some(self)
     }
 
+    fn coordination(&self) -> Option<&dyn Coordination> {
+        Some(self)
+    }
+
     fn stories(&self) -> Option<&dyn Stories> {
         Some(self)
     }
@@ -365,6 +380,54 @@ impl Copies for Local {
 
     fn rebalance(&self) -> Result<(u64, u64)> {
         self.transfer(Request::Rebalance)
+    }
+}
+
+impl Coordination for Local {
+    fn coordinate(&self, object: ObjectName, op: Op, patience: Option<Duration>) -> Result<Reply> {
+        let id = self.next_id();
+        let answers = &self.known.answers;
+        answers.lock().insert(id, None);
+        let withdrawal = || ToScheduler::Ask {
+            id: self.next_id(),
+            request: Request::Withdraw { id },
+        };
+        let mut messages = vec![ToScheduler::Ask {
+            id,
+            request: Request::Coordinate { object, op },
+        }];
+        let is_at_once = patience.is_some_and(|patience| patience.is_zero());
+        if is_at_once {
+            messages.push(withdrawal());
+        }
+        let deadline = patience
+            .filter(|_| !is_at_once)
+            .and_then(|patience| Instant::now().checked_add(patience));
+        let found = |answers: &mut HashMap<AskId, Option<Answer>>| answers.get_mut(&id)?.take();
+        let mut answer = self
+            .send(&messages)
+            .and_then(|()| answers.wait_until(deadline, found));
+        if let Ok(None) | Err(Error::Interrupted) = answer {
+            // It may be granted at this very moment: only the scheduler can say whether it was.
+            self.send(&[withdrawal()])?;
+            let mut known =
+                answers.wait_while(ANSWERS_WITHIN, |answers| matches!(answers.get(&id), Some(None)));
+            match found(&mut known) {
+                Some(Answer::Coordinated(Reply::NotYet)) | None => {}
+                granted => answer = Ok(granted),
+            }
+        }
+        answers.lock().remove(&id);
+        match answer? {
+            Some(Answer::Coordinated(reply)) => Ok(reply),
+            None => Ok(Reply::NotYet),
+            Some(other) => Err(unexpected(&other)),
+        }
+    }
+
+    fn give_back(&self, object: ObjectName) -> Result<()> {
+        let op = Op::Release;
+        self.order(Request::Coordinate { object, op })
     }
 }
 

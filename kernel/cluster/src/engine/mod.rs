@@ -4,7 +4,7 @@
 //! types that no engine owns. The local engine speaks to the scheduler of this package over a socket; another one may
 //! speak to another system. What it must do is written down as tests: see [`crate::conformance`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use skep_render::Message;
 
@@ -12,6 +12,7 @@ use crate::{
     data::segment::Bytes,
     model::{
         cluster::{ClusterInfo, ClusterSpec, Published},
+        coordination::{ObjectName, Op, Reply},
         error::{Error, Result, TaskError},
         event::Event,
         history::{Explanation, History, Journey},
@@ -79,6 +80,10 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    fn coordination(&self) -> Option<&dyn Coordination> {
+        None
+    }
+
     fn stories(&self) -> Option<&dyn Stories> {
         None
     }
@@ -119,6 +124,15 @@ pub trait Copies {
     fn broadcast(&self, keys: Vec<Key>) -> Result<(u64, u64)>;
     /// Moves values from workers that hold much to those that hold little.
     fn rebalance(&self) -> Result<(u64, u64)>;
+}
+
+/// An engine with locks, queues and their like, which all its programs and tasks share.
+pub trait Coordination {
+    /// Asks something of an object, and waits for the answer, for as long as `patience` if it is given. What was granted is
+    /// never lost: a wait that ends early has an answer, or asked for nothing.
+    fn coordinate(&self, object: ObjectName, op: Op, patience: Option<Duration>) -> Result<Reply>;
+    /// Gives a permit back, without waiting for anything.
+    fn give_back(&self, object: ObjectName) -> Result<()>;
 }
 
 /// An engine that remembers what happened to tasks.

@@ -294,6 +294,7 @@ impl Server {
                     Order::Reset(answer) => {
                         self.spec = None;
                         self.exit_workers();
+                        self.scheduler.end_coordination(&mut self.outbox);
                         self.feed.reset();
                         (self.scheduler, self.stories) = (Scheduler::default(), Stories::default());
                         let _ = answer.send(());
@@ -461,6 +462,8 @@ impl Server {
             Request::Broadcast { keys } => self.scheduler.broadcast(asker, &keys, out),
             Request::Rebalance => self.scheduler.rebalance(asker, out),
             Request::Prepare { actor, function } => self.scheduler.prepare(asker, actor, function, out),
+            Request::Coordinate { object, op } => self.scheduler.coordinate(asker, object, op, out),
+            Request::Withdraw { id } => self.scheduler.withdraw(Asker { id, ..asker }, out),
             Request::Scale { least, most } => {
                 self.elastic = Some(Elastic {
                     least,

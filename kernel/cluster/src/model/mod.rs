@@ -2,6 +2,7 @@
 //! nothing from above.
 
 pub mod cluster;
+pub mod coordination;
 pub mod error;
 pub mod event;
 pub mod history;

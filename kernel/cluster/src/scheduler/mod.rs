@@ -12,6 +12,7 @@ use std::{
 };
 
 use balance::Transfers;
+use coordination::Objects;
 use failures::Timer;
 use placement::Queue;
 use serde_bytes::ByteBuf;
@@ -30,6 +31,7 @@ use crate::{
 };
 
 mod balance;
+mod coordination;
 mod explain;
 mod failures;
 mod placement;
@@ -87,6 +89,7 @@ pub struct Scheduler {
     /// Methods of actors whose code is not there yet.
     without_method: Vec<(Asker, Key, FunctionId)>,
     published: BTreeMap<String, Published>,
+    objects: Objects,
     transfers: Transfers,
     /// What is to happen when, in microseconds of the clock that [`Scheduler::set_now`] is given.
     timers: BTreeSet<(u64, Key, Timer)>,

@@ -150,6 +150,7 @@ impl Scheduler {
     /// No worker will come: whatever waits for one hears so.
     pub fn close(&mut self, comm: &mut impl Comm) {
         self.is_closed = true;
+        self.end_coordination(comm);
         self.dispatch(comm);
     }
 

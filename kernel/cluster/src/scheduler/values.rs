@@ -42,6 +42,7 @@ impl Scheduler {
         for key in keys {
             self.let_go(key, comm);
         }
+        self.end_coordination_of(client, comm);
         self.dispatch(comm);
     }
 

@@ -11,6 +11,7 @@ use crate::{
     data::segment::{Bytes, Segment},
     model::{
         cluster::{ClusterInfo, ClusterSpec, Memory, Published},
+        coordination::{ObjectName, Op, Reply},
         error::TaskError,
         event::Event,
         history::{Explanation, History, Journey},
@@ -63,6 +64,15 @@ pub enum Request {
     },
     /// Spread the values evenly.
     Rebalance,
+    /// Something of a lock, a queue and their like. The answer may be long in coming.
+    Coordinate {
+        object: ObjectName,
+        op: Op,
+    },
+    /// That question is given up: if it has no answer yet, it gets one at once.
+    Withdraw {
+        id: AskId,
+    },
     /// Send the worker of this actor a function that is to be called there.
     Prepare {
         actor: Key,
@@ -249,7 +259,7 @@ pub enum ToClient {
 pub struct AskId(pub u64);
 
 /// Who asked what: a question of some client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Asker {
     pub client: ClientId,
     pub id: AskId,
@@ -263,6 +273,7 @@ pub enum Answer {
     Published(Vec<Published>),
     Explained(Option<Explanation>),
     History(History),
+    Coordinated(Reply),
     /// The worker of the actor has the function's code: its address. Or it will not get it.
     Prepared(Result<String, Message>),
     /// A broadcast or a rebalancing has ended.
