@@ -99,6 +99,18 @@ pub const CHECKS: &[Check] = &[
         name: "coordination",
         run: coordination,
     },
+    Check {
+        name: "awaiting",
+        run: awaiting,
+    },
+    Check {
+        name: "whereabouts",
+        run: whereabouts,
+    },
+    Check {
+        name: "many_at_once",
+        run: many_at_once,
+    },
 ];
 
 /// How long anything may take.
@@ -698,4 +710,112 @@ fn coordination(cluster: &Cluster, _: &dyn Control) {
         task_error(&waits).message.contains("never"),
         "it was deleted under it"
     );
+}
+
+/// Handles are futures: several are waited for on one thread.
+fn awaiting(cluster: &Cluster, _: &dyn Control) {
+    struct Unpark(std::thread::Thread);
+
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+        let mut future = std::pin::pin!(future);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let std::task::Poll::Ready(value) =
+                future.as_mut().poll(&mut std::task::Context::from_waker(&waker))
+            {
+                return value;
+            }
+            let left = deadline.checked_duration_since(Instant::now());
+            std::thread::park_timeout(left.expect("nobody woke it"));
+        }
+    }
+
+    let (slow, quick) = (cluster.submit(nap, 200), cluster.submit(inc, 1));
+    let (b, a) = block_on(async { (quick.await, (&slow).await) });
+    assert_eq!((a.unwrap(), b.unwrap()), (200, 2));
+    assert_eq!(
+        block_on(slow.into_future()).unwrap(),
+        200,
+        "what has ended is there at once"
+    );
+    let failing = cluster.submit(fails, 1);
+    let error = block_on(async { failing.await.unwrap_err() });
+    assert!(matches!(error, Error::Task(error) if error.kind == TaskErrorKind::Failed));
+    let cancelled = cluster.submit(nap, 60_000);
+    let canceller = cancelled.clone();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        canceller.cancel().unwrap();
+    });
+    assert!(block_on(async { cancelled.await }).is_err());
+    thread.join().unwrap();
+}
+
+/// Where values are, where the engine says that it knows.
+fn whereabouts(cluster: &Cluster, _: &dyn Control) {
+    if cluster.client.copies().is_err() {
+        return;
+    }
+    let (large, small) = (cluster.submit(ones, 5_000), cluster.submit(ones, 50));
+    let never = cluster.submit(nap, 60_000);
+    cluster.wait([&large, &small]).unwrap();
+    assert!(large.n_bytes().unwrap() >= 5_000 && never.n_bytes().is_none());
+    let holders = cluster.who_has([&large, &small]).unwrap();
+    assert!(holders.iter().all(|workers| workers.len() == 1), "{holders:?}");
+    assert_eq!(cluster.who_has([&never]).unwrap(), [[]]);
+    never.cancel().unwrap();
+    cluster.broadcast(&large).unwrap();
+    let workers = cluster.info().unwrap().workers.len();
+    assert_eq!(cluster.who_has([&large]).unwrap()[0].len(), workers);
+    let all = cluster.has_what().unwrap();
+    assert_eq!(all.len(), workers);
+    for values in all.values() {
+        assert_eq!(
+            (values[0].key, values[0].function.as_str()),
+            (large.key().unwrap(), "ones"),
+            "the largest first"
+        );
+        assert_eq!(values[0].workers.len(), workers);
+    }
+}
+
+fn many_at_once(cluster: &Cluster, _: &dyn Control) {
+    let lists = cluster.map_batches(inc, 0..1_005, 100);
+    assert_eq!((lists.len(), lists[0].name()), (11, "inc"));
+    assert_eq!(
+        cluster.gather(&lists).unwrap().concat(),
+        (1..=1_005).collect::<Vec<i64>>()
+    );
+    assert_eq!(cluster.map_batches(inc, Vec::new(), 5).len(), 0);
+    // The function itself is another task than a batch of its calls.
+    assert_eq!(cluster.submit(inc, 1).gather().unwrap(), 2);
+    let pairs = (1..4).zip([10, 20, 30]);
+    assert_eq!(cluster.gather(cluster.map(add, pairs)).unwrap(), [11, 22, 33]);
+
+    let many: Delayed<i64> = (0..100).map(|i| Delayed::call(inc, i)).sum();
+    assert_eq!(many.n_tasks(), 100 + 7 + 1, "a tree");
+    assert_eq!(many.compute().unwrap(), (1..=100).sum::<i64>());
+    let product: Delayed<i64> = (0..5).map(|i| Delayed::call(inc, i)).product();
+    assert_eq!(product.compute().unwrap(), 120);
+    assert_eq!(
+        std::iter::empty::<Delayed<i64>>()
+            .sum::<Delayed<i64>>()
+            .compute()
+            .unwrap(),
+        0
+    );
+
+    let file = Scratch::new("impure");
+    let calls: Vec<Delayed<u64>> = (0..3)
+        .map(|_| Delayed::impure(count_calls, file.path()))
+        .collect();
+    cluster.gather(cluster.compute_all(&calls).unwrap()).unwrap();
+    assert_eq!(std::fs::read(&file.0).unwrap().len(), 3, "each ran");
 }

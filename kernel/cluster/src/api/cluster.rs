@@ -122,7 +122,7 @@ impl Cluster {
     }
 
     #[inline(never)]
-    fn submit_all(&self, nodes: Vec<Result<Arc<Node>>>, graph: Graph) -> Vec<Handle> {
+    pub(crate) fn submit_all(&self, nodes: Vec<Result<Arc<Node>>>, graph: Graph) -> Vec<Handle> {
         let keys: Vec<Key> = nodes.iter().flatten().map(|node| node.key()).collect();
         let known: Vec<bool> = keys.iter().map(|key| self.client.is_known(*key)).collect();
         let mut known = known.into_iter();

@@ -50,11 +50,27 @@ impl<T: TaskValue> Delayed<T> {
     where
         F: TaskFn<Kind, In, Output = T>,
     {
+        Delayed::new(f, args, false)
+    }
+
+    /// As [`Delayed::call`], for a function whose result depends on more than its arguments: each is a task of its own, also
+    /// with the same arguments.
+    pub fn impure<F, Kind, In>(f: F, args: In) -> Delayed<T>
+    where
+        F: TaskFn<Kind, In, Output = T>,
+    {
+        Delayed::new(f, args, true)
+    }
+
+    fn new<F, Kind, In>(f: F, args: In, is_impure: bool) -> Delayed<T>
+    where
+        F: TaskFn<Kind, In, Output = T>,
+    {
         let _ = f;
         let mut graph = Graph::default();
         let args = F::args(args, &mut graph);
         Delayed {
-            node: graph.call(fn_ref::<F, Kind, In>(), args, false),
+            node: graph.call(fn_ref::<F, Kind, In>(), args, is_impure),
             value: PhantomData,
         }
     }

@@ -9,9 +9,17 @@ use std::{
 use skep_render::Message;
 
 use crate::{
-    api::{cluster::Cluster, delayed::Delayed, remote::Remote},
+    api::{
+        cluster::Cluster,
+        delayed::Delayed,
+        remote::{Handle, Remote},
+    },
+    call::{locate::FnRef, thunk::conjure},
     data::value::TaskValue,
-    graph::task_fn::TaskFn,
+    graph::{
+        node::Graph,
+        task_fn::{IntoArg, TaskFn, fn_ref},
+    },
     model::{
         cluster::ClusterSpec,
         error::{Error, Result},
@@ -185,6 +193,53 @@ impl Cluster {
         }
     }
 
+    /// Calls `f` once for each item, `size` of them in one task: for functions so short that the way to a worker takes longer
+    /// than they do. Each handle stands for a list; gathered, the lists are in order.
+    ///
+    /// ```no_run
+    /// fn square(x: u64) -> u64 { x * x }
+    /// # fn main() -> skep_cluster::Result<()> {
+    /// # let cluster = skep_cluster::Cluster::local().start()?;
+    /// let lists = cluster.map_batches(square, 0..1_000_000, 10_000);
+    /// let squares: Vec<u64> = cluster.gather(lists)?.concat();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Several lists of arguments are zipped: a function of two arguments is called as `|(a, b)| f(a, b)`.
+    ///
+    /// # Panics
+    /// When `size` is 0.
+    pub fn map_batches<F, A, R>(
+        &self,
+        f: F,
+        items: impl IntoIterator<Item = A>,
+        size: usize,
+    ) -> Vec<Remote<Vec<R>>>
+    where
+        F: Fn(A) -> R + Copy,
+        A: TaskValue + Clone,
+        R: TaskValue,
+    {
+        assert!(
+            size > 0,
+            "a batch of 0 items would never end: give it a size of 1 or more"
+        );
+        let _ = f;
+        let f = batch_ref::<F, A, R, _, _>(each::<F, A, R>);
+        let (mut graph, mut nodes) = (Graph::default(), Vec::new());
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            let batch: Vec<A> = items.by_ref().take(size).collect();
+            let args = IntoArg::<Vec<A>>::into_arg(batch, &mut graph).map(|arg| vec![arg]);
+            nodes.push(graph.call(f, args, !self.is_caching()));
+        }
+        self.submit_all(nodes, graph)
+            .into_iter()
+            .map(Handle::typed)
+            .collect()
+    }
+
     /// Calls `f` once on every worker that is there, and gives what each returned: to set something up, or to look.
     ///
     /// ```no_run
@@ -239,6 +294,18 @@ impl<T: TaskValue> Remote<T> {
             .gather_within([self], patience)?;
         Ok(values.remove(0))
     }
+}
+
+fn each<F: Fn(A) -> R + Copy, A, R>(items: Vec<A>) -> Vec<R> {
+    items.into_iter().map(conjure::<F>()).collect()
+}
+
+/// A batch bears the name of the function that it calls.
+fn batch_ref<F: Copy, A, R, Each, Kind>(_: Each) -> FnRef
+where
+    Each: TaskFn<Kind, Vec<A>, Output = Vec<R>>,
+{
+    fn_ref::<Each, Kind, Vec<A>>().in_role::<F>("batch")
 }
 
 fn keep<T>(value: T) -> T {

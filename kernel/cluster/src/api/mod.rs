@@ -1,6 +1,7 @@
 //! What a program holds: clusters, handles, delayed calls, actors.
 
 pub(crate) mod actor;
+pub mod awaiting;
 pub(crate) mod builder;
 pub(crate) mod cluster;
 pub(crate) mod compute;

@@ -1,6 +1,6 @@
 //! Operators between delayed values, and between those and plain ones: `a + b` is a call like any other.
 
-use std::ops;
+use std::{iter, ops};
 
 use crate::{api::delayed::Delayed, data::value::TaskValue};
 
@@ -82,3 +82,29 @@ where
         Delayed::call(neg::<A>, self)
     }
 }
+
+/// So many values are taken together by one task: a sum of many is a tree, whose levels run side by side.
+const AT_ONCE: usize = 16;
+
+macro_rules! folds {
+    ($($trait:ident $method:ident)*) => { $(
+        fn $method<A: iter::$trait<A>>(values: Vec<A>) -> A {
+            values.into_iter().$method()
+        }
+
+        impl<A: TaskValue + Clone + iter::$trait<A>> iter::$trait for Delayed<A> {
+            fn $method<I: Iterator<Item = Delayed<A>>>(values: I) -> Delayed<A> {
+                let mut values: Vec<Delayed<A>> = values.collect();
+                while values.len() > AT_ONCE {
+                    values = values.chunks(AT_ONCE).map(|some| Delayed::call($method::<A>, some)).collect();
+                }
+                match values.len() {
+                    1 => values.remove(0),
+                    _ => Delayed::call($method::<A>, values),
+                }
+            }
+        }
+    )* };
+}
+
+folds!(Sum sum Product product);

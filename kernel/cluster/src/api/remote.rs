@@ -156,6 +156,14 @@ impl<T> Remote<T> {
         matches!(self.handle.status(), Some(Status::Done { .. }))
     }
 
+    /// Bytes of the value in memory, on its worker; `None` while it is not there.
+    pub fn n_bytes(&self) -> Option<u64> {
+        match self.handle.status() {
+            Some(Status::Done { n_bytes, .. }) => Some(n_bytes),
+            _ => None,
+        }
+    }
+
     /// Where the value is: pending, done (worker, size, time) or failed, in one line.
     pub fn state(&self) -> (&'static str, String) {
         self.handle.state()

@@ -46,6 +46,17 @@ pub(crate) fn checked<F: Copy>(address: usize, role: &'static str) -> FnRef {
     }
 }
 
+impl FnRef {
+    /// What calls `F` in another way, under its name.
+    pub fn in_role<F>(self, role: &'static str) -> FnRef {
+        FnRef {
+            type_name: type_name::<F>(),
+            role,
+            ..self
+        }
+    }
+}
+
 type Known = std::sync::Mutex<Option<HashMap<usize, std::sync::Arc<Located>>>>;
 
 /// Finds where a function's thunk is. Asked once for each function of each library.

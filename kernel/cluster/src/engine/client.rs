@@ -3,9 +3,10 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::{
-        Arc, MutexGuard, PoisonError, RwLock, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    task::Waker,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +18,7 @@ use crate::{
         Actors, Connect, Coordination, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, has,
         watched::Watched,
     },
-    hooks::hooks,
+    hooks::{self, Wake, hooks},
     model::{
         coordination::{ObjectName, Op, Reply},
         error::{Error, Result},
@@ -68,8 +69,39 @@ struct State {
     code: HashSet<CodeId>,
     released: Vec<Key>,
     events: VecDeque<Event>,
+    /// Futures that wait for a value to end.
+    wakers: Arc<Wakers>,
     /// When values were fetched, for their journeys.
     gathered: KeyMap<u64>,
+}
+
+#[derive(Default)]
+struct Wakers(Mutex<KeyMap<Vec<Waker>>>);
+
+impl Wakers {
+    fn lock(&self) -> MutexGuard<'_, KeyMap<Vec<Waker>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, key: Key, waker: &Waker) {
+        let mut all = self.lock();
+        let of_key = all.entry(key).or_default();
+        if !of_key.iter().any(|known| known.will_wake(waker)) {
+            of_key.push(waker.clone());
+        }
+    }
+
+    fn wake_those_of(&self, key: Key) {
+        let woken = self.lock().remove(&key);
+        woken.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(&self) {
+        let woken = std::mem::take(&mut *self.lock());
+        woken.into_values().flatten().for_each(Waker::wake);
+    }
 }
 
 struct Entry {
@@ -82,7 +114,9 @@ struct Entry {
 impl Client {
     /// A program's half for any engine.
     pub fn with_engine(connect: Connect) -> std::io::Result<Arc<Client>> {
-        let state = Watched::new();
+        let state: Arc<Watched<State>> = Watched::new();
+        let wakers: Weak<dyn Wake> = Arc::<Wakers>::downgrade(&state.lock().wakers);
+        hooks::register(wakers);
         let engine = connect(state.clone())?;
         let client = Arc::new(Client {
             engine,
@@ -342,6 +376,19 @@ impl Client {
         )
     }
 
+    /// Whether a task has not ended; the waker is then woken when it does, when the engine is gone, and on an interrupt.
+    pub fn is_pending(&self, key: Key, waker: &Waker) -> bool {
+        let state = self.lock();
+        let is_so = matches!(
+            state.tasks.get(&key).map(|entry| &entry.status),
+            Some(Status::Pending)
+        );
+        if is_so {
+            state.wakers.add(key, waker);
+        }
+        is_so && !self.is_gone()
+    }
+
     pub fn status(&self, key: Key) -> Option<Status> {
         self.lock().tasks.get(&key).map(|entry| entry.status.clone())
     }
@@ -442,6 +489,9 @@ impl State {
                     Ended::Failed(error) => Status::Failed(Error::Task(error)),
                     Ended::Pending => Status::Pending,
                 };
+                if !matches!(entry.status, Status::Pending) {
+                    self.wakers.wake_those_of(key);
+                }
             }
         }
     }
@@ -454,6 +504,8 @@ impl Sink for Watched<State> {
 
     fn on_gone(&self, reason: String) {
         self.end(reason);
+        let wakers = self.lock().wakers.clone();
+        wakers.wake();
     }
 }
 

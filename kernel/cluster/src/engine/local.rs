@@ -24,7 +24,7 @@ use crate::{
     },
     hooks::hooks,
     model::{
-        cluster::{ClusterInfo, ClusterSpec, Published},
+        cluster::{ClusterInfo, ClusterSpec, Holding, Published},
         coordination::{ObjectName, Op, Reply},
         error::{Error, Result, TaskError},
         history::{Explanation, History, Journey},
@@ -380,6 +380,13 @@ impl Copies for Local {
 
     fn rebalance(&self) -> Result<(u64, u64)> {
         self.transfer(Request::Rebalance)
+    }
+
+    fn holdings(&self) -> Result<Vec<Holding>> {
+        match self.ask(Request::Holdings)? {
+            Answer::Holdings(holdings) => Ok(holdings),
+            other => Err(unexpected(&other)),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use skep_render::Message;
 use crate::{
     data::segment::Bytes,
     model::{
-        cluster::{ClusterInfo, ClusterSpec, Published},
+        cluster::{ClusterInfo, ClusterSpec, Holding, Published},
         coordination::{ObjectName, Op, Reply},
         error::{Error, Result, TaskError},
         event::Event,
@@ -117,13 +117,15 @@ pub trait Names {
     fn published(&self) -> Result<Vec<Published>>;
 }
 
-/// An engine that is told where copies of values shall be. Both calls wait, and give how many values were copied or
-/// moved, and their bytes.
+/// An engine that knows where values are, and is told where copies of them shall be. Calls that copy or move wait, and give
+/// the number of values and their bytes.
 pub trait Copies {
     /// Copies values to all workers.
     fn broadcast(&self, keys: Vec<Key>) -> Result<(u64, u64)>;
     /// Moves values from workers that hold much to those that hold little.
     fn rebalance(&self) -> Result<(u64, u64)>;
+    /// The values that are there, and which workers have them.
+    fn holdings(&self) -> Result<Vec<Holding>>;
 }
 
 /// An engine with locks, queues and their like, which all its programs and tasks share.

@@ -460,6 +460,10 @@ impl Server {
             Request::Lookup => self.scheduler.tell_published(asker, out),
             Request::Detach { key } => self.scheduler.detach(key),
             Request::Broadcast { keys } => self.scheduler.broadcast(asker, &keys, out),
+            Request::Holdings => {
+                let holdings = self.scheduler.holdings();
+                out.answer(asker, Answer::Holdings(holdings));
+            }
             Request::Rebalance => self.scheduler.rebalance(asker, out),
             Request::Prepare { actor, function } => self.scheduler.prepare(asker, actor, function, out),
             Request::Coordinate { object, op } => self.scheduler.coordinate(asker, object, op, out),

@@ -65,6 +65,17 @@ pub struct ClusterInfo {
     pub losses: Vec<String>,
 }
 
+/// A value that the cluster holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    pub key: Key,
+    /// The function that made it.
+    pub function: String,
+    /// In memory.
+    pub n_bytes: u64,
+    pub workers: Vec<WorkerId>,
+}
+
 /// Values that are kept under a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Comm, Key, Scheduler, State, Timer, WorkerId};
 use crate::{
-    model::{cluster::Memory, event::Event},
+    model::{cluster::Holding, cluster::Memory, event::Event},
     wire::protocol::{Answer, Asker, ToWorker},
 };
 
@@ -207,6 +207,25 @@ impl Scheduler {
             self.touch(id);
         }
         given_up
+    }
+
+    /// The values that are there, and which workers have them.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let mut holdings: Vec<Holding> = self
+            .tasks
+            .iter()
+            .filter_map(|(key, record)| match &record.state {
+                State::Done { holders } => Some(Holding {
+                    key: *key,
+                    function: self.name_of(*key),
+                    n_bytes: record.n_bytes,
+                    workers: holders.clone(),
+                }),
+                _ => None,
+            })
+            .collect();
+        holdings.sort_unstable_by_key(|holding| holding.key);
+        holdings
     }
 
     /// Copies values to every worker. The client is told when all copies are there.

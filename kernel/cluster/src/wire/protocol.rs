@@ -10,7 +10,7 @@ use skep_render::Message;
 use crate::{
     data::segment::{Bytes, Segment},
     model::{
-        cluster::{ClusterInfo, ClusterSpec, Memory, Published},
+        cluster::{ClusterInfo, ClusterSpec, Holding, Memory, Published},
         coordination::{ObjectName, Op, Reply},
         error::TaskError,
         event::Event,
@@ -64,6 +64,8 @@ pub enum Request {
     },
     /// Spread the values evenly.
     Rebalance,
+    /// Which values there are, and where.
+    Holdings,
     /// Something of a lock, a queue and their like. The answer may be long in coming.
     Coordinate {
         object: ObjectName,
@@ -274,6 +276,7 @@ pub enum Answer {
     Explained(Option<Explanation>),
     History(History),
     Coordinated(Reply),
+    Holdings(Vec<Holding>),
     /// The worker of the actor has the function's code: its address. Or it will not get it.
     Prepared(Result<String, Message>),
     /// A broadcast or a rebalancing has ended.
