@@ -755,3 +755,52 @@ fn tasks_that_wait_for_each_other_end_also_when_workers_die() {
     let error = cluster.event("never").unwrap_err().message();
     assert!(error.what.contains("shut down"), "{error}");
 }
+
+/// Whatever happens to workers, the values are right; with a seed the same things happen again.
+#[test]
+fn work_under_chaos_ends_with_the_right_values() {
+    let cluster = start(3);
+    let chaos = cluster
+        .chaos(7)
+        .every(Duration::from_millis(150))
+        .start()
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(4);
+    let mut round = 0;
+    while Instant::now() < until {
+        round += 1;
+        let values = cluster.impure().map(steady, (0..60).map(|i| i + round * 1_000));
+        let sum: i64 = cluster.gather(values).unwrap().iter().sum();
+        assert_eq!(sum, (0..60).map(|i| i + round * 1_000 + 1).sum::<i64>());
+    }
+    let deeds = chaos.stop();
+    assert!(deeds.len() > 4, "{deeds:?}");
+    let kinds: std::collections::HashSet<String> =
+        deeds.iter().map(|deed| format!("{:?}", deed.trouble)).collect();
+    assert_eq!(kinds.len(), 3, "it killed, stopped and slowed: {deeds:?}");
+    until_all_answer(&cluster);
+    // Only what is named is done, and dropping it ends it.
+    let before = cluster.info().unwrap().losses.len();
+    drop(
+        cluster
+            .chaos(1)
+            .pause()
+            .every(Duration::from_millis(100))
+            .start()
+            .unwrap(),
+    );
+    assert_eq!(cluster.info().unwrap().losses.len(), before);
+}
+
+/// None is left stopped.
+fn until_all_answer(cluster: &Cluster) {
+    until("all workers answer", || {
+        cluster.info().unwrap().workers.len() == 3
+    });
+    assert_eq!(cluster.run_on_all(|| 1u8).unwrap().len(), 3);
+}
+
+fn steady(x: i64) -> i64 {
+    std::thread::sleep(Duration::from_millis(5));
+    x + 1
+}

@@ -293,6 +293,15 @@ impl Cluster {
         self.client.workers()?.kill(WorkerId(worker))
     }
 
+    /// Stops a worker process for so long, for teaching: it answers nobody, as a machine that hangs would, and then goes on.
+    /// Thirty seconds at most.
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn pause_worker(&self, worker: u32, time: Duration) -> Result<()> {
+        self.client.workers()?.pause(WorkerId(worker), time)
+    }
+
     /// Ends the workers; their values are lost.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 pub(crate) mod actor;
 pub mod awaiting;
 pub(crate) mod builder;
+pub mod chaos;
 pub(crate) mod cluster;
 pub(crate) mod compute;
 pub mod coordination;

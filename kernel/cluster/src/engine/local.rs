@@ -337,6 +337,11 @@ impl Workers for Local {
     fn kill(&self, worker: WorkerId) -> Result<()> {
         self.order(Request::KillWorker { worker })
     }
+
+    fn pause(&self, worker: WorkerId, time: Duration) -> Result<()> {
+        let for_us = time.as_micros() as u64;
+        self.order(Request::PauseWorker { worker, for_us })
+    }
 }
 
 impl Actors for Local {

@@ -100,6 +100,8 @@ pub trait Workers {
     fn scale(&self, least: u32, most: u32) -> Result<()>;
     /// Ends a worker without a word to it.
     fn kill(&self, worker: WorkerId) -> Result<()>;
+    /// Stops a worker for so long, without a word to it; then it goes on.
+    fn pause(&self, worker: WorkerId, time: Duration) -> Result<()>;
 }
 
 /// An engine whose workers hold objects with a state, made by a task with

@@ -92,6 +92,7 @@ impl Host {
             pids: HashMap::new(),
             ended: HashMap::new(),
             leaving: HashSet::new(),
+            paused: Vec::new(),
             spec: None,
             asked: None,
             launching: None,
@@ -224,6 +225,8 @@ struct Server {
     ended: HashMap<u32, ExitStatus>,
     /// Processes that were told to go, and may take a moment.
     leaving: HashSet<u32>,
+    /// Processes that are stopped, and until when.
+    paused: Vec<(Instant, u32)>,
     spec: Option<ClusterSpec>,
     /// What was asked for last; scaling changes the other one.
     asked: Option<ClusterSpec>,
@@ -261,6 +264,8 @@ impl Server {
                 (None, Some(_)) => Duration::from_millis(250),
                 (None, None) => Duration::from_secs(1),
             };
+            let resumed = self.resume();
+            let timeout = resumed.map_or(timeout, |due| due.min(timeout));
             let due = self
                 .scheduler
                 .next_timer()
@@ -490,6 +495,7 @@ impl Server {
                 out.answer(asker, Answer::History(history));
             }
             Request::KillWorker { worker } => self.kill(worker),
+            Request::PauseWorker { worker, for_us } => self.pause(worker, Duration::from_micros(for_us)),
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use skep_render::Message;
 
 use super::{Elastic, Launch, Server};
@@ -26,7 +27,43 @@ pub(super) const ADAPT_AFTER: Duration = Duration::from_secs(2);
 /// A worker that dies is replaced, but not more often than this in a minute.
 const MOST_RESTARTS: usize = 60;
 
+/// Nobody is stopped for longer: they would be given up.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 impl Server {
+    /// Stops a worker's process for a while.
+    pub(super) fn pause(&mut self, worker: WorkerId, time: Duration) {
+        let Some(pid) = self.pids.get(&worker).copied() else {
+            return;
+        };
+        if self.signal(pid, Signal::STOP) {
+            self.paused.push((Instant::now() + time.min(LONGEST_PAUSE), pid));
+        }
+    }
+
+    /// Lets those go on whose time has come; how long until the next.
+    pub(super) fn resume(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let (due, paused) = std::mem::take(&mut self.paused)
+            .into_iter()
+            .partition(|(until, _)| *until <= now);
+        self.paused = paused;
+        let due: Vec<(Instant, u32)> = due;
+        for (_, pid) in due {
+            // Another pause of it may have begun meanwhile.
+            if !self.paused.iter().any(|(_, other)| *other == pid) {
+                self.signal(pid, Signal::CONT);
+            }
+        }
+        self.paused.iter().map(|(until, _)| *until - now).min()
+    }
+
+    /// By its handle: the number of a process that has been waited for may be another's.
+    fn signal(&self, pid: u32, signal: Signal) -> bool {
+        let child = self.children.iter().find(|child| child.id() == pid);
+        child.is_some_and(|child| kill_process(Pid::from_child(child), signal).is_ok())
+    }
+
     /// A worker that was killed could not clear up after itself.
     pub(super) fn clear_spill_of(&mut self, worker: WorkerId) {
         if let Some(pid) = self.pids.remove(&worker) {
@@ -223,6 +260,11 @@ impl Server {
     }
 
     pub(super) fn exit_workers(&mut self) {
+        // Stopped, they would not hear that they shall go.
+        self.paused
+            .iter_mut()
+            .for_each(|(until, _)| *until = Instant::now());
+        self.resume();
         for worker in self.scheduler.worker_ids() {
             self.outbox.to_worker(worker, ToWorker::Exit);
             self.dismiss(worker);

@@ -42,6 +42,11 @@ pub enum Request {
     KillWorker {
         worker: WorkerId,
     },
+    /// Stop a worker's process for so long, without a word to it.
+    PauseWorker {
+        worker: WorkerId,
+        for_us: u64,
+    },
     /// Keep values under a name, also without handles.
     Publish(Published),
     Unpublish {
