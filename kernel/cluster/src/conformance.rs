@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     api::{
+        actor::Actor,
         cluster::Cluster,
         coordination::{Event as Flag, Lock, Queue, Topic, Variable},
         delayed::Delayed,
@@ -98,6 +99,10 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "coordination",
         run: coordination,
+    },
+    Check {
+        name: "actors",
+        run: actors,
     },
     Check {
         name: "awaiting",
@@ -818,4 +823,45 @@ fn many_at_once(cluster: &Cluster, _: &dyn Control) {
         .collect();
     cluster.gather(cluster.compute_all(&calls).unwrap()).unwrap();
     assert_eq!(std::fs::read(&file.0).unwrap().len(), 3, "each ran");
+}
+
+/// One object with a state that a program and many tasks call, where the engine says that it has such.
+fn actors(cluster: &Cluster, _: &dyn Control) {
+    struct Counter {
+        n: i64,
+    }
+
+    impl Counter {
+        fn new(n: i64) -> Counter {
+            Counter { n }
+        }
+
+        fn add(&mut self, by: i64) -> i64 {
+            self.n += by;
+            self.n
+        }
+
+        fn get(&self) -> i64 {
+            self.n
+        }
+    }
+
+    fn bump(counter: Actor<Counter>, by: i64) -> crate::Result<i64> {
+        counter.call(Counter::add, by)
+    }
+
+    if !cluster.client.has_actors() {
+        return;
+    }
+    let counter = cluster.actor(Counter::new, 10).unwrap();
+    assert_eq!(counter.call(Counter::add, 5).unwrap(), 15);
+    let bumped = cluster.impure().map(bump, (0..50).map(|_| (counter.clone(), 1)));
+    let mut seen = cluster.gather(bumped).unwrap();
+    seen.sort_unstable();
+    assert_eq!(seen, (16..66).collect::<Vec<i64>>(), "one call at a time");
+    assert_eq!(
+        counter.call(Counter::get, ()).unwrap(),
+        65,
+        "tasks that end do not end it"
+    );
 }

@@ -36,6 +36,7 @@ pub mod worker;
 pub use api::{
     actor::Actor,
     builder::{ClusterBuilder, Size},
+    chaos,
     cluster::Cluster,
     compute::{Computed, Root},
     coordination,

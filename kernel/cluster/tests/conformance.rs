@@ -41,4 +41,4 @@ macro_rules! checks {
         }
     };
 }
-checks!(graphs values large_values parts origins errors panics same_call_same_task retries cancellation release events lost_workers late_joiners coordination awaiting whereabouts many_at_once);
+checks!(graphs values large_values parts origins errors panics same_call_same_task retries cancellation release events lost_workers late_joiners coordination actors awaiting whereabouts many_at_once);

@@ -1,7 +1,11 @@
 //! What every cell has in scope, and how the types of the crates in scope are written.
 
 use skep_cell::{KnownNames, Phrase};
-use skep_cluster::{Cluster, Delayed, Remote};
+use skep_cluster::{
+    Cluster, Delayed, Remote,
+    chaos::Chaos,
+    coordination::{Barrier, Event, Lock, Permit, Queue, Semaphore, Subscriber, Topic, Variable},
+};
 
 /// In front of every cell, on its first line.
 pub const PRELUDE: &str = "use ::skep::prelude::*;";
@@ -61,6 +65,31 @@ const TYPES: &[(&str, &str)] = &[
 /// What goes wrong with tasks, in words about tasks.
 const PHRASES: &[Phrase] = &[
     Phrase {
+        says: "no method named `gather` found for struct `Delayed<",
+        message: "a delayed value has not run: there is nothing to gather yet",
+        hint: "`.compute()?` runs its graph and brings the result here; `.persist()?` leaves it on the cluster, as a handle",
+    },
+    Phrase {
+        says: "no method named `gather` found for struct `Vec<Remote<",
+        message: "many handles are gathered by their cluster",
+        hint: "`cluster.gather(handles)?`",
+    },
+    Phrase {
+        says: "no method named `compute` found for struct `Remote<",
+        message: "the task of a handle runs already",
+        hint: "`.gather()?` waits for its value and brings it here",
+    },
+    Phrase {
+        says: "no method named `result` found for struct `Remote<",
+        message: "the value of a handle is gathered",
+        hint: "`.gather()?` waits for it and brings it here",
+    },
+    Phrase {
+        says: "no method named `get` found for struct `Remote<",
+        message: "the value of a handle is gathered",
+        hint: "`.gather()?` waits for it and brings it here",
+    },
+    Phrase {
         says: "a function sent to workers must not capture anything",
         message: "a function sent to workers must not capture anything, nor be a `fn` pointer",
         hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`; name the function itself rather than a variable that holds it",
@@ -116,6 +145,16 @@ pub fn named_types() -> Vec<(&'static str, &'static str)> {
         (path_of::<Cluster>(), "::skep::Cluster"),
         (path_of::<Remote<()>>(), "::skep::Remote"),
         (path_of::<Delayed<()>>(), "::skep::Delayed"),
+        (path_of::<Chaos>(), "::skep::chaos::Chaos"),
+        (path_of::<Lock>(), "::skep::coordination::Lock"),
+        (path_of::<Semaphore>(), "::skep::coordination::Semaphore"),
+        (path_of::<Permit>(), "::skep::coordination::Permit"),
+        (path_of::<Event>(), "::skep::coordination::Event"),
+        (path_of::<Barrier>(), "::skep::coordination::Barrier"),
+        (path_of::<Queue<()>>(), "::skep::coordination::Queue"),
+        (path_of::<Variable<()>>(), "::skep::coordination::Variable"),
+        (path_of::<Topic<()>>(), "::skep::coordination::Topic"),
+        (path_of::<Subscriber<()>>(), "::skep::coordination::Subscriber"),
     ];
     TYPES.iter().copied().chain(own).collect()
 }

@@ -7,10 +7,11 @@
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skep_render::Message;
 
 use crate::{
-    api::{cluster::Cluster, remote::Handle},
+    api::{builder::current_client, cluster::Cluster, remote::Handle},
     call::locate::{self, FnRef},
     data::value::TaskValue,
     engine::client::Status,
@@ -20,6 +21,7 @@ use crate::{
     },
     model::{
         error::{Error, Result},
+        ids::Key,
         task::Arg,
     },
 };
@@ -120,6 +122,33 @@ impl<S> Actor<S> {
     pub fn worker(&self) -> Result<String> {
         self.inner.worker()
     }
+}
+
+/// As an argument of a task an actor goes by its name: the task calls the same object. Whoever made it keeps a handle for as
+/// long as tasks use it, or they find it gone.
+impl<S> Serialize for Actor<S> {
+    fn serialize<Out: Serializer>(&self, out: Out) -> std::result::Result<Out::Ok, Out::Error> {
+        let held = self.inner.handle.held().map_err(serde::ser::Error::custom)?;
+        (held.key, &*held.name).serialize(out)
+    }
+}
+
+impl<'de, S> Deserialize<'de> for Actor<S> {
+    fn deserialize<From: Deserializer<'de>>(from: From) -> std::result::Result<Self, From::Error> {
+        let (key, name) = <(Key, String)>::deserialize(from)?;
+        let handle = adopt(key, &name).unwrap_or_else(Handle::Refused);
+        Ok(Actor {
+            inner: Arc::new(Inner { handle }),
+            state: PhantomData,
+        })
+    }
+}
+
+#[inline(never)]
+fn adopt(key: Key, name: &str) -> Result<Handle> {
+    let client = current_client()?;
+    client.submit(Vec::new(), &[key], &[])?;
+    Ok(Handle::adopted(&client, key, name))
 }
 
 impl<S> std::fmt::Debug for Actor<S> {

@@ -1,13 +1,11 @@
 //! Values under a name: they outlive their handles, and the program that made them.
 
-use std::sync::Arc;
-
 use skep_render::Message;
 
 use crate::{
     api::{
         cluster::Cluster,
-        remote::{Handle, Held, Remote},
+        remote::{Handle, Remote},
     },
     model::{
         cluster::Published,
@@ -136,19 +134,8 @@ impl Cluster {
             ));
         }
         self.client.submit(Vec::new(), &found.keys, &[])?;
-        let task: Arc<str> = found.task.as_str().into();
-        Ok(found
-            .keys
-            .iter()
-            .map(|key| {
-                Handle::Held(Arc::new(Held {
-                    client: self.client.clone(),
-                    key: *key,
-                    name: task.clone(),
-                    was_known: true,
-                }))
-            })
-            .collect())
+        let adopted = |key: &Key| Handle::adopted(&self.client, *key, &found.task);
+        Ok(found.keys.iter().map(adopted).collect())
     }
 
     /// Lets the value of a name go, once nobody else holds it.

@@ -59,6 +59,16 @@ impl Handle {
         }
     }
 
+    /// The handle of a value that somebody else holds, and that this program holds from now on too.
+    pub(crate) fn adopted(client: &Arc<Client>, key: Key, name: &str) -> Handle {
+        Handle::Held(Arc::new(Held {
+            client: client.clone(),
+            key,
+            name: name.into(),
+            was_known: true,
+        }))
+    }
+
     pub(crate) fn held(&self) -> Result<&Arc<Held>> {
         match self {
             Handle::Held(held) => Ok(held),

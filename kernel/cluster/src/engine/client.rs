@@ -158,6 +158,10 @@ impl Client {
         )
     }
 
+    pub fn has_actors(&self) -> bool {
+        self.engine.actors().is_some()
+    }
+
     fn actors(&self) -> Result<&dyn Actors> {
         has(self.engine.actors(), self.engine.name(), "actors")
     }

@@ -30,10 +30,14 @@ use crate::{
 /// A task that was told to stop has this long, before another thread takes its place.
 const STOP_PATIENCE: Duration = Duration::from_millis(300);
 
+/// Code that was sent is here within this time.
+const CODE_WITHIN: Duration = Duration::from_secs(10);
+
 pub(crate) struct Pool {
     queue: Mutex<Queue>,
     ready: Condvar,
     functions: Mutex<HashMap<FunctionId, Loaded>>,
+    function_came: Condvar,
     /// What the threads have for the one that talks to others.
     out: Mutex<Out>,
     waker: Arc<Waker>,
@@ -119,6 +123,7 @@ impl Pool {
             queue: Mutex::default(),
             ready: Condvar::new(),
             functions: Mutex::default(),
+            function_came: Condvar::new(),
             out: Mutex::default(),
             waker,
             capture,
@@ -253,6 +258,7 @@ impl Pool {
                 address: None,
             },
         );
+        self.function_came.notify_all();
     }
 
     fn address_of(&self, id: FunctionId) -> (String, Result<usize, String>) {
@@ -276,8 +282,14 @@ impl Pool {
         )
     }
 
-    /// The code of an actor's method.
+    /// The code of an actor's method. The scheduler has sent it before it let anybody call, but calls come another way and
+    /// may be here first.
     pub fn method(&self, id: FunctionId) -> (String, Result<MethodThunk, TaskError>) {
+        let is_late = |functions: &mut HashMap<FunctionId, Loaded>| !functions.contains_key(&id);
+        drop(
+            self.function_came
+                .wait_timeout_while(lock(&self.functions), CODE_WITHIN, is_late),
+        );
         let (name, address) = self.address_of(id);
         // SAFETY: as in `thunk`; only methods are named in calls of actors.
         (
