@@ -52,7 +52,7 @@ pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
     let code = match skep_cluster::worker::server::run_worker(
         &skep_cluster::worker::options::WorkerOptions::from_env(path.into()),
     ) {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(_) => 1,
     };
     // SAFETY: tasks may still run in other threads; nothing of theirs is wanted.

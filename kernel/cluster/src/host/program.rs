@@ -7,16 +7,21 @@
 
 use std::{
     env, fs,
-    io::{self, Write},
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use crate::{
     host::Host,
     model::{cluster::ClusterSpec, event::Event},
-    worker::{options::WorkerOptions, server::run_worker},
+    worker::{
+        options::WorkerOptions,
+        server::{Leave, run_worker},
+    },
 };
 
 /// In a worker's environment: the socket of its scheduler.
@@ -117,38 +122,45 @@ pub fn become_worker_if_asked(prepare: fn()) {
     unsafe { env::remove_var(WORKER) };
     prepare();
     let socket = PathBuf::from(socket);
-    let code = match run_worker(&WorkerOptions::from_env(socket.clone())) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    };
-    clear_after_dead_host(&socket);
+    let ended = run_worker(&WorkerOptions::from_env(socket.clone()));
+    let code = i32::from(ended.is_err());
+    if !matches!(ended, Ok(Leave::Dismissed)) && is_dead(&socket) {
+        clear_after_dead_host(&socket);
+    }
     // SAFETY: tasks may still run in other threads; nothing of theirs is wanted.
     unsafe { libc::_exit(code) }
+}
+
+/// Whether nobody listens there any more. A process that is just being killed closes one connection after the other, so that
+/// one may still be taken by a socket that is closed a moment later: one that lives on keeps it.
+fn is_dead(socket: &Path) -> bool {
+    let Ok(mut stream) = UnixStream::connect(socket) else {
+        return true;
+    };
+    let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
+    match stream.read(&mut [0]) {
+        Ok(n) => n == 0,
+        Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+    }
 }
 
 /// A program that was killed could not remove its folder; its workers outlive it by a moment, and do it. Each
 /// of them tries, since one may still write its own files while another removes all; the socket may then be
 /// gone already.
 fn clear_after_dead_host(socket: &Path) {
-    let is_dead = std::os::unix::net::UnixStream::connect(socket).is_err_and(|error| {
-        matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
-        )
-    });
     let folder = socket.parent().filter(|folder| {
         folder
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with("skep-"))
     });
-    if let (true, Some(folder)) = (is_dead, folder) {
+    if let Some(folder) = folder {
         // Two workers that remove the same folder can each find an entry that the other has just removed.
         for _ in 0..20 {
             let _ = fs::remove_dir_all(folder);
             if !folder.exists() {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }

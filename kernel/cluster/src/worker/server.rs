@@ -53,11 +53,20 @@ const DEAF_LONG: Duration = Duration::from_secs(30);
 /// A value that could not be written to disk is tried again after this.
 const TRY_DISK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Runs a worker until its scheduler is gone.
+/// How a worker's time ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It was told to go.
+    Dismissed,
+    /// Its scheduler is not there, or not any more.
+    Abandoned,
+}
+
+/// Runs a worker until it is told to go, or its scheduler is gone.
 ///
 /// # Errors
 /// When the scheduler cannot be reached or sockets cannot be made.
-pub fn run_worker(options: &WorkerOptions) -> io::Result<()> {
+pub fn run_worker(options: &WorkerOptions) -> io::Result<Leave> {
     let (capture, mut own) = Capture::begin()?;
     let result = serve(options, capture);
     if let Err(error) = &result {
@@ -67,12 +76,12 @@ pub fn run_worker(options: &WorkerOptions) -> io::Result<()> {
     result
 }
 
-fn serve(options: &WorkerOptions, capture: Capture) -> io::Result<()> {
+fn serve(options: &WorkerOptions, capture: Capture) -> io::Result<Leave> {
     let pid = std::process::id();
     let address = options.scheduler.with_file_name(format!("worker-{pid}.sock"));
     let token = match Token::beside(&options.scheduler) {
         // The notebook ended while this process was starting.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Leave::Abandoned),
         token => token?,
     };
     let mut transport = Transport::new(Some(&address))?;
@@ -84,7 +93,7 @@ fn serve(options: &WorkerOptions, capture: Capture) -> io::Result<()> {
             ) =>
         {
             let _ = fs::remove_file(&address);
-            return Ok(());
+            return Ok(Leave::Abandoned);
         }
         connected => connected?,
     };
@@ -186,7 +195,7 @@ struct Runtime {
 }
 
 impl Server {
-    fn serve(&mut self) -> io::Result<()> {
+    fn serve(&mut self) -> io::Result<Leave> {
         let mut happened = Vec::new();
         let mut next_beat = Instant::now();
         loop {
@@ -197,13 +206,15 @@ impl Server {
                     TransportEvent::Frame(conn, frame) if conn == self.runtime.scheduler => {
                         for message in decode::<Vec<ToWorker>>(&frame)? {
                             if !self.on_message(message) {
-                                return Ok(());
+                                return Ok(Leave::Dismissed);
                             }
                         }
                     }
                     TransportEvent::Frame(conn, frame) => self.on_peer(conn, &frame),
                     // The notebook is gone, and so are we, whatever a task is doing.
-                    TransportEvent::Closed(conn) if conn == self.runtime.scheduler => return Ok(()),
+                    TransportEvent::Closed(conn) if conn == self.runtime.scheduler => {
+                        return Ok(Leave::Abandoned);
+                    }
                     TransportEvent::Closed(conn) => self.on_peer_lost(conn),
                     TransportEvent::Opened | TransportEvent::Woken => {}
                 }
