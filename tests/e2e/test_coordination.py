@@ -42,27 +42,28 @@ fn append(lock: Lock, line: u32) -> Result<u32, String> {{
     ok(cluster, "(lock.is_locked()?, lock.try_acquire()?.is_some(), lock.acquire_within(Duration::from_millis(50))?.is_some())", "(true, false, false)")
     ok(cluster, "drop(held); lock.is_locked()?", "false")
     ok(cluster, "lock", "lock `log`")
+    fails(cluster, "cluster.map_batches(inc, 0..10, 0)", "a batch of 0 items", "cell")
 
 
 # Dask: 8 lines (`Queue`, `put` in a task, `get` here).
 def test_a_queue_between_tasks_and_a_cell(cluster):
-    ok(cluster, "fn produce(queue: Queue<i64>, n: i64) -> Result<(), skep::Error> { for i in 0..n { queue.put(&(i * i))?; } Ok(()) }")
+    ok(cluster, "fn produce(queue: Queue<i64>, n: i64) -> Result<(), skep::Error> { for i in 0..n { queue.put(i * i)?; } Ok(()) }")
     ok(cluster, 'let queue = cluster.queue::<i64>("squares")?; let producer = cluster.submit(produce, (queue.clone(), 5i64));')
     ok(cluster, "let mut got = vec![]; while got.len() < 5 { got.push(queue.get()?); } got", "[0, 1, 4, 9, 16]")
     ok(cluster, "queue.get_within(Duration::from_millis(20))?", "None")
     ok(cluster, "#[derive(Clone, Debug, Serialize, Deserialize)] struct Job { id: u32, text: String }")
-    ok(cluster, 'let jobs = cluster.queue::<Job>("jobs")?; jobs.put(&Job { id: 1, text: "a".into() })?;')
+    ok(cluster, 'let jobs = cluster.queue::<Job>("jobs")?; jobs.put(Job { id: 1, text: "a".into() })?;')
     ok(cluster, "jobs.get()?", "Job { id: 1, text: \"a\" }")
     fails(cluster, 'cluster.queue::<String>("squares")?', "the queue `squares` holds `i64`, not `String`")
 
 
 # Dask: 6 lines (`Variable`), 7 (`Event`), 5 (`Semaphore`), 9 (`Pub`, `Sub`).
 def test_variables_events_semaphores_topics_and_barriers(cluster):
-    ok(cluster, 'let best = cluster.variable::<f64>("best")?; best.set(&0.5)?; best.get()?', "0.5")
-    ok(cluster, 'let go = cluster.event("go")?; let waits = cluster.submit(|go: Event| go.wait().map(|()| 7), go.clone()); go.set()?; waits.gather()?', "7")
+    ok(cluster, 'let best = cluster.variable::<f64>("best")?; best.set(0.5)?; best.get()?', "0.5")
+    ok(cluster, 'let go = cluster.event("go")?; let waits = cluster.submit(|go: Event| go.wait().map(|()| 7), &go); go.set()?; waits.gather()?', "7")
     ok(cluster, 'let two = cluster.semaphore("two", 2)?; let held = (two.acquire()?, two.acquire()?); two.n_free()?', "0")
     fails(cluster, 'cluster.semaphore("none", 0)?', "0 permits would never let anybody go on")
-    ok(cluster, 'let news = cluster.topic::<String>("news")?; let mut heard = news.subscribe()?; fn tell(news: Topic<String>, i: u32) -> Result<(), skep::Error> { news.publish(&format!("item {i}")) }')
+    ok(cluster, 'let news = cluster.topic::<String>("news")?; let mut heard = news.subscribe()?; fn tell(news: Topic<String>, i: u32) -> Result<(), skep::Error> { news.publish(format!("item {i}")) }')
     ok(cluster, 'cluster.gather(cluster.map(tell, (0..3).map(|i| (news.clone(), i))))?; let mut all: Vec<String> = heard.until_silent(Duration::from_millis(100)).collect::<Result<_, _>>()?; all.sort(); all', '["item 0", "item 1", "item 2"]')
     ok(cluster, 'fn meet(start: Barrier) -> Result<u64, skep::Error> { start.wait() }')
     ok(cluster, 'let start = cluster.barrier("start", 6)?; let met = cluster.impure().map(meet, vec![start.clone(); 6]); let mut places = cluster.gather(met)?; places.sort(); places', "[0, 1, 2, 3, 4, 5]")

@@ -650,12 +650,12 @@ fn coordination(cluster: &Cluster, _: &dyn Control) {
         let _held = lock.acquire()?;
         let before = total.get()?;
         std::thread::sleep(Duration::from_millis(1));
-        total.set(&(before + 1))?;
+        total.set(before + 1)?;
         Ok(before)
     }
     fn answer(asked: Queue<u64>, answers: Topic<String>) -> crate::Result<u64> {
         let n = asked.get()?;
-        answers.publish(&format!("{n} squared is {}", n * n))?;
+        answers.publish(format!("{n} squared is {}", n * n))?;
         Ok(n)
     }
     if cluster.client.coordination().is_err() {
@@ -663,7 +663,7 @@ fn coordination(cluster: &Cluster, _: &dyn Control) {
     }
     let (lock, total) = (cluster.lock("total").unwrap(), cluster.variable("total").unwrap());
     assert_eq!(total.try_get().unwrap(), None);
-    total.set(&0).unwrap();
+    total.set(0).unwrap();
     let added = cluster
         .impure()
         .map(add_one, (0..40).map(|_| (lock.clone(), total.clone())));
@@ -680,14 +680,14 @@ fn coordination(cluster: &Cluster, _: &dyn Control) {
         .impure()
         .map(answer, (0..6).map(|_| (asked.clone(), answers.clone())));
     for n in 0..6 {
-        asked.put(&n).unwrap();
+        asked.put(n).unwrap();
     }
     let mut all: Vec<String> = (0..6).map(|_| heard.recv().unwrap()).collect();
     all.sort_unstable();
     assert_eq!(all[5], "5 squared is 25");
     cluster.wait(&answering).unwrap();
     assert_eq!(heard.recv_within(Duration::from_millis(20)).unwrap(), None);
-    assert!(asked.try_put(&1).unwrap() && asked.try_put(&2).unwrap() && !asked.try_put(&3).unwrap());
+    assert!(asked.try_put(1).unwrap() && asked.try_put(2).unwrap() && !asked.try_put(3).unwrap());
     assert_eq!(asked.len().unwrap(), 2);
 
     let event = cluster.event("go").unwrap();

@@ -711,7 +711,7 @@ fn a_lock_is_free_when_the_worker_that_holds_it_dies() {
 fn tasks_that_wait_for_each_other_end_also_when_workers_die() {
     fn meet(barrier: Barrier, done: Queue<u32>, i: u32) -> skep_cluster::Result<u64> {
         let place = barrier.wait()?;
-        done.put(&i)?;
+        done.put(i)?;
         Ok(place)
     }
     let cluster = start(2);

@@ -18,6 +18,7 @@ use crate::{
     graph::{
         method::{Method, NewActor},
         node::Graph,
+        task_fn::IntoArg,
     },
     model::{
         error::{Error, Result},
@@ -130,6 +131,13 @@ impl<S> Serialize for Actor<S> {
     fn serialize<Out: Serializer>(&self, out: Out) -> std::result::Result<Out::Ok, Out::Error> {
         let held = self.inner.handle.held().map_err(serde::ser::Error::custom)?;
         (held.key, &*held.name).serialize(out)
+    }
+}
+
+impl<S: 'static> IntoArg<Actor<S>> for &Actor<S> {
+    #[allow(private_interfaces)]
+    fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+        self.clone().into_arg(graph)
     }
 }
 

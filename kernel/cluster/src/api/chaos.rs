@@ -43,12 +43,18 @@ pub enum Trouble {
 }
 
 /// Something that was done to a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Deed {
     /// Since the chaos began.
     pub at: Duration,
     pub worker: WorkerId,
     pub trouble: Trouble,
+}
+
+impl fmt::Debug for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for Deed {

@@ -210,6 +210,7 @@ impl Cluster {
     ///
     /// # Panics
     /// When `size` is 0.
+    #[track_caller]
     pub fn map_batches<F, A, R>(
         &self,
         f: F,

@@ -1,5 +1,7 @@
 //! A cluster as it was asked for, and as it is.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -66,7 +68,7 @@ pub struct ClusterInfo {
 }
 
 /// A value that the cluster holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     pub key: Key,
     /// The function that made it.
@@ -74,6 +76,21 @@ pub struct Holding {
     /// In memory.
     pub n_bytes: u64,
     pub workers: Vec<WorkerId>,
+}
+
+/// In one line: there are many.
+impl fmt::Debug for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let workers: Vec<String> = self.workers.iter().map(WorkerId::to_string).collect();
+        let size = skep_render::bytes(self.n_bytes);
+        write!(
+            f,
+            "{} {}: {size} on {}",
+            self.function,
+            self.key,
+            workers.join(", ")
+        )
+    }
 }
 
 /// Values that are kept under a name.

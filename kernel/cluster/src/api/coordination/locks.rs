@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::object::{Object, at_least_one, common, some};
 use crate::{
     api::cluster::Cluster,
+    graph::{node::Graph, task_fn::IntoArg},
     model::{
         coordination::{Kind, ObjectName, Op, Reply},
         error::Result,
+        task::Arg,
     },
 };
 

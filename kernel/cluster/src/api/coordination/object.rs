@@ -131,6 +131,13 @@ macro_rules! common {
             }
         }
 
+        impl$(<$t: 'static>)? IntoArg<$type$(<$t>)?> for &$type$(<$t>)? {
+            #[allow(private_interfaces)]
+            fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
+                self.clone().into_arg(graph)
+            }
+        }
+
         impl$(<$t>)? std::fmt::Debug for $type$(<$t>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, "{} `{}`", self.object.name.kind.name(), self.name())

@@ -9,9 +9,11 @@ use super::object::{Object, at_least_one, common, some};
 use crate::{
     api::cluster::Cluster,
     data::value::TaskValue,
+    graph::{node::Graph, task_fn::IntoArg},
     model::{
         coordination::{Kind, Op, Reply},
         error::Result,
+        task::Arg,
     },
 };
 
@@ -67,7 +69,7 @@ impl Cluster {
     /// # fn main() -> skep_cluster::Result<()> {
     /// # let cluster = skep_cluster::Cluster::local().start()?;
     /// fn produce(queue: Queue<u64>, n: u64) -> skep_cluster::Result<()> {
-    ///     (0..n).try_for_each(|i| queue.put(&i))
+    ///     (0..n).try_for_each(|i| queue.put(i))
     /// }
     /// let queue = cluster.queue::<u64>("numbers")?;
     /// let producer = cluster.submit(produce, (queue.clone(), 3u64));
@@ -125,16 +127,16 @@ impl<T: TaskValue> Queue<T> {
     ///
     /// # Errors
     /// When it was deleted, its cluster is gone, the cell is interrupted, or the item has no bytes.
-    pub fn put(&self, item: &T) -> Result<()> {
-        self.object.put(item, None).map(drop)
+    pub fn put(&self, item: T) -> Result<()> {
+        self.object.put(&item, None).map(drop)
     }
 
     /// Puts an item in if there is room now; whether there was.
     ///
     /// # Errors
     /// As [`Queue::put`].
-    pub fn try_put(&self, item: &T) -> Result<bool> {
-        self.object.put(item, Some(Duration::ZERO))
+    pub fn try_put(&self, item: T) -> Result<bool> {
+        self.object.put(&item, Some(Duration::ZERO))
     }
 
     /// Takes the first item; waits for one if there is none.
@@ -163,12 +165,14 @@ impl<T: TaskValue> Queue<T> {
 
     /// # Errors
     /// As [`Queue::put`].
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "it asks the scheduler, and is old when it is here"
-    )]
     pub fn len(&self) -> Result<u64> {
         self.object.number(Op::Look)
+    }
+
+    /// # Errors
+    /// As [`Queue::put`].
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
     }
 }
 
@@ -177,8 +181,8 @@ impl<T: TaskValue> Variable<T> {
     ///
     /// # Errors
     /// When it was deleted, its cluster is gone, or the value has no bytes.
-    pub fn set(&self, value: &T) -> Result<()> {
-        self.object.put(value, None).map(drop)
+    pub fn set(&self, value: T) -> Result<()> {
+        self.object.put(&value, None).map(drop)
     }
 
     /// Its value; waits for one if it has none yet.
@@ -219,8 +223,8 @@ impl<T: TaskValue> Topic<T> {
     ///
     /// # Errors
     /// When the topic was deleted, its cluster is gone, or the message has no bytes.
-    pub fn publish(&self, message: &T) -> Result<()> {
-        self.object.put(message, None).map(drop)
+    pub fn publish(&self, message: T) -> Result<()> {
+        self.object.put(&message, None).map(drop)
     }
 
     /// Hears every message from now on.
