@@ -108,3 +108,13 @@ def test_words_of_other_clusters_are_answered(cluster):
     fails(cluster, "delayed!(inc(1)).gather()?", "nothing to gather yet", "hint: `.compute()?`")
     fails(cluster, "cluster.map(inc, 0..3).gather()?", "hint: `cluster.gather(handles)?`")
     fails(cluster, "cluster.submit(inc, 1).compute()?", "runs already")
+
+
+def test_actors_in_tasks_and_without_waiting(cluster):
+    ok(cluster, "struct Tally { n: i64 }\nimpl Tally { fn new() -> Tally { Tally { n: 0 } } fn add(&mut self, by: i64) -> i64 { self.n += by; self.n } }")
+    ok(cluster, "let tally = cluster.actor(Tally::new, ())?;")
+    ok(cluster, "let replies: Vec<_> = (1..=10).map(|by| tally.send(Tally::add, by)).collect();")
+    ok(cluster, "let mut last = 0; for reply in replies { last = reply.await?; } last", "55")
+    ok(cluster, "fn feed(tally: Actor<Tally>, by: i64) -> Result<i64, skep::Error> { tally.call(Tally::add, by) }")
+    ok(cluster, "cluster.gather(cluster.map(feed, (0..10).map(|by| (&tally, by))))?; tally.call(Tally::add, 0)?", "100")
+    ok(cluster, "let reply = tally.send(Tally::add, 1); reply.gather()?; reply", "a reply that is there")

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     api::{
-        actor::Actor,
+        actor::{Actor, Reply},
         cluster::Cluster,
         coordination::{Event as Flag, Lock, Queue, Topic, Variable},
         delayed::Delayed,
@@ -864,4 +864,15 @@ fn actors(cluster: &Cluster, _: &dyn Control) {
         65,
         "tasks that end do not end it"
     );
+    let replies: Vec<Reply<i64>> = (0..20).map(|_| counter.send(Counter::add, 1)).collect();
+    assert_eq!(
+        counter.call(Counter::get, ()).unwrap(),
+        85,
+        "behind those that were sent"
+    );
+    let seen: Vec<i64> = replies.iter().map(|reply| reply.gather().unwrap()).collect();
+    assert_eq!(seen, (66..86).collect::<Vec<i64>>(), "in their order");
+    let last = counter.send(Counter::add, 1);
+    drop(counter);
+    assert_eq!(last.gather().unwrap(), 86, "it is kept until it has answered");
 }

@@ -34,7 +34,7 @@ pub mod wire;
 pub mod worker;
 
 pub use api::{
-    actor::Actor,
+    actor::{Actor, Reply},
     builder::{ClusterBuilder, Size},
     chaos,
     cluster::Cluster,

@@ -2,7 +2,7 @@
 
 use skep_cell::{KnownNames, Phrase};
 use skep_cluster::{
-    Cluster, Delayed, Remote,
+    Cluster, Delayed, Remote, Reply,
     chaos::Chaos,
     coordination::{Barrier, Event, Lock, Permit, Queue, Semaphore, Subscriber, Topic, Variable},
 };
@@ -145,6 +145,7 @@ pub fn named_types() -> Vec<(&'static str, &'static str)> {
         (path_of::<Cluster>(), "::skep::Cluster"),
         (path_of::<Remote<()>>(), "::skep::Remote"),
         (path_of::<Delayed<()>>(), "::skep::Delayed"),
+        (path_of::<Reply<()>>(), "::skep::Reply"),
         (path_of::<Chaos>(), "::skep::chaos::Chaos"),
         (path_of::<Lock>(), "::skep::coordination::Lock"),
         (path_of::<Semaphore>(), "::skep::coordination::Semaphore"),

@@ -9,7 +9,7 @@
 pub use plotters;
 pub use serde;
 pub use serde_json;
-pub use skep_cluster::{Actor, Cluster, Delayed, Error, Remote, chaos, coordination, progress};
+pub use skep_cluster::{Actor, Cluster, Delayed, Error, Remote, Reply, chaos, coordination, progress};
 pub use skep_course as course;
 pub use skep_eval::{Bundle, Rich, interrupted as cancelled};
 pub use skep_frame::{Frame, Table, polars, sql};

@@ -5,7 +5,17 @@
 //! connection straight to its worker, one after the other, in the order in which a program calls them. With
 //! its worker the state is gone: an actor is not made again behind its owner's back.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    marker::PhantomData,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Sender},
+    },
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skep_render::Message;
@@ -14,7 +24,7 @@ use crate::{
     api::{builder::current_client, cluster::Cluster, remote::Handle},
     call::locate::{self, FnRef},
     data::value::TaskValue,
-    engine::client::Status,
+    engine::{client::Status, watched::Watched},
     graph::{
         method::{Method, NewActor},
         node::Graph,
@@ -26,6 +36,25 @@ use crate::{
         task::Arg,
     },
 };
+
+fn give(answer: &Watched<Answer>, result: Result<Vec<u8>>) {
+    let wakers = answer.change(|answer| {
+        answer.result = Some(result);
+        std::mem::take(&mut answer.wakers)
+    });
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+/// Its thread ends with the last handle, when the last letter is answered.
+fn start_postman() -> std::io::Result<Sender<Letter>> {
+    let (sender, letters) = mpsc::channel::<Letter>();
+    thread::Builder::new().name("letters".into()).spawn(move || {
+        for letter in letters {
+            give(&letter.answer, letter.to.call(letter.method, letter.args));
+        }
+    })?;
+    Ok(sender)
+}
 
 /// The handle of an object that lives on a worker. Clones name the same object; it is dropped with the last
 /// of them.
@@ -50,6 +79,36 @@ pub struct Actor<S> {
 
 struct Inner {
     handle: Handle,
+    /// Takes calls that nobody waits for, in order; made by the first of them.
+    letters: Mutex<Option<Sender<Letter>>>,
+}
+
+impl Inner {
+    fn new(handle: Handle) -> Arc<Inner> {
+        let letters = Mutex::default();
+        Arc::new(Inner { handle, letters })
+    }
+}
+
+/// A call on its way. It keeps the actor until it is answered.
+struct Letter {
+    to: Arc<Inner>,
+    method: FnRef,
+    args: Result<Vec<Arg>>,
+    answer: Arc<Watched<Answer>>,
+}
+
+#[derive(Default)]
+struct Answer {
+    result: Option<Result<Vec<u8>>>,
+    wakers: Vec<Waker>,
+}
+
+/// What a method will have returned; see [`Actor::send`].
+#[must_use = "what the method returns, also its error, is in here"]
+pub struct Reply<R> {
+    answer: Arc<Watched<Answer>>,
+    value: PhantomData<fn() -> R>,
 }
 
 impl<S> Clone for Actor<S> {
@@ -79,7 +138,7 @@ impl Cluster {
             graph,
         )?;
         Ok(Actor {
-            inner: Arc::new(Inner { handle }),
+            inner: Inner::new(handle),
             state: PhantomData,
         })
     }
@@ -109,11 +168,40 @@ impl<S> Actor<S> {
         let _ = method;
         let mut graph = Graph::default();
         let args = F::args(args, &mut graph);
-        let bytes = self.inner.call(
-            locate::checked::<F>(F::call as *const () as usize, "method"),
-            args,
-        )?;
-        crate::data::value::decode(&bytes.into()).map_err(Error::serialisation)
+        decode(self.inner.call_in_turn(method_ref::<S, F, Kind, In>(), args)?)
+    }
+
+    /// Calls a method without waiting for it. Calls run in the order in which they were made, those of [`Actor::call`] among
+    /// them.
+    ///
+    /// ```no_run
+    /// # struct Counter { n: i64 }
+    /// # impl Counter {
+    /// #     fn new(n: i64) -> Counter { Counter { n } }
+    /// #     fn add(&mut self, by: i64) -> i64 { self.n += by; self.n }
+    /// # }
+    /// # async fn cell() -> skep_cluster::Result<()> {
+    /// # let cluster = skep_cluster::Cluster::local().start()?;
+    /// let counter = cluster.actor(Counter::new, 0)?;
+    /// let replies: Vec<_> = (0..10).map(|i| counter.send(Counter::add, i)).collect();
+    /// for reply in replies {
+    ///     println!("{}", reply.gather()?); // or `reply.await?`
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send<F, Kind, In>(&self, method: F, args: In) -> Reply<F::Output>
+    where
+        F: Method<S, Kind, In>,
+        F::Output: TaskValue,
+    {
+        let _ = method;
+        let mut graph = Graph::default();
+        let args = F::args(args, &mut graph);
+        Reply {
+            answer: self.inner.send(method_ref::<S, F, Kind, In>(), args),
+            value: PhantomData,
+        }
     }
 
     /// The worker on which it is.
@@ -146,7 +234,7 @@ impl<'de, S> Deserialize<'de> for Actor<S> {
         let (key, name) = <(Key, String)>::deserialize(from)?;
         let handle = adopt(key, &name).unwrap_or_else(Handle::Refused);
         Ok(Actor {
-            inner: Arc::new(Inner { handle }),
+            inner: Inner::new(handle),
             state: PhantomData,
         })
     }
@@ -169,7 +257,99 @@ impl<S> std::fmt::Debug for Actor<S> {
     }
 }
 
+fn method_ref<S, F: Method<S, Kind, In>, Kind, In>() -> FnRef {
+    locate::checked::<F>(F::call as *const () as usize, "method")
+}
+
+fn decode<R: TaskValue>(bytes: Vec<u8>) -> Result<R> {
+    crate::data::value::decode(&bytes.into()).map_err(Error::serialisation)
+}
+
+impl<R> Reply<R> {
+    /// Whether the method has returned, or failed.
+    pub fn is_done(&self) -> bool {
+        self.answer.lock().result.is_some()
+    }
+}
+
+impl<R: TaskValue> Reply<R> {
+    /// Waits for what the method returns.
+    ///
+    /// # Errors
+    /// As [`Actor::call`]. An interrupt ends the waiting; the call goes on.
+    pub fn gather(&self) -> Result<R> {
+        decode(self.answer.wait_for(|answer| answer.result.clone())??)
+    }
+}
+
+impl<R: TaskValue> Future for Reply<R> {
+    type Output = Result<R>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R>> {
+        let mut answer = self.answer.lock();
+        match answer.result.clone() {
+            Some(result) => Poll::Ready(result.and_then(decode)),
+            None => {
+                if !answer.wakers.iter().any(|known| known.will_wake(cx.waker())) {
+                    answer.wakers.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<R> std::fmt::Debug for Reply<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.answer.lock().result {
+            None => write!(f, "a reply that has not come yet"),
+            Some(Ok(_)) => write!(f, "a reply that is there"),
+            Some(Err(error)) => write!(f, "a call that failed: {error}"),
+        }
+    }
+}
+
 impl Inner {
+    #[inline(never)]
+    fn send(self: &Arc<Self>, method: FnRef, args: Result<Vec<Arg>>) -> Arc<Watched<Answer>> {
+        let answer: Arc<Watched<Answer>> = Watched::new();
+        let letter = Letter {
+            to: self.clone(),
+            method,
+            args,
+            answer: answer.clone(),
+        };
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = match letters.take() {
+            Some(sender) => Ok(sender),
+            None => start_postman(),
+        };
+        match sender {
+            Ok(sender) => {
+                let _ = sender.send(letter);
+                *letters = Some(sender);
+            }
+            Err(error) => give(&answer, Err(Error::start(error.to_string()))),
+        }
+        answer
+    }
+
+    /// Behind the calls that were sent before it.
+    #[inline(never)]
+    fn call_in_turn(self: &Arc<Self>, method: FnRef, args: Result<Vec<Arg>>) -> Result<Vec<u8>> {
+        let has_sent = self
+            .letters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        if has_sent {
+            let answer = self.send(method, args);
+            answer.wait_for(|answer| answer.result.clone())?
+        } else {
+            self.call(method, args)
+        }
+    }
+
     fn worker(&self) -> Result<String> {
         let held = self.handle.held()?;
         match held.client.status(held.key) {
