@@ -121,10 +121,56 @@ fn show_list(
     entries: &mut dyn Iterator<Item = Entry<'_>>,
 ) {
     crate::link::result(if len <= MOST_ENTRIES {
-        debug_bundle(whole).unwrap_or_default()
+        match wrapped(len, brackets, entries) {
+            Some(text) => Bundle::text(text),
+            None => debug_bundle(whole).unwrap_or_default(),
+        }
     } else {
         Bundle::text(cut_list(len, brackets, entries))
     });
+}
+
+/// An entry that is no wider stands in a line with others.
+const WIDEST_IN_LINE: usize = 24;
+
+/// A list of short entries that one line cannot hold: in lines of equal columns. `None` where it is no such list.
+fn wrapped(len: usize, brackets: Brackets, entries: &mut dyn Iterator<Item = Entry<'_>>) -> Option<String> {
+    let mut texts = Vec::with_capacity(len);
+    for entry in entries {
+        let Entry::Item(item) = entry else { return None };
+        let text = format!("{item:?}");
+        if text.contains('\n') || skep_render::text::width(&text) > WIDEST_IN_LINE {
+            return None;
+        }
+        texts.push(text);
+    }
+    let widths = texts.iter().map(|text| skep_render::text::width(text));
+    let (total, widest) = widths.fold((2, 0), |(total, widest), width| {
+        (total + width + 2, widest.max(width))
+    });
+    let columns = skep_render::text::columns();
+    let in_line = (columns - 1) / (widest + 2);
+    if total - 2 <= columns || in_line < 3 {
+        return None;
+    }
+    let is_number = |text: &String| text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let are_numbers = texts.iter().all(is_number);
+    let space = |text: &String| " ".repeat(widest - skep_render::text::width(text));
+    let line = |some: &[String]| {
+        let mut line = String::new();
+        for (i, text) in some.iter().enumerate() {
+            let is_last = i + 1 == some.len();
+            let comma = if is_last { "" } else { ", " };
+            match are_numbers {
+                true => line.extend([&space(text), text.as_str(), comma]),
+                false if is_last => line.push_str(text),
+                false => line.extend([text.as_str(), comma, &space(text)]),
+            }
+        }
+        line
+    };
+    let lines: Vec<String> = texts.chunks(in_line).map(line).collect();
+    Some(format!("{}{}{}", brackets.0, lines.join(",\n "), brackets.1))
 }
 
 /// One line while it fits the columns, else indented. `()` shows nothing, so that a tail like `x.push(1)` is
@@ -359,6 +405,36 @@ mod tests {
         let mut text = String::new();
         list(&mut |len, brackets, entries| text = cut_list(len, brackets, entries));
         text
+    }
+
+    #[test]
+    fn short_entries_stand_in_columns() {
+        fn text(list: &impl Listed) -> Option<String> {
+            let mut text = None;
+            list.with_entries(&mut |len, brackets, entries| text = wrapped(len, brackets, entries));
+            text
+        }
+        let numbers: Vec<i32> = (-1..99).collect();
+        let shown = text(&numbers).unwrap();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines.len() < 8 && lines[0].starts_with("[-1,  0,  1,"), "{shown}");
+        assert!(
+            lines.iter().all(|line| line.len() <= 80) && shown.ends_with("98]"),
+            "{shown}"
+        );
+        let again: Vec<i32> = shown
+            .trim_matches(['[', ']'])
+            .split(',')
+            .map(|n| n.trim().parse().unwrap())
+            .collect();
+        assert_eq!(again, numbers, "it can be pasted");
+        let words: Vec<String> = (0..40).map(|n| "x".repeat(n % 7 + 1)).collect();
+        let shown = text(&words).unwrap();
+        assert!(shown.starts_with("[\"x\",       \"xx\",      \"xxx\""), "{shown}");
+        assert!(shown.ends_with("\"xxxxx\"]") && !shown.contains(" \n"), "{shown}");
+        assert_eq!(text(&vec![1, 2, 3]), None, "one line holds it");
+        assert_eq!(text(&vec!["x".repeat(30); 9]), None, "each in a line of its own");
+        assert_eq!(text(&BTreeMap::from([(1, 2)])), None);
     }
 
     #[test]

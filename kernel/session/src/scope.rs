@@ -100,11 +100,6 @@ const PHRASES: &[Phrase] = &[
         hint: "text for a `&str` goes as a `String`: `\"…\".to_string()`; a closure states the types of its arguments",
     },
     Phrase {
-        says: "::IntoArg<",
-        message: "this function of a task does not take such arguments",
-        hint: "one argument as it is, several as a tuple: `cluster.submit(add, (1, 2))`",
-    },
-    Phrase {
         says: "implementation of `Deserialize` is not general enough",
         message: "a task cannot take or give references",
         hint: "arguments may be `&T`, `&str` and `&[T]` as they are, but no references within them, and results own what they hold: `String`, `Vec<T>`",

@@ -14,6 +14,11 @@ use crate::{
 };
 
 /// A value, or the handle of one, where a function takes an `A`.
+#[diagnostic::on_unimplemented(
+    message = "this task takes `{A}`, and is given `{Self}`",
+    label = "its arguments are not these",
+    note = "hint: one argument goes as it is, several as a tuple: `cluster.submit(add, (1, 2))`; numbers have the type that the function states: `3i64`, `n as i64`"
+)]
 pub trait IntoArg<A> {
     #[doc(hidden)]
     #[allow(private_interfaces)]

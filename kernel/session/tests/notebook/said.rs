@@ -77,7 +77,10 @@ let err: Box<dyn std::error::Error> = "boom".into(); Err(err)?
 let cluster = Cluster::local().workers(1).start()?; fn inc(x: i64) -> i64 { x + 1 } fn boom(x: i64) -> i64 { panic!("no") } fn len(x: &str) -> usize { x.len() }
 ---
 cluster.submit(inc, (1, 2))
-!> does not take such arguments
+!> this task takes `i64`, and is given `({integer}, {integer})`
+---
+cluster.submit(inc, 3i32)
+!> this task takes `i64`, and is given `i32`
 ---
 cluster.submit(len, "abc")
 !> it is not clear what this task takes
