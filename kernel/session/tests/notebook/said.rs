@@ -92,7 +92,7 @@ cluster.submit(boom, 9).gather()
 => Err(task `boom` panicked at cell 15, line 1 on worker-1: no)
 ---
 fn main() -> Result<(), String> { Err("q")?; Ok(()) }
-!> failed in cell 20
+!> failed in cell 21
 ---
 :hlep
 !> did you mean `:help`?
