@@ -872,6 +872,11 @@ fn actors(cluster: &Cluster, _: &dyn Control) {
     );
     let seen: Vec<i64> = replies.iter().map(|reply| reply.gather().unwrap()).collect();
     assert_eq!(seen, (66..86).collect::<Vec<i64>>(), "in their order");
+    let kept = cluster.variable::<Actor<Counter>>("counter").unwrap();
+    assert!(
+        matches!(kept.set(counter.clone()), Err(Error::Serialisation(_))),
+        "there it could outlive the definition of its type"
+    );
     let last = counter.send(Counter::add, 1);
     drop(counter);
     assert_eq!(last.gather().unwrap(), 86, "it is kept until it has answered");

@@ -23,7 +23,7 @@ use skep_render::Message;
 use crate::{
     api::{builder::current_client, cluster::Cluster, remote::Handle},
     call::locate::{self, FnRef},
-    data::value::TaskValue,
+    data::value::{self, TaskValue, is_argument},
     engine::{client::Status, watched::Watched},
     graph::{
         method::{Method, NewActor},
@@ -215,8 +215,14 @@ impl<S> Actor<S> {
 
 /// As an argument of a task an actor goes by its name: the task calls the same object. Whoever made it keeps a handle for as
 /// long as tasks use it, or they find it gone.
+///
+/// Nowhere else: what reads the name must mean the very type that the actor was made with, as a function does that was compiled
+/// beside the handle. In a queue or a text it could outlive a definition of its type.
 impl<S> Serialize for Actor<S> {
     fn serialize<Out: Serializer>(&self, out: Out) -> std::result::Result<Out::Ok, Out::Error> {
+        if !is_argument() {
+            return Err(serde::ser::Error::custom(ARGUMENTS_ONLY));
+        }
         let held = self.inner.handle.held().map_err(serde::ser::Error::custom)?;
         (held.key, &*held.name).serialize(out)
     }
@@ -231,6 +237,9 @@ impl<S: 'static> IntoArg<Actor<S>> for &Actor<S> {
 
 impl<'de, S> Deserialize<'de> for Actor<S> {
     fn deserialize<From: Deserializer<'de>>(from: From) -> std::result::Result<Self, From::Error> {
+        if !is_argument() {
+            return Err(serde::de::Error::custom(ARGUMENTS_ONLY));
+        }
         let (key, name) = <(Key, String)>::deserialize(from)?;
         let handle = adopt(key, &name).unwrap_or_else(Handle::Refused);
         Ok(Actor {
@@ -239,6 +248,8 @@ impl<'de, S> Deserialize<'de> for Actor<S> {
         })
     }
 }
+
+const ARGUMENTS_ONLY: &str = "an actor travels as an argument of a task, and in no other way";
 
 #[inline(never)]
 fn adopt(key: Key, name: &str) -> Result<Handle> {
@@ -262,7 +273,7 @@ fn method_ref<S, F: Method<S, Kind, In>, Kind, In>() -> FnRef {
 }
 
 fn decode<R: TaskValue>(bytes: Vec<u8>) -> Result<R> {
-    crate::data::value::decode(&bytes.into()).map_err(Error::serialisation)
+    value::decode(&bytes.into()).map_err(Error::serialisation)
 }
 
 impl<R> Reply<R> {

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     data::{
         lists::makers,
-        value::{AnyValue, Shared, Stored, TaskValue, decode},
+        value::{AnyValue, Shared, Stored, TaskValue, as_argument, decode},
     },
     hooks::hooks,
     model::{
@@ -83,7 +83,7 @@ impl<T: TaskValue + Clone> Argument for T {
     #[allow(private_interfaces)]
     fn from_arg(arg: &Arg, values: &mut HashMap<Key, Stored>) -> std::result::Result<T, String> {
         match whole(arg, values, std::any::TypeId::of::<T>())? {
-            Whole::Bytes(bytes) => decode(&bytes.into()),
+            Whole::Bytes(bytes) => as_argument(|| decode(&bytes.into())),
             Whole::Stored(stored) => stored.take(),
             Whole::Made(made) => made
                 .downcast::<T>()

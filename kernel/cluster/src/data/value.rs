@@ -2,6 +2,7 @@
 
 use std::{
     any::{Any, TypeId, type_name},
+    cell::Cell,
     collections::HashMap,
     io::{self, Write},
     mem,
@@ -123,6 +124,27 @@ fn cannot_decode(name: &str, error: &postcard::Error) -> String {
 #[inline(never)]
 fn not_a(held: &str, wanted: &str) -> String {
     format!("the value is a `{held}`, not a `{wanted}`")
+}
+
+thread_local! {
+    static IS_ARGUMENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether an argument of a task is written or read now.
+pub(crate) fn is_argument() -> bool {
+    IS_ARGUMENT.get()
+}
+
+/// Writes or reads an argument: the function that takes it was compiled beside what gives it, so that both mean the same type.
+pub(crate) fn as_argument<R>(work: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            IS_ARGUMENT.set(self.0);
+        }
+    }
+    let _before = Before(IS_ARGUMENT.replace(true));
+    work()
 }
 
 pub(crate) fn encode<T: TaskValue>(value: &T) -> Result<Vec<u8>, String> {

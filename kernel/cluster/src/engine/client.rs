@@ -350,6 +350,7 @@ impl Client {
         if entry.n_handles == 0 {
             state.tasks.remove(&key);
             state.gathered.remove(&key);
+            state.wakers.lock().remove(&key);
             state.released.push(key);
             if state.released.len() == 1 {
                 self.state.notify();

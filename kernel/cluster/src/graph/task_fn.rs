@@ -5,7 +5,7 @@ use crate::{
         locate::{FnRef, checked},
         thunk::{Inputs, Thunk, conjure, failed, run},
     },
-    data::value::{Stored, TaskValue, encode},
+    data::value::{Stored, TaskValue, as_argument, encode},
     graph::node::Graph,
     model::{
         error::{Error, Result, TaskError},
@@ -28,7 +28,7 @@ pub trait IntoArg<A> {
 impl<A: TaskValue> IntoArg<A> for A {
     #[allow(private_interfaces)]
     fn into_arg(self, _: &mut Graph) -> Result<Arg> {
-        encode(&self)
+        as_argument(|| encode(&self))
             .map(|bytes| Arg::Value(bytes.into()))
             .map_err(Error::serialisation)
     }
