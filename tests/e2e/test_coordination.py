@@ -54,6 +54,8 @@ def test_a_queue_between_tasks_and_a_cell(cluster):
     ok(cluster, "#[derive(Clone, Debug, Serialize, Deserialize)] struct Job { id: u32, text: String }")
     ok(cluster, 'let jobs = cluster.queue::<Job>("jobs")?; jobs.put(Job { id: 1, text: "a".into() })?;')
     ok(cluster, "jobs.get()?", "Job { id: 1, text: \"a\" }")
+    ok(cluster, 'fn order(id: u32) -> Result<(), skep::Error> { Cluster::current()?.queue::<Job>("jobs")?.put(Job { id, text: "from a task".into() }) }')
+    ok(cluster, "cluster.submit(order, 7).gather()?; jobs.get()?.id", "7")
     fails(cluster, 'cluster.queue::<String>("squares")?', "the queue `squares` holds `i64`, not `String`")
 
 

@@ -43,8 +43,18 @@ pub struct Shape {
     pub size: u32,
     /// Of the values in it, where it holds any.
     pub type_name: String,
-    /// Which version of the type, where cells defined it.
+    /// Which version of the type, where cells defined it; 0 where that is not known, as in tasks.
     pub layout: u64,
+}
+
+impl Shape {
+    /// Whether one object can be both.
+    pub fn agrees_with(&self, other: &Shape) -> bool {
+        let is_unknown = self.layout == 0 || other.layout == 0;
+        self.size == other.size
+            && self.type_name == other.type_name
+            && (is_unknown || self.layout == other.layout)
+    }
 }
 
 /// What is asked of an object. An answer may be long in coming.
