@@ -116,32 +116,40 @@ fn permit(object: &Object, patience: Option<Duration>) -> Result<Option<Permit>>
     Ok(is_held.then(|| Permit { object }))
 }
 
+macro_rules! acquired {
+    ($type:ident) => {
+        impl $type {
+            /// Waits until it can be had, and holds it until what this gives is dropped. Who asks first gets it first. Who holds
+            /// all there is and asks again waits for themselves.
+            ///
+            /// # Errors
+            /// When it was deleted, its cluster is gone, or the cell is interrupted.
+            pub fn acquire(&self) -> Result<Permit> {
+                some(permit(&self.object, None)?)
+            }
+
+            /// Holds it if it can be had now.
+            ///
+            /// # Errors
+            /// As `acquire`.
+            pub fn try_acquire(&self) -> Result<Option<Permit>> {
+                permit(&self.object, Some(Duration::ZERO))
+            }
+
+            /// Waits for so long at most.
+            ///
+            /// # Errors
+            /// As `acquire`.
+            pub fn acquire_within(&self, patience: Duration) -> Result<Option<Permit>> {
+                permit(&self.object, Some(patience))
+            }
+        }
+    };
+}
+acquired!(Lock);
+acquired!(Semaphore);
+
 impl Lock {
-    /// Waits until it is free, and holds it until what it gives is dropped. Who asks first gets it first. It is not
-    /// reentrant: who holds it and asks again waits for themselves.
-    ///
-    /// # Errors
-    /// When it was deleted, its cluster is gone, or the cell is interrupted.
-    pub fn acquire(&self) -> Result<Permit> {
-        some(permit(&self.object, None)?)
-    }
-
-    /// Holds it if it is free now.
-    ///
-    /// # Errors
-    /// As [`Lock::acquire`].
-    pub fn try_acquire(&self) -> Result<Option<Permit>> {
-        permit(&self.object, Some(Duration::ZERO))
-    }
-
-    /// Waits for so long at most.
-    ///
-    /// # Errors
-    /// As [`Lock::acquire`].
-    pub fn acquire_within(&self, patience: Duration) -> Result<Option<Permit>> {
-        permit(&self.object, Some(patience))
-    }
-
     /// # Errors
     /// As [`Lock::acquire`].
     pub fn is_locked(&self) -> Result<bool> {
@@ -150,30 +158,6 @@ impl Lock {
 }
 
 impl Semaphore {
-    /// Waits for a permit, and holds it until what it gives is dropped. Who asks first gets one first.
-    ///
-    /// # Errors
-    /// When it was deleted, its cluster is gone, or the cell is interrupted.
-    pub fn acquire(&self) -> Result<Permit> {
-        some(permit(&self.object, None)?)
-    }
-
-    /// A permit if one is free now.
-    ///
-    /// # Errors
-    /// As [`Semaphore::acquire`].
-    pub fn try_acquire(&self) -> Result<Option<Permit>> {
-        permit(&self.object, Some(Duration::ZERO))
-    }
-
-    /// Waits for so long at most.
-    ///
-    /// # Errors
-    /// As [`Semaphore::acquire`].
-    pub fn acquire_within(&self, patience: Duration) -> Result<Option<Permit>> {
-        permit(&self.object, Some(patience))
-    }
-
     /// Permits that nobody holds now.
     ///
     /// # Errors
