@@ -46,7 +46,7 @@ pub use api::{
     remote::Remote,
     show::{card, remotes_card, workers_card},
 };
-pub use call::{code::code_id, context::progress, locate::set_versions};
+pub use call::{code::code_id, context::progress, locate::set_versions, thunk::function_of};
 pub use data::{
     lists::register_list,
     segment::{Bytes, Segment},

@@ -10,6 +10,7 @@ mod csv;
 mod error;
 mod files;
 mod frame;
+mod records;
 mod show;
 mod source;
 mod sql;
@@ -19,11 +20,13 @@ mod timeseries;
 pub use error::{Error, Result};
 pub use frame::{Frame, GroupBy};
 pub use polars;
+pub use records::ToFrame;
 pub use show::{ByFrame, HeapOfFrame, HeapOfSerde, LookFrame, ShowFrame, table};
 pub use sql::{Table, sql};
 pub use timeseries::Timeseries;
 
-/// Makes frames travel as Arrow IPC. Called once by every process that takes part.
+/// Makes frames travel as Arrow IPC, and arrays as they are in memory. Called once by every process that takes part.
 pub fn init() {
     stage::register();
+    skep_collections::init();
 }

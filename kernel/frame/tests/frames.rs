@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use polars::prelude::*;
 use skep_cluster::Cluster;
-use skep_frame::{Frame, polars, table};
+use skep_frame::{Frame, ToFrame, polars, table};
 
 skep_cluster::workers_are_this_program!(skep_frame::init);
 
@@ -182,5 +182,49 @@ fn the_text_of_a_table_fits_and_says_what_it_left_out() {
     assert!(
         (0..30).all(|i| html.contains(&format!("column_{i}<"))),
         "the page has room for all: {html}"
+    );
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Visit {
+    page: String,
+    seconds: Option<f64>,
+}
+
+#[test]
+fn a_bag_becomes_a_frame() {
+    let _cluster = start();
+    let visits = skep_collections::Bag::from_items(0..100i64, 7).map(|i: i64| Visit {
+        page: format!("p{}", i % 3),
+        // Whole partitions have none: the type comes from the others.
+        seconds: (i >= 40).then_some(i as f64),
+    });
+    let frame = visits.to_frame().unwrap();
+    assert_eq!(frame.n_partitions(), 7);
+    let by_page = frame
+        .group_by([col("page")])
+        .agg([col("seconds").sum(), len()])
+        .sort(["page"])
+        .collect()
+        .unwrap();
+    let expected = df!(
+        "page" => ["p0", "p1", "p2"],
+        "seconds" => [0, 1, 2].map(|page| (40..100).filter(|i| i % 3 == page).sum::<i64>() as f64),
+        "len" => [34u32, 33, 33],
+    );
+    assert_eq!(by_page, expected.unwrap());
+    let pairs = skep_collections::Bag::from_items(["a", "b", "a"].map(String::from), 2).frequencies();
+    assert_eq!(
+        pairs.to_frame().unwrap().collect().unwrap(),
+        df!("column_0" => ["a", "b"], "column_1" => [2i64, 1]).unwrap()
+    );
+    assert_eq!(
+        skep_collections::Bag::<i64>::from_items([], 1)
+            .to_frame()
+            .unwrap()
+            .collect()
+            .unwrap()
+            .height(),
+        0
     );
 }

@@ -8,6 +8,7 @@ mod bundle;
 pub mod card;
 mod escape;
 pub mod graph;
+pub mod grid;
 pub mod media;
 mod message;
 pub mod progress;

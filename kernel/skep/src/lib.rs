@@ -10,6 +10,7 @@ pub use plotters;
 pub use serde;
 pub use serde_json;
 pub use skep_cluster::{Actor, Cluster, Delayed, Error, Remote, Reply, chaos, coordination, progress};
+pub use skep_collections::{Bag, Blocked, Dot, ndarray};
 pub use skep_course as course;
 pub use skep_eval::{Bundle, Rich, interrupted as cancelled};
 pub use skep_frame::{Frame, Table, polars, sql};
@@ -138,11 +139,11 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
     pub use skep_cluster::coordination::{Barrier, Event, Lock, Queue, Semaphore, Topic, Variable};
     pub use skep_cluster::{Actor, Cluster, Delayed, Remote, progress};
+    pub use skep_collections::{Bag, Blocked, Dot as _, ndarray};
     pub use skep_course as course;
     pub use skep_eval::{
         Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep,
     };
-    pub use skep_frame::Frame;
     pub use skep_frame::polars::{
         self, df,
         prelude::{
@@ -151,5 +152,6 @@ pub mod prelude {
             when,
         },
     };
+    pub use skep_frame::{Frame, ToFrame as _};
     pub use skep_render::media::{Html, Image, Markdown, Svg};
 }

@@ -71,7 +71,10 @@ impl Cluster {
 
     /// Submits the graph of a delayed value, and holds its result on the cluster.
     pub fn compute<T: TaskValue>(&self, delayed: &Delayed<T>) -> Remote<T> {
-        self.submit_node(delayed.node(), delayed.graph_of()).typed()
+        match &delayed.node {
+            Ok(node) => self.submit_node(node, Graph::of(vec![node.clone()])).typed(),
+            Err(error) => Handle::Refused(error.clone()).typed(),
+        }
     }
 }
 
@@ -82,7 +85,9 @@ impl<T: TaskValue> Delayed<T> {
     /// When there is no cluster, or as [`Remote::gather`].
     pub fn compute(&self) -> Result<T> {
         let value = self.persist()?.gather()?;
-        self.node().has_run.store(true, Ordering::Relaxed);
+        if let Ok(node) = &self.node {
+            node.has_run.store(true, Ordering::Relaxed);
+        }
         Ok(value)
     }
 

@@ -14,7 +14,7 @@ use crate::{
         task_fn::{IntoArg, TaskFn, fn_ref, handles},
     },
     model::{
-        error::Result,
+        error::{Error, Result},
         ids::{Key, KeyMap},
         task::Arg,
     },
@@ -62,6 +62,31 @@ impl<T: TaskValue> Delayed<T> {
         Delayed::new(f, args, true)
     }
 
+    /// A call of `f`, whose type names a function of the program, `Named`, that it works with: the task bears that one's name.
+    /// `role` tells apart what works with the same function.
+    #[doc(hidden)]
+    pub fn around<Named, F, Kind, In>(f: F, args: In, role: &'static str) -> Delayed<T>
+    where
+        F: TaskFn<Kind, In, Output = T>,
+    {
+        let _ = f;
+        let mut graph = Graph::default();
+        let args = F::args(args, &mut graph);
+        Delayed {
+            node: graph.call(fn_ref::<F, Kind, In>().in_role::<Named>(role), args, false),
+            value: PhantomData,
+        }
+    }
+
+    /// A call that could not be built: this error comes from whatever runs it.
+    #[doc(hidden)]
+    pub fn refused(error: Error) -> Delayed<T> {
+        Delayed {
+            node: Err(error),
+            value: PhantomData,
+        }
+    }
+
     fn new<F, Kind, In>(f: F, args: In, is_impure: bool) -> Delayed<T>
     where
         F: TaskFn<Kind, In, Output = T>,
@@ -73,16 +98,6 @@ impl<T: TaskValue> Delayed<T> {
             node: graph.call(fn_ref::<F, Kind, In>(), args, is_impure),
             value: PhantomData,
         }
-    }
-
-    pub(crate) fn node(&self) -> &Arc<Node> {
-        self.node
-            .as_ref()
-            .expect("invariant: `persist` refuses a graph that could not be built")
-    }
-
-    pub(crate) fn graph_of(&self) -> Graph {
-        Graph::of(vec![self.node().clone()])
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     data::{
         lists::makers,
-        value::{AnyValue, Shared, Stored, TaskValue, as_argument, decode},
+        value::{AnyValue, Codec, Shared, Stored, TaskValue, as_argument, codec},
     },
     hooks::hooks,
     model::{
@@ -25,37 +25,59 @@ use crate::{
 pub(crate) type Thunk = fn(&mut Inputs) -> std::result::Result<Stored, TaskError>;
 
 /// A task's arguments on their worker.
-pub(crate) struct Inputs<'t> {
+#[doc(hidden)]
+pub struct Inputs<'t> {
     args: std::slice::Iter<'t, Arg>,
     values: HashMap<Key, Stored>,
 }
 
 impl<'t> Inputs<'t> {
-    pub fn new(args: &'t [Arg], values: HashMap<Key, Stored>) -> Inputs<'t> {
+    pub(crate) fn new(args: &'t [Arg], values: HashMap<Key, Stored>) -> Inputs<'t> {
         Inputs {
             args: args.iter(),
             values,
         }
     }
 
-    pub fn next<A: Argument>(&mut self) -> std::result::Result<A, TaskError> {
-        match self.args.next() {
-            Some(arg) => A::from_arg(arg, &mut self.values).map_err(unreadable),
-            None => Err(unreadable("an argument is missing".into())),
-        }
+    pub(crate) fn next<A: TaskValue + Clone>(&mut self) -> std::result::Result<A, TaskError> {
+        self.next_with(codec())
+    }
+
+    pub(crate) fn next_shared<A: TaskValue + Clone>(&mut self) -> std::result::Result<Shared<A>, TaskError> {
+        self.next_shared_with(codec())
+    }
+
+    #[inline(never)]
+    fn next_arg(&mut self) -> std::result::Result<&'t Arg, TaskError> {
+        self.args
+            .next()
+            .ok_or_else(|| unreadable("an argument is missing".into()))
+    }
+
+    /// The next argument, by the codec of its type.
+    pub fn next_with<A>(&mut self, codec: &'static Codec<A>) -> std::result::Result<A, TaskError>
+    where
+        A: Clone + Send + Sync + 'static,
+    {
+        let arg = self.next_arg()?;
+        of_arg(arg, &self.values, codec).map_err(unreadable)
     }
 
     /// An argument that is only looked at: where it is already, or made of its bytes.
-    pub fn next_shared<A: TaskValue + Clone>(&mut self) -> std::result::Result<Shared<A>, TaskError> {
-        let Some(arg) = self.args.next() else {
-            return Err(unreadable("an argument is missing".into()));
-        };
+    pub fn next_shared_with<A>(
+        &mut self,
+        codec: &'static Codec<A>,
+    ) -> std::result::Result<Shared<A>, TaskError>
+    where
+        A: Clone + Send + Sync + 'static,
+    {
+        let arg = self.next_arg()?;
         if matches!(arg, Arg::Task(_) | Arg::Part { .. }) {
             return stored_of(arg, &self.values)
-                .and_then(Stored::share_typed)
+                .and_then(|stored| stored.share_typed(codec))
                 .map_err(unreadable);
         }
-        A::from_arg(arg, &mut self.values)
+        of_arg(arg, &self.values, codec)
             .map(Shared::Own)
             .map_err(unreadable)
     }
@@ -72,24 +94,18 @@ pub(crate) fn failed(message: String) -> TaskError {
 /// What a worker calls for a method of an actor: the state is behind the mutex.
 pub(crate) type MethodThunk = fn(&mut Inputs, Arc<dyn AnyValue>) -> std::result::Result<Vec<u8>, TaskError>;
 
-/// A type that functions of tasks may take.
-pub trait Argument: Sized {
-    #[doc(hidden)]
-    #[allow(private_interfaces)]
-    fn from_arg(arg: &Arg, values: &mut HashMap<Key, Stored>) -> std::result::Result<Self, String>;
-}
-
-impl<T: TaskValue + Clone> Argument for T {
-    #[allow(private_interfaces)]
-    fn from_arg(arg: &Arg, values: &mut HashMap<Key, Stored>) -> std::result::Result<T, String> {
-        match whole(arg, values, std::any::TypeId::of::<T>())? {
-            Whole::Bytes(bytes) => as_argument(|| decode(&bytes.into())),
-            Whole::Stored(stored) => stored.take(),
-            Whole::Made(made) => made
-                .downcast::<T>()
-                .map(|value| *value)
-                .map_err(|_| another_list()),
-        }
+fn of_arg<T: Clone + Send + Sync + 'static>(
+    arg: &Arg,
+    values: &HashMap<Key, Stored>,
+    codec: &'static Codec<T>,
+) -> std::result::Result<T, String> {
+    match whole(arg, values, std::any::TypeId::of::<T>())? {
+        Whole::Bytes(bytes) => as_argument(|| (codec.read)(&bytes.into())),
+        Whole::Stored(stored) => stored.take_with(codec),
+        Whole::Made(made) => made
+            .downcast::<T>()
+            .map(|value| *value)
+            .map_err(|_| another_list()),
     }
 }
 
@@ -171,6 +187,15 @@ pub(crate) fn conjure<F: Copy>() -> F {
     // SAFETY: `F` has no size, so any aligned pointer holds one; and one exists, since the caller was given
     // it.
     unsafe { std::ptr::NonNull::<F>::dangling().read() }
+}
+
+/// As [`conjure`], for collections whose tasks work with a function of the program.
+///
+/// # Safety
+/// A value of `F` exists: somebody was given one.
+#[doc(hidden)]
+pub unsafe fn function_of<F: Copy>() -> F {
+    conjure::<F>()
 }
 
 thread_local! {

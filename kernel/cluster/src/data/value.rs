@@ -5,6 +5,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     io::{self, Write},
+    marker::PhantomData,
     mem,
     path::Path,
     sync::{Arc, OnceLock, PoisonError, RwLock},
@@ -107,8 +108,40 @@ fn codec_of(id: TypeId) -> Option<&'static (dyn Any + Send + Sync)> {
         .copied()
 }
 
-fn codec<T: TaskValue>() -> Option<&'static Codec<T>> {
+/// The codec that was registered for a type.
+///
+/// Where the type is known as it is written, this is enough, and no code for serde's way is made: for a frame that is a
+/// thousand functions.
+pub fn registered<T: 'static>() -> Option<&'static Codec<T>> {
     codec_of(TypeId::of::<T>())?.downcast_ref()
+}
+
+/// Serde's way.
+struct Plain<T>(PhantomData<T>);
+
+impl<T: TaskValue> Plain<T> {
+    const CODEC: &'static Codec<T> = &Codec {
+        write: |value, out| {
+            postcard::to_io(value, out)
+                .map(drop)
+                .map_err(|error| cannot_encode(type_name::<T>(), &error))
+        },
+        read: |bytes| {
+            postcard::from_bytes(bytes.as_slice()).map_err(|error| cannot_decode(type_name::<T>(), &error))
+        },
+        size: |value| {
+            let itself = size_of::<T>() as u64;
+            if mem::needs_drop::<T>() {
+                itself + size::heap_bytes(value)
+            } else {
+                itself
+            }
+        },
+    };
+}
+
+pub(crate) fn codec<T: TaskValue>() -> &'static Codec<T> {
+    registered().unwrap_or(Plain::<T>::CODEC)
 }
 
 #[inline(never)]
@@ -149,20 +182,12 @@ pub(crate) fn as_argument<R>(work: impl FnOnce() -> R) -> R {
 
 pub(crate) fn encode<T: TaskValue>(value: &T) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    match codec::<T>() {
-        Some(codec) => (codec.write)(value, &mut bytes)?,
-        None => return postcard::to_stdvec(value).map_err(|error| cannot_encode(type_name::<T>(), &error)),
-    }
+    (codec::<T>().write)(value, &mut bytes)?;
     Ok(bytes)
 }
 
 pub(crate) fn decode<T: TaskValue>(bytes: &Bytes) -> Result<T, String> {
-    match codec::<T>() {
-        Some(codec) => (codec.read)(bytes),
-        None => {
-            postcard::from_bytes(bytes.as_slice()).map_err(|error| cannot_decode(type_name::<T>(), &error))
-        }
-    }
+    (codec::<T>().read)(bytes)
 }
 
 /// A value on its worker, with its type forgotten.
@@ -183,11 +208,11 @@ pub(crate) trait AnyValue: Any + Send + Sync {
 impl dyn AnyValue {
     /// `None` if it is a `T` as it is. If it is one by name, of a cell that was compiled before some other
     /// type was defined anew, it goes by way of its bytes.
-    fn as_it_is<T: TaskValue + Clone>(&self) -> Result<Option<T>, String> {
+    fn as_it_is<T: 'static>(&self, codec: &Codec<T>) -> Result<Option<T>, String> {
         if (self as &dyn Any).is::<Holder<T>>() {
             Ok(None)
         } else {
-            decode(&self.bytes_for(type_name::<T>())?.into()).map(Some)
+            (codec.read)(&self.bytes_for(type_name::<T>())?.into()).map(Some)
         }
     }
 
@@ -202,11 +227,16 @@ impl dyn AnyValue {
     }
 }
 
-pub(crate) struct Holder<T>(T);
+pub(crate) struct Holder<T: 'static> {
+    value: T,
+    codec: &'static Codec<T>,
+}
 
 /// A value that a task looks at.
-pub(crate) enum Shared<T> {
+#[doc(hidden)]
+pub enum Shared<T: 'static> {
     Own(T),
+    #[allow(private_interfaces)]
     Held(Arc<Holder<T>>),
 }
 
@@ -216,37 +246,27 @@ impl<T> std::ops::Deref for Shared<T> {
     fn deref(&self) -> &T {
         match self {
             Shared::Own(value) => value,
-            Shared::Held(holder) => &holder.0,
+            Shared::Held(holder) => &holder.value,
         }
     }
 }
 
-impl<T: TaskValue> AnyValue for Holder<T> {
+impl<T: Send + Sync + 'static> AnyValue for Holder<T> {
     fn write(&self, out: &mut dyn Write) -> Result<(), String> {
-        match codec::<T>() {
-            Some(codec) => (codec.write)(&self.0, out),
-            None => postcard::to_io(&self.0, out)
-                .map(drop)
-                .map_err(|error| cannot_encode(type_name::<T>(), &error)),
-        }
+        (self.codec.write)(&self.value, out)
     }
 
     fn size(&self) -> u64 {
-        if let Some(codec) = codec::<T>() {
-            return (codec.size)(&self.0);
-        }
-        if !mem::needs_drop::<T>() {
-            return size_of::<T>() as u64;
-        }
-        size_of::<T>() as u64 + size::heap_bytes(&self.0)
+        (self.codec.size)(&self.value)
     }
 
     fn inline(&self) -> Option<Vec<u8>> {
         if mem::needs_drop::<T>() || size_of::<T>() > MOST_INLINE {
-            None
-        } else {
-            encode(&self.0).ok()
+            return None;
         }
+        let mut bytes = Vec::new();
+        (self.codec.write)(&self.value, &mut bytes).ok()?;
+        Some(bytes)
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -279,8 +299,10 @@ impl Write for First {
 }
 
 /// A value that a worker holds.
+#[doc(hidden)]
 #[derive(Clone)]
-pub(crate) enum Stored {
+pub enum Stored {
+    #[allow(private_interfaces)]
     Typed(Arc<dyn AnyValue>),
     Bytes(Bytes),
     Parts(Arc<[Stored]>),
@@ -288,7 +310,11 @@ pub(crate) enum Stored {
 
 impl Stored {
     pub fn new<T: TaskValue>(value: T) -> Stored {
-        Stored::Typed(Arc::new(Holder(value)))
+        Stored::with(value, codec())
+    }
+
+    pub fn with<T: Send + Sync + 'static>(value: T, codec: &'static Codec<T>) -> Stored {
+        Stored::Typed(Arc::new(Holder { value, codec }))
     }
 
     /// The items of a list, each by itself.
@@ -409,13 +435,13 @@ impl Stored {
     }
 
     /// The value to look at: the one that is held here, not a copy.
-    pub fn share_typed<T: TaskValue + Clone>(self) -> Result<Shared<T>, String> {
+    pub fn share_typed<T: Send + Sync + 'static>(self, codec: &Codec<T>) -> Result<Shared<T>, String> {
         let value = match self {
-            Stored::Bytes(bytes) => return decode(&bytes).map(Shared::Own),
+            Stored::Bytes(bytes) => return (codec.read)(&bytes).map(Shared::Own),
             Stored::Parts(_) => return Err(not_a("result in parts", type_name::<T>())),
             Stored::Typed(value) => value,
         };
-        match value.as_it_is::<T>()? {
+        match value.as_it_is(codec)? {
             Some(again) => Ok(Shared::Own(again)),
             None => value
                 .into_any()
@@ -430,19 +456,23 @@ impl Stored {
     /// A value and its reader share a type's layout although they may come from two compilations: handles of
     /// a redefined type are dropped with their variables, so that no later function can name an old value.
     pub fn take<T: TaskValue + Clone>(self) -> Result<T, String> {
+        self.take_with(codec())
+    }
+
+    pub fn take_with<T: Clone + Send + Sync + 'static>(self, codec: &Codec<T>) -> Result<T, String> {
         let value = match self {
-            Stored::Bytes(bytes) => return decode(&bytes),
+            Stored::Bytes(bytes) => return (codec.read)(&bytes),
             Stored::Parts(_) => return Err(not_a("result in parts", type_name::<T>())),
             Stored::Typed(value) => value,
         };
-        if let Some(again) = value.as_it_is::<T>()? {
+        if let Some(again) = value.as_it_is(codec)? {
             return Ok(again);
         }
         let value = value
             .into_any()
             .downcast::<Holder<T>>()
             .map_err(|_| not_a("value", type_name::<T>()))?;
-        Ok(Arc::try_unwrap(value).map_or_else(|shared| shared.0.clone(), |holder| holder.0))
+        Ok(Arc::try_unwrap(value).map_or_else(|shared| shared.value.clone(), |holder| holder.value))
     }
 }
 

@@ -85,6 +85,8 @@ pub enum Error {
     File(Message),
     /// A published name is not known, or stands for something else.
     Name(Message),
+    /// Arrays whose shapes do not go together.
+    Shape(Message),
     /// It took longer than it was allowed to.
     TimedOut(Message),
     /// This engine does not do that.
@@ -116,6 +118,7 @@ impl Error {
             Error::Serialisation(why)
             | Error::File(why)
             | Error::Name(why)
+            | Error::Shape(why)
             | Error::TimedOut(why)
             | Error::Unsupported(why) => why.clone(),
             Error::Interrupted => Message::new("interrupted"),

@@ -1,0 +1,185 @@
+//! Operators between blocked arrays, and between those and numbers.
+
+use std::{ops, sync::Arc};
+
+use ndarray::{Array, Ix1, Ix2};
+use skep_cluster::{Delayed, Result};
+
+use crate::{
+    axes::Axes,
+    blocked::{Blocked, Grid, by_lengths, wrong},
+    piece::{Piece, with_piece},
+};
+
+/// Which operator a task does.
+const ADD: u8 = 0;
+const SUB: u8 = 1;
+const MUL: u8 = 2;
+const DIV: u8 = 3;
+
+fn of_two<D: Axes>(a: Array<f64, D>, b: &Array<f64, D>, operator: u8) -> Array<f64, D> {
+    match operator {
+        ADD => a + b,
+        SUB => a - b,
+        MUL => a * b,
+        _ => a / b,
+    }
+}
+
+/// A vector beside a matrix stands for each of its rows.
+fn of_rows(a: Array<f64, Ix2>, row: &Array<f64, Ix1>, operator: u8) -> Array<f64, Ix2> {
+    match operator {
+        ADD => a + row,
+        SUB => a - row,
+        MUL => a * row,
+        _ => a / row,
+    }
+}
+
+fn of_number<D: Axes>(a: Array<f64, D>, number: f64, operator: u8, is_left: bool) -> Array<f64, D> {
+    match (operator, is_left) {
+        (ADD, _) => a + number,
+        (SUB, false) => a - number,
+        (SUB, true) => number - a,
+        (MUL, _) => a * number,
+        (_, false) => a / number,
+        (_, true) => number / a,
+    }
+}
+
+fn both<D: Axes>(a: &Blocked<D>, b: &Blocked<D>, operator: u8) -> Blocked<D> {
+    let build = || -> Result<Grid<D>> {
+        let (left, right) = (a.grid()?, b.grid()?);
+        if left.shape() != right.shape() {
+            return Err(wrong(
+                format!(
+                    "an array of {} does not go with one of {}",
+                    by_lengths(&left.shape()),
+                    by_lengths(&right.shape())
+                ),
+                "both have the same shape, or the right one is a vector as long as the left one's rows",
+            ));
+        }
+        let right = right.in_chunks_of(&left.chunks);
+        let each = left.pieces.iter().zip(&right.pieces);
+        let pieces = each
+            .map(|(a, b)| {
+                Piece::Call(with_piece!(a, |a| with_piece!(b, |b| Delayed::call(
+                    of_two::<D>,
+                    (a, b, operator)
+                ))))
+            })
+            .collect();
+        Ok(Grid {
+            chunks: left.chunks.clone(),
+            pieces,
+        })
+    };
+    Blocked {
+        inner: build().map(Arc::new),
+    }
+}
+
+fn rows(a: &Blocked<Ix2>, row: &Blocked<Ix1>, operator: u8) -> Blocked<Ix2> {
+    let build = || -> Result<Grid<Ix2>> {
+        let (left, right) = (a.grid()?, row.grid()?);
+        if left.shape()[1] != right.shape()[0] {
+            return Err(wrong(
+                format!(
+                    "rows of {} do not go with a vector of {}",
+                    left.shape()[1],
+                    right.shape()[0]
+                ),
+                "the vector is as long as the matrix has columns",
+            ));
+        }
+        let right = right.in_chunks_of(&left.chunks[1..]);
+        let n_columns = left.chunks[1].len();
+        let each = left.pieces.iter().enumerate();
+        let pieces = each
+            .map(|(at, a)| {
+                Piece::Call(with_piece!(a, |a| with_piece!(
+                    &right.pieces[at % n_columns],
+                    |row| { Delayed::call(of_rows, (a, row, operator)) }
+                )))
+            })
+            .collect();
+        Ok(Grid {
+            chunks: left.chunks.clone(),
+            pieces,
+        })
+    };
+    Blocked {
+        inner: build().map(Arc::new),
+    }
+}
+
+fn number<D: Axes>(a: &Blocked<D>, number: f64, operator: u8, is_left: bool) -> Blocked<D> {
+    a.each(|piece| {
+        with_piece!(piece, |a| Delayed::call(
+            of_number::<D>,
+            (a, number, operator, is_left)
+        ))
+    })
+}
+
+macro_rules! operators {
+    ($($trait:ident $method:ident $operator:ident)*) => { $(
+        operators!(both $trait $method $operator [Blocked<D>] [Blocked<D>]);
+        operators!(both $trait $method $operator [&Blocked<D>] [Blocked<D>]);
+        operators!(both $trait $method $operator [Blocked<D>] [&Blocked<D>]);
+        operators!(both $trait $method $operator [&Blocked<D>] [&Blocked<D>]);
+        operators!(rows $trait $method $operator [Blocked<Ix2>] [Blocked<Ix1>]);
+        operators!(rows $trait $method $operator [&Blocked<Ix2>] [Blocked<Ix1>]);
+        operators!(rows $trait $method $operator [Blocked<Ix2>] [&Blocked<Ix1>]);
+        operators!(rows $trait $method $operator [&Blocked<Ix2>] [&Blocked<Ix1>]);
+        operators!(number $trait $method $operator [Blocked<D>]);
+        operators!(number $trait $method $operator [&Blocked<D>]);
+    )* };
+    (both $trait:ident $method:ident $operator:ident [$left:ty] [$right:ty]) => {
+        impl<D: Axes> ops::$trait<$right> for $left {
+            type Output = Blocked<D>;
+            fn $method(self, other: $right) -> Blocked<D> {
+                both(&self, &other, $operator)
+            }
+        }
+    };
+    (rows $trait:ident $method:ident $operator:ident [$left:ty] [$right:ty]) => {
+        impl ops::$trait<$right> for $left {
+            type Output = Blocked<Ix2>;
+            fn $method(self, row: $right) -> Blocked<Ix2> {
+                rows(&self, &row, $operator)
+            }
+        }
+    };
+    (number $trait:ident $method:ident $operator:ident [$array:ty]) => {
+        impl<D: Axes> ops::$trait<f64> for $array {
+            type Output = Blocked<D>;
+            fn $method(self, other: f64) -> Blocked<D> {
+                number(&self, other, $operator, false)
+            }
+        }
+        impl<D: Axes> ops::$trait<$array> for f64 {
+            type Output = Blocked<D>;
+            fn $method(self, other: $array) -> Blocked<D> {
+                number(&other, self, $operator, true)
+            }
+        }
+    };
+}
+
+operators!(Add add ADD Sub sub SUB Mul mul MUL Div div DIV);
+
+impl<D: Axes> ops::Neg for &Blocked<D> {
+    type Output = Blocked<D>;
+    fn neg(self) -> Blocked<D> {
+        number(self, -1.0, MUL, false)
+    }
+}
+
+impl<D: Axes> ops::Neg for Blocked<D> {
+    type Output = Blocked<D>;
+    fn neg(self) -> Blocked<D> {
+        -&self
+    }
+}
