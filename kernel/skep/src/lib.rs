@@ -17,6 +17,8 @@ pub use skep_frame::{Frame, Table, polars, sql};
 pub use tokio;
 
 mod entry;
+#[doc(hidden)]
+pub mod instances;
 
 /// What the generated code of a cell calls.
 #[doc(hidden)]
