@@ -18,6 +18,7 @@ use crate::{
     reach::{Reach, versions_statement},
     splice::{Spliced, splice},
     statics,
+    tasks::Functions,
 };
 
 impl Notebook {
@@ -48,12 +49,20 @@ impl Notebook {
             includes.push_str(&format!("::core::include!(\"{file}\"); "));
         }
         let definitions: Vec<&Definition> = included.iter().map(|(_, definition)| &**definition).collect();
-        let versions = versions_statement(&reach, &definitions);
+        let mut versions = versions_statement(&reach, &definitions);
+        let functions = Functions::of(prepared, &reach);
         drop(reach);
         let root = if prepared.is_broken {
             broken_root(prepared)
         } else {
-            self.root_text(compiler, prepared, &includes, &versions)?
+            let head = self.head(compiler, prepared, &includes);
+            prepared.tasks = match prepared.for_workers {
+                true => self.tasks.write(compiler, prepared, &functions, &head)?,
+                false => None,
+            };
+            let new = prepared.tasks.as_ref().map_or(&[][..], |library| &library.tasks);
+            versions.push_str(&self.tasks.statement(&functions.all, new));
+            self.root_text(compiler, prepared, head, &versions)?
         };
         fs::write(compiler.folder().join(&prepared.root), &root.text)?;
         self.spliced.insert(prepared.root.clone(), root);
@@ -84,21 +93,14 @@ impl Notebook {
         fs::write(compiler.folder().join(file), text)
     }
 
-    fn root_text(
-        &mut self,
-        compiler: &Compiler,
-        prepared: &mut Prepared,
-        includes: &str,
-        versions: &str,
-    ) -> io::Result<Spliced> {
-        let carried = self.carried(compiler, prepared)?;
-        let frame = Frame::of(prepared, &carried);
-        let mut prologue = String::from(
+    /// What stands above a cell's own code: what is in scope, and the items.
+    fn head(&self, compiler: &Compiler, prepared: &mut Prepared, includes: &str) -> String {
+        let mut head = String::from(
             "#![allow(warnings, static_mut_refs)] #![recursion_limit = \"1024\"] #[cfg(skep_release)] macro_rules! __skep_poll { () => {} } #[cfg(not(skep_release))] macro_rules! __skep_poll { () => { ::skep::cell::poll(); } } ",
         );
-        prologue.push_str(&self.extra_crates(compiler));
-        prologue.push_str(&self.prelude);
-        prologue.push(' ');
+        head.push_str(&self.extra_crates(compiler));
+        head.push_str(&self.prelude);
+        head.push(' ');
         // Macros stand here, not in included files: there they would count as made by a macro, and no name of
         // the standard library's could be theirs. And the `use` lines of earlier cells compiled there; only
         // their names matter now.
@@ -114,18 +116,33 @@ impl Notebook {
                 None if candidate.definition.kind == Kind::Macro => candidate.definition.tokens.clone(),
                 _ => continue,
             };
-            let start = prologue.rsplit('\n').next().unwrap_or_default().chars().count();
-            prologue.push_str(&text);
+            let start = head.rsplit('\n').next().unwrap_or_default().chars().count();
+            head.push_str(&text);
             pieces.push((start..start + text.chars().count(), *at));
-            prologue.push(' ');
+            head.push(' ');
         }
+        prepared.pieces = pieces;
+        head.push_str(includes);
+        head
+    }
+
+    fn root_text(
+        &mut self,
+        compiler: &Compiler,
+        prepared: &mut Prepared,
+        head: String,
+        versions: &str,
+    ) -> io::Result<Spliced> {
+        let carried = self.carried(compiler, prepared)?;
+        let frame = Frame::of(prepared, &carried);
+        let mut prologue = head;
         let error = if prepared.takes_debug_errors {
             "DebugError"
         } else {
             "Error"
         };
         prologue.push_str(&format!(
-            "{includes} #[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ {versions}{}let __skep_outcome = ::skep::cell::run(|| -> ::core::result::Result<(), ::skep::cell::{error}> {{ use ::skep::cell::shows::*; {}",
+            " #[unsafe(no_mangle)] pub fn {}() -> ::skep::cell::Outcome {{ {versions}{}let __skep_outcome = ::skep::cell::run(|| -> ::core::result::Result<(), ::skep::cell::{error}> {{ use ::skep::cell::shows::*; {}",
             prepared.entry(),
             frame.before_body,
             frame.open,
@@ -235,7 +252,6 @@ impl Notebook {
         }
         root.text.push_str("\n__skep_outcome }\n");
         prepared.put_lines = put_lines;
-        prepared.pieces = pieces;
         Ok(root)
     }
 

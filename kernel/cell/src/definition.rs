@@ -9,6 +9,7 @@ use crate::{
     body::{Body, range_of},
     mentions::{idents, is_symbol, mentions},
     statics::{self, Static},
+    tasks::{self, Takes},
 };
 
 /// What a definition replaces when it comes again.
@@ -89,6 +90,8 @@ pub struct Definition {
     /// Of a `use`: a line for this leaf alone.
     pub(crate) leaf: Option<String>,
     pub(crate) polls: Vec<usize>,
+    /// Of a function that workers could call: how it takes its arguments.
+    pub(crate) takes: Option<Vec<Takes>>,
     /// Reasons why it cannot be part of a notebook, with a hint.
     pub(crate) refusal: Option<(String, String)>,
 }
@@ -151,6 +154,7 @@ pub(crate) fn definitions(source: &str, item: &Item, range: Range<usize>) -> Vec
         path: None,
         leaf: None,
         polls: body.polls,
+        takes: tasks::signature(item),
         refusal,
     }]
 }
@@ -410,6 +414,7 @@ fn leaves(source: &str, item: &syn::ItemUse, range: &Range<usize>, text: &str) -
                 path: start_of(&path),
                 leaf: Some(line),
                 polls: Vec::new(),
+                takes: None,
                 refusal: None,
             }
         })

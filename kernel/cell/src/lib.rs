@@ -25,6 +25,7 @@ mod report;
 mod splice;
 mod stale;
 mod statics;
+mod tasks;
 mod words;
 
 pub use commit::Commit;
@@ -36,3 +37,4 @@ pub use names::{KnownNames, Phrase, mentions_type};
 pub use outputs::{cell_of_output, output_name, with_outputs};
 pub use program::Notebook;
 pub use report::{CellError, Place, Reason, in_cells};
+pub use tasks::TaskLibrary;

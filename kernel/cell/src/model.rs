@@ -11,6 +11,7 @@ use crate::{
     definition::Definition,
     parse::{Guess, Parsed},
     report::CellError,
+    tasks::TaskLibrary,
 };
 
 /// A variable that later cells can use.
@@ -69,6 +70,8 @@ pub struct Request<'s> {
     pub level: u8,
     /// Whether the value of the last expression becomes a variable, see [`crate::output_name`].
     pub keeps_value: bool,
+    /// Whether workers may soon call its functions: then libraries of them are asked for.
+    pub for_workers: bool,
 }
 
 /// A cell that is ready to be compiled.
@@ -117,6 +120,9 @@ pub struct Prepared {
     pub(crate) imports: Vec<(String, String)>,
     /// What is said if nothing helps.
     pub(crate) first_error: Option<CellError>,
+    pub(crate) for_workers: bool,
+    /// The library of its functions for workers, where one is wanted.
+    pub(crate) tasks: Option<TaskLibrary>,
 }
 
 /// An item, and which of the notebook's lists it is from.

@@ -23,6 +23,7 @@ use crate::{
     report::{CellError, Place, Reason, Sources},
     splice::Spliced,
     stale::Runs,
+    tasks::{Task, TaskLibrary, Tasks},
 };
 
 /// The state of the program between cells.
@@ -48,6 +49,8 @@ pub struct Notebook {
     pub(crate) items_versions: HashMap<u32, Vec<String>>,
     /// How often the layout of a type has changed.
     pub(crate) epoch: u32,
+    /// Libraries of functions for workers.
+    pub(crate) tasks: Tasks,
 }
 
 impl Notebook {
@@ -72,6 +75,7 @@ impl Notebook {
             items_versions: HashMap::new(),
             runs: Runs::default(),
             epoch: 0,
+            tasks: Tasks::default(),
         }
     }
 
@@ -87,21 +91,30 @@ impl Notebook {
             .filter_map(Key::name)
     }
 
-    /// Compiles a cell: once, unless it moves variables or redefines what earlier items need.
-    pub fn compile(&mut self, compiler: &Compiler, request: Request<'_>) -> Result<Compiled, CellError> {
+    /// Compiles a cell: once, unless it moves variables or redefines what earlier items need. What workers shall have of it is
+    /// handed to `build` meanwhile.
+    pub fn compile(
+        &mut self,
+        compiler: &Compiler,
+        request: Request<'_>,
+        build: &dyn Fn(TaskLibrary),
+    ) -> Result<Compiled, CellError> {
         let cell = request.cell;
         self.texts.insert(cell, request.source.to_string());
         if let Some(title) = request.title {
             self.titles.insert(cell, title.to_string());
         }
         let mut prepared = self.prepare(request)?;
-        match self.try_to_compile(compiler, &mut prepared) {
-            Ok(library) => Ok(Compiled {
-                entry: prepared.entry(),
-                epoch: prepared.epoch,
-                prepared,
-                library,
-            }),
+        match self.try_to_compile(compiler, &mut prepared, build) {
+            Ok((library, tasks)) => {
+                self.tasks.add(&tasks);
+                Ok(Compiled {
+                    entry: prepared.entry(),
+                    epoch: prepared.epoch,
+                    prepared,
+                    library,
+                })
+            }
             Err(error) => {
                 self.remember_failure(&prepared, "did not compile");
                 Err(error)
@@ -109,13 +122,49 @@ impl Notebook {
         }
     }
 
-    fn try_to_compile(&mut self, compiler: &Compiler, prepared: &mut Prepared) -> Result<PathBuf, CellError> {
+    /// A library for workers of all functions that have none: for those that were defined before there was a cluster. `cell`
+    /// is a number of its own.
+    pub fn tasks(&mut self, compiler: &Compiler, cell: u32) -> Option<TaskLibrary> {
+        let functions = self
+            .items
+            .iter()
+            .filter(|item| item.definition.takes.is_some())
+            .filter_map(|item| item.definition.keys.first()?.name());
+        let mentions: Vec<&str> = functions.collect();
+        if mentions.is_empty() {
+            return None;
+        }
+        let source = format!("{};", mentions.join("; "));
+        let request = Request {
+            cell,
+            source: &source,
+            for_workers: true,
+            ..Request::default()
+        };
+        let mut prepared = self.prepare(request).ok()?;
+        self.write(compiler, &mut prepared).ok()?;
+        let library = prepared.tasks.take()?;
+        self.tasks.add(&library.tasks);
+        Some(library)
+    }
+
+    fn try_to_compile(
+        &mut self,
+        compiler: &Compiler,
+        prepared: &mut Prepared,
+        build: &dyn Fn(TaskLibrary),
+    ) -> Result<(PathBuf, Vec<Task>), CellError> {
         const MOST_TRIES: usize = 16;
         for _ in 0..MOST_TRIES {
             self.write(compiler, prepared)
                 .map_err(|error| cannot_write(&error, compiler))?;
+            let mut tasks = Vec::new();
+            if let Some(library) = prepared.tasks.take() {
+                tasks.clone_from(&library.tasks);
+                build(library);
+            }
             match compiler.compile(&prepared.root, prepared.epoch, Optimise::Cell(prepared.level)) {
-                Ok(library) if !prepared.is_broken => return Ok(library),
+                Ok(library) if !prepared.is_broken => return Ok((library, tasks)),
                 Ok(_) => {
                     return Err(plain_error(
                         "SyntaxError",
@@ -191,6 +240,7 @@ impl Notebook {
             purpose,
             level,
             keeps_value,
+            for_workers,
             ..
         }: Request<'_>,
     ) -> Result<Prepared, CellError> {
@@ -260,6 +310,8 @@ impl Notebook {
             epoch: self.epoch,
             imports: Vec::new(),
             first_error: None,
+            for_workers: for_workers && purpose == Purpose::Run,
+            tasks: None,
         };
         if keeps_value && purpose == Purpose::Run && prepared.parsed.tail_makes_value {
             let name = output_name(cell);

@@ -76,6 +76,17 @@ pub(crate) struct Expansion {
 }
 
 impl Diagnostic {
+    /// The lines of a file that it is about.
+    pub fn lines_in(&self, file: &str) -> Vec<usize> {
+        let all = self
+            .spans
+            .iter()
+            .chain(self.children.iter().flat_map(|child| &child.spans));
+        all.filter(|span| span.is_primary && span.file_name == file)
+            .map(|span| span.line_start)
+            .collect()
+    }
+
     pub fn is_error(&self) -> bool {
         self.level == "error" && !self.message.starts_with("aborting due to")
     }

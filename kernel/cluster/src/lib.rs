@@ -46,16 +46,23 @@ pub use api::{
     remote::Remote,
     show::{card, remotes_card, workers_card},
 };
-pub use call::{code::code_id, context::progress, locate::set_versions, thunk::function_of};
+pub use call::{
+    code::code_id,
+    context::progress,
+    locate::{set_tasks, set_versions},
+    thunk::{Inputs, function_of},
+};
 pub use data::{
     lists::register_list,
     segment::{Bytes, Segment},
     size::heap_bytes,
-    value::{Codec, TaskValue, register_codec},
+    value::{Codec, Shared, TaskValue, register_codec, registered},
 };
+#[doc(hidden)]
+pub use graph::concrete;
 pub use graph::{
     method::{Method, NewActor},
-    task_fn::{IntoArg, TaskFn},
+    task_fn::{Fails, IntoArg, TaskFn},
 };
 pub use hooks::{Hooks, set_hooks, wake_waits};
 pub use model::{

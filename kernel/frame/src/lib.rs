@@ -6,6 +6,8 @@
 //! transports; tasks are the functions of [`stage`].
 
 mod aggregate;
+#[doc(hidden)]
+pub mod concrete;
 mod csv;
 mod error;
 mod files;

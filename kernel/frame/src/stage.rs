@@ -1,6 +1,6 @@
 //! The functions that run as tasks, and what they are given.
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 
 use polars::prelude::{
     AllowedOptimizations, DataFrame, Expr, IntoLazy, IpcReader, IpcWriter, LazyFrame, ParquetWriter,
@@ -11,7 +11,7 @@ use serde_bytes::ByteBuf;
 use skep_cluster::register_codec;
 use skep_render::Message;
 
-use crate::{Error, Result, source::Part};
+use crate::{Error, source::Part};
 
 /// One step on a partition, in Polars' own terms.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ pub(crate) struct Ops(ByteBuf);
 impl Ops {
     /// # Errors
     /// For expressions that cannot travel: those with closures in them.
-    pub fn new(ops: &[Op]) -> Result<Ops> {
+    pub fn new(ops: &[Op]) -> crate::Result<Ops> {
         let bytes = rmp_serde::to_vec_named(ops).map_err(|error| {
             Error::Unsupported(Message::new(format!("an expression cannot travel to workers: {error}")).hint("expressions with closures (`map`, `apply`) are not there yet; write them with Polars' own operations"))
         })?;
@@ -121,23 +121,52 @@ pub(crate) fn write_parquet(mut frame: DataFrame, path: String) -> PolarsResult<
 /// A frame travels in pieces of about this size.
 const BATCH_BYTES: usize = 32 << 20;
 
+fn write(frame: &DataFrame, out: &mut dyn Write) -> Result<(), String> {
+    // Polars copies a batch before it writes it. In one piece that is as much new memory as the frame has; in pieces it is
+    // the same memory again.
+    let n_batches = frame.estimated_size().div_ceil(BATCH_BYTES).max(1);
+    let n_rows = frame.height().div_ceil(n_batches).max(1);
+    let mut pieces = frame.slice(0, n_rows);
+    for start in (n_rows..frame.height()).step_by(n_rows) {
+        pieces
+            .vstack_mut(&frame.slice(start as i64, n_rows))
+            .map_err(|error| error.to_string())?;
+    }
+    IpcWriter::new(out)
+        .finish(&mut pieces)
+        .map_err(|error| error.to_string())
+}
+
 pub(crate) fn register() {
-    register_codec(skep_cluster::Codec::<DataFrame> {
-        write: |frame, out| {
-            // Polars copies a batch before it writes it. In one piece that is as much new memory as the frame
-            // has; in pieces it is the same memory again.
-            let n_batches = frame.estimated_size().div_ceil(BATCH_BYTES).max(1);
-            let n_rows = frame.height().div_ceil(n_batches).max(1);
-            let mut pieces = frame.slice(0, n_rows);
-            for start in (n_rows..frame.height()).step_by(n_rows) {
-                pieces
-                    .vstack_mut(&frame.slice(start as i64, n_rows))
-                    .map_err(|error| error.to_string())?;
-            }
-            IpcWriter::new(out)
-                .finish(&mut pieces)
+    register_codec(skep_cluster::Codec::<Vec<DataFrame>> {
+        write: |frames, out| {
+            let encode = |frame: &DataFrame| {
+                let mut bytes = Vec::new();
+                write(frame, &mut bytes)?;
+                Ok::<_, String>(ByteBuf::from(bytes))
+            };
+            let frames = frames
+                .iter()
+                .map(encode)
+                .collect::<Result<Vec<ByteBuf>, String>>()?;
+            postcard::to_io(&frames, out)
+                .map(drop)
                 .map_err(|error| error.to_string())
         },
+        read: |bytes| {
+            let frames: Vec<ByteBuf> =
+                postcard::from_bytes(bytes.as_slice()).map_err(|error| error.to_string())?;
+            let read = |bytes: ByteBuf| {
+                IpcReader::new(Cursor::new(bytes.as_slice()))
+                    .finish()
+                    .map_err(|error| error.to_string())
+            };
+            frames.into_iter().map(read).collect()
+        },
+        size: |frames| frames.iter().map(|frame| frame.estimated_size() as u64).sum(),
+    });
+    register_codec(skep_cluster::Codec::<DataFrame> {
+        write: |frame, out| write(frame, out),
         read: |bytes| {
             let Some(segment) = bytes.segment() else {
                 return IpcReader::new(Cursor::new(bytes.as_slice()))

@@ -107,7 +107,9 @@ impl Session {
                 purpose,
                 level,
                 keeps_value,
+                for_workers: self.shared.host.n_workers() > 0 || source.contains("Cluster"),
             },
+            &self.builder(),
         );
         drop(ticker);
         lock(&self.frontend.titles).clone_from(self.notebook.titles());
@@ -155,9 +157,22 @@ impl Session {
                 if purpose == Purpose::Run {
                     self.commit(&evaluator, compiled, &outcome, &held);
                 }
+                self.build_for_new_workers();
                 self.result_of(outcome)
             }
         }
+    }
+
+    /// Functions of earlier cells are built for workers as soon as there are some.
+    fn build_for_new_workers(&mut self) {
+        let has_workers = self.shared.host.n_workers() > 0;
+        if has_workers && !self.had_workers {
+            let number = self.take_uncounted();
+            if let Some(tasks) = self.notebook.tasks(&self.compiler, number) {
+                (self.builder())(tasks);
+            }
+        }
+        self.had_workers = has_workers;
     }
 
     fn commit(

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use skep_cell::{Cancel, CellError, Compiler, Notebook};
+use skep_cell::{Cancel, CellError, Compiler, Notebook, TaskLibrary};
 use skep_cluster::host::Host;
 use skep_eval::wire::ToEval;
 use skep_render::{Bundle, Message};
@@ -56,6 +56,8 @@ pub struct Session {
     pub(crate) next_uncounted: u32,
     /// Cells whose value was kept, oldest first.
     pub(crate) outputs: Vec<u32>,
+    /// Whether there were workers when the last cell ended.
+    pub(crate) had_workers: bool,
     /// Last: removed when everything that uses it is gone.
     pub(crate) private: Private,
 }
@@ -139,6 +141,7 @@ impl Session {
             has_terminal: false,
             next_uncounted: 1_000_000,
             outputs: Vec::new(),
+            had_workers: false,
             private,
         };
         session.start_evaluator()?;
@@ -294,6 +297,33 @@ pub(crate) fn optimise(library: String, compiler: Arc<Compiler>, host: Arc<Host>
             host.code_ready(code, &built);
         }
     });
+}
+
+impl Session {
+    /// What builds functions for workers; tasks that call them meanwhile wait.
+    pub(crate) fn builder(&self) -> impl Fn(TaskLibrary) + use<> {
+        let (compiler, host, progress) = (
+            self.compiler.clone(),
+            self.shared.host.clone(),
+            self.progress.clone(),
+        );
+        move |tasks| {
+            let (compiler, host, progress) = (compiler.clone(), host.clone(), progress.clone());
+            let name = format!("tasks-{}", tasks.code);
+            progress.compiling_for_workers(&name, false);
+            thread::spawn(move || {
+                let code = skep_cluster::CodeId(tasks.code);
+                let began = Instant::now();
+                let built = tasks.build(&compiler);
+                progress.compiling_for_workers(&name, true);
+                tracing::info!(target: "skep", took = ?began.elapsed(), is_built = built.is_ok(), "functions for workers");
+                // Without a library tasks that wait for it fail, and say that it is not there; the next cell brings its
+                // own.
+                let built = built.unwrap_or_else(|_| PathBuf::from("the library of the cell's functions"));
+                host.code_ready(code, &built);
+            });
+        }
+    }
 }
 
 /// Workers are this program again.

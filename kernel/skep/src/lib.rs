@@ -31,7 +31,20 @@ pub mod cell {
         wire::Outcome,
     };
 
-    pub use skep_cluster::set_versions;
+    pub use skep_cluster::{
+        Inputs,
+        concrete::{Give, Take, TaskResult, called},
+        set_tasks, set_versions,
+    };
+
+    /// The ways in which a function's arguments are read and its result is given, best first by the number of references
+    /// they take.
+    pub mod thunks {
+        pub use skep_cluster::concrete::{
+            GiveFallible as _, GiveNothing as _, GiveValue as _, TakeNothing as _, TakeValue as _,
+        };
+        pub use skep_frame::concrete::{GiveFrame as _, GiveFrameOrFail as _, TakeFrame as _};
+    }
 
     pub use skep_eval::look::{Look, row, show_rows};
 

@@ -8,7 +8,7 @@ use crate::{
     hooks::{Hooks, hooks},
     model::{
         error::{Error, Result},
-        ids::FunctionId,
+        ids::{CodeId, FunctionId},
         task::{CodePlace, Function},
     },
 };
@@ -73,7 +73,7 @@ pub(crate) fn located(f: FnRef) -> Result<std::sync::Arc<Located>> {
 }
 
 fn find(f: FnRef) -> Result<std::sync::Arc<Located>> {
-    let stable = stable_id(f);
+    let stable = stable_id(f.role, f.type_name);
     if let Some(located) = stable.and_then(|id| by_version().get(&id).cloned()) {
         return Ok(located);
     }
@@ -143,6 +143,34 @@ pub fn set_versions(versions: &[(&'static str, u64, u64)]) {
         .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(versions);
 }
 
+/// Tells where the code of functions of the running cell is: name, symbol, and by which name workers ask for the library. With an
+/// empty symbol it is where the cell itself is. Called after [`set_versions`].
+#[doc(hidden)]
+pub fn set_tasks(tasks: &[(&'static str, &str, u64)]) {
+    for (name, symbol, code) in tasks {
+        let type_name = format!("cell::{name}");
+        let Some(id) = stable_id("task", &type_name) else {
+            continue;
+        };
+        let mut known = by_version();
+        if symbol.is_empty() {
+            known.remove(&id);
+            continue;
+        }
+        known.entry(id).or_insert_with(|| {
+            std::sync::Arc::new(Located {
+                function: Function {
+                    id,
+                    name: (*name).to_string(),
+                    code: CodeId(*code),
+                    place: CodePlace::Symbol((*symbol).to_string()),
+                },
+                library: None,
+            })
+        });
+    }
+}
+
 /// What the layout of a type of cells stands on; 0 for types that are no cell's, and outside notebooks.
 pub(crate) fn layout_of(type_name: &str) -> u64 {
     let versions = VERSIONS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -155,19 +183,16 @@ pub(crate) fn layout_of(type_name: &str) -> u64 {
 }
 
 /// Names a function by its text, if everything in its name has a version. Closures have no name of their own.
-fn stable_id(f: FnRef) -> Option<FunctionId> {
-    if f.type_name.contains("{closure")
-        || f.type_name.contains("{{closure")
-        || f.type_name.contains("skep_cell_")
-    {
+fn stable_id(role: &str, type_name: &str) -> Option<FunctionId> {
+    if type_name.contains("{closure") || type_name.contains("{{closure") || type_name.contains("skep_cell_") {
         return None;
     }
     let versions = VERSIONS.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let versions = versions.as_ref()?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update(f.role.as_bytes()).update(f.type_name.as_bytes());
+    hasher.update(role.as_bytes()).update(type_name.as_bytes());
     let mut is_named = false;
-    for name in names_of_cells(f.type_name) {
+    for name in names_of_cells(type_name) {
         hasher.update(&versions.get(name)?.0.to_le_bytes());
         is_named = true;
     }

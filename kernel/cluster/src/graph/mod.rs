@@ -1,5 +1,7 @@
 //! Calls that have not run, the functions that can be called, and the methods of actors.
 
+#[doc(hidden)]
+pub mod concrete;
 pub(crate) mod method;
 pub(crate) mod node;
 pub(crate) mod task_fn;

@@ -5,7 +5,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -47,6 +50,7 @@ pub struct Host {
     socket: PathBuf,
     orders: Arc<Mutex<Vec<Order>>>,
     waker: Arc<Waker>,
+    n_workers: Arc<AtomicUsize>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -72,8 +76,10 @@ impl Host {
         let token = Token::create(folder)?;
         let orders = Arc::new(Mutex::new(Vec::new()));
         let waker = transport.waker();
+        let n_workers = Arc::new(AtomicUsize::new(0));
         let server = Server {
             outbox: Outbox::default(),
+            n_workers: n_workers.clone(),
             scheduler: Scheduler::default(),
             stories: Stories::default(),
             transport,
@@ -109,6 +115,7 @@ impl Host {
             socket,
             orders,
             waker,
+            n_workers,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -120,6 +127,11 @@ impl Host {
     /// The optimised library of some cell is at `path`.
     pub fn code_ready(&self, code: CodeId, path: &Path) {
         self.order(Order::CodeReady(code, path.to_string_lossy().into_owned()));
+    }
+
+    /// Workers that are there, without asking the scheduler.
+    pub fn n_workers(&self) -> usize {
+        self.n_workers.load(Ordering::Relaxed)
     }
 
     /// The cluster as it is now; `None` when the scheduler's thread has ended.
@@ -204,6 +216,7 @@ enum Peer {
 
 struct Server {
     transport: Transport,
+    n_workers: Arc<AtomicUsize>,
     scheduler: Scheduler,
     stories: Stories,
     outbox: Outbox,
@@ -301,7 +314,9 @@ impl Server {
                         self.exit_workers();
                         self.scheduler.end_coordination(&mut self.outbox);
                         self.feed.reset();
-                        (self.scheduler, self.stories) = (Scheduler::default(), Stories::default());
+                        // Libraries outlive the workers that loaded them.
+                        let code = self.scheduler.take_code();
+                        (self.scheduler, self.stories) = (Scheduler::with_code(code), Stories::default());
                         let _ = answer.send(());
                     }
                     Order::Stop => return self.stop_workers(),
@@ -317,6 +332,7 @@ impl Server {
     }
 
     fn send(&mut self) {
+        self.n_workers.store(self.pids.len(), Ordering::Relaxed);
         let events = std::mem::take(&mut self.outbox.events);
         // What a task printed is shown before anybody can have its value.
         let has_prints = events.iter().any(|event| matches!(event, Event::Printed { .. }));

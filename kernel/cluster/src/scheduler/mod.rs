@@ -207,6 +207,18 @@ impl Scheduler {
         comm.answer(asker, Answer::Prepared(Ok(worker.new.address.clone())));
     }
 
+    /// The libraries that are there, for the scheduler that takes this one's place.
+    pub fn take_code(&mut self) -> IdMap<CodeId, Option<String>> {
+        std::mem::take(&mut self.code)
+    }
+
+    pub fn with_code(code: IdMap<CodeId, Option<String>>) -> Scheduler {
+        Scheduler {
+            code,
+            ..Scheduler::default()
+        }
+    }
+
     /// The library is at `path`; tasks that waited for it may run.
     pub fn code_ready(&mut self, code: CodeId, path: String, comm: &mut impl Comm) {
         self.code.insert(code, Some(path));
