@@ -8,8 +8,8 @@ use syn::{ForeignItem, ImplItem, Item, TraitItem, UseTree, parse::Parser, visit:
 use crate::{
     body::{Body, range_of},
     mentions::{idents, is_symbol, mentions},
+    signature::{Takes, signature},
     statics::{self, Static},
-    tasks::{self, Takes},
 };
 
 /// What a definition replaces when it comes again.
@@ -154,7 +154,7 @@ pub(crate) fn definitions(source: &str, item: &Item, range: Range<usize>) -> Vec
         path: None,
         leaf: None,
         polls: body.polls,
-        takes: tasks::signature(item),
+        takes: signature(item),
         refusal,
     }]
 }

@@ -22,9 +22,11 @@ mod program;
 mod reach;
 mod recover;
 mod report;
+mod signature;
 mod splice;
 mod stale;
 mod statics;
+mod task_library;
 mod tasks;
 mod words;
 
@@ -37,4 +39,4 @@ pub use names::{KnownNames, Phrase, mentions_type};
 pub use outputs::{cell_of_output, output_name, with_outputs};
 pub use program::Notebook;
 pub use report::{CellError, Place, Reason, in_cells};
-pub use tasks::TaskLibrary;
+pub use task_library::TaskLibrary;

@@ -11,7 +11,7 @@ use crate::{
     definition::Definition,
     parse::{Guess, Parsed},
     report::CellError,
-    tasks::TaskLibrary,
+    task_library::TaskLibrary,
 };
 
 /// A variable that later cells can use.

@@ -23,7 +23,8 @@ use crate::{
     report::{CellError, Place, Reason, Sources},
     splice::Spliced,
     stale::Runs,
-    tasks::{Task, TaskLibrary, Tasks},
+    task_library::{Task, TaskLibrary},
+    tasks::Tasks,
 };
 
 /// The state of the program between cells.
