@@ -17,7 +17,7 @@ const SUB: u8 = 1;
 const MUL: u8 = 2;
 const DIV: u8 = 3;
 
-fn of_two<D: Axes>(a: Array<f64, D>, b: &Array<f64, D>, operator: u8) -> Array<f64, D> {
+pub(crate) fn of_two<D: Axes>(a: Array<f64, D>, b: &Array<f64, D>, operator: u8) -> Array<f64, D> {
     match operator {
         ADD => a + b,
         SUB => a - b,
@@ -36,7 +36,12 @@ fn of_rows(a: Array<f64, Ix2>, row: &Array<f64, Ix1>, operator: u8) -> Array<f64
     }
 }
 
-fn of_number<D: Axes>(a: Array<f64, D>, number: f64, operator: u8, is_left: bool) -> Array<f64, D> {
+pub(crate) fn of_number<D: Axes>(
+    a: Array<f64, D>,
+    number: f64,
+    operator: u8,
+    is_left: bool,
+) -> Array<f64, D> {
     match (operator, is_left) {
         (ADD, _) => a + number,
         (SUB, false) => a - number,
@@ -63,12 +68,7 @@ fn both<D: Axes>(a: &Blocked<D>, b: &Blocked<D>, operator: u8) -> Blocked<D> {
         let right = right.in_chunks_of(&left.chunks);
         let each = left.pieces.iter().zip(&right.pieces);
         let pieces = each
-            .map(|(a, b)| {
-                Piece::Call(with_piece!(a, |a| with_piece!(b, |b| Delayed::call(
-                    of_two::<D>,
-                    (a, b, operator)
-                ))))
-            })
+            .map(|(a, b)| Piece::Call(D::of_two(a, b, operator)))
             .collect();
         Ok(Grid {
             chunks: left.chunks.clone(),
@@ -115,12 +115,7 @@ fn rows(a: &Blocked<Ix2>, row: &Blocked<Ix1>, operator: u8) -> Blocked<Ix2> {
 }
 
 fn number<D: Axes>(a: &Blocked<D>, number: f64, operator: u8, is_left: bool) -> Blocked<D> {
-    a.each(|piece| {
-        with_piece!(piece, |a| Delayed::call(
-            of_number::<D>,
-            (a, number, operator, is_left)
-        ))
-    })
+    a.each(|piece| D::of_number(piece, number, operator, is_left))
 }
 
 macro_rules! operators {

@@ -6,8 +6,10 @@ use ndarray::{Array, Array1, Array2, Dimension, Ix1, Ix2};
 use serde::{Serialize, de::DeserializeOwned};
 use skep_cluster::{Bytes, Codec, register_codec, register_list};
 
+use crate::tasks::Tasks;
+
 /// One axis or two: vectors and matrices.
-pub trait Axes: Dimension + Serialize + DeserializeOwned + 'static {
+pub trait Axes: Dimension + Serialize + DeserializeOwned + Tasks + 'static {
     #[doc(hidden)]
     const N: usize;
     #[doc(hidden)]

@@ -9,6 +9,7 @@ use skep_render::{Bundle, Message, Rich, bytes, card::Card, grid};
 use crate::{
     axes::Axes,
     piece::{Piece, submit, with_piece},
+    tasks::Ranges,
 };
 
 /// A matrix or vector of `f64` in chunks, each a task of its own: for arrays that one process could not hold, or that
@@ -73,7 +74,7 @@ impl<D: Axes> Blocked<D> {
     /// The same number everywhere.
     pub fn full(shape: impl Lengths<D>, chunk: impl Lengths<D>, value: f64) -> Blocked<D> {
         Blocked::built(shape.lengths(), &chunk.lengths(), |_, lengths| {
-            Delayed::call(full::<D>, (lengths, value))
+            D::full(lengths, value)
         })
     }
 
@@ -100,14 +101,14 @@ impl<D: Axes> Blocked<D> {
     /// Numbers from [0, 1), evenly distributed: the same ones for the same seed and chunks.
     pub fn random(shape: impl Lengths<D>, chunk: impl Lengths<D>, seed: u64) -> Blocked<D> {
         Blocked::built(shape.lengths(), &chunk.lengths(), |starts, lengths| {
-            Delayed::call(random::<D>, (starts, lengths, seed, false))
+            D::random(starts, lengths, seed, false)
         })
     }
 
     /// Normally distributed numbers of mean 0 and standard deviation 1: the same ones for the same seed and chunks.
     pub fn random_normal(shape: impl Lengths<D>, chunk: impl Lengths<D>, seed: u64) -> Blocked<D> {
         Blocked::built(shape.lengths(), &chunk.lengths(), |starts, lengths| {
-            Delayed::call(random::<D>, (starts, lengths, seed, true))
+            D::random(starts, lengths, seed, true)
         })
     }
 
@@ -115,7 +116,7 @@ impl<D: Axes> Blocked<D> {
     pub fn from_array(array: &Array<f64, D>, chunk: impl Lengths<D>) -> Blocked<D> {
         Blocked::built(array.shape().to_vec(), &chunk.lengths(), |starts, lengths| {
             let ranges: Vec<Range<usize>> = starts.iter().zip(&lengths).map(|(at, n)| *at..at + n).collect();
-            Delayed::call(same::<D>, cut_out(array, &ranges))
+            D::given(cut_out(array, &ranges))
         })
     }
 
@@ -406,13 +407,10 @@ impl<D: Axes> Grid<D> {
             {
                 return self.pieces[at].clone();
             }
-            parts.push(with_piece!(&self.pieces[at], |chunk| Delayed::call(
-                cut::<D>,
-                (chunk, inside)
-            )));
+            parts.push(D::cut(&self.pieces[at], inside));
             at_places.push(place);
         }
-        Piece::Call(Delayed::call(assembled::<D>, (parts, at_places, lengths)))
+        Piece::Call(D::assembled(parts, at_places, lengths))
     }
 }
 
@@ -585,12 +583,17 @@ impl<D: Axes> fmt::Debug for Blocked<D> {
 
 // What runs as tasks.
 
-fn full<D: Axes>(lengths: Vec<usize>, value: f64) -> Array<f64, D> {
+pub(crate) fn full<D: Axes>(lengths: Vec<usize>, value: f64) -> Array<f64, D> {
     Array::from_elem(D::of(&lengths), value)
 }
 
 /// A generator of its own for each chunk, from the seed and where the chunk begins.
-fn random<D: Axes>(starts: Vec<usize>, lengths: Vec<usize>, seed: u64, is_normal: bool) -> Array<f64, D> {
+pub(crate) fn random<D: Axes>(
+    starts: Vec<usize>,
+    lengths: Vec<usize>,
+    seed: u64,
+    is_normal: bool,
+) -> Array<f64, D> {
     let place = starts.iter().fold(seed, |hash, at| {
         (hash ^ *at as u64)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -608,7 +611,7 @@ fn random<D: Axes>(starts: Vec<usize>, lengths: Vec<usize>, seed: u64, is_normal
     Array::from_shape_simple_fn(D::of(&lengths), &mut next)
 }
 
-fn same<D: Axes>(chunk: Array<f64, D>) -> Array<f64, D> {
+pub(crate) fn given<D: Axes>(chunk: Array<f64, D>) -> Array<f64, D> {
     chunk
 }
 
@@ -654,14 +657,14 @@ fn cut_out<D: Axes>(chunk: &Array<f64, D>, ranges: &[Range<usize>]) -> Array<f64
         .into_owned()
 }
 
-fn cut<D: Axes>(chunk: &Array<f64, D>, ranges: Vec<(usize, usize)>) -> Array<f64, D> {
+pub(crate) fn cut<D: Axes>(chunk: &Array<f64, D>, ranges: Ranges) -> Array<f64, D> {
     let ranges: Vec<Range<usize>> = ranges.into_iter().map(|(start, end)| start..end).collect();
     cut_out(chunk, &ranges)
 }
 
-fn assembled<D: Axes>(
+pub(crate) fn assembled<D: Axes>(
     parts: Vec<Array<f64, D>>,
-    places: Vec<Vec<(usize, usize)>>,
+    places: Vec<Ranges>,
     lengths: Vec<usize>,
 ) -> std::result::Result<Array<f64, D>, Box<dyn std::error::Error>> {
     let places: Vec<Vec<Range<usize>>> = places

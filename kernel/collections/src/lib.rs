@@ -13,11 +13,12 @@ mod bag;
 mod blocked;
 mod piece;
 mod reduce;
+mod tasks;
 mod text;
 
 pub use axes::Axes;
 pub use bag::Bag;
-pub use blocked::Blocked;
+pub use blocked::{Blocked, Lengths};
 pub use ndarray;
 pub use reduce::Dot;
 

@@ -13,7 +13,7 @@ use crate::{
 
 /// Number, sum of the distances from the mean squared, and mean, of many numbers; two of them merge into one exactly as well
 /// as if all numbers had been there (Chan, Golub and LeVeque, 1983).
-type Moments = (u64, f64, f64);
+pub(crate) type Moments = (u64, f64, f64);
 
 /// What is done with a chunk before the results along an axis are merged.
 type Partial = fn(&Piece<Array2<f64>>, u64) -> Delayed<Array2<f64>>;
@@ -31,43 +31,31 @@ impl<D: Axes> Blocked<D> {
     }
 
     pub fn sum(&self) -> Delayed<f64> {
-        self.reduced(
-            |piece| with_piece!(piece, |chunk| Delayed::call(sum::<D>, chunk)),
-            |parts| Delayed::call(sum_of_all, parts),
-        )
+        self.reduced(D::sum, sum_of_all_of)
     }
 
     /// The least number; NaN of no numbers.
     pub fn min(&self) -> Delayed<f64> {
-        self.reduced(
-            |piece| with_piece!(piece, |chunk| Delayed::call(least::<D>, chunk)),
-            |parts| Delayed::call(least_of_all, parts),
-        )
+        self.reduced(D::least, least_of_all_of)
     }
 
     /// The greatest number; NaN of no numbers.
     pub fn max(&self) -> Delayed<f64> {
-        self.reduced(
-            |piece| with_piece!(piece, |chunk| Delayed::call(greatest::<D>, chunk)),
-            |parts| Delayed::call(greatest_of_all, parts),
-        )
+        self.reduced(D::greatest, greatest_of_all_of)
     }
 
     fn moments(&self) -> Delayed<Moments> {
-        self.reduced(
-            |piece| with_piece!(piece, |chunk| Delayed::call(moments::<D>, chunk)),
-            |parts| Delayed::call(moments_merged, parts),
-        )
+        self.reduced(D::moments, moments_of)
     }
 
     /// Arithmetic mean; NaN of no numbers.
     pub fn mean(&self) -> Delayed<f64> {
-        self.moments().then(mean_of)
+        then_mean(&self.moments())
     }
 
     /// Standard deviation of all numbers (divided by their number).
     pub fn std(&self) -> Delayed<f64> {
-        self.moments().then(std_of)
+        then_std(&self.moments())
     }
 }
 
@@ -248,12 +236,38 @@ fn added_up<D: Axes>(mut products: Vec<Delayed<Array<f64, D>>>) -> Delayed<Array
     if products.len() == 1 {
         return products.remove(0);
     }
-    tree(products, |parts| Delayed::call(added::<D>, parts))
+    tree(products, D::added)
+}
+
+// Calls that need no axes: not generic, so that they are compiled here.
+
+fn sum_of_all_of(parts: &[Delayed<f64>]) -> Delayed<f64> {
+    Delayed::call(sum_of_all, parts)
+}
+
+fn least_of_all_of(parts: &[Delayed<f64>]) -> Delayed<f64> {
+    Delayed::call(least_of_all, parts)
+}
+
+fn greatest_of_all_of(parts: &[Delayed<f64>]) -> Delayed<f64> {
+    Delayed::call(greatest_of_all, parts)
+}
+
+fn moments_of(parts: &[Delayed<Moments>]) -> Delayed<Moments> {
+    Delayed::call(moments_merged, parts)
+}
+
+fn then_mean(moments: &Delayed<Moments>) -> Delayed<f64> {
+    moments.then(mean_of)
+}
+
+fn then_std(moments: &Delayed<Moments>) -> Delayed<f64> {
+    moments.then(std_of)
 }
 
 // What runs as tasks.
 
-fn sum<D: Axes>(chunk: &Array<f64, D>) -> f64 {
+pub(crate) fn sum<D: Axes>(chunk: &Array<f64, D>) -> f64 {
     chunk.sum()
 }
 
@@ -261,7 +275,7 @@ fn sum_of_all(parts: Vec<f64>) -> f64 {
     parts.iter().sum()
 }
 
-fn least<D: Axes>(chunk: &Array<f64, D>) -> f64 {
+pub(crate) fn least<D: Axes>(chunk: &Array<f64, D>) -> f64 {
     chunk.iter().copied().fold(f64::NAN, f64::min)
 }
 
@@ -269,7 +283,7 @@ fn least_of_all(parts: Vec<f64>) -> f64 {
     parts.into_iter().fold(f64::NAN, f64::min)
 }
 
-fn greatest<D: Axes>(chunk: &Array<f64, D>) -> f64 {
+pub(crate) fn greatest<D: Axes>(chunk: &Array<f64, D>) -> f64 {
     chunk.iter().copied().fold(f64::NAN, f64::max)
 }
 
@@ -277,7 +291,7 @@ fn greatest_of_all(parts: Vec<f64>) -> f64 {
     parts.into_iter().fold(f64::NAN, f64::max)
 }
 
-fn moments<D: Axes>(chunk: &Array<f64, D>) -> Moments {
+pub(crate) fn moments<D: Axes>(chunk: &Array<f64, D>) -> Moments {
     let Some(mean) = chunk.mean() else {
         return (0, 0.0, 0.0);
     };
@@ -376,7 +390,7 @@ fn product_with_vector(a: &Array2<f64>, b: &Array1<f64>) -> Array1<f64> {
     a.dot(b)
 }
 
-fn added<D: Axes>(parts: Vec<Array<f64, D>>) -> Array<f64, D> {
+pub(crate) fn added<D: Axes>(parts: Vec<Array<f64, D>>) -> Array<f64, D> {
     let mut parts = parts.into_iter();
     let first = parts
         .next()

@@ -38,59 +38,76 @@ pub trait ToFrame {
 
 impl<T: TaskValue + Clone> ToFrame for Bag<T> {
     fn to_frame(&self) -> Result<Frame> {
-        let cluster = Cluster::current()?;
-        let tables: Vec<Delayed<DataFrame>> = self
-            .to_delayed()?
-            .into_iter()
-            .map(|items| Delayed::call(records::<T>, items))
-            .collect();
-        let held = cluster.compute_all(&tables)?;
-        let heads: Vec<Remote<DataFrame>> = held
-            .iter()
-            .map(|table| cluster.submit(without_rows, table))
-            .collect();
-        let heads = cluster.gather(&heads)?;
-        let schema = common(&heads).map_err(|error| crate::Error::schema("to_frame", &error))?;
-        let whole = DataFrame::empty_with_schema(&schema);
-        let held = held
-            .into_iter()
-            .zip(&heads)
-            .map(|(table, head)| {
-                if *head.schema() == schema {
-                    table
-                } else {
-                    cluster.submit(conform, (table, whole.clone()))
-                }
-            })
-            .collect();
-        Ok(Frame::from_source(Source {
-            name: "a bag".into(),
-            schema,
-            kind: Kind::Held(held),
-            n_bytes: 0,
-        })
-        .on(&cluster))
+        let mut records = Vec::new();
+        for items in self.to_delayed()? {
+            records.push(Delayed::call(as_json::<T>, items));
+        }
+        of_records(&records)
     }
 }
 
-/// Rows of items, by what serde says of them.
-fn records<T: Serialize>(items: Vec<T>) -> PolarsResult<DataFrame> {
+/// Not generic, as all that has to do with tables here: a cell would compile it again.
+fn of_records(records: &[Delayed<Vec<u8>>]) -> Result<Frame> {
+    let cluster = Cluster::current()?;
+    let tables: Vec<Delayed<DataFrame>> = records
+        .iter()
+        .map(|records| Delayed::call(table, records))
+        .collect();
+    let held = cluster.compute_all(&tables)?;
+    let heads: Vec<Remote<DataFrame>> = held
+        .iter()
+        .map(|table| cluster.submit(without_rows, table))
+        .collect();
+    let heads = cluster.gather(&heads)?;
+    let schema = common(&heads).map_err(|error| crate::Error::schema("to_frame", &error))?;
+    let whole = DataFrame::empty_with_schema(&schema);
+    let held = held
+        .into_iter()
+        .zip(&heads)
+        .map(|(table, head)| {
+            if *head.schema() == schema {
+                table
+            } else {
+                cluster.submit(conform, (table, whole.clone()))
+            }
+        })
+        .collect();
+    Ok(Frame::from_source(Source {
+        name: "a bag".into(),
+        schema,
+        kind: Kind::Held(held),
+        n_bytes: 0,
+    })
+    .on(&cluster))
+}
+
+/// Items as JSON, by what serde says of them; nothing of none.
+fn as_json<T: Serialize>(items: Vec<T>) -> std::result::Result<Vec<u8>, Box<dyn std::error::Error>> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::to_vec(&items).map_err(|error| format!("an item is no record: {error}").into())
+}
+
+/// Rows of items.
+fn table(json: &[u8]) -> PolarsResult<DataFrame> {
+    if json.is_empty() {
+        return Ok(DataFrame::empty());
+    }
     let unreadable =
         |error: serde_json::Error| PolarsError::ComputeError(format!("an item is no record: {error}").into());
-    let mut rows = Vec::with_capacity(items.len());
-    for item in items {
-        rows.push(match serde_json::to_value(item).map_err(unreadable)? {
+    let items: Vec<Value> = serde_json::from_slice(json).map_err(unreadable)?;
+    let rows: Vec<Map<String, Value>> = items
+        .into_iter()
+        .map(|item| match item {
             Value::Object(fields) => fields,
             Value::Array(values) => (0..)
                 .zip(values)
                 .map(|(at, value)| (format!("column_{at}"), value))
                 .collect(),
             value => Map::from_iter([("value".to_string(), value)]),
-        });
-    }
-    if rows.is_empty() {
-        return Ok(DataFrame::empty());
-    }
+        })
+        .collect();
     let text = serde_json::to_vec(&rows).map_err(unreadable)?;
     JsonReader::new(Cursor::new(text))
         .with_json_format(JsonFormat::Json)

@@ -4,15 +4,52 @@
 //! This crate is built at `opt-level` 1, at which rustc lets the crates above use the instances that are here. A cell is
 //! built at 0 and does so: a cell that gathers a `DataFrame` would else hold a thousand functions of Polars' reader.
 
+use ndarray::{Ix1, Ix2};
 use skep_cluster::{Cluster, Remote, Result, TaskValue};
+use skep_collections::{Axes, Bag, Blocked, Lengths, ndarray};
 use skep_frame::polars::prelude::{DataFrame, Series};
+use skep_render::Rich;
 
 /// Never called. What stands here is compiled, and so there for cells.
 #[doc(hidden)]
 pub fn instances(cluster: &Cluster) -> Result<()> {
     of::<DataFrame>(cluster)?;
     of::<Vec<DataFrame>>(cluster)?;
-    of::<Series>(cluster)
+    of::<Series>(cluster)?;
+    blocked::<Ix1, _>(2)?;
+    blocked::<Ix2, _>((2, 2))?;
+    bag::<String>()?;
+    bag::<i64>()?;
+    bag::<f64>()?;
+    words(Bag::read_text(""))
+}
+
+fn blocked<D: Axes, L: Lengths<D>>(some: L) -> Result<()> {
+    let x = Blocked::ones(some, some) + Blocked::zeros(some, some) * Blocked::random(some, some, 1);
+    let y = (&x - Blocked::random_normal(some, some, 1)) / Blocked::full(some, some, 2.0);
+    let z = (2.0 - &y * 2.0 + 1.0) / 2.0;
+    let z = (-z).rechunk(some).persist()?;
+    Blocked::from_array(&z.compute()?, some);
+    let _ = (x.graph()?, x.bundle(), format!("{x:?}"), x.shape()?, x.n_bytes()?);
+    let _ = (x.sum(), x.mean(), x.std(), x.min(), x.max());
+    Ok(())
+}
+
+fn bag<T: TaskValue + Clone + PartialOrd>() -> Result<()> {
+    let bag = Bag::<T>::from_items([], 1).persist()?;
+    bag.collect()?;
+    bag.take(5)?;
+    let _ = (bag.count(), bag.min(), bag.max(), bag.repartition(2));
+    let _ = (bag.graph()?, bag.bundle());
+    Ok(())
+}
+
+fn words(words: Bag<String>) -> Result<()> {
+    let counted = words.distinct().frequencies();
+    counted.take(5)?;
+    counted.collect()?;
+    let _ = (counted.bundle(), counted.count());
+    Ok(())
 }
 
 fn of<T: TaskValue + Clone>(cluster: &Cluster) -> Result<()> {
