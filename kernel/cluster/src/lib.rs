@@ -43,6 +43,8 @@ pub use api::{
     delayed::Delayed,
     futures::AsCompleted,
     parts::Part,
+    performance::Performance,
+    pool::ActorPool,
     remote::Remote,
     show::{card, remotes_card, workers_card},
 };

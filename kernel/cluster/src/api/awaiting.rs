@@ -6,7 +6,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{api::remote::Remote, data::value::TaskValue, hooks::hooks, model::error::Result};
+use crate::{
+    api::{futures::AsCompleted, remote::Remote},
+    data::value::TaskValue,
+    hooks::hooks,
+    model::error::Result,
+};
 
 /// Waits for a value without holding its thread, and brings it here: what `handle.await` makes.
 pub struct Awaited<T> {
@@ -45,6 +50,22 @@ impl<T: TaskValue> IntoFuture for Remote<T> {
     /// ```
     fn into_future(self) -> Awaited<T> {
         Awaited { remote: self }
+    }
+}
+
+impl<T> AsCompleted<T> {
+    /// The next handle whose task has ended, for async code: `while let Some(done) = all.next_done().await { … }`. As the
+    /// iterator's `next`, without holding the thread.
+    pub async fn next_done(&mut self) -> Option<Remote<T>> {
+        std::future::poll_fn(|cx| {
+            let is_interrupted = hooks().interrupted.is_some_and(|interrupted| interrupted());
+            if !is_interrupted && self.all_pending(cx.waker()) {
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.next()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use skep_render::Message;
 
 use crate::{
-    api::cluster::Cluster,
+    api::{cluster::Cluster, scope},
     engine::{
         Connect,
         client::{self, Client},
@@ -182,6 +182,9 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub fn current() -> Result<Cluster> {
+        if let Some(cluster) = scope::innermost() {
+            return Ok(cluster);
+        }
         let client = current_client()?;
         let info = client.workers()?.info()?;
         let first = info.workers.first();

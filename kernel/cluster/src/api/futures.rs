@@ -3,6 +3,7 @@
 use std::{
     borrow::Borrow,
     collections::VecDeque,
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -38,6 +39,17 @@ impl<T> AsCompleted<T> {
     /// Adds a handle, also while iterating: results may lead to more work.
     pub fn add(&mut self, remote: Remote<T>) {
         self.pending.push(remote);
+    }
+
+    /// Whether there are handles, and none has ended; wakes when one does.
+    pub(crate) fn all_pending(&self, waker: &Waker) -> bool {
+        let is_pending = |remote: &Remote<T>| {
+            remote
+                .handle
+                .held()
+                .is_ok_and(|held| held.client.is_pending(held.key, waker))
+        };
+        self.ready.is_empty() && !self.pending.is_empty() && self.pending.iter().all(is_pending)
     }
 
     /// Handles whose tasks have not ended.

@@ -30,7 +30,7 @@ impl Cluster {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     let why = |error: std::io::Error| {
         Error::File(
             Message::new(format!("{} could not be written: {error}", path.display()))

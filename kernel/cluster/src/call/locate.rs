@@ -59,9 +59,18 @@ impl FnRef {
 
 type Known = std::sync::Mutex<Option<HashMap<usize, std::sync::Arc<Located>>>>;
 
+static KNOWN: Known = std::sync::Mutex::new(None);
+
+/// The thunk of a function that this program has submitted, in this process.
+pub(crate) fn thunk_here(id: FunctionId) -> Option<usize> {
+    let known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut all = known.as_ref()?.iter();
+    all.find(|(_, located)| located.function.id == id)
+        .map(|(address, _)| *address)
+}
+
 /// Finds where a function's thunk is. Asked once for each function of each library.
 pub(crate) fn located(f: FnRef) -> Result<std::sync::Arc<Located>> {
-    static KNOWN: Known = std::sync::Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let known = known.get_or_insert_default();
     if let Some(located) = known.get(&f.address) {

@@ -187,6 +187,10 @@ impl Client {
         self.stories()?.explain(key)
     }
 
+    pub fn task(&self, key: Key) -> Result<Option<Task>> {
+        self.stories()?.task(key)
+    }
+
     pub fn history(&self) -> Result<History> {
         self.stories()?.history()
     }

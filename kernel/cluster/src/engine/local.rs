@@ -458,6 +458,13 @@ impl Stories for Local {
         }
     }
 
+    fn task(&self, key: Key) -> Result<Option<Task>> {
+        match self.ask(Request::Task { key })? {
+            Answer::Task(task) => Ok(task),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn history(&self) -> Result<History> {
         match self.ask(Request::History)? {
             Answer::History(history) => Ok(history),

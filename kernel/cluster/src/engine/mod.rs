@@ -144,6 +144,8 @@ pub trait Stories {
     fn journey(&self, key: Key) -> Result<Option<Journey>>;
     /// What a task waits for.
     fn explain(&self, key: Key) -> Result<Option<Explanation>>;
+    /// A task as it was submitted.
+    fn task(&self, key: Key) -> Result<Option<Task>>;
     /// What happened to all tasks.
     fn history(&self) -> Result<History>;
 }

@@ -506,6 +506,10 @@ impl Server {
                 let explanation = self.scheduler.explain(key);
                 out.answer(asker, Answer::Explained(explanation));
             }
+            Request::Task { key } => {
+                let task = self.scheduler.task(key);
+                out.answer(asker, Answer::Task(task));
+            }
             Request::History => {
                 let history = self.stories.history();
                 out.answer(asker, Answer::History(history));

@@ -1,7 +1,7 @@
 //! Why a task is where it is: what it waits for, in words.
 
 use super::{Comm, Key, Record, Scheduler, State};
-use crate::model::{event::Event, history::Explanation, ids::WorkerId};
+use crate::model::{event::Event, history::Explanation, ids::WorkerId, task::Task};
 
 /// So many inputs are named.
 const MOST_NAMED: usize = 5;
@@ -10,6 +10,11 @@ const MOST_NAMED: usize = 5;
 const LOOKS_BEFORE_STALL: u32 = 2;
 
 impl Scheduler {
+    /// A task as it was submitted; `None` for one that is not known here.
+    pub fn task(&self, key: Key) -> Option<Task> {
+        self.tasks.get(&key).map(|record| (*record.task).clone())
+    }
+
     /// What a task waits for; `None` for one that is not known here.
     pub fn explain(&self, key: Key) -> Option<Explanation> {
         let record = self.tasks.get(&key)?;

@@ -37,6 +37,10 @@ pub enum Request {
     Explain {
         key: Key,
     },
+    /// A task as it was submitted.
+    Task {
+        key: Key,
+    },
     /// What happened to all tasks.
     History,
     KillWorker {
@@ -279,6 +283,7 @@ pub enum Answer {
     Journey(Option<Journey>),
     Published(Vec<Published>),
     Explained(Option<Explanation>),
+    Task(Option<Task>),
     History(History),
     Coordinated(Reply),
     Holdings(Vec<Holding>),

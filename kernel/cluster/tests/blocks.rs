@@ -1,0 +1,215 @@
+//! What is asked about work rather than of it: a task again, a block's performance and settings, pools, completion in
+//! async code.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake},
+    thread::Thread,
+    time::Duration,
+};
+
+use skep_cluster::{Cluster, Delayed, Error, TaskErrorKind};
+
+skep_cluster::workers_are_this_program!(|| {});
+
+fn start() -> Cluster {
+    Cluster::local().workers(2).threads(1).start().unwrap()
+}
+
+fn nap(ms: u64) -> u64 {
+    std::thread::sleep(Duration::from_millis(ms));
+    ms
+}
+
+fn pid(_: u64) -> u32 {
+    std::process::id()
+}
+
+fn numbers(n: i64) -> Vec<i64> {
+    (0..n).collect()
+}
+
+fn item(values: Vec<i64>, at: u64) -> i64 {
+    values[at as usize]
+}
+
+#[test]
+fn a_task_runs_again_here_with_its_inputs() {
+    let cluster = start();
+    let there = cluster.submit(pid, 1);
+    assert_ne!(there.gather().unwrap(), std::process::id());
+    assert_eq!(there.replay().unwrap(), std::process::id());
+    // The input is freed once nobody needs it, and is made again.
+    let failed = cluster.submit(item, (cluster.submit(numbers, 3), 7u64));
+    for attempt in [failed.gather(), failed.replay()] {
+        let Err(Error::Task(error)) = attempt else {
+            panic!("{attempt:?}")
+        };
+        assert_eq!(error.kind, TaskErrorKind::Panicked);
+        assert!(error.message.contains("index is 7"), "{error}");
+        assert!(
+            error
+                .at
+                .as_ref()
+                .is_some_and(|(file, ..)| file.ends_with("blocks.rs")),
+            "{error}"
+        );
+    }
+    let Err(Error::Task(error)) = failed.replay() else {
+        panic!()
+    };
+    assert_eq!((error.function.as_str(), error.worker.as_deref()), ("item", None));
+    let fine = cluster.submit(item, (cluster.submit(numbers, 3), 2u64));
+    assert_eq!((fine.gather().unwrap(), fine.replay().unwrap()), (2, 2));
+}
+
+#[test]
+fn a_block_says_what_it_did() {
+    let cluster = start();
+    cluster.gather(cluster.impure().map(nap, [1; 5])).unwrap();
+    let (sum, performance) = cluster
+        .performance(|| {
+            cluster
+                .gather(cluster.impure().map(nap, [20; 8]))
+                .unwrap()
+                .iter()
+                .sum::<u64>()
+        })
+        .unwrap();
+    assert_eq!((sum, performance.n_tasks()), (160, 8));
+    assert!(performance.took() >= Duration::from_millis(80));
+    assert!(
+        (0.3..=1.0).contains(&performance.busy()),
+        "{}",
+        performance.busy()
+    );
+    let shown = skep_render::Rich::bundle(&performance);
+    assert!(
+        shown.plain().starts_with("8 tasks in") && shown.plain().contains("nap"),
+        "{}",
+        shown.plain()
+    );
+    assert!(shown.get("text/html").unwrap().contains("<svg"));
+    let file = std::env::temp_dir().join(format!("skep-performance-{}.html", std::process::id()));
+    performance.save(&file).unwrap();
+    assert!(std::fs::read_to_string(&file).unwrap().contains("nap"));
+    std::fs::remove_file(file).unwrap();
+    let ((), nothing) = cluster.performance(|| ()).unwrap();
+    assert_eq!(nothing.n_tasks(), 0);
+}
+
+fn fails_first(file: String) -> Result<u64, std::io::Error> {
+    let n = std::fs::read_to_string(&file).unwrap_or_default().len();
+    std::fs::write(&file, "x".repeat(n + 1))?;
+    if n < 2 {
+        return Err(std::io::Error::other("not yet"));
+    }
+    Ok(n as u64)
+}
+
+#[test]
+fn settings_hold_for_all_that_a_block_submits() {
+    let cluster = start();
+    let file = std::env::temp_dir().join(format!("skep-scope-{}", std::process::id()));
+    let call = || Delayed::impure(fails_first, file.to_string_lossy().into_owned());
+    assert!(call().compute().is_err());
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(cluster.retries(3).scope(|| call().compute()).unwrap(), 2);
+    std::fs::remove_file(&file).unwrap();
+    // A panic ends the block, too.
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        cluster.retries(3).scope(|| panic!("on purpose"))
+    }));
+    assert!(panicked.is_err());
+    assert!(call().compute().is_err(), "the settings went with their block");
+    std::fs::remove_file(&file).unwrap();
+}
+
+struct Model {
+    weight: i64,
+    n_calls: u64,
+}
+
+impl Model {
+    fn new(weight: i64) -> Model {
+        Model { weight, n_calls: 0 }
+    }
+
+    fn score(&mut self, x: i64) -> i64 {
+        self.n_calls += 1;
+        assert!(x != 13, "unlucky");
+        self.weight * x
+    }
+
+    fn n_calls(&self) -> u64 {
+        self.n_calls
+    }
+}
+
+#[test]
+fn a_pool_shares_the_calls() {
+    let cluster = start();
+    let pool = cluster.actor_pool(Model::new, 3, 2).unwrap();
+    let workers: std::collections::HashSet<String> = pool
+        .actors()
+        .iter()
+        .map(|actor| actor.worker().unwrap())
+        .collect();
+    assert_eq!(workers.len(), 2);
+    assert_eq!(
+        pool.map(Model::score, 20..60i64).unwrap(),
+        (20..60).map(|x| 3 * x).collect::<Vec<i64>>()
+    );
+    assert_eq!(pool.send(Model::score, 2).gather().unwrap(), 6);
+    let calls: Vec<u64> = pool
+        .actors()
+        .iter()
+        .map(|actor| actor.call(Model::n_calls, ()).unwrap())
+        .collect();
+    assert_eq!(calls.iter().sum::<u64>(), 41);
+    assert!(calls.iter().all(|n| *n > 0), "{calls:?}");
+    assert!(
+        pool.map(Model::score, 10..20i64)
+            .unwrap_err()
+            .to_string()
+            .contains("unlucky")
+    );
+    assert_eq!(pool.map(Model::score, [1i64]).unwrap(), [3], "the pool goes on");
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<R>(future: impl Future<Output = R>) -> R {
+    let mut future = pin!(future);
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn handles_come_as_they_end_in_async_code() {
+    let cluster = start();
+    let handles = cluster.impure().map(nap, [300, 10, 60]);
+    let order = block_on(async {
+        let mut order = Vec::new();
+        let mut all = cluster.as_completed(&handles);
+        while let Some(done) = all.next_done().await {
+            order.push(done.await.unwrap());
+        }
+        order
+    });
+    assert_eq!(order, [10, 60, 300]);
+}
