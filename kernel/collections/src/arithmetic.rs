@@ -2,55 +2,16 @@
 
 use std::{ops, sync::Arc};
 
-use ndarray::{Array, Ix1, Ix2};
+use ndarray::{Ix1, Ix2};
 use skep_cluster::{Delayed, Result};
 
 use crate::{
     axes::Axes,
-    blocked::{Blocked, Grid, by_lengths, wrong},
+    blocked::{Blocked, Grid, wrong},
+    chunk::{ADD, DIV, MUL, SUB, of_rows},
+    dims::by_lengths,
     piece::{Piece, with_piece},
 };
-
-/// Which operator a task does.
-const ADD: u8 = 0;
-const SUB: u8 = 1;
-const MUL: u8 = 2;
-const DIV: u8 = 3;
-
-pub(crate) fn of_two<D: Axes>(a: Array<f64, D>, b: &Array<f64, D>, operator: u8) -> Array<f64, D> {
-    match operator {
-        ADD => a + b,
-        SUB => a - b,
-        MUL => a * b,
-        _ => a / b,
-    }
-}
-
-/// A vector beside a matrix stands for each of its rows.
-fn of_rows(a: Array<f64, Ix2>, row: &Array<f64, Ix1>, operator: u8) -> Array<f64, Ix2> {
-    match operator {
-        ADD => a + row,
-        SUB => a - row,
-        MUL => a * row,
-        _ => a / row,
-    }
-}
-
-pub(crate) fn of_number<D: Axes>(
-    a: Array<f64, D>,
-    number: f64,
-    operator: u8,
-    is_left: bool,
-) -> Array<f64, D> {
-    match (operator, is_left) {
-        (ADD, _) => a + number,
-        (SUB, false) => a - number,
-        (SUB, true) => number - a,
-        (MUL, _) => a * number,
-        (_, false) => a / number,
-        (_, true) => number / a,
-    }
-}
 
 fn both<D: Axes>(a: &Blocked<D>, b: &Blocked<D>, operator: u8) -> Blocked<D> {
     let build = || -> Result<Grid<D>> {

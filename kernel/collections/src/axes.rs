@@ -1,107 +1,108 @@
-//! What a blocked array asks of its dimensions, and how its chunks travel.
+//! The tasks of blocked arrays, for each number of axes.
+//!
+//! Written out for both, so that their code is in the library, optimised: what is generic would be compiled again in every
+//! cell that touches an array, and once more for the workers.
 
-use std::io::Write;
+use ndarray::{Array, Array1, Array2, Ix1, Ix2};
+use skep_cluster::Delayed;
 
-use ndarray::{Array, Array1, Array2, Dimension, Ix1, Ix2};
-use serde::{Serialize, de::DeserializeOwned};
-use skep_cluster::{Bytes, Codec, register_codec, register_list};
+use crate::{
+    chunk::{self, Moments, Ranges},
+    dims::Dims,
+    piece::{Piece, with_piece},
+};
 
-use crate::tasks::Tasks;
-
-/// One axis or two: vectors and matrices.
-pub trait Axes: Dimension + Serialize + DeserializeOwned + Tasks + 'static {
-    #[doc(hidden)]
-    const N: usize;
-    #[doc(hidden)]
-    fn of(lengths: &[usize]) -> Self;
-    #[doc(hidden)]
-    fn from_pattern(place: Self::Pattern) -> Self;
-    #[doc(hidden)]
-    const NAME: &'static str;
+#[doc(hidden)]
+#[allow(private_interfaces)]
+pub trait Axes: Dims {
+    fn full(lengths: Vec<usize>, value: f64) -> Delayed<Array<f64, Self>>;
+    fn random(
+        starts: Vec<usize>,
+        lengths: Vec<usize>,
+        seed: u64,
+        is_normal: bool,
+    ) -> Delayed<Array<f64, Self>>;
+    fn given(chunk: Array<f64, Self>) -> Delayed<Array<f64, Self>>;
+    fn cut(chunk: &Piece<Array<f64, Self>>, ranges: Ranges) -> Delayed<Array<f64, Self>>;
+    fn assembled(
+        parts: Vec<Delayed<Array<f64, Self>>>,
+        places: Vec<Ranges>,
+        lengths: Vec<usize>,
+    ) -> Delayed<Array<f64, Self>>;
+    fn of_two(
+        a: &Piece<Array<f64, Self>>,
+        b: &Piece<Array<f64, Self>>,
+        operator: u8,
+    ) -> Delayed<Array<f64, Self>>;
+    fn of_number(
+        a: &Piece<Array<f64, Self>>,
+        number: f64,
+        operator: u8,
+        is_left: bool,
+    ) -> Delayed<Array<f64, Self>>;
+    fn sum(chunk: &Piece<Array<f64, Self>>) -> Delayed<f64>;
+    fn least(chunk: &Piece<Array<f64, Self>>) -> Delayed<f64>;
+    fn greatest(chunk: &Piece<Array<f64, Self>>) -> Delayed<f64>;
+    fn moments(chunk: &Piece<Array<f64, Self>>) -> Delayed<Moments>;
+    fn added(parts: &[Delayed<Array<f64, Self>>]) -> Delayed<Array<f64, Self>>;
 }
 
-impl Axes for Ix1 {
-    const N: usize = 1;
-    const NAME: &'static str = "vector";
-    fn of(lengths: &[usize]) -> Ix1 {
-        ndarray::Dim([lengths[0]])
-    }
-    fn from_pattern(place: usize) -> Ix1 {
-        ndarray::Dim([place])
-    }
+macro_rules! tasks {
+    ($($axes:ty, $array:ty;)*) => { $(
+        #[allow(private_interfaces)]
+        impl Axes for $axes {
+            fn full(lengths: Vec<usize>, value: f64) -> Delayed<$array> {
+                Delayed::call(chunk::full::<$axes>, (lengths, value))
+            }
+
+            fn random(starts: Vec<usize>, lengths: Vec<usize>, seed: u64, is_normal: bool) -> Delayed<$array> {
+                Delayed::call(chunk::random::<$axes>, (starts, lengths, seed, is_normal))
+            }
+
+            fn given(chunk: $array) -> Delayed<$array> {
+                Delayed::call(chunk::given::<$axes>, chunk)
+            }
+
+            fn cut(chunk: &Piece<$array>, ranges: Ranges) -> Delayed<$array> {
+                with_piece!(chunk, |chunk| Delayed::call(chunk::cut::<$axes>, (chunk, ranges)))
+            }
+
+            fn assembled(parts: Vec<Delayed<$array>>, places: Vec<Ranges>, lengths: Vec<usize>) -> Delayed<$array> {
+                Delayed::call(chunk::assembled::<$axes>, (parts, places, lengths))
+            }
+
+            fn of_two(a: &Piece<$array>, b: &Piece<$array>, operator: u8) -> Delayed<$array> {
+                with_piece!(a, |a| with_piece!(b, |b| Delayed::call(chunk::of_two::<$axes>, (a, b, operator))))
+            }
+
+            fn of_number(a: &Piece<$array>, number: f64, operator: u8, is_left: bool) -> Delayed<$array> {
+                with_piece!(a, |a| Delayed::call(chunk::of_number::<$axes>, (a, number, operator, is_left)))
+            }
+
+            fn sum(chunk: &Piece<$array>) -> Delayed<f64> {
+                with_piece!(chunk, |chunk| Delayed::call(chunk::sum::<$axes>, chunk))
+            }
+
+            fn least(chunk: &Piece<$array>) -> Delayed<f64> {
+                with_piece!(chunk, |chunk| Delayed::call(chunk::least::<$axes>, chunk))
+            }
+
+            fn greatest(chunk: &Piece<$array>) -> Delayed<f64> {
+                with_piece!(chunk, |chunk| Delayed::call(chunk::greatest::<$axes>, chunk))
+            }
+
+            fn moments(chunk: &Piece<$array>) -> Delayed<Moments> {
+                with_piece!(chunk, |chunk| Delayed::call(chunk::moments::<$axes>, chunk))
+            }
+
+            fn added(parts: &[Delayed<$array>]) -> Delayed<$array> {
+                Delayed::call(chunk::added::<$axes>, parts)
+            }
+        }
+    )* };
 }
 
-impl Axes for Ix2 {
-    const N: usize = 2;
-    const NAME: &'static str = "matrix";
-    fn of(lengths: &[usize]) -> Ix2 {
-        ndarray::Dim([lengths[0], lengths[1]])
-    }
-    fn from_pattern((row, column): (usize, usize)) -> Ix2 {
-        ndarray::Dim([row, column])
-    }
-}
-
-/// Arrays go as their lengths and their numbers in order, as these are in memory.
-pub(crate) fn register() {
-    register_codec(codec::<Ix1>());
-    register_codec(codec::<Ix2>());
-    register_list::<Array1<f64>>();
-    register_list::<Array2<f64>>();
-}
-
-fn codec<D: Axes>() -> Codec<Array<f64, D>> {
-    Codec {
-        write: |array, out| write(array, out).map_err(|error| error.to_string()),
-        read: read::<D>,
-        size: |array| (size_of::<Array<f64, D>>() + array.len() * size_of::<f64>()) as u64,
-    }
-}
-
-fn write<D: Axes>(array: &Array<f64, D>, out: &mut dyn Write) -> std::io::Result<()> {
-    for length in array.shape() {
-        out.write_all(&(*length as u64).to_le_bytes())?;
-    }
-    /// Numbers that are turned into bytes at a time.
-    const AT_ONCE: usize = 1 << 17;
-    let standard = array.as_standard_layout();
-    let numbers = standard
-        .as_slice()
-        .expect("invariant: the standard layout is one slice");
-    let mut buffer = vec![0; numbers.len().min(AT_ONCE) * size_of::<f64>()];
-    for some in numbers.chunks(AT_ONCE) {
-        let bytes = &mut buffer[..size_of_val(some)];
-        let each = bytes.chunks_exact_mut(size_of::<f64>()).zip(some);
-        each.for_each(|(bytes, number)| bytes.copy_from_slice(&number.to_le_bytes()));
-        out.write_all(bytes)?;
-    }
-    Ok(())
-}
-
-fn read<D: Axes>(bytes: &Bytes) -> Result<Array<f64, D>, String> {
-    let (numbers, rest) = bytes.as_slice().as_chunks::<8>();
-    let (lengths, numbers) = numbers.split_at_checked(D::N).ok_or("these bytes are no array")?;
-    let lengths: Vec<usize> = lengths
-        .iter()
-        .map(|bytes| u64::from_le_bytes(*bytes) as usize)
-        .collect();
-    if !rest.is_empty() {
-        return Err("these bytes are no whole number of `f64`".into());
-    }
-    let numbers = numbers.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-    Array::from_shape_vec(D::of(&lengths), numbers).map_err(|error| error.to_string())
-}
-
-#[test]
-fn arrays_go_there_and_back() {
-    let there_and_back = |array: Array2<f64>| {
-        let mut bytes = Vec::new();
-        write(&array, &mut bytes).unwrap();
-        assert_eq!(read::<Ix2>(&bytes.into()).unwrap(), array);
-    };
-    let array = Array2::from_shape_fn((3, 4), |(i, j)| (10 * i + j) as f64);
-    there_and_back(array.clone());
-    there_and_back(array.reversed_axes());
-    there_and_back(Array2::zeros((0, 5)));
-    assert!(read::<Ix2>(&vec![1, 2, 3].into()).is_err());
+tasks! {
+    Ix1, Array1<f64>;
+    Ix2, Array2<f64>;
 }

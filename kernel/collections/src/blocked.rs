@@ -2,14 +2,15 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use ndarray::{Array, Ix1, Ix2, Slice};
-use skep_cluster::{Cluster, Delayed, Error, Result, function_of};
+use ndarray::{Array, Ix1, Ix2};
+use skep_cluster::{Cluster, Delayed, Error, Result};
 use skep_render::{Bundle, Message, Rich, bytes, card::Card, grid};
 
 use crate::{
     axes::Axes,
+    chunk::{blocks_mapped, cut_out, made, mapped, put_together, transposed},
+    dims::{Lengths, by_lengths},
     piece::{Piece, submit, with_piece},
-    tasks::Ranges,
 };
 
 /// A matrix or vector of `f64` in chunks, each a task of its own: for arrays that one process could not hold, or that
@@ -41,32 +42,6 @@ impl<D: Axes> Clone for Blocked<D> {
         Blocked {
             inner: self.inner.clone(),
         }
-    }
-}
-
-/// Lengths and places as they are written: a number for a vector, a pair for a matrix.
-pub trait Lengths<D>: Copy {
-    #[doc(hidden)]
-    fn lengths(self) -> Vec<usize>;
-    #[doc(hidden)]
-    fn place(starts: &[usize], inside: D) -> Self;
-}
-
-impl Lengths<Ix1> for usize {
-    fn lengths(self) -> Vec<usize> {
-        vec![self]
-    }
-    fn place(starts: &[usize], inside: Ix1) -> usize {
-        starts[0] + inside[0]
-    }
-}
-
-impl Lengths<Ix2> for (usize, usize) {
-    fn lengths(self) -> Vec<usize> {
-        vec![self.0, self.1]
-    }
-    fn place(starts: &[usize], inside: Ix2) -> (usize, usize) {
-        (starts[0] + inside[0], starts[1] + inside[1])
     }
 }
 
@@ -508,11 +483,6 @@ pub(crate) fn wrong(what: String, hint: &str) -> Error {
     Error::Shape(Message::new(what).hint(hint))
 }
 
-pub(crate) fn by_lengths(lengths: &[usize]) -> String {
-    let each: Vec<String> = lengths.iter().map(|n| skep_render::count(*n as u64)).collect();
-    each.join(" × ")
-}
-
 impl<D: Axes> Blocked<D> {
     fn card(&self) -> (Card, Option<grid::Grid>) {
         let grid = match &self.inner {
@@ -579,123 +549,4 @@ impl<D: Axes> fmt::Debug for Blocked<D> {
             Err(error) => write!(f, "Blocked({error})"),
         }
     }
-}
-
-// What runs as tasks.
-
-pub(crate) fn full<D: Axes>(lengths: Vec<usize>, value: f64) -> Array<f64, D> {
-    Array::from_elem(D::of(&lengths), value)
-}
-
-/// A generator of its own for each chunk, from the seed and where the chunk begins.
-pub(crate) fn random<D: Axes>(
-    starts: Vec<usize>,
-    lengths: Vec<usize>,
-    seed: u64,
-    is_normal: bool,
-) -> Array<f64, D> {
-    let place = starts.iter().fold(seed, |hash, at| {
-        (hash ^ *at as u64)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(29)
-    });
-    let mut rng = fastrand::Rng::with_seed(place);
-    let mut next = || {
-        if is_normal {
-            // Box and Muller's way, of which one of the two numbers is used.
-            (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos()
-        } else {
-            rng.f64()
-        }
-    };
-    Array::from_shape_simple_fn(D::of(&lengths), &mut next)
-}
-
-pub(crate) fn given<D: Axes>(chunk: Array<f64, D>) -> Array<f64, D> {
-    chunk
-}
-
-fn mapped<F: Fn(f64) -> f64 + Copy, D: Axes>(chunk: Array<f64, D>) -> Array<f64, D> {
-    chunk.mapv_into(function::<F>())
-}
-
-fn blocks_mapped<F: Fn(Array<f64, D>) -> Array<f64, D> + Copy, D: Axes>(
-    chunk: Array<f64, D>,
-) -> std::result::Result<Array<f64, D>, Box<dyn std::error::Error>> {
-    let before = chunk.shape().to_vec();
-    let after = function::<F>()(chunk);
-    if after.shape() == before {
-        Ok(after)
-    } else {
-        Err(format!(
-            "the function gave a chunk of {} for one of {}: a chunk keeps its shape",
-            by_lengths(after.shape()),
-            by_lengths(&before)
-        )
-        .into())
-    }
-}
-
-fn made<F: Fn(L) -> f64 + Copy, L: Lengths<D>, D: Axes>(
-    starts: Vec<usize>,
-    lengths: Vec<usize>,
-) -> Array<f64, D> {
-    let f = function::<F>();
-    Array::from_shape_fn(D::of(&lengths), |inside| {
-        f(L::place(&starts, D::from_pattern(inside)))
-    })
-}
-
-fn transposed(chunk: &Array<f64, Ix2>) -> Array<f64, Ix2> {
-    chunk.t().as_standard_layout().into_owned()
-}
-
-fn cut_out<D: Axes>(chunk: &Array<f64, D>, ranges: &[Range<usize>]) -> Array<f64, D> {
-    chunk
-        .slice_each_axis(|axis| Slice::from(ranges[axis.axis.index()].clone()))
-        .as_standard_layout()
-        .into_owned()
-}
-
-pub(crate) fn cut<D: Axes>(chunk: &Array<f64, D>, ranges: Ranges) -> Array<f64, D> {
-    let ranges: Vec<Range<usize>> = ranges.into_iter().map(|(start, end)| start..end).collect();
-    cut_out(chunk, &ranges)
-}
-
-pub(crate) fn assembled<D: Axes>(
-    parts: Vec<Array<f64, D>>,
-    places: Vec<Ranges>,
-    lengths: Vec<usize>,
-) -> std::result::Result<Array<f64, D>, Box<dyn std::error::Error>> {
-    let places: Vec<Vec<Range<usize>>> = places
-        .into_iter()
-        .map(|place| place.into_iter().map(|(start, end)| start..end).collect())
-        .collect();
-    put_together(parts, &places, &lengths).map_err(Into::into)
-}
-
-fn put_together<D: Axes>(
-    parts: Vec<Array<f64, D>>,
-    places: &[Vec<Range<usize>>],
-    lengths: &[usize],
-) -> std::result::Result<Array<f64, D>, String> {
-    let mut whole = Array::zeros(D::of(lengths));
-    for (part, place) in parts.into_iter().zip(places) {
-        let mut target = whole.slice_each_axis_mut(|axis| Slice::from(place[axis.axis.index()].clone()));
-        if target.shape() != part.shape() {
-            return Err(format!(
-                "a chunk is {}, where {} is expected",
-                by_lengths(part.shape()),
-                by_lengths(target.shape())
-            ));
-        }
-        target.assign(&part);
-    }
-    Ok(whole)
-}
-
-pub(crate) fn function<F: Copy>() -> F {
-    // SAFETY: only called in functions above, which are generic over the type of a function that a method was given; so
-    // one exists.
-    unsafe { function_of::<F>() }
 }

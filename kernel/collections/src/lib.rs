@@ -11,18 +11,20 @@ mod arithmetic;
 mod axes;
 mod bag;
 mod blocked;
+mod chunk;
+mod dims;
 mod piece;
 mod reduce;
-mod tasks;
 mod text;
 
 pub use axes::Axes;
 pub use bag::Bag;
-pub use blocked::{Blocked, Lengths};
+pub use blocked::Blocked;
+pub use dims::Lengths;
 pub use ndarray;
 pub use reduce::Dot;
 
 /// Makes arrays travel as they are in memory. Called once by every process that takes part.
 pub fn init() {
-    axes::register();
+    dims::register();
 }

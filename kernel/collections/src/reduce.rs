@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array, Array1, Array2, Axis, Ix1, Ix2};
+use ndarray::{Array, Array1, Array2, Ix1, Ix2};
 use skep_cluster::{Delayed, Result};
 
 use crate::{
     axes::Axes,
-    blocked::{Blocked, Grid, by_lengths, wrong},
+    blocked::{Blocked, Grid, wrong},
+    chunk::{
+        Moments, column_means, column_moments, column_stds, column_sums, columns_added, columns_merged,
+        greatest_of_all, least_of_all, mean_of, moments_merged, product, product_with_vector, std_of,
+        sum_of_all,
+    },
+    dims::by_lengths,
     piece::{Piece, tree, with_piece},
 };
-
-/// Number, sum of the distances from the mean squared, and mean, of many numbers; two of them merge into one exactly as well
-/// as if all numbers had been there (Chan, Golub and LeVeque, 1983).
-pub(crate) type Moments = (u64, f64, f64);
 
 /// What is done with a chunk before the results along an axis are merged.
 type Partial = fn(&Piece<Array2<f64>>, u64) -> Delayed<Array2<f64>>;
@@ -263,137 +265,4 @@ fn then_mean(moments: &Delayed<Moments>) -> Delayed<f64> {
 
 fn then_std(moments: &Delayed<Moments>) -> Delayed<f64> {
     moments.then(std_of)
-}
-
-// What runs as tasks.
-
-pub(crate) fn sum<D: Axes>(chunk: &Array<f64, D>) -> f64 {
-    chunk.sum()
-}
-
-fn sum_of_all(parts: Vec<f64>) -> f64 {
-    parts.iter().sum()
-}
-
-pub(crate) fn least<D: Axes>(chunk: &Array<f64, D>) -> f64 {
-    chunk.iter().copied().fold(f64::NAN, f64::min)
-}
-
-fn least_of_all(parts: Vec<f64>) -> f64 {
-    parts.into_iter().fold(f64::NAN, f64::min)
-}
-
-pub(crate) fn greatest<D: Axes>(chunk: &Array<f64, D>) -> f64 {
-    chunk.iter().copied().fold(f64::NAN, f64::max)
-}
-
-fn greatest_of_all(parts: Vec<f64>) -> f64 {
-    parts.into_iter().fold(f64::NAN, f64::max)
-}
-
-pub(crate) fn moments<D: Axes>(chunk: &Array<f64, D>) -> Moments {
-    let Some(mean) = chunk.mean() else {
-        return (0, 0.0, 0.0);
-    };
-    let squares = chunk.fold(0.0, |so_far, x| so_far + (x - mean) * (x - mean));
-    (chunk.len() as u64, squares, mean)
-}
-
-fn merged((n, squares, mean): Moments, (m, others, other): Moments) -> Moments {
-    match (n, m) {
-        (_, 0) => (n, squares, mean),
-        (0, _) => (m, others, other),
-        _ => {
-            let (a, b) = (n as f64, m as f64);
-            let distance = other - mean;
-            (
-                n + m,
-                squares + others + distance * distance * a * b / (a + b),
-                mean + distance * b / (a + b),
-            )
-        }
-    }
-}
-
-fn moments_merged(parts: Vec<Moments>) -> Moments {
-    parts.into_iter().fold((0, 0.0, 0.0), merged)
-}
-
-fn mean_of((n, _, mean): Moments) -> f64 {
-    if n == 0 { f64::NAN } else { mean }
-}
-
-fn std_of((n, squares, _): Moments) -> f64 {
-    (squares / n as f64).sqrt()
-}
-
-fn column_sums(chunk: &Array2<f64>, axis: u64) -> Array2<f64> {
-    chunk.sum_axis(Axis(axis as usize)).insert_axis(Axis(0))
-}
-
-fn columns_added(parts: Vec<Array2<f64>>) -> Array1<f64> {
-    let mut parts = parts.into_iter().map(|part| part.row(0).to_owned());
-    let first = parts.next().unwrap_or_default();
-    parts.fold(first, |so_far, part| so_far + part)
-}
-
-/// Rows of the result: numbers, squares, means; a column for each line that is kept.
-fn column_moments(chunk: &Array2<f64>, axis: u64) -> Array2<f64> {
-    let lanes = chunk.lanes(Axis(axis as usize));
-    let each: Vec<Moments> = lanes
-        .into_iter()
-        .map(|lane| moments::<Ix1>(&lane.to_owned()))
-        .collect();
-    as_rows(&each)
-}
-
-fn as_rows(each: &[Moments]) -> Array2<f64> {
-    Array2::from_shape_fn((3, each.len()), |(row, at)| match row {
-        0 => each[at].0 as f64,
-        1 => each[at].1,
-        _ => each[at].2,
-    })
-}
-
-fn of_column(rows: &Array2<f64>, at: usize) -> Moments {
-    (rows[(0, at)] as u64, rows[(1, at)], rows[(2, at)])
-}
-
-fn columns_merged(parts: Vec<Array2<f64>>) -> Array2<f64> {
-    let n = parts.first().map_or(0, Array2::ncols);
-    let each: Vec<Moments> = (0..n)
-        .map(|at| {
-            parts
-                .iter()
-                .map(|part| of_column(part, at))
-                .fold((0, 0.0, 0.0), merged)
-        })
-        .collect();
-    as_rows(&each)
-}
-
-fn column_means(rows: Array2<f64>) -> Array1<f64> {
-    (0..rows.ncols())
-        .map(|at| mean_of(of_column(&rows, at)))
-        .collect()
-}
-
-fn column_stds(rows: Array2<f64>) -> Array1<f64> {
-    (0..rows.ncols()).map(|at| std_of(of_column(&rows, at))).collect()
-}
-
-fn product(a: &Array2<f64>, b: &Array2<f64>) -> Array2<f64> {
-    a.dot(b)
-}
-
-fn product_with_vector(a: &Array2<f64>, b: &Array1<f64>) -> Array1<f64> {
-    a.dot(b)
-}
-
-pub(crate) fn added<D: Axes>(parts: Vec<Array<f64, D>>) -> Array<f64, D> {
-    let mut parts = parts.into_iter();
-    let first = parts
-        .next()
-        .unwrap_or_else(|| Array::zeros(D::of(&vec![0; D::N])));
-    parts.fold(first, |so_far, part| so_far + part)
 }
