@@ -111,7 +111,7 @@ impl Session {
         let host = Arc::new(Host::start(
             private.path(),
             command,
-            Box::new(move |events| subscriber.on_events(events)),
+            Arc::new(move |events: &[_]| subscriber.on_events(events)),
         )?);
         let shared = Arc::new(Shared {
             evaluator: Mutex::new(None),
@@ -329,7 +329,7 @@ impl Session {
 /// Workers are this program again.
 pub(crate) fn worker_command(home: &Home) -> skep_cluster::host::WorkerCommand {
     let (executable, libraries) = (home.executable(), home.library_folder());
-    Box::new(move |spec, socket| {
+    Arc::new(move |spec, socket| {
         let mut command = Command::new(&executable);
         command
             .arg("worker")

@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skep_render::Message;
 
 use crate::{
-    api::{builder::current_client, cluster::Cluster, remote::Handle},
+    api::{cluster::Cluster, connect::current_client, remote::Handle},
     call::locate::{self, FnRef},
     data::value::{self, TaskValue, is_argument},
     engine::{client::Status, watched::Watched},

@@ -1,23 +1,17 @@
 //! How a local cluster is asked for, and where it comes from: the notebook that hosts this program, or the
 //! program itself.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use skep_render::Message;
 
 use crate::{
-    api::{cluster::Cluster, scope},
+    api::{cluster::Cluster, connect},
     engine::{
         Connect,
         client::{self, Client},
-        local::Local,
     },
     hooks,
-    host::program,
     model::{
         cluster::{ClusterInfo, ClusterSpec, WorkerInfo},
         error::{Error, Result},
@@ -32,6 +26,7 @@ const LEAST_MEMORY: u64 = 64 << 20;
 #[derive(Clone, Debug, Default)]
 #[must_use = "a cluster starts with `.start()?`"]
 pub struct ClusterBuilder {
+    name: String,
     workers: Option<usize>,
     threads: Option<usize>,
     memory_limit: Option<Size>,
@@ -41,6 +36,17 @@ pub struct ClusterBuilder {
 }
 
 impl ClusterBuilder {
+    /// A cluster beside others, which other notebooks and programs of the same user reach with [`Cluster::connect`]. Its
+    /// handles stay as they are when another cluster is started.
+    pub fn name(mut self, name: &str) -> Self {
+        self.name = name.to_string();
+        // An empty name is none, and refused as such.
+        if name.is_empty() {
+            self.name.push(' ');
+        }
+        self
+    }
+
     /// Worker processes, at least one.
     pub fn workers(mut self, n: usize) -> Self {
         self.workers = Some(n);
@@ -139,6 +145,7 @@ impl ClusterBuilder {
             ));
         }
         let spec = ClusterSpec {
+            name: self.name,
             workers: workers as u32,
             threads: threads as u32,
             memory_limit,
@@ -146,9 +153,7 @@ impl ClusterBuilder {
             idle_timeout_us: self.idle_timeout.map_or(0, |after| after.as_micros() as u64),
             spill_limit,
         };
-        let socket = scheduler_socket()?;
-        let connect = || connect(&socket).map_err(|error| Error::Disconnected(error.to_string()));
-        let client = client::current().map_or_else(connect, Ok)?;
+        let client = connect::client_of(&spec.name)?;
         let before = client.workers()?.info()?;
         client.workers()?.launch(spec.clone())?;
         say_replaced(&before, &client.workers()?.info()?);
@@ -176,27 +181,6 @@ impl Cluster {
         ClusterBuilder::default()
     }
 
-    /// The cluster that was started last in this program; in a notebook also one that an earlier evaluation
-    /// process started.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn current() -> Result<Cluster> {
-        if let Some(cluster) = scope::innermost() {
-            return Ok(cluster);
-        }
-        let client = current_client()?;
-        let info = client.workers()?.info()?;
-        let first = info.workers.first();
-        let spec = ClusterSpec {
-            workers: info.workers.len() as u32,
-            threads: first.map_or(1, |w| w.threads),
-            memory_limit: first.map_or(0, |w| w.memory_limit),
-            ..ClusterSpec::default()
-        };
-        Ok(Cluster::of(client, spec))
-    }
-
     /// A cluster of another engine than the local one; see [`crate::engine`].
     ///
     /// # Errors
@@ -205,41 +189,6 @@ impl Cluster {
         let client = Client::with_engine(connect).map_err(|error| Error::start(error.to_string()))?;
         client::set_current(client.clone());
         Ok(Cluster::of(client, ClusterSpec::default()))
-    }
-}
-
-/// The connection to the cluster that was started last. Tasks of one worker share one, also when many ask for it at once:
-/// what one of them holds is then known to be held by that worker.
-pub(crate) fn current_client() -> Result<Arc<Client>> {
-    static CONNECTING: Mutex<()> = Mutex::new(());
-    let none = |_| Error::NoCluster;
-    if let Some(client) = client::current() {
-        return Ok(client);
-    }
-    let _one_at_a_time = CONNECTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(client) = client::current() {
-        return Ok(client);
-    }
-    let client = connect(&scheduler_socket().map_err(none)?).map_err(|_| Error::NoCluster)?;
-    if client.workers()?.info()?.workers.is_empty() {
-        return Err(Error::NoCluster);
-    }
-    client::set_current(client.clone());
-    Ok(client)
-}
-
-/// Connects to the scheduler at a socket.
-fn connect(socket: &Path) -> std::io::Result<Arc<Client>> {
-    let socket = socket.to_path_buf();
-    Client::with_engine(Box::new(move |sink| Local::connect(&socket, sink)))
-}
-
-/// The hosting notebook says where its scheduler is; a worker's tasks are told by their host; a plain program
-/// has its own.
-pub(crate) fn scheduler_socket() -> Result<PathBuf> {
-    match std::env::var_os("SKEP_RUN") {
-        Some(folder) => Ok(Path::new(&folder).join("scheduler.sock")),
-        None => program::scheduler_socket().map_err(|error| Error::start(error.to_string())),
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod builder;
 pub mod chaos;
 pub(crate) mod cluster;
 pub(crate) mod compute;
+pub(crate) mod connect;
 pub mod coordination;
 pub(crate) mod delayed;
 pub(crate) mod futures;

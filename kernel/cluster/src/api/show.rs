@@ -35,7 +35,16 @@ impl Rich for Cluster {
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spec = self.spec();
-        write!(f, "Cluster({} workers × {} threads)", spec.workers, spec.threads)
+        let name = if spec.name.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", spec.name)
+        };
+        write!(
+            f,
+            "Cluster({name}{} workers × {} threads)",
+            spec.workers, spec.threads
+        )
     }
 }
 

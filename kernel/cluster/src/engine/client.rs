@@ -15,8 +15,8 @@ use crate::{
     call::{context, locate::Located},
     data::segment::Bytes,
     engine::{
-        Actors, Connect, Coordination, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, has,
-        watched::Watched,
+        Actors, Connect, Coordination, Copies, Ended, Engine, Names, Neighbours, Sink, Stories, Told,
+        Workers, has, watched::Watched,
     },
     hooks::{self, Wake, hooks},
     model::{
@@ -144,6 +144,10 @@ impl Client {
 
     pub fn workers(&self) -> Result<&dyn Workers> {
         has(self.engine.workers(), self.engine.name(), "workers of its own")
+    }
+
+    pub fn neighbours(&self) -> Result<&dyn Neighbours> {
+        has(self.engine.neighbours(), self.engine.name(), "clusters beside it")
     }
 
     pub fn names(&self) -> Result<&dyn Names> {

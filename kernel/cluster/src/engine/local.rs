@@ -20,7 +20,8 @@ use serde::Serialize;
 use crate::{
     data::segment::Bytes,
     engine::{
-        Actors, Coordination, Copies, Ended, Engine, Names, Sink, Stories, Told, Workers, watched::Watched,
+        Actors, Coordination, Copies, Ended, Engine, Names, Neighbours, Sink, Stories, Told, Workers,
+        watched::Watched,
     },
     hooks::hooks,
     model::{
@@ -287,6 +288,10 @@ impl Engine for Local {
         Some(self)
     }
 
+    fn neighbours(&self) -> Option<&dyn Neighbours> {
+        Some(self)
+    }
+
     fn actors(&self) -> Option<&dyn Actors> {
         Some(self)
     }
@@ -341,6 +346,24 @@ impl Workers for Local {
     fn pause(&self, worker: WorkerId, time: Duration) -> Result<()> {
         let for_us = time.as_micros() as u64;
         self.order(Request::PauseWorker { worker, for_us })
+    }
+}
+
+impl Neighbours for Local {
+    fn open(&self, name: &str) -> Result<String> {
+        let name = name.to_string();
+        match self.ask(Request::Open { name })? {
+            Answer::Opened(opened) => opened.map_err(Error::start),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn share(&self, address: &str) -> Result<()> {
+        let socket = address.to_string();
+        match self.ask(Request::Share { socket })? {
+            Answer::Shared(shared) => shared.map_err(Error::start),
+            other => Err(unexpected(&other)),
+        }
     }
 }
 

@@ -68,6 +68,10 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    fn neighbours(&self) -> Option<&dyn Neighbours> {
+        None
+    }
+
     fn actors(&self) -> Option<&dyn Actors> {
         None
     }
@@ -102,6 +106,14 @@ pub trait Workers {
     fn kill(&self, worker: WorkerId) -> Result<()>;
     /// Stops a worker for so long, without a word to it; then it goes on.
     fn pause(&self, worker: WorkerId, time: Duration) -> Result<()>;
+}
+
+/// An engine that has other clusters beside it.
+pub trait Neighbours {
+    /// Makes a cluster of this name, or finds it: its address.
+    fn open(&self, name: &str) -> Result<String>;
+    /// Tells another one, at its address, the code that this program makes.
+    fn share(&self, address: &str) -> Result<()>;
 }
 
 /// An engine whose workers hold objects with a state, made by a task with

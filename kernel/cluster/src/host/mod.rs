@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     sync::{
@@ -33,17 +34,18 @@ use crate::{
 };
 
 mod feed;
+pub(crate) mod named;
 mod processes;
 pub mod program;
 
 pub use feed::{Snapshot, Subscription, Update};
 pub use processes::set_worker_env;
 
-/// Called in the scheduler's thread with every batch of events.
-pub type Subscriber = Box<dyn FnMut(&[Event]) + Send>;
+/// Called in a scheduler's thread with every batch of events.
+pub type Subscriber = Arc<dyn Fn(&[Event]) + Send + Sync>;
 
 /// Makes the command that starts a worker process.
-pub type WorkerCommand = Box<dyn Fn(&ClusterSpec, &Path) -> Command + Send>;
+pub type WorkerCommand = Arc<dyn Fn(&ClusterSpec, &Path) -> Command + Send + Sync>;
 
 /// A hosted cluster. Dropping it ends the workers.
 pub struct Host {
@@ -88,6 +90,8 @@ impl Host {
             command,
             subscriber,
             socket: socket.clone(),
+            named: Vec::new(),
+            sharing: HashMap::new(),
             peers: HashMap::new(),
             conns: HashMap::new(),
             followers: Vec::new(),
@@ -225,6 +229,10 @@ struct Server {
     command: WorkerCommand,
     subscriber: Subscriber,
     socket: PathBuf,
+    /// Further clusters of this process, by name.
+    named: Vec<(String, Host)>,
+    /// Other schedulers that run this process's code, by their sockets.
+    sharing: HashMap<PathBuf, UnixStream>,
     peers: HashMap<ConnId, Peer>,
     conns: HashMap<Peer, ConnId>,
     /// Programs that want to hear every event.
@@ -302,7 +310,10 @@ impl Server {
             let orders = std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner));
             for order in orders {
                 match order {
-                    Order::CodeReady(code, path) => self.scheduler.code_ready(code, path, &mut self.outbox),
+                    Order::CodeReady(code, path) => {
+                        self.share(code, &path);
+                        self.scheduler.code_ready(code, path, &mut self.outbox);
+                    }
                     Order::Info(answer) => drop(answer.send(self.scheduler.info())),
                     Order::Stream(answer) => drop(answer.send(self.stories.stream())),
                     Order::Subscribe(answer) => {
@@ -311,6 +322,7 @@ impl Server {
                     }
                     Order::Reset(answer) => {
                         self.spec = None;
+                        self.end_named();
                         self.exit_workers();
                         self.scheduler.end_coordination(&mut self.outbox);
                         self.feed.reset();
@@ -440,7 +452,10 @@ impl Server {
     fn on_client(&mut self, client: ClientId, message: ToScheduler) {
         let out = &mut self.outbox;
         match message {
-            ToScheduler::Code { id, path: Some(path) } => self.scheduler.code_ready(id, path, out),
+            ToScheduler::Code { id, path: Some(path) } => {
+                self.scheduler.code_ready(id, path.clone(), out);
+                self.share(id, &path);
+            }
             ToScheduler::Function(function) => self.scheduler.add_function(function, out),
             ToScheduler::Submit { tasks, wanted } => self.scheduler.submit(client, tasks, &wanted, out),
             ToScheduler::Release { keys } => self.scheduler.release(client, &keys, out),
@@ -467,6 +482,14 @@ impl Server {
                     out.answer(asker, Answer::Launched(Err(none)));
                 }
             },
+            Request::Open { name } => {
+                let opened = self.open(&name);
+                self.outbox.answer(asker, Answer::Opened(opened));
+            }
+            Request::Share { socket } => {
+                let shared = self.share_with(Path::new(&socket));
+                self.outbox.answer(asker, Answer::Shared(shared));
+            }
             Request::Shutdown => {
                 self.spec = None;
                 self.exit_workers();
@@ -593,7 +616,7 @@ fn now_us() -> u64 {
 fn a_host_can_be_watched_to_its_end() {
     let folder = std::env::temp_dir().join(format!("skep-host-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let host = Host::start(&folder, Box::new(|_, _| Command::new("true")), Box::new(|_| {})).unwrap();
+    let host = Host::start(&folder, Arc::new(|_, _| Command::new("true")), Arc::new(|_| {})).unwrap();
     let mut watch = host.subscribe().unwrap();
     assert_eq!((watch.snapshot.next, watch.snapshot.info.workers.len()), (0, 0));
     host.reset();

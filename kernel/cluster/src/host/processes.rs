@@ -287,6 +287,7 @@ impl Server {
 
     pub(super) fn stop_workers(mut self) {
         self.spec = None;
+        self.end_named();
         for child in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();

@@ -11,7 +11,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -65,13 +65,13 @@ fn start() -> io::Result<Own> {
         fs::DirBuilder::new().mode(0o700).create(&folder)?;
     }
     let executable = env::current_exe()?;
-    let command = Box::new(move |spec: &ClusterSpec, socket: &Path| {
+    let command = Arc::new(move |spec: &ClusterSpec, socket: &Path| {
         let mut command = Command::new(&executable);
         command.env(WORKER, socket);
         crate::host::set_worker_env(&mut command, spec, socket);
         command
     });
-    let host = Host::start(&folder, command, Box::new(show))?;
+    let host = Host::start(&folder, command, Arc::new(show))?;
     // SAFETY: registers a plain function; it is run once, when `main` has returned or `exit` is called.
     unsafe {
         libc::atexit(at_exit);

@@ -12,6 +12,8 @@ use crate::model::{
 /// What a local cluster is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterSpec {
+    /// Empty for the notebook's own cluster.
+    pub name: String,
     pub workers: u32,
     pub threads: u32,
     /// Bytes for each worker; 0 is no limit.

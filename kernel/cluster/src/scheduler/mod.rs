@@ -212,6 +212,13 @@ impl Scheduler {
         std::mem::take(&mut self.code)
     }
 
+    /// The libraries that are there, for another scheduler that runs the same functions.
+    pub fn code(&self) -> impl Iterator<Item = (CodeId, &str)> {
+        self.code
+            .iter()
+            .filter_map(|(id, path)| Some((*id, path.as_deref()?)))
+    }
+
     pub fn with_code(code: IdMap<CodeId, Option<String>>) -> Scheduler {
         Scheduler {
             code,

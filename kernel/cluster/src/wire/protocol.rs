@@ -27,6 +27,14 @@ pub enum Request {
     Launch(ClusterSpec),
     /// End all workers and start as many new ones; answered as a launch is.
     Restart,
+    /// Host another cluster under this name, beside this one.
+    Open {
+        name: String,
+    },
+    /// Tell the scheduler at this socket the code that this process makes, from now on.
+    Share {
+        socket: String,
+    },
     Shutdown,
     Info,
     /// What happened to a task.
@@ -279,6 +287,9 @@ pub struct Asker {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
     Launched(Result<ClusterInfo, Message>),
+    /// Where the cluster of that name listens.
+    Opened(Result<String, Message>),
+    Shared(Result<(), Message>),
     Info(ClusterInfo),
     Journey(Option<Journey>),
     Published(Vec<Published>),

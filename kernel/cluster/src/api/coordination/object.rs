@@ -7,7 +7,7 @@ use serde_bytes::ByteBuf;
 use skep_render::Message;
 
 use crate::{
-    api::{builder::current_client, cluster::Cluster},
+    api::{cluster::Cluster, connect::current_client},
     call::locate::layout_of,
     data::value::{self, TaskValue},
     engine::client::Client,

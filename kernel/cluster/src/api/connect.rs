@@ -1,0 +1,147 @@
+//! Where clusters are: the one of this notebook or program, those beside it, and those of others.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use skep_render::Message;
+
+use crate::{
+    api::{cluster::Cluster, scope},
+    engine::{
+        client::{self, Client},
+        local::Local,
+    },
+    host::{named, program},
+    model::{
+        cluster::ClusterSpec,
+        error::{Error, Result},
+    },
+};
+
+impl Cluster {
+    /// The cluster that was started last in this program; in a notebook also one that an earlier evaluation
+    /// process started.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn current() -> Result<Cluster> {
+        if let Some(cluster) = scope::innermost() {
+            return Ok(cluster);
+        }
+        of_client(current_client()?, "")
+    }
+
+    /// A cluster that another notebook or program of the same user has started with a
+    /// [name](crate::ClusterBuilder::name): its tasks, and the values that are
+    /// [published](Cluster::publish) there, are then everybody's. Functions of this notebook run there too.
+    ///
+    /// ```no_run
+    /// # use skep_cluster::Cluster;
+    /// let shared = Cluster::connect("shared")?;
+    /// let model = shared.lookup::<f64>("model")?;
+    /// # Ok::<(), skep_cluster::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When no cluster of that name is running.
+    pub fn connect(name: &str) -> Result<Cluster> {
+        let socket = named::find(name).ok_or_else(|| not_found(name))?;
+        let client = client_at(&socket)?;
+        let own = scheduler_socket()?;
+        if own != socket {
+            let address = socket.to_string_lossy();
+            client_at(&own)?.neighbours()?.share(&address)?;
+        }
+        client::set_current(client.clone());
+        of_client(client, name)
+    }
+
+    /// The names of this user's clusters that are running, for [`Cluster::connect`].
+    pub fn names() -> Vec<String> {
+        named::names()
+    }
+}
+
+fn not_found(name: &str) -> Error {
+    if let Some((scheme, _)) = name.split_once("://") {
+        return Error::Unsupported(
+            Message::new(format!("this build has no engine for addresses of `{scheme}://`"))
+                .hint("`Cluster::local().start()?` starts a cluster on this machine; `Cluster::connect(\"name\")?` takes the name of one that runs here"),
+        );
+    }
+    let names = named::names();
+    let hint = if names.is_empty() {
+        format!(
+            "none is: `Cluster::local().name(\"{name}\").start()?` starts it, in another notebook or in this one"
+        )
+    } else {
+        format!("there is: {}", names.join(", "))
+    };
+    Error::start(Message::new(format!("no cluster `{name}` is running on this machine")).hint(hint))
+}
+
+/// A cluster as it is found.
+fn of_client(client: Arc<Client>, name: &str) -> Result<Cluster> {
+    let info = client.workers()?.info()?;
+    let first = info.workers.first();
+    let spec = ClusterSpec {
+        name: name.to_string(),
+        workers: info.workers.len() as u32,
+        threads: first.map_or(1, |w| w.threads),
+        memory_limit: first.map_or(0, |w| w.memory_limit),
+        ..ClusterSpec::default()
+    };
+    Ok(Cluster::of(client, spec))
+}
+
+/// The connection to the cluster of this name; to this notebook's or program's own without one.
+pub(crate) fn client_of(name: &str) -> Result<Arc<Client>> {
+    let own = client_at(&scheduler_socket()?)?;
+    if name.is_empty() {
+        return Ok(own);
+    }
+    client_at(Path::new(&own.neighbours()?.open(name)?))
+}
+
+/// The connection to the cluster that was started last. Tasks of one worker share one, also when many ask for it at once:
+/// what one of them holds is then known to be held by that worker.
+pub(crate) fn current_client() -> Result<Arc<Client>> {
+    if let Some(client) = client::current() {
+        return Ok(client);
+    }
+    let none = |_| Error::NoCluster;
+    let client = client_at(&scheduler_socket().map_err(none)?).map_err(none)?;
+    if client.workers()?.info()?.workers.is_empty() {
+        return Err(Error::NoCluster);
+    }
+    client::set_current(client.clone());
+    Ok(client)
+}
+
+/// The connection to the scheduler at a socket: one for all that use it, for as long as anybody does.
+fn client_at(socket: &Path) -> Result<Arc<Client>> {
+    static CLIENTS: Mutex<Option<HashMap<PathBuf, Weak<Client>>>> = Mutex::new(None);
+    let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let clients = clients.get_or_insert_default();
+    let known = clients.get(socket).and_then(Weak::upgrade);
+    if let Some(client) = known.filter(|client| !client.is_gone()) {
+        return Ok(client);
+    }
+    let at = socket.to_path_buf();
+    let client = Client::with_engine(Box::new(move |sink| Local::connect(&at, sink)))
+        .map_err(|error| Error::Disconnected(error.to_string()))?;
+    clients.insert(socket.to_path_buf(), Arc::downgrade(&client));
+    Ok(client)
+}
+
+/// The hosting notebook says where its scheduler is; a worker's tasks are told by their host; a plain program
+/// has its own.
+pub(crate) fn scheduler_socket() -> Result<PathBuf> {
+    match std::env::var_os("SKEP_RUN") {
+        Some(folder) => Ok(Path::new(&folder).join("scheduler.sock")),
+        None => program::scheduler_socket().map_err(|error| Error::start(error.to_string())),
+    }
+}
