@@ -11,6 +11,9 @@ use crate::{Bundle, count, escape, plural, text};
 /// Larger graphs are grouped.
 pub const MOST_NODES: usize = 60;
 
+/// Nodes of smaller graphs name their arguments.
+const MOST_WITH_ARGUMENTS: usize = 20;
+
 /// Nodes with a name and a state (`pending`, `running`, `done`, `failed`), and edges from input to consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
@@ -21,6 +24,8 @@ pub struct Graph {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     label: String,
+    /// The arguments of one call.
+    detail: String,
     states: BTreeMap<String, usize>,
 }
 
@@ -29,7 +34,11 @@ impl Node {
         self.states.values().sum()
     }
 
-    fn text(&self) -> String {
+    /// What stands in the node. In a small graph it names the arguments too, where they are short.
+    fn text(&self, is_small: bool) -> String {
+        if is_small && !self.detail.is_empty() && self.detail.chars().count() <= 20 {
+            return format!("{}({})", self.label, self.detail);
+        }
         let mut label: String = self.label.chars().take(28).collect();
         if label.len() < self.label.len() {
             label.push('…');
@@ -38,6 +47,14 @@ impl Node {
             format!("{label} ×{}", count(self.n() as u64))
         } else {
             label
+        }
+    }
+
+    fn title(&self) -> String {
+        if self.detail.is_empty() {
+            self.label.clone()
+        } else {
+            format!("{}({})", self.label, self.detail)
         }
     }
 
@@ -55,9 +72,18 @@ impl Graph {
     pub fn add_node(&mut self, label: &str, state: &str) -> usize {
         self.nodes.push(Node {
             label: label.to_string(),
+            detail: String::new(),
             states: BTreeMap::from([(state.to_string(), 1)]),
         });
         self.nodes.len() - 1
+    }
+
+    /// The arguments of the call that a node stands for: shown in small graphs, and on hover.
+    ///
+    /// # Panics
+    /// When the node does not exist.
+    pub fn set_detail(&mut self, node: usize, detail: String) {
+        self.nodes[node].detail = detail;
     }
 
     /// # Panics
@@ -68,6 +94,10 @@ impl Graph {
             "an edge needs two nodes"
         );
         self.edges.push((from, to));
+    }
+
+    fn is_small(&self) -> bool {
+        self.nodes.len() <= MOST_WITH_ARGUMENTS
     }
 
     pub fn n_nodes(&self) -> usize {
@@ -135,6 +165,7 @@ impl Graph {
             let group = *by_group.entry((numbers[i], &node.label)).or_insert_with(|| {
                 graph.nodes.push(Node {
                     label: node.label.clone(),
+                    detail: String::new(),
                     states: BTreeMap::new(),
                 });
                 graph.nodes.len() - 1
@@ -239,7 +270,7 @@ impl Graph {
         let labels: Vec<String> = self
             .nodes
             .iter()
-            .map(|node| format!("{}{}", mark(node.state()), node.text()))
+            .map(|node| format!("{}{}", mark(node.state()), node.text(self.is_small())))
             .collect();
         let mut drawing = ascii_dag::Graph::new();
         for (i, label) in labels.iter().enumerate() {
@@ -257,10 +288,11 @@ impl Graph {
 
     pub fn to_svg(&self) -> String {
         let grouped = self.grouped();
+        let is_small = grouped.is_small();
         let sizes: Vec<(f64, f64)> = grouped
             .nodes
             .iter()
-            .map(|node| (24.0 + 7.4 * node.text().chars().count() as f64, 30.0))
+            .map(|node| (24.0 + 7.4 * node.text(is_small).chars().count() as f64, 30.0))
             .collect();
         let (centres, routes) = layout(&sizes, &grouped.edges);
         let right = |(i, (x, _)): (usize, &(f64, f64))| x + sizes[i].0 / 2.0;
@@ -294,12 +326,12 @@ impl Graph {
                 .collect();
             svg.push_str(&format!(
                 r#"<g><title>{}: {}</title><rect x="{:.1}" y="{:.1}" width="{w:.1}" height="{h:.1}" rx="6" fill="{fill}"/><text x="{x:.1}" y="{:.1}" text-anchor="middle" fill="white">{}</text></g>"#,
-                escape(&node.label),
+                escape(&node.title()),
                 states.join(", "),
                 x - w / 2.0,
                 y - h / 2.0,
                 y + 4.0,
-                escape(&node.text()),
+                escape(&node.text(is_small)),
             ));
         }
         svg.push_str("</svg>");
@@ -463,7 +495,7 @@ mod tests {
         let end = chain.add_node("write", "pending");
         chain.add_edge(last, end);
         let grouped = chain.grouped();
-        let labels: Vec<String> = grouped.nodes.iter().map(Node::text).collect();
+        let labels: Vec<String> = grouped.nodes.iter().map(|node| node.text(false)).collect();
         assert_eq!(
             (labels.join(" → ").as_str(), grouped.edges.len()),
             ("read → inc ×50,000 → write", 2)

@@ -156,6 +156,8 @@ fn draw(roots: &[&Arc<Node>]) -> skep_render::graph::Graph {
             order.push((node.key(), has_run, node.task.dependencies()));
         });
     }
+    let n_nodes = order.len();
+    let mut names: KeyMap<String> = KeyMap::default();
     let mut has_run: HashSet<Key> = HashSet::new();
     for (key, is_so, inputs) in order.into_iter().rev() {
         if is_so || has_run.contains(&key) {
@@ -168,6 +170,7 @@ fn draw(roots: &[&Arc<Node>]) -> skep_render::graph::Graph {
         for_each_node(root, &mut seen, &mut |node| {
             for (key, name, state) in &node.remotes {
                 at.entry(*key).or_insert_with(|| drawn.add_node(name, state));
+                names.entry(*key).or_insert_with(|| name.to_string());
             }
             let state = if has_run.contains(&node.key()) {
                 "done"
@@ -176,6 +179,11 @@ fn draw(roots: &[&Arc<Node>]) -> skep_render::graph::Graph {
             };
             let id = drawn.add_node(&node.name(), state);
             at.insert(node.key(), id);
+            // Larger graphs are drawn in groups.
+            if n_nodes <= skep_render::graph::MOST_NODES {
+                drawn.set_detail(id, node.arguments(|key| names.get(&key).cloned()));
+                names.insert(node.key(), node.name().to_string());
+            }
             for key in node.task.dependencies() {
                 if let Some(from) = at.get(&key) {
                     drawn.add_edge(*from, id);

@@ -2,6 +2,7 @@
 
 #[doc(hidden)]
 pub mod concrete;
+mod kinds;
 pub(crate) mod method;
 pub(crate) mod node;
 pub(crate) mod task_fn;

@@ -1,7 +1,7 @@
 //! Graphs of calls that have not run.
 
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     collections::{BTreeMap, HashSet},
     sync::{
         Arc,
@@ -14,6 +14,7 @@ use crate::{
         context,
         locate::{FnRef, Located, located},
     },
+    graph::kinds::Kinds,
     model::{
         error::Result,
         ids::Key,
@@ -29,6 +30,7 @@ pub(crate) struct Node {
     /// Remote handles among the arguments: kept so that their values are.
     _kept: Vec<Arc<dyn Any + Send + Sync>>,
     pub remotes: Vec<(Key, Arc<str>, &'static str)>,
+    kinds: Kinds,
     /// Its result was here: for drawing, also when nobody holds it any more.
     pub has_run: AtomicBool,
 }
@@ -36,6 +38,11 @@ pub(crate) struct Node {
 impl Node {
     pub fn key(&self) -> Key {
         self.task.key
+    }
+
+    /// Its arguments as people write them; of a handle, the name of the call that it stands for.
+    pub fn arguments(&self, name_of: impl Fn(Key) -> Option<String>) -> String {
+        self.kinds.describe(&self.task.args, &name_of)
     }
 
     pub fn name(&self) -> Arc<str> {
@@ -61,6 +68,7 @@ pub(crate) struct Graph {
     inputs: Vec<Arc<Node>>,
     kept: Vec<Arc<dyn Any + Send + Sync>>,
     remotes: Vec<(Key, Arc<str>, &'static str)>,
+    kinds: Kinds,
     /// Finished nodes, roots last.
     roots: Vec<Arc<Node>>,
 }
@@ -81,6 +89,11 @@ impl Graph {
 
     pub fn keep(&mut self, handle: Arc<dyn Any + Send + Sync>) {
         self.kept.push(handle);
+    }
+
+    /// The next argument is a value of this type.
+    pub fn note_value(&mut self, of: TypeId) {
+        self.kinds.push(of);
     }
 
     pub fn note_remote(&mut self, key: Key, name: &Arc<str>, state: &'static str) {
@@ -126,6 +139,7 @@ impl Graph {
             inputs: std::mem::take(&mut self.inputs),
             _kept: std::mem::take(&mut self.kept),
             remotes: std::mem::take(&mut self.remotes),
+            kinds: std::mem::take(&mut self.kinds),
             has_run: AtomicBool::new(false),
         });
         self.roots.push(node.clone());
