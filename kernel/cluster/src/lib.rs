@@ -42,6 +42,8 @@ pub use api::{
     coordination,
     delayed::Delayed,
     futures::AsCompleted,
+    logs::Logs,
+    nested::Nested,
     parts::Part,
     performance::Performance,
     pool::ActorPool,
@@ -70,7 +72,7 @@ pub use hooks::{Hooks, set_hooks, wake_waits};
 pub use model::{
     error::{Error, Result, TaskError, TaskErrorKind},
     event::{Event, Reason},
-    history::{Attempt, Bar, End, Explanation, History, Journey},
+    history::{Attempt, Bar, End, Explanation, History, Journey, LogKind, LogLine},
     ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId},
 };
 pub use observe::{

@@ -213,3 +213,98 @@ fn handles_come_as_they_end_in_async_code() {
     });
     assert_eq!(order, [10, 60, 300]);
 }
+
+#[test]
+fn handles_may_be_inside_other_things() {
+    use std::collections::{BTreeMap, HashMap};
+    let cluster = start();
+    let inc = |x: i64| cluster.submit(|x: i64| x + 1, x);
+    let lists = vec![vec![inc(1), inc(2)], vec![], vec![inc(3)]];
+    assert_eq!(
+        cluster.gather_nested(&lists).unwrap(),
+        [vec![2, 3], vec![], vec![4]]
+    );
+    let total = |lists: Vec<Vec<i64>>| lists.iter().flatten().sum::<i64>();
+    assert_eq!(cluster.submit(total, &lists).gather().unwrap(), 9);
+    // Also where the inner lists have a codec of their own.
+    let numbers = vec![vec![cluster.submit(|n: u64| vec![n as f64; 3], 2u64)]];
+    let n = |lists: Vec<Vec<Vec<f64>>>| lists[0][0].len() as u64;
+    assert_eq!(cluster.submit(n, numbers).gather().unwrap(), 3);
+
+    let by_name = HashMap::from([("a".to_string(), inc(1)), ("b".to_string(), inc(5))]);
+    let sum = |map: HashMap<String, i64>| map["a"] * 10 + map["b"];
+    assert_eq!(cluster.submit(sum, by_name.clone()).gather().unwrap(), 26);
+    assert_eq!(cluster.gather_nested(&by_name).unwrap()["b"], 6);
+    let tree = BTreeMap::from([(2i64, inc(1)), (1, inc(7))]);
+    let first = |map: BTreeMap<i64, i64>| *map.first_key_value().unwrap().1;
+    assert_eq!(cluster.submit(first, tree).gather().unwrap(), 8);
+
+    let text = cluster.submit(|n: i64| n.to_string(), 4);
+    let both = |(n, text): (i64, String)| format!("{n}{text}");
+    assert_eq!(
+        cluster.submit(both, (inc(0), text.clone())).gather().unwrap(),
+        "14"
+    );
+    assert_eq!(
+        cluster.gather_nested(&(inc(0), (text, Some(inc(2))))).unwrap(),
+        (1, ("4".to_string(), Some(3)))
+    );
+    let maybe = |n: Option<i64>| n.unwrap_or(-1);
+    assert_eq!(cluster.submit(maybe, Some(inc(1))).gather().unwrap(), 2);
+
+    let failed = vec![vec![cluster.submit(|x: i64| 10 / x, 0)]];
+    assert!(matches!(cluster.gather_nested(&failed), Err(Error::Task(_))));
+    assert!(matches!(
+        cluster.submit(total, failed).gather(),
+        Err(Error::Task(_))
+    ));
+}
+
+#[test]
+fn the_log_tells_of_prints_failures_and_deaths() {
+    let cluster = start();
+    let say = |n: i64| {
+        println!("number {n}\nand a second line");
+        eprintln!("oh");
+        10 / n
+    };
+    cluster.submit(say, 1).wait().unwrap();
+    assert!(cluster.submit(say, 0).wait().is_err());
+    cluster.kill_worker(1).unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    let log = loop {
+        let text = format!("{:?}", cluster.logs().unwrap());
+        if text.contains("died: ") || std::time::Instant::now() > until {
+            break text;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    for line in [
+        "number 1",
+        "and a second line",
+        "(stderr): oh",
+        "failed: ",
+        "divide by zero",
+        "came up as process",
+        "died: killed by SIGKILL",
+    ] {
+        assert!(log.contains(line), "{line} is not in\n{log}");
+    }
+    let of_one = cluster.logs().unwrap().of_worker(1);
+    assert!(!of_one.lines().is_empty() && of_one.lines().iter().all(|line| line.worker.unwrap().0 == 1));
+}
+
+#[test]
+fn threads_of_one_process_share_values() {
+    let cluster = Cluster::local().with_threads(3).start().unwrap();
+    let big = cluster.submit(|n: u64| vec![1u8; n as usize], 50_000_000u64);
+    let address = |values: &Vec<u8>| values.as_ptr() as u64;
+    let addresses = cluster
+        .gather((0..3).map(|_| cluster.impure().submit(address, &big)))
+        .unwrap();
+    assert!(
+        addresses.iter().all(|address| *address == addresses[0]),
+        "{addresses:?}"
+    );
+    assert_eq!(cluster.info().unwrap().workers.len(), 1);
+}

@@ -9,7 +9,10 @@
 pub use plotters;
 pub use serde;
 pub use serde_json;
-pub use skep_cluster::{Actor, Cluster, Delayed, Error, Remote, Reply, chaos, coordination, progress};
+pub use skep_cluster::{
+    Actor, ActorPool, AsCompleted, Cluster, Delayed, Error, Logs, Nested, Part, Performance, Remote, Reply,
+    chaos, coordination, progress,
+};
 pub use skep_collections::{Bag, Blocked, Dot, ndarray};
 pub use skep_course as course;
 pub use skep_eval::{Bundle, Rich, interrupted as cancelled};

@@ -59,6 +59,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// One worker process with so many threads, whose tasks share their values without copying them: for tasks that pass
+    /// large values on, and for looking at one process in a debugger. A task that crashes takes all of them along.
+    pub fn with_threads(self, n: usize) -> Self {
+        self.workers(1).threads(n)
+    }
+
     /// Memory of each worker: bytes as a number of any kind, text like `"2 GB"`, or a part of the machine's memory like
     /// `0.25`. Values that have no room go to disk; a worker that goes over it is restarted, and says so.
     ///

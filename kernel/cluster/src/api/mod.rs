@@ -11,6 +11,8 @@ pub mod coordination;
 pub(crate) mod delayed;
 pub(crate) mod futures;
 mod history;
+pub(crate) mod logs;
+pub(crate) mod nested;
 mod ops;
 pub(crate) mod parts;
 pub(crate) mod performance;

@@ -23,7 +23,7 @@ use crate::{
         coordination::{ObjectName, Op, Reply},
         error::{Error, Result},
         event::Event,
-        history::{Explanation, History, Journey},
+        history::{Explanation, History, Journey, LogLine},
         ids::{CodeId, FunctionId, Key, KeyMap, WorkerId},
         task::{Arg, Output, Task},
     },
@@ -193,6 +193,10 @@ impl Client {
 
     pub fn task(&self, key: Key) -> Result<Option<Task>> {
         self.stories()?.task(key)
+    }
+
+    pub fn logs(&self) -> Result<Vec<LogLine>> {
+        self.stories()?.logs()
     }
 
     pub fn history(&self) -> Result<History> {

@@ -28,7 +28,7 @@ use crate::{
         cluster::{ClusterInfo, ClusterSpec, Holding, Published},
         coordination::{ObjectName, Op, Reply},
         error::{Error, Result, TaskError},
-        history::{Explanation, History, Journey},
+        history::{Explanation, History, Journey, LogLine},
         ids::{CodeId, FunctionId, Key, KeyMap, Token, WorkerId},
         task::{Arg, Function, Output, Task},
     },
@@ -484,6 +484,13 @@ impl Stories for Local {
     fn task(&self, key: Key) -> Result<Option<Task>> {
         match self.ask(Request::Task { key })? {
             Answer::Task(task) => Ok(task),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn logs(&self) -> Result<Vec<LogLine>> {
+        match self.ask(Request::Logs)? {
+            Answer::Logs(lines) => Ok(lines),
             other => Err(unexpected(&other)),
         }
     }

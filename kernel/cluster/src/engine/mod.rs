@@ -15,7 +15,7 @@ use crate::{
         coordination::{ObjectName, Op, Reply},
         error::{Error, Result, TaskError},
         event::Event,
-        history::{Explanation, History, Journey},
+        history::{Explanation, History, Journey, LogLine},
         ids::{CodeId, FunctionId, Key, WorkerId},
         task::{Arg, Function, Output, Task},
     },
@@ -160,6 +160,8 @@ pub trait Stories {
     fn task(&self, key: Key) -> Result<Option<Task>>;
     /// What happened to all tasks.
     fn history(&self) -> Result<History>;
+    /// What tasks printed, and what befell workers: the newest lines, oldest first.
+    fn logs(&self) -> Result<Vec<LogLine>>;
 }
 
 /// What becomes of tasks, as an engine tells it.

@@ -533,6 +533,10 @@ impl Server {
                 let task = self.scheduler.task(key);
                 out.answer(asker, Answer::Task(task));
             }
+            Request::Logs => {
+                let lines = self.stories.logs();
+                out.answer(asker, Answer::Logs(lines));
+            }
             Request::History => {
                 let history = self.stories.history();
                 out.answer(asker, Answer::History(history));

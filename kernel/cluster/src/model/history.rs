@@ -271,3 +271,27 @@ pub struct Explanation {
     /// The reasons, most important first.
     pub reasons: Vec<String>,
 }
+
+/// A line of the log: what a task printed, or what befell it or its worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Since 1970, in microseconds.
+    pub at_us: u64,
+    pub worker: Option<WorkerId>,
+    pub task: Option<Key>,
+    pub function: Option<FunctionId>,
+    /// Of the function.
+    pub name: String,
+    pub kind: LogKind,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogKind {
+    Stdout,
+    Stderr,
+    /// A task's last error.
+    Failed,
+    /// A worker came, went, or could not go on.
+    Worker,
+}

@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::model::{
-    cluster::Memory,
-    event::Event,
-    history::{Attempt, Bar, End, History, Journey, Life, Sample, Total},
-    ids::{FunctionId, IdMap, Key, KeyMap, WorkerId},
+use crate::{
+    model::{
+        cluster::Memory,
+        event::Event,
+        history::{Attempt, Bar, End, History, Journey, Life, LogLine, Sample, Total},
+        ids::{FunctionId, IdMap, Key, KeyMap, WorkerId},
+    },
+    observe::logs::Logs,
 };
 
 /// A report and a trace show this many tasks at most, the newest.
@@ -44,6 +47,7 @@ pub struct Stories {
     workers: BTreeMap<WorkerId, Life>,
     memory: Vec<Sample>,
     losses: Vec<String>,
+    logs: Logs,
 }
 
 struct Record {
@@ -78,6 +82,9 @@ impl Stories {
 
     /// Takes in an event that happened at `now_us`.
     pub fn apply(&mut self, event: &Event, now_us: u64) {
+        let tasks = &self.tasks;
+        self.logs
+            .apply(event, now_us, |key| tasks.get(&key).map(|record| record.function));
         match event {
             Event::Function { id, name } => {
                 self.names.insert(*id, name.clone());
@@ -199,6 +206,12 @@ impl Stories {
         if let Some(total) = function.and_then(|function| self.totals.get_mut(&function)) {
             change(total);
         }
+    }
+
+    /// The newest lines of the log.
+    pub fn logs(&self) -> Vec<LogLine> {
+        self.logs
+            .lines(|function| self.names.get(&function).cloned().unwrap_or_default())
     }
 
     /// Takes in a heartbeat.

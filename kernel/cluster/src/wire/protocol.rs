@@ -14,7 +14,7 @@ use crate::{
         coordination::{ObjectName, Op, Reply},
         error::TaskError,
         event::Event,
-        history::{Explanation, History, Journey},
+        history::{Explanation, History, Journey, LogLine},
         ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId},
         task::{Arg, Function, Output, Resource, Task},
     },
@@ -51,6 +51,8 @@ pub enum Request {
     },
     /// What happened to all tasks.
     History,
+    /// What tasks printed, and what befell workers.
+    Logs,
     KillWorker {
         worker: WorkerId,
     },
@@ -296,6 +298,7 @@ pub enum Answer {
     Explained(Option<Explanation>),
     Task(Option<Task>),
     History(History),
+    Logs(Vec<LogLine>),
     Coordinated(Reply),
     Holdings(Vec<Holding>),
     /// The worker of the actor has the function's code: its address. Or it will not get it.
