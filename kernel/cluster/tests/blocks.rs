@@ -308,3 +308,57 @@ fn threads_of_one_process_share_values() {
     );
     assert_eq!(cluster.info().unwrap().workers.len(), 1);
 }
+
+static READY: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+fn prepare() {
+    std::thread::sleep(Duration::from_millis(50));
+    READY.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+}
+
+fn times_ready(_: u64) -> u64 {
+    READY.load(std::sync::atomic::Ordering::SeqCst)
+}
+
+#[test]
+fn workers_are_set_up_before_anything_runs_there() {
+    let builder = || Cluster::local().workers(2).threads(2).on_start(prepare);
+    let cluster = builder().start().unwrap();
+    let on_all = |cluster: &Cluster| -> Vec<u64> {
+        let times = cluster
+            .impure()
+            .gather(cluster.impure().map(times_ready, 0..40u64));
+        times.unwrap()
+    };
+    assert!(on_all(&cluster).iter().all(|times| *times == 1));
+    // The same again finds it as it is.
+    assert!(
+        on_all(&builder().start().unwrap())
+            .iter()
+            .all(|times| *times == 1)
+    );
+    // Others that take a worker's place are set up too; work that waits for them does not come before.
+    cluster.kill_worker(1).unwrap();
+    cluster.kill_worker(2).unwrap();
+    assert!(on_all(&cluster).iter().all(|times| *times == 1));
+    cluster.restart().unwrap();
+    assert!(on_all(&cluster).iter().all(|times| *times == 1));
+    assert_eq!(cluster.info().unwrap().n_failed, 0);
+
+    let failed = Cluster::local()
+        .workers(1)
+        .on_start(|| -> () { panic!("no model here") })
+        .start();
+    let Err(Error::Task(error)) = failed.map(|_| ()) else {
+        panic!("it started")
+    };
+    assert!(error.message.contains("no model here"), "{error}");
+    assert_eq!(
+        Cluster::current()
+            .unwrap()
+            .submit(|x: i64| x, 3i64)
+            .gather()
+            .unwrap(),
+        3
+    );
+}

@@ -7,15 +7,22 @@ use skep_render::Message;
 
 use crate::{
     api::{cluster::Cluster, connect},
+    call::locate::Located,
+    data::value::TaskValue,
     engine::{
         Connect,
         client::{self, Client},
+    },
+    graph::{
+        node::{Graph, How},
+        task_fn::{TaskFn, fn_ref},
     },
     hooks,
     model::{
         cluster::{ClusterInfo, ClusterSpec, WorkerInfo},
         error::{Error, Result},
-        task::Resource,
+        ids::Key,
+        task::{Resource, Task},
     },
 };
 
@@ -33,6 +40,17 @@ pub struct ClusterBuilder {
     spill_limit: Option<Size>,
     resources: Vec<Resource>,
     idle_timeout: Option<Duration>,
+    set_up: Option<SetUp>,
+}
+
+/// What workers run first, and its code.
+#[derive(Clone)]
+struct SetUp(Result<(Task, Vec<Located>)>);
+
+impl std::fmt::Debug for SetUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SetUp")
+    }
 }
 
 impl ClusterBuilder {
@@ -93,6 +111,30 @@ impl ClusterBuilder {
         self
     }
 
+    /// Runs a function on each worker before anything else runs there, also on those that take the place of others: to load
+    /// something, or to set something.
+    ///
+    /// ```no_run
+    /// # use skep_cluster::Cluster;
+    /// fn prepare() { println!("process {} is ready", std::process::id()) }
+    /// let cluster = Cluster::local().on_start(prepare).start()?;
+    /// # Ok::<(), skep_cluster::Error>(())
+    /// ```
+    pub fn on_start<F, Kind>(mut self, f: F) -> Self
+    where
+        F: TaskFn<Kind, ()>,
+        F::Output: TaskValue,
+    {
+        let _ = f;
+        let mut graph = Graph::default();
+        let node = graph.call(fn_ref::<F, Kind, ()>(), Ok(Vec::new()), false);
+        self.set_up = Some(SetUp(node.map(|_| {
+            let (mut tasks, functions) = graph.into_tasks(&How::default(), || 0);
+            (tasks.remove(0), functions)
+        })));
+        self
+    }
+
     /// Workers that have had nothing to do for this long, and hold nothing, end; the next task starts them
     /// again.
     pub fn idle_timeout(mut self, after: Duration) -> Self {
@@ -150,7 +192,9 @@ impl ClusterBuilder {
                     .hint("a word like `gpu`"),
             ));
         }
+        let set_up = self.set_up.map(|set_up| set_up.0).transpose()?;
         let spec = ClusterSpec {
+            set_up: set_up.as_ref().map(|(task, _)| task.clone()),
             name: self.name,
             workers: workers as u32,
             threads: threads as u32,
@@ -161,10 +205,17 @@ impl ClusterBuilder {
         };
         let client = connect::client_of(&spec.name)?;
         let before = client.workers()?.info()?;
-        client.workers()?.launch(spec.clone())?;
-        say_replaced(&before, &client.workers()?.info()?);
+        if let Some((_, functions)) = &set_up {
+            client.put_code(functions)?;
+        }
+        let info = client.workers()?.launch(spec.clone())?;
+        say_replaced(&before, &info);
         client::set_current(client.clone());
-        Ok(Cluster::of(client, spec))
+        let cluster = Cluster::of(client, spec);
+        if let Some((task, functions)) = set_up {
+            cluster.wait_for_set_up(&task, &functions, &info)?;
+        }
+        Ok(cluster)
     }
 }
 
@@ -182,6 +233,20 @@ fn say_replaced(before: &ClusterInfo, now: &ClusterInfo) {
 }
 
 impl Cluster {
+    /// Its tasks run already: this holds them too, and hears how they ended.
+    fn wait_for_set_up(&self, task: &Task, functions: &[Located], info: &ClusterInfo) -> Result<()> {
+        let tasks: Vec<Task> = info
+            .workers
+            .iter()
+            .map(|worker| task.for_worker(worker.id))
+            .collect();
+        let keys: Vec<Key> = tasks.iter().map(|task| task.key).collect();
+        self.client.submit(tasks, &keys, functions)?;
+        let ended = self.client.wait(&keys);
+        keys.iter().for_each(|key| self.client.release(*key));
+        ended
+    }
+
     /// A cluster of worker processes on this machine. By default one worker for each core, with one thread.
     pub fn local() -> ClusterBuilder {
         ClusterBuilder::default()

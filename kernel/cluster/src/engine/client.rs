@@ -297,7 +297,7 @@ impl Client {
     }
 
     /// Makes functions and code known that the engine has not seen.
-    fn put_code(&self, located: &[Located]) -> Result<()> {
+    pub fn put_code(&self, located: &[Located]) -> Result<()> {
         let (mut functions, mut code) = (Vec::new(), Vec::new());
         {
             let mut state = self.lock();

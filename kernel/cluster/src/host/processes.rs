@@ -213,6 +213,7 @@ impl Server {
                 idle_since: None,
             });
             self.scheduler.open();
+            self.scheduler.set_up_with(spec.set_up.clone());
             self.spec = Some(spec.clone());
             self.asked = Some(spec.clone());
         }

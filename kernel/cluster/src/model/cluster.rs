@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     ids::{Key, WorkerId},
-    task::Resource,
+    task::{Resource, Task},
 };
 
 /// What a local cluster is made of.
@@ -24,6 +24,8 @@ pub struct ClusterSpec {
     pub idle_timeout_us: u64,
     /// Bytes that each worker may write to disk; 0 is no limit.
     pub spill_limit: u64,
+    /// What each worker runs before anything else; see [`Task::for_worker`].
+    pub set_up: Option<Task>,
 }
 
 /// A worker's memory at a heartbeat, in bytes.

@@ -127,6 +127,19 @@ pub struct Resource {
 }
 
 impl Task {
+    /// The same call for one worker, before anything else runs there: what sets it up.
+    pub fn for_worker(&self, worker: WorkerId) -> Task {
+        let mut options = self.options.as_deref().cloned().unwrap_or_default();
+        options.workers = vec![worker];
+        Task {
+            key: Key(self.key.0
+                ^ (u128::from(worker.0) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)),
+            priority: 0,
+            options: Some(Arc::new(options)),
+            ..self.clone()
+        }
+    }
+
     pub fn dependencies(&self) -> Vec<Key> {
         let mut keys = Vec::new();
         self.args

@@ -68,6 +68,9 @@ const MOST_DEATHS: u32 = 3;
 /// And when its value was lost so often: the workers have not room for what they are asked to hold.
 const MOST_LOSSES: u32 = 20;
 
+/// Holds the tasks that set workers up, for as long as these are there.
+const SET_UP: ClientId = ClientId(u32::MAX - 1);
+
 /// Holds tasks that run for their effect, until they have ended.
 const DETACHED: ClientId = ClientId(u32::MAX);
 
@@ -102,6 +105,8 @@ pub struct Scheduler {
     n_failed: u64,
     /// The cluster was shut down: tasks fail rather than wait for workers that will not come.
     is_closed: bool,
+    /// What each worker runs first.
+    set_up: Option<Task>,
     /// Looks in a row that found tasks waiting and none that runs.
     n_stalled: u32,
 }

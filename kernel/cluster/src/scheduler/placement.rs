@@ -321,7 +321,10 @@ impl Scheduler {
 
     fn choose_for(&self, record: &Record, demand: &Demand) -> Option<(WorkerId, Reason)> {
         let fits = |id: &WorkerId, worker: &Worker| {
-            let has_room = if demand.is_alone {
+            let sets_it_up = worker.set_up == Some((record.task.key, true));
+            let has_room = if sets_it_up {
+                true
+            } else if demand.is_alone {
                 worker.has_only_seceded() && worker.may_begin()
             } else {
                 worker.has_room()

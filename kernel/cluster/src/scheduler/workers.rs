@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use super::{AHEAD_US, Comm, MOST_AHEAD, MOST_DEATHS, Scheduler, State, placement};
+use super::{AHEAD_US, Comm, MOST_AHEAD, MOST_DEATHS, SET_UP, Scheduler, State, placement};
 use crate::{
     model::{
         cluster::{ClusterInfo, Memory, WorkerInfo},
         error::{TaskError, TaskErrorKind},
         event::Event,
         ids::{FunctionId, IdSet, Key, KeyMap, KeySet, WorkerId},
-        task::Resource,
+        task::{Resource, Task},
     },
     wire::protocol::ToWorker,
 };
@@ -50,6 +50,8 @@ pub(super) struct Worker {
     /// The last heartbeat; they come five times a second, whatever its tasks do.
     pub(super) last_beat_us: u64,
     pub(super) is_silent: bool,
+    /// The task that sets it up, and whether that is still to end: nothing else begins before.
+    pub(super) set_up: Option<(Key, bool)>,
     /// Its places in [`Scheduler::room`] and [`Scheduler::crowded`].
     pub(super) seat: Option<(u64, usize)>,
     pub(super) excess: usize,
@@ -66,7 +68,10 @@ impl Worker {
     }
 
     pub(super) fn may_begin(&self) -> bool {
-        (!self.is_quarantined || self.has_only_seceded()) && !self.memory.is_paused && !self.is_silent
+        (!self.is_quarantined || self.has_only_seceded())
+            && !self.memory.is_paused
+            && !self.is_silent
+            && !self.set_up.is_some_and(|(_, is_open)| is_open)
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -87,12 +92,18 @@ impl Worker {
 }
 
 impl Scheduler {
+    /// What each worker that joins from now on runs before anything else.
+    pub fn set_up_with(&mut self, task: Option<Task>) {
+        self.set_up = task;
+    }
+
     pub fn add_worker(&mut self, id: WorkerId, new: NewWorker, comm: &mut impl Comm) {
         comm.to_worker(id, ToWorker::Welcome { id });
         comm.event(Event::WorkerJoined {
             worker: id,
             pid: new.pid,
         });
+        let set_up = self.set_up.as_ref().map(|task| task.for_worker(id));
         let worker = Worker {
             free: new.resources.clone(),
             new: NewWorker {
@@ -112,11 +123,16 @@ impl Scheduler {
             last_heard_us: self.now_us,
             last_beat_us: self.now_us,
             is_silent: false,
+            set_up: set_up.as_ref().map(|task| (task.key, true)),
             seat: None,
             excess: 0,
         };
         self.workers.insert(id, worker);
         self.touch(id);
+        if let Some(task) = set_up {
+            let key = task.key;
+            self.submit(SET_UP, vec![task], &[key], comm);
+        }
         self.dispatch(comm);
     }
 
@@ -162,6 +178,9 @@ impl Scheduler {
             return;
         };
         worker.load_us = worker.load_us.saturating_sub(guess_us);
+        if let Some((_, is_open)) = worker.set_up.as_mut().filter(|(set_up, _)| *set_up == key) {
+            *is_open = false;
+        }
         worker.seceded.remove(&key);
         worker.n_kept = worker.n_kept.min(worker.assigned.len());
         if worker.assigned.is_empty() {
@@ -245,6 +264,9 @@ impl Scheduler {
             self.room.remove(&(load, n, id));
         }
         self.crowded.remove(&(worker.excess, id));
+        if let Some((set_up, _)) = worker.set_up {
+            self.release(SET_UP, &[set_up], comm);
+        }
         self.close_transfers_of(id, comm);
         for key in &worker.values {
             self.lose_copy(*key, id, comm);
