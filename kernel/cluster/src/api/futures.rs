@@ -95,13 +95,13 @@ impl Cluster {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn as_completed<'r, T: 'r>(
+    pub fn as_completed<T>(
         &self,
-        handles: impl IntoIterator<Item = &'r Remote<T>>,
+        handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>,
     ) -> AsCompleted<T> {
         AsCompleted {
             cluster: self.clone(),
-            pending: handles.into_iter().cloned().collect(),
+            pending: owned(handles),
             ready: VecDeque::new(),
         }
     }
@@ -110,8 +110,8 @@ impl Cluster {
     ///
     /// # Errors
     /// When the scheduler is gone, or the cell is interrupted.
-    pub fn wait<'r, T: 'r>(&self, handles: impl IntoIterator<Item = &'r Remote<T>>) -> Result<()> {
-        let mut pending: Vec<Remote<T>> = handles.into_iter().cloned().collect();
+    pub fn wait<T>(&self, handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>) -> Result<()> {
+        let mut pending: Vec<Remote<T>> = owned(handles);
         while !pending.is_empty() {
             let mut ended = self.ended(&pending, None)?.into_iter();
             pending.retain(|_| !ended.next().unwrap_or(true));
@@ -124,14 +124,13 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::wait`].
     #[expect(clippy::type_complexity, reason = "two lists of handles are what it is")]
-    pub fn wait_for<'r, T: 'r>(
+    pub fn wait_for<T>(
         &self,
-        handles: impl IntoIterator<Item = &'r Remote<T>>,
+        handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>,
         patience: Duration,
     ) -> Result<(Vec<Remote<T>>, Vec<Remote<T>>)> {
         let until = Instant::now() + patience;
-        let (mut done, mut pending): (Vec<Remote<T>>, Vec<Remote<T>>) =
-            (Vec::new(), handles.into_iter().cloned().collect());
+        let (mut done, mut pending): (Vec<Remote<T>>, Vec<Remote<T>>) = (Vec::new(), owned(handles));
         while !pending.is_empty() {
             let ended = self.ended(&pending, Some(until))?;
             if !ended.contains(&true) {
@@ -166,10 +165,7 @@ impl Cluster {
         &self,
         handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>,
     ) -> Result<Vec<Result<T>>> {
-        let handles: Vec<Remote<T>> = handles
-            .into_iter()
-            .map(|handle| handle.borrow().clone())
-            .collect();
+        let handles = owned(handles);
         self.wait(&handles)?;
         Ok(handles.iter().map(Remote::gather).collect())
     }
@@ -183,10 +179,7 @@ impl Cluster {
         handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>,
         patience: Duration,
     ) -> Result<Vec<T>> {
-        let handles: Vec<Remote<T>> = handles
-            .into_iter()
-            .map(|handle| handle.borrow().clone())
-            .collect();
+        let handles = owned(handles);
         let (_, pending) = self.wait_for(&handles, patience)?;
         if pending.is_empty() {
             self.gather(handles)
@@ -307,6 +300,13 @@ impl<T: TaskValue> Remote<T> {
             .gather_within([self], patience)?;
         Ok(values.remove(0))
     }
+}
+
+fn owned<T>(handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>) -> Vec<Remote<T>> {
+    handles
+        .into_iter()
+        .map(|handle| handle.borrow().clone())
+        .collect()
 }
 
 fn each<F: Fn(A) -> R + Copy, A, R>(items: Vec<A>) -> Vec<R> {

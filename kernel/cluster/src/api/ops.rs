@@ -104,6 +104,12 @@ macro_rules! folds {
                 }
             }
         }
+
+        impl<'d, A: TaskValue + Clone + iter::$trait<A>> iter::$trait<&'d Delayed<A>> for Delayed<A> {
+            fn $method<I: Iterator<Item = &'d Delayed<A>>>(values: I) -> Delayed<A> {
+                values.cloned().$method()
+            }
+        }
     )* };
 }
 

@@ -8,7 +8,7 @@ use crate::{
         remote::{Handle, Remote},
     },
     model::{
-        cluster::Holding,
+        cluster::{ClusterSpec, Holding},
         error::Result,
         ids::{Key, WorkerId},
     },
@@ -93,5 +93,16 @@ impl Cluster {
     /// When the scheduler is gone.
     pub fn rebalance(&self) -> Result<(u64, u64)> {
         self.client.copies()?.rebalance()
+    }
+}
+
+impl<T> Remote<T> {
+    /// The workers that have this value; see [`Cluster::who_has`].
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn who_has(&self) -> Result<Vec<WorkerId>> {
+        let cluster = Cluster::of(self.handle.held()?.client.clone(), ClusterSpec::default());
+        Ok(cluster.who_has([self])?.remove(0))
     }
 }
