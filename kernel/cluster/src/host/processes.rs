@@ -17,6 +17,7 @@ use crate::{
     model::{cluster::ClusterSpec, ids::WorkerId},
     scheduler::Comm,
     wire::protocol::{Answer, Asker, ToWorker},
+    worker::process::give_memory_back,
 };
 
 /// How long new workers may take to report.
@@ -78,6 +79,9 @@ impl Server {
             return;
         }
         self.looked_at = Instant::now();
+        if self.scheduler.shrink() {
+            give_memory_back();
+        }
         self.scheduler.check_stall(&mut self.outbox);
         for worker in self.scheduler.check_silence(&mut self.outbox) {
             self.causes

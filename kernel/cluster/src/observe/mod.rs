@@ -1,5 +1,6 @@
 //! What can be told from events: progress, the story of each task, reports.
 
+mod archive;
 pub(crate) mod logs;
 pub mod progress;
 pub(crate) mod report;

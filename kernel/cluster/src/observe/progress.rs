@@ -1,6 +1,6 @@
 //! How far tasks are, by function.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::model::{
     event::Event,
@@ -12,6 +12,8 @@ use crate::model::{
 pub struct Progress {
     names: HashMap<FunctionId, String>,
     tasks: KeyMap<Open>,
+    /// Tasks whose values were let go: the oldest of them are forgotten.
+    freed: VecDeque<Key>,
     rows: BTreeMap<u64, ProgressRow>,
     order: HashMap<FunctionId, u64>,
     pub losses: Vec<String>,
@@ -55,11 +57,16 @@ impl ProgressRow {
     }
 }
 
+/// So many tasks whose values were let go are remembered: they may run again.
+const MOST_FREED: usize = 100_000;
+
 impl Progress {
     /// Starts counting anew; tasks that are still under way stay in the count.
     pub fn begin(&mut self) {
         self.tasks
             .retain(|_, open| matches!(open.stage, Stage::Waiting | Stage::Running));
+        self.tasks.shrink_to_fit();
+        self.freed = VecDeque::new();
         self.rows.clear();
         self.order.clear();
         self.losses.clear();
@@ -92,6 +99,20 @@ impl Progress {
         done
     }
 
+    /// Its count stays.
+    fn forget(&mut self, key: Key) {
+        self.freed.push_back(key);
+        if self.freed.len() > MOST_FREED
+            && let Some(oldest) = self.freed.pop_front()
+            && self
+                .tasks
+                .get(&oldest)
+                .is_some_and(|open| open.stage == Stage::Done)
+        {
+            self.tasks.remove(&oldest);
+        }
+    }
+
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Function { id, name } => drop(self.names.insert(*id, name.clone())),
@@ -117,9 +138,9 @@ impl Progress {
             Event::Failed { key, .. } => self.change(*key, Stage::Failed),
             Event::Cancelled { key } => self.change(*key, Stage::Cancelled),
             Event::Retried { key, .. } | Event::Stolen { key, .. } => self.change(*key, Stage::Waiting),
+            Event::Freed { key } => self.forget(*key),
             Event::Ready { .. }
             | Event::Tagged { .. }
-            | Event::Freed { .. }
             | Event::WorkerJoined { .. }
             | Event::WorkerRetired { .. }
             | Event::Printed { .. } => {}

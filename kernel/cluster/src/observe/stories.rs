@@ -13,7 +13,10 @@ use crate::{
         history::{Attempt, Bar, End, History, Journey, Life, LogLine, Sample, Total},
         ids::{FunctionId, IdMap, Key, KeyMap, WorkerId},
     },
-    observe::logs::Logs,
+    observe::{
+        archive::{Archive, Story},
+        logs::Logs,
+    },
 };
 
 /// A report and a trace show this many tasks at most, the newest.
@@ -35,7 +38,9 @@ const MOST_STORIES: usize = 1_000_000;
 #[derive(Default)]
 pub struct Stories {
     tasks: KeyMap<Record>,
-    /// In the order in which they were submitted.
+    /// Those that are over, and went through the first time.
+    archive: Archive,
+    /// In the order in which they were submitted, without those in the archive; some of these may still be among them.
     order: VecDeque<Key>,
     /// Of the few tasks that have any.
     tags: KeyMap<Vec<String>>,
@@ -50,6 +55,7 @@ pub struct Stories {
     logs: Logs,
 }
 
+#[derive(Clone)]
 struct Record {
     function: FunctionId,
     submitted_us: u64,
@@ -64,6 +70,15 @@ impl Stories {
     /// Forgets the tasks that were submitted first, as long as there are more than `most`; one that has not
     /// ended is looked at again when its turn comes.
     fn forget_oldest(&mut self, most: usize) {
+        if self.order.len() > 2 * self.tasks.len() + 1_000 {
+            self.order.retain(|key| self.tasks.contains_key(key));
+        }
+        if self.archive.len() > 0 && self.tasks.len() + self.archive.len() > most {
+            for key in self.archive.forget_some() {
+                self.forget_words(key);
+            }
+            return;
+        }
         for _ in 0..2 {
             if self.tasks.len() <= most {
                 return;
@@ -73,15 +88,54 @@ impl Stories {
                 Some(record) if record.last.end == End::Open => self.order.push_back(key),
                 _ => {
                     self.tasks.remove(&key);
-                    self.tags.remove(&key);
-                    self.why_failed.remove(&key);
+                    self.forget_words(key);
                 }
             }
         }
     }
 
+    fn forget_words(&mut self, key: Key) {
+        self.tags.remove(&key);
+        self.why_failed.remove(&key);
+    }
+
+    /// A task whose value nobody needs any more goes to the archive.
+    fn put_by(&mut self, key: Key) {
+        let Some(record) = self.tasks.get(&key) else {
+            return;
+        };
+        if !record.earlier.is_empty() || record.last.end != End::Done {
+            return;
+        }
+        let story = Story {
+            function: record.function,
+            submitted_us: record.submitted_us,
+            ready_us: record.ready_us,
+            freed_us: record.freed_us,
+            attempt: record.last.clone(),
+        };
+        if self.archive.add(key, &story) {
+            self.tasks.remove(&key);
+            // The map has grown with the most that were under way at once.
+            if self.tasks.capacity() > 4 * self.tasks.len() + 100_000 {
+                self.tasks.shrink_to(2 * self.tasks.len());
+            }
+        }
+    }
+
+    /// A task of the archive runs again: its value is needed once more.
+    fn take_up(&mut self, key: Key) {
+        if let Some(story) = self.archive.take(key) {
+            self.tasks.insert(key, Record::from(story));
+            self.order.push_back(key);
+        }
+    }
+
     /// Takes in an event that happened at `now_us`.
     pub fn apply(&mut self, event: &Event, now_us: u64) {
+        if let Some(key) = again(event) {
+            self.take_up(key);
+        }
         let tasks = &self.tasks;
         self.logs
             .apply(event, now_us, |key| tasks.get(&key).map(|record| record.function));
@@ -170,7 +224,10 @@ impl Stories {
                 self.total(function, |total| total.n_repeated += 1);
             }
             Event::Stolen { key, .. } => drop(self.end(*key, End::Stolen, now_us)),
-            Event::Freed { key } => drop(self.with(*key, |record| record.freed_us = now_us)),
+            Event::Freed { key } => {
+                self.with(*key, |record| record.freed_us = now_us);
+                self.put_by(*key);
+            }
             Event::WorkerJoined { worker, pid } => {
                 self.workers.insert(
                     *worker,
@@ -277,7 +334,8 @@ impl Stories {
 
     /// What happened to a task; `None` for one that was never submitted here.
     pub fn journey(&self, key: Key) -> Option<Journey> {
-        let record = self.tasks.get(&key)?;
+        let archived = || self.archive.get(key).map(Record::from);
+        let record = self.tasks.get(&key).cloned().or_else(archived)?;
         let mut attempts = record.earlier.clone();
         attempts.extend(
             (record.last.worker.is_some() || record.last.end != End::Open).then(|| record.last.clone()),
@@ -312,6 +370,27 @@ impl Stories {
                 )
             })
             .collect()
+    }
+}
+
+impl From<Story> for Record {
+    fn from(story: Story) -> Record {
+        Record {
+            function: story.function,
+            submitted_us: story.submitted_us,
+            ready_us: story.ready_us,
+            freed_us: story.freed_us,
+            last: story.attempt,
+            earlier: Vec::new(),
+        }
+    }
+}
+
+/// The task that an event sets going.
+fn again(event: &Event) -> Option<Key> {
+    match event {
+        Event::Submitted { key, .. } | Event::Ready { key } | Event::Assigned { key, .. } => Some(*key),
+        _ => None,
     }
 }
 

@@ -68,6 +68,9 @@ const MOST_DEATHS: u32 = 3;
 /// And when its value was lost so often: the workers have not room for what they are asked to hold.
 const MOST_LOSSES: u32 = 20;
 
+/// Room for so many tasks is not worth giving back.
+const MUCH_ROOM: usize = 20_000;
+
 /// Holds the tasks that set workers up, for as long as these are there.
 const SET_UP: ClientId = ClientId(u32::MAX - 1);
 
@@ -210,6 +213,21 @@ impl Scheduler {
             );
         }
         comm.answer(asker, Answer::Prepared(Ok(worker.new.address.clone())));
+    }
+
+    /// Gives back the room that many tasks at once took, once they are gone; `true` if there was much.
+    pub fn shrink(&mut self) -> bool {
+        let n = self.tasks.len();
+        if self.tasks.capacity() < 4 * n + MUCH_ROOM {
+            return false;
+        }
+        self.tasks.shrink_to(2 * n);
+        self.queue.shrink();
+        for worker in self.workers.values_mut() {
+            worker.assigned.shrink_to_fit();
+            worker.values.shrink_to_fit();
+        }
+        true
     }
 
     /// The libraries that are there, for the scheduler that takes this one's place.

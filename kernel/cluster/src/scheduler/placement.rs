@@ -112,6 +112,11 @@ impl Queue {
         }
     }
 
+    pub fn shrink(&mut self) {
+        self.plain.in_order.shrink_to_fit();
+        self.plain.others.shrink_to_fit();
+    }
+
     pub fn len(&self) -> usize {
         self.plain.len() + self.others.values().map(Line::len).sum::<usize>()
     }

@@ -1,7 +1,6 @@
 //! Progress that appears by itself: for any cell that keeps the cluster busy for over a quarter of a second.
 
 use std::{
-    collections::VecDeque,
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -41,7 +40,7 @@ struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    events: VecDeque<Event>,
+    events: Vec<Event>,
     n_added: u64,
     n_applied: u64,
     n_left_out: u64,
@@ -83,7 +82,8 @@ impl Queue {
         if waiting.is_closed {
             None
         } else {
-            Some(waiting.events.drain(..).collect())
+            // With its room: many events at once are rare.
+            Some(std::mem::take(&mut waiting.events))
         }
     }
 
