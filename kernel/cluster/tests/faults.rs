@@ -10,7 +10,7 @@ use std::{
 
 use skep_cluster::{
     Cluster, Delayed, Error, Remote, TaskErrorKind, WorkerId,
-    coordination::{Barrier, Event, Lock, Queue},
+    coordination::{Barrier, Event, Lock, Queue, Semaphore},
     model::{cluster::WorkerInfo, task::Output},
 };
 
@@ -765,14 +765,35 @@ fn work_under_chaos_ends_with_the_right_values() {
         .every(Duration::from_millis(150))
         .start()
         .unwrap();
-    let until = Instant::now() + Duration::from_secs(4);
+    let seconds = std::env::var("SKEP_SOAK_SECONDS")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(4);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let semaphore = cluster.semaphore("two", 2).unwrap();
+    let barrier = cluster.barrier("three", 3).unwrap();
+    let queue: Queue<i64> = cluster.queue("all").unwrap();
     let mut round = 0;
     while Instant::now() < until {
         round += 1;
-        let values = cluster.impure().map(steady, (0..60).map(|i| i + round * 1_000));
+        let anew = cluster.impure();
+        let values = anew.map(steady, (0..60).map(|i| i + round * 1_000));
         let sum: i64 = cluster.gather(values).unwrap().iter().sum();
         assert_eq!(sum, (0..60).map(|i| i + round * 1_000 + 1).sum::<i64>());
+        // A task whose worker dies runs again: what it has put is there twice then, and never too few times.
+        let puts = anew.map(put_one, (0..10i64).map(|i| (semaphore.clone(), queue.clone(), i)));
+        let meets = anew.map(meet_others, (0..3i64).map(|_| barrier.clone()));
+        let nested = vec![puts, meets];
+        let ended = cluster.gather_nested(&nested).unwrap();
+        assert_eq!(ended, [(0..10).collect(), vec![3; 3]], "round {round}");
+        let mut all = std::collections::HashSet::new();
+        while let Some(item) = queue.try_get().unwrap() {
+            all.insert(item);
+        }
+        assert_eq!(all.len(), 10, "round {round}");
     }
+    println!("{round} rounds");
+    until_free(&semaphore, &barrier);
     let deeds = chaos.stop();
     assert!(deeds.len() > 4, "{deeds:?}");
     let kinds: std::collections::HashSet<String> =
@@ -790,6 +811,24 @@ fn work_under_chaos_ends_with_the_right_values() {
             .unwrap(),
     );
     assert_eq!(cluster.info().unwrap().losses.len(), before);
+}
+
+fn put_one(semaphore: Semaphore, queue: Queue<i64>, i: i64) -> skep_cluster::Result<i64> {
+    let _permit = semaphore.acquire()?;
+    queue.put(i)?;
+    std::thread::sleep(Duration::from_millis(2));
+    Ok(i)
+}
+
+/// The number of parties. One that runs again since its worker died may find that the others have met already.
+fn meet_others(barrier: Barrier) -> skep_cluster::Result<i64> {
+    barrier.wait_within(Duration::from_secs(2))?;
+    Ok(3)
+}
+
+fn until_free(semaphore: &Semaphore, barrier: &Barrier) {
+    until("all permits are back", || semaphore.n_free().unwrap() == 2);
+    until("nobody waits", || barrier.n_waiting().unwrap() == 0);
 }
 
 /// None is left stopped.
