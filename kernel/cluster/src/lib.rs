@@ -43,7 +43,7 @@ pub use api::{
     delayed::Delayed,
     futures::AsCompleted,
     logs::Logs,
-    nested::Nested,
+    nested::{AnyHandle, Nested},
     parts::Part,
     performance::Performance,
     pool::ActorPool,

@@ -45,13 +45,4 @@ impl Error {
                 .hint("the frame's columns and types are shown by the frame itself"),
         )
     }
-
-    pub(crate) fn unsupported(operation: &str, why: &str) -> Error {
-        Error::Unsupported(
-            Message::new(format!(
-                "`{operation}` on a partitioned frame is not there yet: {why}"
-            ))
-            .hint("`collect()` first and go on with Polars, if the data fits into memory"),
-        )
-    }
 }

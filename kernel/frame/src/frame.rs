@@ -1,23 +1,20 @@
-//! The lazy frame and how it becomes tasks.
+//! The lazy frame: a query of Polars over partitions.
 
 use std::{path::Path, sync::Arc};
 
-use polars::prelude::{DataFrame, DataType, Expr, IntoLazy, PlSmallStr, Schema, SchemaRef};
-use polars_plan::plans::{IR, is_elementwise_rec};
+use polars::prelude::{DataFrame, DataType, DslPlan, LazyFrame, PolarsResult, SchemaRef, len};
 use skep_cluster::{Cluster, Delayed, Remote};
 use skep_render::Message;
 
 use crate::{
-    Error, Result, Timeseries,
-    aggregate::{Decomposed, decompose},
+    Error, Result, Timeseries, exec,
+    explain::Explained,
+    plan::{Stages, lower, map_leaves, mark_of, marked},
     source::{Kind, Source},
-    stage::{Op, Ops, apply, combine, count_rows, scan, without_rows, write_parquet},
+    tasks::{without_rows, write_parquet},
 };
 
-/// Partial results that are merged by one task.
-const FAN_IN: usize = 16;
-
-/// A partitioned, lazy table: Polars expressions over many files or partitions.
+/// A partitioned, lazy table: a Polars query over many files or partitions.
 ///
 /// ```no_run
 /// # use skep_frame::{Frame, polars::prelude::*};
@@ -28,47 +25,31 @@ const FAN_IN: usize = 16;
 /// # Ok::<(), skep_frame::Error>(())
 /// ```
 ///
-/// Names and types are checked as the frame is built; the first error is kept, and comes from whatever runs
-/// the frame.
+/// Its methods are those of [`LazyFrame`], by the same names. Polars parses, types and optimises the query; what is cut into
+/// stages of tasks, and why, says [`Frame::explain`]. Names and types are checked as the frame is built; the first error is
+/// kept, and comes from whatever runs the frame.
+///
+/// The rows of a result are in the order that Polars gives them where it promises one: after a sort, and after steps that take
+/// each row by itself. A group-by, a join, a window or unique rows come in any order, as with Polars' streaming engine.
 #[derive(Clone)]
 pub struct Frame {
-    inner: Result<Arc<Plan>>,
+    inner: Result<Arc<Query>>,
     /// Where it runs; without one, on the cluster that was started last.
     cluster: Option<Cluster>,
 }
 
-pub(crate) struct Plan {
-    pub step: Step,
+/// A query, and what its leaves stand for.
+pub(crate) struct Query {
+    pub lazy: LazyFrame,
+    pub leaves: Vec<Leaf>,
     pub schema: SchemaRef,
 }
 
-pub(crate) enum Step {
-    Source(Source),
-    /// Steps that need one row at a time.
-    Rows {
-        input: Arc<Plan>,
-        op: Op,
-    },
-    GroupBy {
-        input: Arc<Plan>,
-        keys: Vec<Expr>,
-        decomposed: Decomposed,
-    },
-    Sort {
-        input: Arc<Plan>,
-        op: Op,
-    },
-    Head {
-        input: Arc<Plan>,
-        n: u32,
-    },
-}
-
-/// Groups that wait for their aggregations; see [`Frame::group_by`].
-#[must_use = "groups do nothing without `.agg(…)`"]
-pub struct GroupBy {
-    frame: Frame,
-    keys: Vec<Expr>,
+/// A leaf is told by its mark; see [`marked`].
+#[derive(Clone)]
+pub(crate) struct Leaf {
+    pub mark: usize,
+    pub source: Arc<Source>,
 }
 
 impl Timeseries {
@@ -110,21 +91,44 @@ impl Frame {
         Source::parquet(pattern).map(Frame::from_source)
     }
 
+    /// Arrow IPC (Feather) files by pattern, one partition each.
+    ///
+    /// # Errors
+    /// As [`Frame::read_parquet`].
+    pub fn read_ipc(pattern: &str) -> Result<Frame> {
+        Source::ipc(pattern).map(Frame::from_source)
+    }
+
+    /// Files of one JSON object a line, by pattern, one partition each. Types come from samples of all files.
+    ///
+    /// # Errors
+    /// As [`Frame::read_parquet`].
+    pub fn read_ndjson(pattern: &str) -> Result<Frame> {
+        Source::ndjson(pattern).map(Frame::from_source)
+    }
+
     /// A frame of this process in `n_partitions` parts.
     pub fn from_dataframe(frame: DataFrame, n_partitions: usize) -> Frame {
-        let schema = frame.schema().clone();
-        let n_bytes = frame.estimated_size() as u64;
-        let n = n_partitions.clamp(1, frame.height().max(1));
-        let at = |i: usize| i * frame.height() / n;
-        let parts = (0..n)
-            .map(|i| frame.slice(at(i) as i64, at(i + 1) - at(i)))
-            .collect();
-        Frame::from_source(Source {
-            name: "DataFrame".into(),
-            schema,
-            kind: Kind::Local(parts),
-            n_bytes,
-        })
+        Frame::from_source(Source::local(&frame, n_partitions))
+    }
+
+    /// Rows of several frames on top of each other.
+    ///
+    /// # Errors
+    /// When their columns do not fit; also kept by the frame.
+    pub fn concat(frames: impl AsRef<[Frame]>) -> Frame {
+        let frames = frames.as_ref();
+        let queries: Result<Vec<&Arc<Query>>> = frames.iter().map(Frame::query).collect();
+        let build = queries.and_then(|queries| {
+            let lazy = queries.iter().map(|query| query.lazy.clone()).collect::<Vec<_>>();
+            let whole = polars::prelude::concat(lazy, Default::default());
+            let leaves = queries.iter().flat_map(|query| query.leaves.clone()).collect();
+            built("concat", whole, leaves)
+        });
+        Frame {
+            inner: build,
+            cluster: frames.iter().find_map(|frame| frame.cluster.clone()),
+        }
     }
 
     /// A seeded table for trying things out; see [`Timeseries`].
@@ -134,16 +138,22 @@ impl Frame {
 
     pub(crate) fn from_source(source: Source) -> Frame {
         let schema = source.schema.clone();
+        let (plan, mark) = marked(&schema);
+        let leaf = Leaf {
+            mark,
+            source: Arc::new(source),
+        };
         Frame {
             cluster: None,
-            inner: Ok(Arc::new(Plan {
-                step: Step::Source(source),
+            inner: Ok(Arc::new(Query {
+                lazy: LazyFrame::from(plan),
+                leaves: vec![leaf],
                 schema,
             })),
         }
     }
 
-    pub(crate) fn plan(&self) -> Result<&Arc<Plan>> {
+    pub(crate) fn query(&self) -> Result<&Arc<Query>> {
         self.inner.as_ref().map_err(Clone::clone)
     }
 
@@ -157,126 +167,99 @@ impl Frame {
         }
     }
 
-    fn cluster(&self) -> Result<Cluster> {
+    pub(crate) fn cluster(&self) -> Result<Cluster> {
         Ok(self.cluster.clone().map_or_else(Cluster::current, Ok)?)
     }
 
-    fn then(&self, build: impl FnOnce(&Arc<Plan>) -> Result<Plan>) -> Frame {
+    /// Any step of Polars: `frame.lazy(|lf| lf.with_row_index("n", None))`. Tables and files that the step brings with it
+    /// become partitions of their own.
+    #[must_use]
+    pub fn lazy(&self, step: impl FnOnce(LazyFrame) -> LazyFrame) -> Frame {
+        self.step("lazy", |lazy| Ok(step(lazy)))
+    }
+
+    /// A step, by the name that errors give it.
+    pub(crate) fn step(&self, name: &str, step: impl FnOnce(LazyFrame) -> PolarsResult<LazyFrame>) -> Frame {
+        let build = |query: &Arc<Query>| built(name, step(query.lazy.clone()), query.leaves.clone());
         Frame {
             cluster: self.cluster.clone(),
-            inner: self.plan().and_then(|plan| build(plan).map(Arc::new)),
+            inner: self.query().and_then(build),
         }
     }
 
-    fn rows(&self, name: &str, op: Op) -> Frame {
-        self.then(|input| {
-            Ops::new(std::slice::from_ref(&op))?;
-            let schema = schema_after(&input.schema, &op).map_err(|error| Error::schema(name, &error))?;
-            Ok(Plan {
-                step: Step::Rows {
-                    input: input.clone(),
-                    op,
-                },
-                schema,
-            })
-        })
-    }
-
-    /// Rows for which the predicate holds.
-    #[must_use]
-    pub fn filter(&self, predicate: Expr) -> Frame {
-        self.check_row_wise("filter", std::slice::from_ref(&predicate))
-            .rows("filter", Op::Filter(predicate))
-    }
-
-    /// These columns only.
-    #[must_use]
-    pub fn select(&self, exprs: impl AsRef<[Expr]>) -> Frame {
-        self.check_row_wise("select", exprs.as_ref())
-            .rows("select", Op::Select(exprs.as_ref().to_vec()))
-    }
-
-    /// All columns, and these besides.
-    #[must_use]
-    pub fn with_columns(&self, exprs: impl AsRef<[Expr]>) -> Frame {
-        self.check_row_wise("with_columns", exprs.as_ref())
-            .rows("with_columns", Op::WithColumns(exprs.as_ref().to_vec()))
-    }
-
-    /// Refuses expressions that look beyond their row: on one partition they would give another answer than
-    /// on all.
-    fn check_row_wise(&self, operation: &str, exprs: &[Expr]) -> Frame {
-        let schema = self.plan().map(|plan| plan.schema.clone());
-        let wide = exprs.iter().find(|expr| {
-            expr.into_iter().any(looks_beyond_its_row)
-                || schema.as_ref().is_ok_and(|schema| !is_row_wise(schema, expr))
-        });
-        match (self.plan(), wide) {
-            (Ok(_), Some(expr)) => Frame {
-                cluster: self.cluster.clone(),
-                inner: Err(Error::unsupported(
-                    &format!("{operation}({expr})"),
-                    "it needs all rows at once; use `group_by().agg()` for aggregations",
-                )),
-            },
-            _ => self.clone(),
-        }
-    }
-
-    /// Groups by keys; `.agg(…)` ends it.
-    pub fn group_by(&self, keys: impl AsRef<[Expr]>) -> GroupBy {
-        GroupBy {
-            frame: self.clone(),
-            keys: keys.as_ref().to_vec(),
-        }
-    }
-
-    /// Sorts by columns, ascending, nulls last.
-    #[must_use]
-    pub fn sort<'a>(&self, by: impl IntoIterator<Item = &'a str>) -> Frame {
-        let by: Vec<PlSmallStr> = by.into_iter().map(PlSmallStr::from).collect();
-        let descending = vec![false; by.len()];
-        self.sort_with(by, descending, true)
-    }
-
-    /// Sorts by columns, the largest first, nulls last.
-    #[must_use]
-    pub fn sort_descending<'a>(&self, by: impl IntoIterator<Item = &'a str>) -> Frame {
-        let by: Vec<PlSmallStr> = by.into_iter().map(PlSmallStr::from).collect();
-        let descending = vec![true; by.len()];
-        self.sort_with(by, descending, true)
-    }
-
-    pub(crate) fn sort_with(&self, by: Vec<PlSmallStr>, descending: Vec<bool>, nulls_last: bool) -> Frame {
-        let op = Op::Sort {
-            by,
-            descending,
-            nulls_last,
+    /// A step with another frame.
+    pub(crate) fn step_with(
+        &self,
+        other: &Frame,
+        name: &str,
+        step: impl FnOnce(LazyFrame, LazyFrame) -> LazyFrame,
+    ) -> Frame {
+        let build = || {
+            let (left, right) = (self.query()?, other.query()?);
+            let leaves = left.leaves.iter().chain(&right.leaves).cloned().collect();
+            built(name, Ok(step(left.lazy.clone(), right.lazy.clone())), leaves)
         };
-        self.then(|input| {
-            let schema = schema_after(&input.schema, &op).map_err(|error| Error::schema("sort", &error))?;
-            Ok(Plan {
-                step: Step::Sort {
-                    input: input.clone(),
-                    op,
-                },
-                schema,
-            })
+        Frame {
+            cluster: self.cluster.clone().or_else(|| other.cluster.clone()),
+            inner: build(),
+        }
+    }
+
+    /// A query of Polars over this frame and another one.
+    #[must_use]
+    pub fn of_both(&self, other: &Frame, query: impl FnOnce(LazyFrame, LazyFrame) -> LazyFrame) -> Frame {
+        self.step_with(other, "of_both", query)
+    }
+
+    /// What a query over several frames is.
+    pub(crate) fn of_many(frames: &[&Frame], name: &str, lazy: LazyFrame) -> Result<Frame> {
+        let mut leaves = Vec::new();
+        for frame in frames {
+            leaves.extend(frame.query()?.leaves.iter().cloned());
+        }
+        Ok(Frame {
+            inner: Ok(built(name, Ok(lazy), leaves)?),
+            cluster: frames.iter().find_map(|frame| frame.cluster.clone()),
         })
     }
 
-    /// The first `n` rows, as a frame.
-    #[must_use]
-    pub fn limit(&self, n: u32) -> Frame {
-        self.then(|input| {
-            Ok(Plan {
-                step: Step::Head {
-                    input: input.clone(),
-                    n,
-                },
-                schema: input.schema.clone(),
-            })
-        })
+    /// Columns and types of the result.
+    ///
+    /// # Errors
+    /// When the frame was built wrongly.
+    pub fn schema(&self) -> Result<SchemaRef> {
+        Ok(self.query()?.schema.clone())
+    }
+
+    /// Partitions of the result; 0 of a frame that was built wrongly.
+    pub fn n_partitions(&self) -> usize {
+        self.query()
+            .and_then(|query| query.stages())
+            .map_or(0, |(stages, _)| stages.result.len())
+    }
+
+    fn delayed(&self) -> Result<Vec<Delayed<DataFrame>>> {
+        self.query()?.delayed()
+    }
+
+    /// Runs the frame on the current cluster and brings the result here.
+    ///
+    /// # Errors
+    /// The first error of building it; when there is no cluster; a partition's error with its file.
+    pub fn collect(&self) -> Result<DataFrame> {
+        let schema = self.schema()?;
+        let handles = self.cluster()?.compute_all(&self.delayed()?)?;
+        let frames = self.cluster()?.gather(&handles)?;
+        let mut frames = frames.into_iter().filter(|frame| frame.height() > 0);
+        let mut whole = frames
+            .next()
+            .unwrap_or_else(|| DataFrame::empty_with_schema(&schema));
+        for frame in frames {
+            whole
+                .vstack_mut(&frame)
+                .map_err(|error| Error::Schema(format!("partitions do not fit together: {error}").into()))?;
+        }
+        Ok(whole)
     }
 
     /// The first `n` rows, here.
@@ -287,40 +270,12 @@ impl Frame {
         self.limit(n).collect()
     }
 
-    /// Columns and types of the result.
+    /// The last `n` rows, here.
     ///
     /// # Errors
-    /// When the frame was built wrongly.
-    pub fn schema(&self) -> Result<SchemaRef> {
-        Ok(self.plan()?.schema.clone())
-    }
-
-    /// Partitions of the result.
-    pub fn n_partitions(&self) -> usize {
-        self.plan().map_or(0, |plan| plan.n_partitions())
-    }
-
-    /// Runs the frame on the current cluster and brings the result here.
-    ///
-    /// # Errors
-    /// The first error of building it; when there is no cluster; a partition's error with its file.
-    pub fn collect(&self) -> Result<DataFrame> {
-        let plan = self.plan()?;
-        let parts = plan.lower()?;
-        let cluster = self.cluster()?;
-        let handles: Vec<Remote<DataFrame>> = parts.iter().map(|part| cluster.compute(part)).collect();
-        let frames = cluster.gather(&handles)?;
-        let mut frames = frames.into_iter();
-        let first = frames
-            .next()
-            .unwrap_or_else(|| DataFrame::empty_with_schema(&plan.schema));
-        let mut whole = first;
-        for frame in frames {
-            whole
-                .vstack_mut(&frame)
-                .map_err(|error| Error::Schema(format!("partitions do not fit together: {error}").into()))?;
-        }
-        Ok(whole)
+    /// As [`Frame::collect`].
+    pub fn tail(&self, n: u32) -> Result<DataFrame> {
+        self.step("tail", |lazy| Ok(lazy.tail(n))).collect()
     }
 
     /// Runs the frame and leaves its partitions on the workers; what follows starts from there.
@@ -328,20 +283,19 @@ impl Frame {
     /// # Errors
     /// As [`Frame::collect`].
     pub fn persist(&self) -> Result<Frame> {
-        let plan = self.plan()?;
-        let parts = plan.lower()?;
+        let schema = self.schema()?;
         let cluster = self.cluster()?;
-        let handles: Vec<Remote<DataFrame>> = parts.iter().map(|part| cluster.compute(part)).collect();
+        let handles: Vec<Remote<DataFrame>> = cluster.compute_all(&self.delayed()?)?;
         for handle in &handles {
             handle.wait()?;
         }
-        let persisted = Frame::from_source(Source {
+        Ok(Frame::from_source(Source {
             name: "persisted".into(),
-            schema: plan.schema.clone(),
+            schema,
+            n_bytes: handles.iter().filter_map(Remote::n_bytes).sum(),
             kind: Kind::Held(handles),
-            n_bytes: 0,
-        });
-        Ok(persisted.on(&cluster))
+        })
+        .on(&cluster))
     }
 
     /// As [`Frame::persist`], under a name: the partitions outlive this frame, and this program.
@@ -350,10 +304,8 @@ impl Frame {
     /// As [`Frame::collect`].
     pub fn publish(&self, name: &str) -> Result<Frame> {
         let frame = self.persist()?;
-        if let Step::Source(Source {
-            kind: Kind::Held(handles),
-            ..
-        }) = &frame.plan()?.step
+        if let [Leaf { source, .. }] = frame.query()?.leaves.as_slice()
+            && let Kind::Held(handles) = &source.kind
         {
             self.cluster()?.publish_all(name, handles)?;
         }
@@ -374,8 +326,8 @@ impl Frame {
         Ok(Frame::from_source(Source {
             name: name.to_string(),
             schema,
+            n_bytes: handles.iter().filter_map(Remote::n_bytes).sum(),
             kind: Kind::Held(handles),
-            n_bytes: 0,
         }))
     }
 
@@ -384,13 +336,9 @@ impl Frame {
     /// # Errors
     /// As [`Frame::collect`].
     pub fn len(&self) -> Result<usize> {
-        let parts = self.plan()?.lower()?;
-        let cluster = self.cluster()?;
-        let counts: Vec<Remote<u64>> = parts
-            .iter()
-            .map(|part| cluster.compute(&Delayed::call(count_rows, part)))
-            .collect();
-        Ok(cluster.gather(&counts)?.into_iter().sum::<u64>() as usize)
+        let counted = self.select([len().alias("len")]).collect()?;
+        let n = counted.column("len").ok().and_then(|column| column.get(0).ok());
+        Ok(n.and_then(|n| n.extract::<usize>()).unwrap_or(0))
     }
 
     /// Whether the result has no rows.
@@ -414,7 +362,7 @@ impl Frame {
                     .hint("choose a folder that can be written"),
             )
         })?;
-        let parts = self.plan()?.lower()?;
+        let parts = self.delayed()?;
         let cluster = self.cluster()?.impure();
         let path = |i: usize| {
             folder
@@ -422,11 +370,12 @@ impl Frame {
                 .to_string_lossy()
                 .into_owned()
         };
-        let written: Vec<Remote<u64>> = parts
+        let writes: Vec<Delayed<u64>> = parts
             .iter()
             .enumerate()
-            .map(|(i, part)| cluster.compute(&Delayed::call(write_parquet, (part, path(i)))))
+            .map(|(i, part)| Delayed::impure(write_parquet, (part, path(i))))
             .collect();
+        let written = cluster.compute_all(&writes)?;
         Ok(cluster.gather(&written)?.into_iter().sum::<u64>() as usize)
     }
 
@@ -435,230 +384,103 @@ impl Frame {
     /// # Errors
     /// When the frame was built wrongly.
     pub fn graph(&self) -> Result<skep_render::graph::Graph> {
-        Ok(Delayed::graph_of_all(&self.plan()?.lower()?))
+        Ok(Delayed::graph_of_all(&self.delayed()?))
     }
 
-    /// The stages in words, first one first.
+    /// The stages in words, first one first: what each does, on how many partitions, and why it ends where it ends.
     ///
     /// # Errors
     /// When the frame was built wrongly.
     pub fn explain(&self) -> Result<Explained> {
-        let mut lines = Vec::new();
-        self.plan()?.explain(&mut lines);
-        Ok(Explained(lines))
+        let query = self.query()?;
+        let (stages, sources) = query.stages()?;
+        Ok(Explained::new(&stages, &sources))
     }
 }
 
-/// What [`Frame::explain`] says; a line for each stage.
-pub struct Explained(pub(crate) Vec<String>);
-
-impl GroupBy {
-    /// One row for each group, with these aggregations: sum, mean, min, max, count, len, std, var.
-    #[must_use]
-    pub fn agg(self, aggs: impl AsRef<[Expr]>) -> Frame {
-        let aggs = aggs.as_ref().to_vec();
-        self.frame.then(|input| {
-            let whole = Op::GroupBy {
-                keys: self.keys.clone(),
-                aggs: aggs.clone(),
-            };
-            Ops::new(std::slice::from_ref(&whole))?;
-            let schema = schema_after(&input.schema, &whole)
-                .map_err(|error| Error::schema("group_by().agg()", &error))?;
-            let decomposed = decompose(&aggs, self.keys.len(), &schema)?;
-            Ok(Plan {
-                step: Step::GroupBy {
-                    input: input.clone(),
-                    keys: self.keys.clone(),
-                    decomposed,
-                },
-                schema,
+impl Query {
+    /// The stages, and the sources that their leaves stand for.
+    pub fn stages(&self) -> Result<(Stages, Vec<Arc<Source>>)> {
+        let sources: Vec<Arc<Source>> = self.leaves.iter().map(|leaf| leaf.source.clone()).collect();
+        // The optimiser makes empty tables, of what is filtered by `false`.
+        let others = std::cell::RefCell::new(sources);
+        let leaf_of = |df: &DataFrame| {
+            let known = self.leaves.iter().position(|leaf| mark_of(df) == Some(leaf.mark));
+            known.unwrap_or_else(|| {
+                let mut sources = others.borrow_mut();
+                sources.push(Arc::new(Source::local(df, 1)));
+                sources.len() - 1
             })
-        })
+        };
+        let source = |at: usize| others.borrow()[at].clone();
+        let stages =
+            lower(&self.lazy, &leaf_of, &source).map_err(|error| Error::schema("this query", &error))?;
+        Ok((stages, others.into_inner()))
     }
-}
 
-/// The schema after a step, by asking Polars with no rows.
-fn schema_after(schema: &Schema, op: &Op) -> polars::prelude::PolarsResult<SchemaRef> {
-    op.clone()
-        .apply(DataFrame::empty_with_schema(schema).lazy())
-        .collect_schema()
-}
-
-/// Whether Polars computes this expression row by row, and for each row. What does not fit the schema is told
-/// elsewhere.
-fn is_row_wise(schema: &Schema, expr: &Expr) -> bool {
-    let Ok(plan) = DataFrame::empty_with_schema(schema)
-        .lazy()
-        .select([expr.clone()])
-        .to_alp()
-    else {
-        return true;
-    };
-    let IR::Select { expr, .. } = plan.lp_arena.get(plan.lp_top) else {
-        return true;
-    };
-    expr.iter()
-        .all(|expr| is_elementwise_rec(expr.node(), &plan.expr_arena))
-}
-
-fn looks_beyond_its_row(expr: &Expr) -> bool {
-    matches!(
-        expr,
-        Expr::Agg(_)
-            | Expr::Len
-            | Expr::Over { .. }
-            | Expr::Sort { .. }
-            | Expr::SortBy { .. }
-            | Expr::Slice { .. }
-            | Expr::Gather { .. }
-            | Expr::Filter { .. }
-            | Expr::Rolling { .. }
-    )
-}
-
-impl Plan {
-    fn n_partitions(&self) -> usize {
-        match &self.step {
-            Step::Source(source) => source.n_partitions(),
-            Step::Rows { input, .. } => input.n_partitions(),
-            Step::GroupBy { .. } | Step::Sort { .. } | Step::Head { .. } => 1,
+    /// The source, of a query that does nothing to it.
+    pub fn bare(&self) -> Option<&Source> {
+        match (&self.lazy.logical_plan, self.leaves.as_slice()) {
+            (DslPlan::DataFrameScan { .. }, [leaf]) => Some(&leaf.source),
+            _ => None,
         }
     }
 
-    /// One delayed frame for each partition of the result.
-    fn lower(&self) -> Result<Vec<Delayed<DataFrame>>> {
-        self.lower_with(Vec::new())
+    pub fn delayed(&self) -> Result<Vec<Delayed<DataFrame>>> {
+        let (stages, sources) = self.stages()?;
+        exec::graph(&stages, &sources)
     }
+}
 
-    /// `after` are steps that follow this plan on each of its partitions; they join the task that makes it.
-    fn lower_with(&self, mut after: Vec<Op>) -> Result<Vec<Delayed<DataFrame>>> {
-        match &self.step {
-            Step::Source(source) => {
-                let ops = Ops::new(&after)?;
-                Ok(match &source.kind {
-                    Kind::Parts(parts) => parts
-                        .iter()
-                        .map(|part| Delayed::call(scan, (part.clone(), ops.clone())))
-                        .collect(),
-                    Kind::Local(frames) => frames
-                        .iter()
-                        .map(|frame| Delayed::call(apply, (frame.clone(), ops.clone())))
-                        .collect(),
-                    Kind::Held(handles) => handles
-                        .iter()
-                        .map(|handle| Delayed::call(apply, (handle, ops.clone())))
-                        .collect(),
-                })
+/// A query with its schema, whose leaves are all known.
+fn built(name: &str, lazy: PolarsResult<LazyFrame>, mut leaves: Vec<Leaf>) -> Result<Arc<Query>> {
+    let wrong = |error| Error::schema(name, &error);
+    let lazy = lazy.map_err(wrong)?;
+    let mut failed = None;
+    let mut is_new = false;
+    // Files that it scans and tables that it brings with it become sources as the others.
+    let plan = map_leaves(&lazy.logical_plan, &mut |leaf| {
+        let source = match leaf {
+            DslPlan::DataFrameScan { df, .. } if mark_of(df).is_some() => return leaf.clone(),
+            DslPlan::DataFrameScan { df, .. } => Ok(Source::local(df, 1)),
+            leaf => Source::scan(leaf),
+        };
+        is_new = true;
+        match source {
+            Ok(source) => {
+                let (plan, mark) = marked(&source.schema);
+                leaves.push(Leaf {
+                    mark,
+                    source: Arc::new(source),
+                });
+                plan
             }
-            Step::Rows { input, op } => {
-                after.insert(0, op.clone());
-                input.lower_with(after)
-            }
-            Step::GroupBy {
-                input,
-                keys,
-                decomposed,
-            } => {
-                let partial = Op::GroupBy {
-                    keys: keys.clone(),
-                    aggs: decomposed.partial.clone(),
-                };
-                let key_names = self
-                    .schema
-                    .iter_names()
-                    .take(keys.len())
-                    .map(|name| polars::prelude::col(name.clone()))
-                    .collect();
-                let merge = Op::GroupBy {
-                    keys: key_names,
-                    aggs: decomposed.merge.clone(),
-                };
-                let mut last = vec![merge.clone(), Op::Select(decomposed.finish.clone())];
-                last.append(&mut after);
-                reduce(input.lower_with(vec![partial])?, &[merge], last)
-            }
-            Step::Sort { input, op } => {
-                after.insert(0, op.clone());
-                reduce(input.lower()?, &[], after)
-            }
-            Step::Head { input, n } => {
-                after.insert(0, Op::Head(*n));
-                reduce(input.lower_with(vec![Op::Head(*n)])?, &[Op::Head(*n)], after)
+            Err(error) => {
+                failed = Some(error);
+                leaf.clone()
             }
         }
+    });
+    if let Some(error) = failed {
+        return Err(error);
     }
+    let mut lazy = if is_new { LazyFrame::from(plan) } else { lazy };
+    let schema = lazy.collect_schema().map_err(wrong)?;
+    Ok(Arc::new(Query { lazy, leaves, schema }))
+}
 
-    pub(crate) fn explain(&self, lines: &mut Vec<String>) {
-        let n = |plan: &Plan| skep_render::plural(plan.n_partitions(), "partition");
-        match &self.step {
-            Step::Source(source) => lines.push(format!(
-                "read {} ({}, {})",
-                source.name,
-                skep_render::plural(source.n_partitions(), "partition"),
-                source.where_it_is()
-            )),
-            Step::Rows { input, op } => {
-                input.explain(lines);
-                let text = match op {
-                    Op::Filter(predicate) => format!("keep rows where {predicate}"),
-                    Op::Select(exprs) => format!("select {}", list(exprs)),
-                    Op::WithColumns(exprs) => format!("add {}", list(exprs)),
-                    _ => String::new(),
-                };
-                lines.push(format!("{text} (in each partition, in the same task)"));
-            }
-            Step::GroupBy { input, keys, .. } => {
-                input.explain(lines);
-                lines.push(format!(
-                    "group by {}: partial results in each of {}, in the same task",
-                    list(keys),
-                    n(input)
-                ));
-                lines.push(format!(
-                    "merge partial results, {FAN_IN} at a time, into 1 partition"
-                ));
-            }
-            Step::Sort { input, op } => {
-                input.explain(lines);
-                let by = if let Op::Sort { by, .. } = op {
-                    by.join(", ")
-                } else {
-                    String::new()
-                };
-                lines.push(format!(
-                    "bring {} together and sort by {by} (in one task: the result must fit into one worker)",
-                    n(input)
-                ));
-            }
-            Step::Head { input, n } => {
-                input.explain(lines);
-                lines.push(format!("take the first {n} rows"));
-            }
+impl std::convert::From<LazyFrame> for Frame {
+    /// Files that it scans become partitions, one each.
+    fn from(lazy: LazyFrame) -> Frame {
+        Frame {
+            inner: built("from", Ok(lazy), Vec::new()),
+            cluster: None,
         }
     }
 }
 
-fn list(exprs: &[Expr]) -> String {
-    exprs
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// Combines partitions in a tree; the last task takes the `last` steps instead.
-fn reduce(
-    mut parts: Vec<Delayed<DataFrame>>,
-    merge: &[Op],
-    last: Vec<Op>,
-) -> Result<Vec<Delayed<DataFrame>>> {
-    let merge = Ops::new(merge)?;
-    while parts.len() > FAN_IN {
-        parts = parts
-            .chunks(FAN_IN)
-            .map(|chunk| Delayed::call(combine, (chunk.to_vec(), merge.clone())))
-            .collect();
+impl std::convert::From<DataFrame> for Frame {
+    fn from(frame: DataFrame) -> Frame {
+        Frame::from_dataframe(frame, 1)
     }
-    Ok(vec![Delayed::call(combine, (parts, Ops::new(&last)?))])
 }

@@ -1,34 +1,43 @@
 //! Partitioned Polars frames on a cluster.
 //!
-//! A [`Frame`] is lazy: a source and Polars expressions. Building it checks names and types against the
-//! schema; nothing is read. `collect` and its like turn it into tasks, one chain a partition, and meet only
-//! where data must: aggregations run as partial results combined in a tree. Frames know nothing of
-//! transports; tasks are the functions of [`stage`].
+//! A [`Frame`] is a lazy query of Polars whose leaves stand for partitions: of files, of tables here, of tables that
+//! workers hold. Building it checks names and types against the schema; nothing is read. `collect` and its like have Polars
+//! optimise the query; [`plan`] cuts what it gives into stages where rows must meet, [`exec`] makes tasks of these, and
+//! [`tasks`] is what the tasks do: run Polars on a partition. What cannot be cut runs whole, in one task.
+//!
+//! Frames know nothing of transports.
 
-mod aggregate;
 #[doc(hidden)]
 pub mod concrete;
 mod csv;
 mod error;
+mod exec;
+mod explain;
 mod files;
 mod frame;
+mod plan;
 mod records;
 mod show;
 mod source;
 mod sql;
-mod stage;
+mod tasks;
 mod timeseries;
+mod verbs;
 
 pub use error::{Error, Result};
-pub use frame::{Frame, GroupBy};
+pub use explain::Explained;
+pub use frame::Frame;
+#[doc(hidden)]
+pub use plan::plan_as_if_large;
 pub use polars;
 pub use records::ToFrame;
 pub use show::{ByFrame, HeapOfFrame, HeapOfSerde, LookFrame, ShowFrame, table};
 pub use sql::{Table, sql};
 pub use timeseries::Timeseries;
+pub use verbs::GroupBy;
 
 /// Makes frames travel as Arrow IPC, and arrays as they are in memory. Called once by every process that takes part.
 pub fn init() {
-    stage::register();
+    tasks::register();
     skep_collections::init();
 }

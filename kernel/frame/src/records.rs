@@ -14,7 +14,7 @@ use skep_collections::Bag;
 use crate::{
     Frame, Result,
     source::{Kind, Source},
-    stage::without_rows,
+    tasks::without_rows,
 };
 
 /// Items as rows: `bag.to_frame()?`.

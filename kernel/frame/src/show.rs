@@ -17,10 +17,7 @@ use skep_render::{
     table::{MOST_COLUMNS, MOST_ROWS, Table},
 };
 
-use crate::{
-    Frame,
-    frame::{Explained, Step},
-};
+use crate::Frame;
 
 /// Shows what ends a cell, before the ways of [`skep_eval::show`].
 pub trait ShowFrame {
@@ -184,7 +181,7 @@ impl Detailed for Expr {
 
 impl Detailed for Frame {
     fn details(&self) -> Details {
-        match self.plan() {
+        match self.query() {
             Ok(plan) => {
                 let columns: Vec<String> = plan
                     .schema
@@ -367,7 +364,7 @@ fn float(x: f64) -> String {
 
 impl Rich for Frame {
     fn bundle(&self) -> Bundle {
-        let plan = match self.plan() {
+        let plan = match self.query() {
             Ok(plan) => plan,
             Err(error) => {
                 return Card::new("Frame that cannot run")
@@ -376,14 +373,12 @@ impl Rich for Frame {
                     .bundle();
             }
         };
-        let mut lines = Vec::new();
-        plan.explain(&mut lines);
         let mut card = Card::new(format!(
             "Frame: {}, {}",
             skep_render::plural(plan.schema.len(), "column"),
             skep_render::plural(self.n_partitions(), "partition")
         ));
-        if let Step::Source(source) = &plan.step {
+        if let Some(source) = plan.bare() {
             let size = if source.n_bytes > 0 {
                 format!("{}, ", bytes(source.n_bytes))
             } else {
@@ -392,8 +387,8 @@ impl Rich for Frame {
             card = card
                 .fact("source", source.name.clone())
                 .fact("data", format!("{size}{}", source.where_it_is()));
-        } else {
-            card = card.fact("stages", lines.join("\n"));
+        } else if let Ok(explained) = self.explain() {
+            card = card.fact("stages", explained.lines().join("\n"));
         }
         let rows = plan
             .schema
@@ -409,7 +404,7 @@ impl Rich for Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.plan() {
+        match self.query() {
             Ok(plan) => write!(
                 f,
                 "Frame({}, {})",
@@ -418,20 +413,5 @@ impl fmt::Debug for Frame {
             ),
             Err(error) => write!(f, "Frame(error: {error})"),
         }
-    }
-}
-
-impl fmt::Display for Explained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, line) in self.0.iter().enumerate() {
-            writeln!(f, "{}. {line}", i + 1)?;
-        }
-        Ok(())
-    }
-}
-
-impl Rich for Explained {
-    fn bundle(&self) -> Bundle {
-        Bundle::text(self.to_string().trim_end())
     }
 }

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use polars::prelude::{
-    DataFrame, DataType, IntoLazy, LazyFrame, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet,
-    SchemaRef,
+    DataFrame, DataType, DslPlan, IntoLazy, IpcScanOptions, LazyFileListReader, LazyFrame,
+    LazyJsonLineReader, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet, ScanSources, SchemaRef,
+    UnifiedScanArgs,
 };
+use polars_plan::dsl::PlanSerializationContext;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use skep_cluster::Remote;
 use skep_render::Message;
 
@@ -21,8 +24,20 @@ use crate::{
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Part {
     Csv(CsvPart),
-    Parquet { path: String, stamp: Stamp },
-    Timeseries { spec: Timeseries, index: u32 },
+    Parquet {
+        path: String,
+        stamp: Stamp,
+    },
+    Timeseries {
+        spec: Timeseries,
+        index: u32,
+    },
+    /// A scan of one file by Polars, as a plan.
+    Scan {
+        path: String,
+        stamp: Option<Stamp>,
+        plan: ByteBuf,
+    },
 }
 
 impl Part {
@@ -33,6 +48,7 @@ impl Part {
                 LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default())
             }
             Part::Timeseries { spec, index } => spec.partition(*index).map(IntoLazy::lazy),
+            Part::Scan { plan, .. } => DslPlan::deserialize_versioned(plan.as_slice()).map(LazyFrame::from),
         }
     }
 
@@ -40,7 +56,9 @@ impl Part {
     pub fn explain(&self, error: PolarsError) -> PolarsError {
         match self {
             Part::Csv(part) => part.explain(&error),
-            Part::Parquet { path, .. } => PolarsError::ComputeError(format!("{path}: {error}").into()),
+            Part::Parquet { path, .. } | Part::Scan { path, .. } => {
+                PolarsError::ComputeError(format!("{path}: {error}").into())
+            }
             Part::Timeseries { .. } => error,
         }
     }
@@ -71,6 +89,29 @@ impl Source {
             Kind::Parts(parts) => parts.len(),
             Kind::Local(frames) => frames.len(),
             Kind::Held(handles) => handles.len(),
+        }
+    }
+
+    /// Its rows are read or made, rather than there.
+    pub fn is_read(&self) -> bool {
+        matches!(self.kind, Kind::Parts(_))
+    }
+
+    /// Of all rows in memory, as far as can be guessed.
+    pub fn n_bytes_in_memory(&self) -> f64 {
+        /// What Parquet files grow by, roughly.
+        const COMPRESSION: f64 = 4.0;
+        match &self.kind {
+            Kind::Parts(parts) => match parts.first() {
+                Some(Part::Parquet { .. }) => self.n_bytes as f64 * COMPRESSION,
+                Some(Part::Timeseries { spec, .. }) => spec.n_rows() as f64 * 48.0,
+                _ => self.n_bytes as f64,
+            },
+            Kind::Local(_) => self.n_bytes as f64,
+            Kind::Held(handles) => handles
+                .iter()
+                .map(|handle| handle.n_bytes().unwrap_or(0) as f64)
+                .sum(),
         }
     }
 
@@ -109,6 +150,152 @@ impl Source {
         }
     }
 
+    /// A table of this process, in so many parts.
+    pub fn local(frame: &DataFrame, n_partitions: usize) -> Source {
+        let n = n_partitions.clamp(1, frame.height().max(1));
+        let at = |i: usize| i * frame.height() / n;
+        let parts = (0..n)
+            .map(|i| frame.slice(at(i) as i64, at(i + 1) - at(i)))
+            .collect();
+        Source {
+            name: "DataFrame".into(),
+            schema: frame.schema().clone(),
+            kind: Kind::Local(parts),
+            n_bytes: frame.estimated_size() as u64,
+        }
+    }
+
+    pub fn ipc(pattern: &str) -> Result<Source> {
+        Source::files(pattern, "an Arrow IPC file", |path| {
+            LazyFrame::scan_ipc(path, IpcScanOptions::default(), UnifiedScanArgs::default())
+        })
+    }
+
+    pub fn ndjson(pattern: &str) -> Result<Source> {
+        Source::files(pattern, "a file of one JSON object a line", |path| {
+            LazyJsonLineReader::new(path).finish()
+        })
+    }
+
+    /// Files of a pattern, each scanned by Polars.
+    fn files(
+        pattern: &str,
+        what: &str,
+        scan: impl Fn(PlRefPath) -> PolarsResult<LazyFrame>,
+    ) -> Result<Source> {
+        let mut parts = Vec::new();
+        let mut schema: Option<(SchemaRef, String)> = None;
+        let mut n_bytes = 0;
+        for path in find(pattern)? {
+            let stamp = Stamp::of(Path::new(&path))?;
+            n_bytes += stamp.n_bytes;
+            let scanned = scan(PlRefPath::from(path.as_str())).and_then(|mut lazy| {
+                let schema = lazy.collect_schema()?;
+                Ok((schema, lazy.logical_plan))
+            });
+            let (found, plan) = scanned.map_err(|error| {
+                Error::Source(
+                    Message::new(format!("{path}: {error}")).hint(format!("is it {what}, and whole?")),
+                )
+            })?;
+            match &schema {
+                Some((first, first_path)) if **first != *found => {
+                    return Err(other_columns(&path, &found, first_path, first));
+                }
+                Some(_) => {}
+                None => schema = Some((found, path.clone())),
+            }
+            parts.push(Part::Scan {
+                plan: written(&plan)?,
+                stamp: Some(stamp),
+                path,
+            });
+        }
+        let (schema, _) = schema.expect("invariant: `find` gives at least one file");
+        Ok(Source {
+            name: pattern.to_string(),
+            schema,
+            kind: Kind::Parts(parts),
+            n_bytes,
+        })
+    }
+
+    /// What a plan of Polars scans by itself: one partition for each file, where files are independent.
+    pub fn scan(leaf: &DslPlan) -> Result<Source> {
+        let DslPlan::Scan {
+            sources,
+            unified_scan_args,
+            scan_type,
+            ..
+        } = leaf
+        else {
+            unreachable!("invariant: asked for a scan")
+        };
+        let mut whole = LazyFrame::from(leaf.clone());
+        let schema = whole
+            .collect_schema()
+            .map_err(|error| Error::schema("scan", &error))?;
+        let args = unified_scan_args;
+        let is_plain = args.row_index.is_none() && args.pre_slice.is_none() && args.deletion_files.is_none();
+        let paths: Vec<PlRefPath> = match sources {
+            ScanSources::Paths(paths) => paths.iter().cloned().collect(),
+            _ => {
+                return Err(Error::Unsupported(
+                    Message::new("a scan of open files or bytes cannot travel to workers")
+                        .hint("scan by path"),
+                ));
+            }
+        };
+        let name = paths.first().map_or_else(String::new, |path| path.to_string());
+        let is_local = paths.iter().all(|path| !path.to_string().contains("://"));
+        let mut files = Vec::new();
+        if is_local && is_plain && args.schema.as_ref().is_none_or(|_| true) {
+            for path in &paths {
+                let text = path.to_string();
+                let is_folder = Path::new(&text).is_dir();
+                match (is_folder, args.glob && text.contains(['*', '?', '['])) {
+                    // A folder may be partitioned by its names, which Polars sees to.
+                    (true, _) => {
+                        files.clear();
+                        break;
+                    }
+                    (false, true) => files.extend(find(&text)?),
+                    (false, false) => files.push(text),
+                }
+            }
+        }
+        let mut n_bytes = 0;
+        let mut parts = Vec::new();
+        for path in &files {
+            let stamp = Stamp::of(Path::new(path))?;
+            n_bytes += stamp.n_bytes;
+            let plan = DslPlan::Scan {
+                sources: ScanSources::Paths([PlRefPath::from(path.as_str())].into_iter().collect()),
+                unified_scan_args: unified_scan_args.clone(),
+                scan_type: scan_type.clone(),
+                cached_ir: Default::default(),
+            };
+            parts.push(Part::Scan {
+                path: path.clone(),
+                stamp: Some(stamp),
+                plan: written(&plan)?,
+            });
+        }
+        if parts.is_empty() {
+            parts.push(Part::Scan {
+                path: name.clone(),
+                stamp: None,
+                plan: written(leaf)?,
+            });
+        }
+        Ok(Source {
+            name,
+            schema,
+            kind: Kind::Parts(parts),
+            n_bytes,
+        })
+    }
+
     pub fn parquet(pattern: &str) -> Result<Source> {
         let paths = find(pattern)?;
         let mut parts = Vec::new();
@@ -126,13 +313,7 @@ impl Source {
             })?;
             match &schema {
                 Some((first, first_path)) if **first != *found => {
-                    return Err(Error::Source(
-                        Message::new(format!(
-                            "{path} has other columns than {first_path}: {}",
-                            difference(first, &found)
-                        ))
-                        .hint("read them apart"),
-                    ));
+                    return Err(other_columns(&path, &found, first_path, first));
                 }
                 Some(_) => {}
                 None => schema = Some((found, path.clone())),
@@ -147,4 +328,21 @@ impl Source {
             n_bytes,
         })
     }
+}
+
+fn other_columns(path: &str, found: &SchemaRef, first_path: &str, first: &SchemaRef) -> Error {
+    Error::Source(
+        Message::new(format!(
+            "{path} has other columns than {first_path}: {}",
+            difference(first, found)
+        ))
+        .hint("read them apart"),
+    )
+}
+
+fn written(plan: &DslPlan) -> Result<ByteBuf> {
+    let mut bytes = Vec::new();
+    plan.serialize_versioned(&mut bytes, PlanSerializationContext::default())
+        .map_err(|error| Error::Unsupported(format!("this scan cannot travel to workers: {error}").into()))?;
+    Ok(bytes.into())
 }

@@ -1,12 +1,10 @@
 //! SQL over frames and DataFrames.
 //!
-//! Polars parses the query. What it makes of it over a [`Frame`] is turned back into steps of the frame where
-//! the frame has them (filter, select, group by, order by, limit), so that the work runs on the cluster
-//! partition by partition. A query that needs more (a join, a window, `distinct`) runs here, over the tables
-//! as a whole.
+//! Polars parses the query. What it makes of it over a [`Frame`] is a frame, and runs on the cluster; a query over tables
+//! of this process alone runs here.
 
 use polars::{
-    prelude::{DataFrame, DslPlan, Expr, IntoLazy, LazyFrame},
+    prelude::{DataFrame, IntoLazy, LazyFrame},
     sql::SQLContext,
 };
 use skep_render::Message;
@@ -54,26 +52,47 @@ impl<'a> From<&'a LazyFrame> for Table<'a> {
 /// # Errors
 /// When the query is no SQL or names what is not there; and as [`Frame::collect`].
 pub fn sql(query: &str, tables: &[(&str, Table<'_>)]) -> Result<DataFrame> {
-    if let [(name, Table::Frame(frame))] = tables {
-        let empty = DataFrame::empty_with_schema(&*frame.schema()?).lazy();
-        let planned = plan(query, [(*name, empty)])?;
-        if let Some(lowered) = lower(&planned.logical_plan, frame).filter(|lowered| lowered.schema().is_ok())
-        {
-            return lowered.collect();
-        }
+    if tables.iter().any(|(_, table)| matches!(table, Table::Frame(_))) {
+        return Frame::sql(query, tables)?.collect();
     }
-    let mut whole = Vec::new();
-    for (name, table) in tables {
+    let lazy = tables.iter().map(|(name, table)| {
         let lazy = match table {
-            Table::Frame(frame) => frame.collect()?.lazy(),
+            Table::Frame(_) => unreachable!("invariant: there is none"),
             Table::Data(frame) => (*frame).clone().lazy(),
             Table::Lazy(frame) => (*frame).clone(),
         };
-        whole.push((*name, lazy));
-    }
-    plan(query, whole)?
+        (*name, lazy)
+    });
+    plan(query, lazy)?
         .collect()
         .map_err(|error| explain(&error.to_string(), tables))
+}
+
+impl Frame {
+    /// A query over named tables, as a frame: everything that Polars' SQL can say.
+    ///
+    /// # Errors
+    /// When the query is no SQL, or names what is not there.
+    pub fn sql(query: &str, tables: &[(&str, Table<'_>)]) -> Result<Frame> {
+        let frames: Vec<(&str, Frame)> = tables
+            .iter()
+            .map(|(name, table)| {
+                let frame = match table {
+                    Table::Frame(frame) => (*frame).clone(),
+                    Table::Data(frame) => Frame::from((*frame).clone()),
+                    Table::Lazy(frame) => Frame::from((*frame).clone()),
+                };
+                (*name, frame)
+            })
+            .collect();
+        let lazy = frames
+            .iter()
+            .map(|(name, frame)| Ok((*name, frame.query()?.lazy.clone())))
+            .collect::<Result<Vec<_>>>()?;
+        let planned = plan(query, lazy)?;
+        let all: Vec<&Frame> = frames.iter().map(|(_, frame)| frame).collect();
+        Frame::of_many(&all, "sql", planned)
+    }
 }
 
 fn plan<'a>(query: &str, tables: impl IntoIterator<Item = (&'a str, LazyFrame)>) -> Result<LazyFrame> {
@@ -98,57 +117,4 @@ fn plan<'a>(query: &str, tables: impl IntoIterator<Item = (&'a str, LazyFrame)>)
 fn explain(message: &str, tables: &[(&str, Table<'_>)]) -> Error {
     let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
     Error::Schema(Message::new(message).hint(format!("known tables: {}", names.join(", "))))
-}
-
-/// The same steps on a frame; `None` if the frame lacks one of them.
-fn lower(plan: &DslPlan, frame: &Frame) -> Option<Frame> {
-    Some(match plan {
-        DslPlan::DataFrameScan { .. } => frame.clone(),
-        DslPlan::Filter { input, predicate } => lower(input, frame)?.filter(predicate.clone()),
-        DslPlan::Select { expr, input, .. } => lower(input, frame)?.select(expr),
-        DslPlan::HStack { input, exprs, .. } => lower(input, frame)?.with_columns(exprs),
-        DslPlan::GroupBy {
-            input,
-            keys,
-            predicates,
-            aggs,
-            apply: None,
-            ..
-        } if predicates.is_empty() => lower(input, frame)?.group_by(keys).agg(aggs),
-        DslPlan::Sort {
-            input,
-            by_column,
-            slice: None,
-            sort_options,
-        } => {
-            let by = by_column
-                .iter()
-                .map(|by| {
-                    if let Expr::Column(name) = by {
-                        Some(name.clone())
-                    } else {
-                        None
-                    }
-                })
-                .collect::<Option<Vec<_>>>()?;
-            let spread = |flags: &[bool]| {
-                if flags.len() == 1 {
-                    vec![flags[0]; by.len()]
-                } else {
-                    flags.to_vec()
-                }
-            };
-            let nulls_last = spread(&sort_options.nulls_last);
-            let uniform = *nulls_last.first()?;
-            let descending = spread(&sort_options.descending);
-            (nulls_last.iter().all(|last| *last == uniform))
-                .then(|| lower(input, frame).map(|input| input.sort_with(by, descending, uniform)))??
-        }
-        DslPlan::Slice {
-            input,
-            offset: 0,
-            len,
-        } => lower(input, frame)?.limit(*len),
-        _ => return None,
-    })
 }

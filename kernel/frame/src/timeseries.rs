@@ -62,6 +62,10 @@ impl Timeseries {
         self.days
     }
 
+    pub(crate) fn n_rows(&self) -> u64 {
+        u64::from(self.days) * (86_400_000 / self.step_ms) as u64
+    }
+
     pub(crate) fn seed_of(&self) -> u64 {
         self.seed
     }

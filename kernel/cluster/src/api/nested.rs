@@ -6,9 +6,12 @@ use std::{
 };
 
 use crate::{
-    api::{cluster::Cluster, delayed::Delayed, remote::Remote},
+    api::{cluster::Cluster, delayed::Delayed, parts::Part, remote::Remote},
     data::value::TaskValue,
-    graph::{node::Graph, task_fn::IntoArg},
+    graph::{
+        node::Graph,
+        task_fn::{IntoArg, handles},
+    },
     model::{error::Result, task::Arg},
 };
 
@@ -106,6 +109,44 @@ macro_rules! nested {
 }
 nested!(Remote);
 nested!(Delayed);
+
+/// A handle of any kind, for lists of them.
+#[derive(Clone)]
+pub enum AnyHandle<T> {
+    Remote(Remote<T>),
+    Delayed(Delayed<T>),
+    Part(Part<T>),
+}
+
+impl<T> From<Remote<T>> for AnyHandle<T> {
+    fn from(handle: Remote<T>) -> Self {
+        AnyHandle::Remote(handle)
+    }
+}
+
+impl<T> From<Delayed<T>> for AnyHandle<T> {
+    fn from(handle: Delayed<T>) -> Self {
+        AnyHandle::Delayed(handle)
+    }
+}
+
+impl<T> From<Part<T>> for AnyHandle<T> {
+    fn from(handle: Part<T>) -> Self {
+        AnyHandle::Part(handle)
+    }
+}
+
+impl<T> AnyHandle<T> {
+    pub(crate) fn add_to(&self, graph: &mut Graph) -> Result<Arg> {
+        match self {
+            AnyHandle::Remote(handle) => handle.add_to(graph),
+            AnyHandle::Delayed(handle) => handle.add_to(graph),
+            AnyHandle::Part(handle) => handle.add_to(graph),
+        }
+    }
+}
+
+handles!(AnyHandle);
 
 /// Handles, and lists, options, tuples and maps of them: see [`Cluster::gather_nested`].
 pub trait Nested {

@@ -1,0 +1,144 @@
+//! Stages as graphs of tasks.
+
+use std::sync::Arc;
+
+use polars::prelude::DataFrame;
+use skep_cluster::{AnyHandle, Delayed, Part as Piece};
+
+use crate::{
+    Result,
+    plan::{Feed, From, Kind, Out, Stage, Stages},
+    source::{Kind as SourceKind, Source},
+    tasks::{self, Filling, Keys, Work},
+};
+
+/// What a stage's tasks give.
+enum Outputs {
+    Tables(Vec<Delayed<DataFrame>>),
+    /// Of each task its pieces.
+    Pieces(Vec<Vec<Piece<DataFrame>>>),
+}
+
+/// One delayed table for each partition of the result.
+///
+/// # Errors
+/// For plans that cannot travel.
+pub(crate) fn graph(stages: &Stages, sources: &[Arc<Source>]) -> Result<Vec<Delayed<DataFrame>>> {
+    let mut run = Run {
+        sources,
+        outputs: Vec::new(),
+    };
+    for stage in &stages.stages {
+        let outputs = run.stage(stage)?;
+        run.outputs.push(outputs);
+    }
+    stages.result.iter().map(|feed| run.one(feed)).collect()
+}
+
+struct Run<'a> {
+    sources: &'a [Arc<Source>],
+    outputs: Vec<Outputs>,
+}
+
+impl Run<'_> {
+    fn stage(&self, stage: &Stage) -> Result<Outputs> {
+        let mut tables = Vec::new();
+        let mut pieces = Vec::new();
+        let work = Work::new(&stage.plan)?;
+        for partition in 0..stage.n {
+            let (mut fillings, mut handles) = (Vec::new(), Vec::new());
+            for slot in &stage.slots {
+                fillings.push(self.fill(&slot[partition], &mut handles));
+            }
+            let args = (work.clone(), fillings, handles);
+            match &stage.out {
+                Out::Whole => tables.push(call(stage.kind, args)),
+                Out::Hash { keys, n } => {
+                    let (work, fillings, handles) = args;
+                    let args = (work, fillings, handles, Keys::new(keys)?, *n as u64);
+                    pieces.push(Piece::delayed(tasks::shuffle, args, *n));
+                }
+                Out::Sample { order } => {
+                    let (work, fillings, handles) = args;
+                    tables.push(Delayed::call(
+                        tasks::sample,
+                        (work, fillings, handles, Keys::new(order)?),
+                    ));
+                }
+                Out::Bounds { n } => {
+                    let (_, _, handles) = args;
+                    tables.push(Delayed::call(tasks::bounds, (handles, *n as u64)));
+                }
+                Out::Range { order, n, bounds } => {
+                    let (work, fillings, handles) = args;
+                    let bounds = self.one(&vec![*bounds])?;
+                    let args = (work, fillings, handles, bounds, Keys::new(order)?, *n as u64);
+                    pieces.push(Piece::delayed(tasks::ranges, args, *n));
+                }
+            }
+        }
+        Ok(if pieces.is_empty() {
+            Outputs::Tables(tables)
+        } else {
+            Outputs::Pieces(pieces)
+        })
+    }
+
+    fn fill(&self, feed: &Feed, handles: &mut Vec<AnyHandle<DataFrame>>) -> Filling {
+        let mut filling = Filling::default();
+        for from in feed {
+            match *from {
+                From::Leaf { leaf, part } => match &self.sources[leaf].kind {
+                    SourceKind::Parts(parts) => {
+                        filling.parts.push(parts[part].clone());
+                        continue;
+                    }
+                    SourceKind::Local(frames) => {
+                        handles.push(Delayed::call(given, frames[part].clone()).into());
+                    }
+                    SourceKind::Held(held) => handles.push(held[part].clone().into()),
+                },
+                From::Task { stage, part } => handles.push(self.table(stage, part).into()),
+                From::Piece { stage, part, piece } => match &self.outputs[stage] {
+                    Outputs::Pieces(pieces) => handles.push(pieces[part][piece].clone().into()),
+                    Outputs::Tables(_) => unreachable!("invariant: only a shuffle has pieces"),
+                },
+            }
+            filling.n_tables += 1;
+        }
+        filling
+    }
+
+    fn table(&self, stage: usize, part: usize) -> Delayed<DataFrame> {
+        match &self.outputs[stage] {
+            Outputs::Tables(tables) => tables[part].clone(),
+            Outputs::Pieces(_) => unreachable!("invariant: pieces are asked for as such"),
+        }
+    }
+
+    fn one(&self, feed: &Feed) -> Result<Delayed<DataFrame>> {
+        match feed.as_slice() {
+            [From::Task { stage, part }] => Ok(self.table(*stage, *part)),
+            other => unreachable!("invariant: a result is a task's: {other:?}"),
+        }
+    }
+}
+
+fn given(frame: DataFrame) -> DataFrame {
+    frame
+}
+
+fn call(kind: Kind, args: (Work, Vec<Filling>, Vec<AnyHandle<DataFrame>>)) -> Delayed<DataFrame> {
+    match kind {
+        Kind::Scan => Delayed::call(tasks::scan, args),
+        Kind::Rows | Kind::Sample | Kind::Bounds | Kind::Shuffle => Delayed::call(tasks::rows, args),
+        Kind::Partial => Delayed::call(tasks::partial, args),
+        Kind::Group => Delayed::call(tasks::group, args),
+        Kind::Join => Delayed::call(tasks::join, args),
+        Kind::Sort => Delayed::call(tasks::sort, args),
+        Kind::Unique => Delayed::call(tasks::unique, args),
+        Kind::Window => Delayed::call(tasks::window, args),
+        Kind::Slice => Delayed::call(tasks::slice, args),
+        Kind::Whole => Delayed::call(tasks::whole, args),
+    }
+}

@@ -1,0 +1,125 @@
+//! Partitions under way through one stage.
+
+use std::sync::Arc;
+
+use polars::prelude::{DslPlan, LazyFrame, PolarsResult, SchemaRef};
+
+use super::{Feed, From, Kind, Out, Slot, Stage, placeholder};
+
+/// A stage that is open: what comes next on each partition joins it.
+#[derive(Clone)]
+pub(super) struct Pipe {
+    pub plan: DslPlan,
+    pub slots: Vec<Slot>,
+    pub n: usize,
+    /// Of all partitions together, as far as can be guessed.
+    pub n_bytes: f64,
+    pub words: Vec<String>,
+    pub kind: Kind,
+}
+
+/// The stages that are closed.
+#[derive(Default)]
+pub(super) struct Closed(pub Vec<Stage>);
+
+impl Pipe {
+    /// Partitions as they are.
+    pub fn of(feeds: Vec<Feed>, schema: &SchemaRef, n_bytes: f64, kind: Kind) -> Pipe {
+        Pipe {
+            plan: placeholder(schema),
+            n: feeds.len(),
+            slots: vec![feeds],
+            n_bytes,
+            words: Vec::new(),
+            kind,
+        }
+    }
+
+    /// A step on each partition.
+    pub fn then(mut self, word: String, step: impl FnOnce(Arc<DslPlan>) -> DslPlan) -> Pipe {
+        self.plan = step(Arc::new(self.plan));
+        self.words.push(word);
+        self
+    }
+
+    pub fn kind(mut self, kind: Kind) -> Pipe {
+        self.kind = kind;
+        self
+    }
+
+    pub fn scaled(mut self, factor: f64) -> Pipe {
+        self.n_bytes *= factor;
+        self
+    }
+
+    pub fn schema(&self) -> PolarsResult<SchemaRef> {
+        LazyFrame::from(self.plan.clone()).collect_schema()
+    }
+
+    /// Where its partitions are, if nothing is to be done to them.
+    fn bare(&self) -> Option<&Slot> {
+        (self.words.is_empty() && matches!(self.plan, DslPlan::DataFrameScan { .. })).then(|| &self.slots[0])
+    }
+}
+
+impl Closed {
+    /// Ends a stage; its number.
+    pub fn close(&mut self, pipe: Pipe, out: Out, why: &str) -> usize {
+        self.0.push(Stage {
+            kind: pipe.kind,
+            plan: pipe.plan,
+            slots: pipe.slots,
+            n: pipe.n,
+            out,
+            words: pipe.words,
+            why: why.to_string(),
+            n_bytes: pipe.n_bytes,
+        });
+        self.0.len() - 1
+    }
+
+    /// The partitions, each made by a task of its own.
+    pub fn partitions(&mut self, pipe: Pipe, why: &str) -> Vec<Feed> {
+        if let Some(feeds) = pipe.bare() {
+            return feeds.clone();
+        }
+        let n = pipe.n;
+        let stage = self.close(pipe, Out::Whole, why);
+        (0..n).map(|part| vec![From::Task { stage, part }]).collect()
+    }
+
+    /// The same rows in one partition.
+    pub fn gathered(&mut self, pipe: Pipe, why: &str, kind: Kind) -> PolarsResult<Pipe> {
+        if pipe.n == 1 {
+            return Ok(pipe);
+        }
+        let (schema, n_bytes) = (pipe.schema()?, pipe.n_bytes);
+        let feeds = self.partitions(pipe, why);
+        Ok(Pipe::of(vec![feeds.concat()], &schema, n_bytes, kind))
+    }
+
+    /// The same rows, those with equal keys together.
+    pub fn shuffled(
+        &mut self,
+        pipe: Pipe,
+        keys: Vec<polars::prelude::Expr>,
+        n: usize,
+        why: &str,
+        kind: Kind,
+    ) -> PolarsResult<Pipe> {
+        let (schema, n_bytes, n_before) = (pipe.schema()?, pipe.n_bytes, pipe.n);
+        let stage = self.close(pipe, Out::Hash { keys, n }, why);
+        Ok(Pipe::of(pieces(stage, n_before, n), &schema, n_bytes, kind))
+    }
+}
+
+/// Of each piece its parts, in the order of the partitions that they come from.
+pub(super) fn pieces(stage: usize, n_parts: usize, n: usize) -> Vec<Feed> {
+    (0..n)
+        .map(|piece| {
+            (0..n_parts)
+                .map(|part| From::Piece { stage, part, piece })
+                .collect()
+        })
+        .collect()
+}

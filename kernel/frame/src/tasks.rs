@@ -1,0 +1,370 @@
+//! What runs as tasks: the functions, and what they are given.
+
+use std::io::{Cursor, Write};
+
+use polars::prelude::row_encode::{_get_rows_encoded_ca, _get_rows_encoded_ca_unordered};
+use polars::prelude::{
+    BinaryOffsetChunked, Column, DataFrame, DataType, DslPlan, Expr, IdxCa, IntoColumn, IntoLazy, IpcReader,
+    IpcWriter, LazyFrame, NewChunkedArray, ParquetWriter, PlSmallStr, PolarsError, PolarsResult, SerReader,
+    SerWriter, UnionArgs, concat,
+};
+use polars_plan::dsl::PlanSerializationContext;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use skep_cluster::register_codec;
+use skep_render::Message;
+
+use crate::{
+    Error,
+    plan::{Order, map_leaves},
+    source::Part,
+};
+
+/// A stage's plan, as its tasks are given it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Work(ByteBuf);
+
+impl Work {
+    /// # Errors
+    /// For plans that cannot travel: those with functions of the program in them.
+    pub fn new(plan: &DslPlan) -> crate::Result<Work> {
+        let mut bytes = Vec::new();
+        plan.serialize_versioned(&mut bytes, PlanSerializationContext::default())
+            .map_err(|error| {
+                Error::Unsupported(
+                    Message::new(format!("this query cannot travel to workers: {error}")).hint(
+                        "a function of the program cannot be in an expression (`map`, `apply`): use `map_partitions(f)`, or Polars' own operations",
+                    ),
+                )
+            })?;
+        Ok(Work(bytes.into()))
+    }
+
+    fn plan(&self) -> PolarsResult<DslPlan> {
+        DslPlan::deserialize_versioned(self.0.as_slice())
+    }
+}
+
+/// What fills one placeholder of a partition's plan: parts of sources, then tables from other tasks, on top of each other.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Filling {
+    pub parts: Vec<Part>,
+    pub n_tables: usize,
+}
+
+/// The plan on one partition.
+fn run(work: &Work, fillings: &[Filling], tables: Vec<DataFrame>) -> PolarsResult<DataFrame> {
+    let mut tables = tables.into_iter();
+    let mut parts: Vec<&Part> = Vec::new();
+    let mut leaves = Vec::with_capacity(fillings.len());
+    for filling in fillings {
+        let mut frames = Vec::new();
+        for part in &filling.parts {
+            frames.push(part.read().map_err(|error| part.explain(error))?);
+            parts.push(part);
+        }
+        for table in tables.by_ref().take(filling.n_tables) {
+            // Pieces of nothing are the rule where there are many.
+            if table.height() > 0 || filling.n_tables == 1 {
+                frames.push(table.lazy());
+            }
+        }
+        leaves.push(frames);
+    }
+    let mut failed = None;
+    let mut leaves = leaves.into_iter();
+    let plan = map_leaves(&work.plan()?, &mut |placeholder| {
+        let mut frames = leaves.next().unwrap_or_default();
+        match frames.len() {
+            0 => placeholder.clone(),
+            1 => frames.remove(0).logical_plan,
+            _ => match concat(frames, UnionArgs::default()) {
+                Ok(frame) => frame.logical_plan,
+                Err(error) => {
+                    failed = Some(error);
+                    placeholder.clone()
+                }
+            },
+        }
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let explain = |error: PolarsError| match parts.as_slice() {
+        [part] => part.explain(error),
+        _ => error,
+    };
+    LazyFrame::from(plan).collect().map_err(explain)
+}
+
+macro_rules! tasks {
+    ($($name:ident)*) => { $(
+        pub(crate) fn $name(work: Work, fillings: Vec<Filling>, tables: Vec<DataFrame>) -> PolarsResult<DataFrame> {
+            run(&work, &fillings, tables)
+        }
+    )* };
+}
+
+// What progress calls them.
+tasks!(scan rows partial group join sort unique window slice whole);
+
+/// Rows with equal keys go to the same piece.
+pub(crate) fn shuffle(
+    work: Work,
+    fillings: Vec<Filling>,
+    tables: Vec<DataFrame>,
+    keys: Keys,
+    n: u64,
+) -> PolarsResult<Vec<DataFrame>> {
+    let frame = run(&work, &fillings, tables)?;
+    let columns = columns_of(&frame, keys.read()?)?;
+    let columns: PolarsResult<Vec<Column>> = columns.into_iter().map(comparable).collect();
+    let rows = _get_rows_encoded_ca_unordered(PlSmallStr::EMPTY, &columns?)?;
+    let piece_of: Vec<usize> = (0..frame.height())
+        .map(|row| (hash(rows.get(row).unwrap_or_default()) % n) as usize)
+        .collect();
+    split(&frame, &piece_of, n as usize)
+}
+
+/// Some rows' places in the order.
+pub(crate) fn sample(
+    work: Work,
+    fillings: Vec<Filling>,
+    tables: Vec<DataFrame>,
+    order: Keys,
+) -> PolarsResult<DataFrame> {
+    /// Of each partition: enough for pieces that differ by a tenth or so.
+    const ROWS: usize = 1_000;
+    let frame = run(&work, &fillings, tables)?;
+    let places = places(&frame, &order.read_order()?)?;
+    let step = (places.len() / ROWS).max(1);
+    let some = (0..places.len())
+        .step_by(step)
+        .map(|row| places.get(row).unwrap_or_default());
+    let some: Vec<&[u8]> = some.collect();
+    let column = polars::prelude::BinaryChunked::from_slice("place".into(), &some).into_column();
+    DataFrame::new(some.len(), vec![column])
+}
+
+/// The bounds of `n` ranges with about as many rows each.
+pub(crate) fn bounds(samples: Vec<DataFrame>, n: u64) -> PolarsResult<DataFrame> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for sample in &samples {
+        let places = sample.column("place")?.binary()?;
+        all.extend(places.iter().map(|place| place.unwrap_or_default().to_vec()));
+    }
+    all.sort_unstable();
+    let n = n as usize;
+    let chosen: Vec<&[u8]> = (1..n)
+        .filter_map(|i| all.get(i * all.len() / n).map(Vec::as_slice))
+        .collect();
+    let column = polars::prelude::BinaryChunked::from_slice("place".into(), &chosen).into_column();
+    DataFrame::new(chosen.len(), vec![column])
+}
+
+/// Rows between the same bounds go to the same piece.
+pub(crate) fn ranges(
+    work: Work,
+    fillings: Vec<Filling>,
+    tables: Vec<DataFrame>,
+    bounds: DataFrame,
+    order: Keys,
+    n: u64,
+) -> PolarsResult<Vec<DataFrame>> {
+    let frame = run(&work, &fillings, tables)?;
+    let places = places(&frame, &order.read_order()?)?;
+    let bounds = bounds.column("place")?.binary()?.clone();
+    let bounds: Vec<&[u8]> = bounds.iter().map(Option::unwrap_or_default).collect();
+    let piece_of: Vec<usize> = (0..frame.height())
+        .map(|row| {
+            let place = places.get(row).unwrap_or_default();
+            bounds.partition_point(|bound| *bound <= place)
+        })
+        .collect();
+    split(&frame, &piece_of, n as usize)
+}
+
+/// Expressions as bytes: they need a self-describing format, which task arguments are not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Keys(ByteBuf);
+
+impl Keys {
+    pub fn new(value: &impl Serialize) -> crate::Result<Keys> {
+        let bytes = rmp_serde::to_vec_named(value).map_err(|error| {
+            Error::Unsupported(format!("an expression cannot travel to workers: {error}").into())
+        })?;
+        Ok(Keys(bytes.into()))
+    }
+
+    fn read_as<T: for<'de> Deserialize<'de>>(&self) -> PolarsResult<T> {
+        rmp_serde::from_slice(&self.0)
+            .map_err(|error| PolarsError::ComputeError(format!("the keys cannot be read: {error}").into()))
+    }
+
+    fn read(&self) -> PolarsResult<Vec<Expr>> {
+        self.read_as()
+    }
+
+    fn read_order(&self) -> PolarsResult<Order> {
+        self.read_as()
+    }
+}
+
+fn columns_of(frame: &DataFrame, exprs: Vec<Expr>) -> PolarsResult<Vec<Column>> {
+    let exprs: Vec<Expr> = (0..)
+        .zip(exprs)
+        .map(|(i, expr)| expr.alias(format!("key{i}")))
+        .collect();
+    let keys = frame.clone().lazy().select(exprs).collect()?;
+    Ok(keys.columns().to_vec())
+}
+
+/// Categories have other numbers in every process; their words are the same.
+fn comparable(column: Column) -> PolarsResult<Column> {
+    match column.dtype() {
+        DataType::Categorical(..) => column.cast(&DataType::String),
+        // 0.0 and -0.0 are equal, and so are all that are no number: Polars' own encoding sees to it.
+        _ => Ok(column),
+    }
+}
+
+fn places(frame: &DataFrame, order: &Order) -> PolarsResult<BinaryOffsetChunked> {
+    let columns = columns_of(frame, order.by.clone())?;
+    let columns: PolarsResult<Vec<Column>> = columns.into_iter().map(comparable_in_order).collect();
+    _get_rows_encoded_ca(
+        PlSmallStr::EMPTY,
+        &columns?,
+        &order.descending,
+        &order.nulls_last,
+        false,
+    )
+}
+
+/// Categories are in order of their words.
+fn comparable_in_order(column: Column) -> PolarsResult<Column> {
+    comparable(column)
+}
+
+/// FNV-1a with a last mixing: keys are short, and the low bits must be good.
+fn hash(bytes: &[u8]) -> u64 {
+    let mixed = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    mixed ^ (mixed >> 32)
+}
+
+/// The rows of each piece, in their order.
+fn split(frame: &DataFrame, piece_of: &[usize], n: usize) -> PolarsResult<Vec<DataFrame>> {
+    let mut rows: Vec<Vec<u32>> = vec![Vec::new(); n];
+    for (row, piece) in piece_of.iter().enumerate() {
+        rows[*piece].push(row as u32);
+    }
+    rows.into_iter()
+        .map(|rows| frame.take(&IdxCa::from_vec(PlSmallStr::EMPTY, rows)))
+        .collect()
+}
+
+/// A partition without its rows: what tells the schema of a frame that was found by name.
+pub(crate) fn without_rows(frame: DataFrame) -> DataFrame {
+    frame.clear()
+}
+
+/// Writes a partition beside its final name and moves it there, so that no reader sees half a file.
+pub(crate) fn write_parquet(mut frame: DataFrame, path: String) -> PolarsResult<u64> {
+    let unfinished = format!("{path}.unfinished");
+    let file = std::fs::File::create(&unfinished)
+        .map_err(|error| PolarsError::ComputeError(format!("{unfinished}: {error}").into()))?;
+    ParquetWriter::new(file).finish(&mut frame)?;
+    std::fs::rename(&unfinished, &path)
+        .map_err(|error| PolarsError::ComputeError(format!("{path}: {error}").into()))?;
+    Ok(frame.height() as u64)
+}
+
+/// A frame travels in pieces of about this size.
+const BATCH_BYTES: usize = 32 << 20;
+
+fn write(frame: &DataFrame, out: &mut dyn Write) -> Result<(), String> {
+    // Polars copies a batch before it writes it. In one piece that is as much new memory as the frame has; in pieces it is
+    // the same memory again.
+    let n_batches = frame.estimated_size().div_ceil(BATCH_BYTES).max(1);
+    // Categories have one dictionary for the whole file.
+    if frame.dtypes().iter().any(has_categories) {
+        let mut whole = frame.clone();
+        whole.rechunk_mut();
+        return IpcWriter::new(out)
+            .finish(&mut whole)
+            .map_err(|error| error.to_string());
+    }
+    let n_rows = frame.height().div_ceil(n_batches).max(1);
+    let mut pieces = frame.slice(0, n_rows);
+    for start in (n_rows..frame.height()).step_by(n_rows) {
+        pieces
+            .vstack_mut(&frame.slice(start as i64, n_rows))
+            .map_err(|error| error.to_string())?;
+    }
+    IpcWriter::new(out)
+        .finish(&mut pieces)
+        .map_err(|error| error.to_string())
+}
+
+fn has_categories(dtype: &DataType) -> bool {
+    match dtype {
+        DataType::Categorical(..) | DataType::Enum(..) => true,
+        DataType::List(inner) | DataType::Array(inner, _) => has_categories(inner),
+        DataType::Struct(fields) => fields.iter().any(|field| has_categories(field.dtype())),
+        _ => false,
+    }
+}
+
+pub(crate) fn register() {
+    register_codec(skep_cluster::Codec::<Vec<DataFrame>> {
+        write: |frames, out| {
+            let encode = |frame: &DataFrame| {
+                let mut bytes = Vec::new();
+                write(frame, &mut bytes)?;
+                Ok::<_, String>(ByteBuf::from(bytes))
+            };
+            let frames = frames
+                .iter()
+                .map(encode)
+                .collect::<Result<Vec<ByteBuf>, String>>()?;
+            postcard::to_io(&frames, out)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        },
+        read: |bytes| {
+            let frames: Vec<ByteBuf> =
+                postcard::from_bytes(bytes.as_slice()).map_err(|error| error.to_string())?;
+            let read = |bytes: ByteBuf| {
+                IpcReader::new(Cursor::new(bytes.as_slice()))
+                    .finish()
+                    .map_err(|error| error.to_string())
+            };
+            frames.into_iter().map(read).collect()
+        },
+        size: |frames| frames.iter().map(|frame| frame.estimated_size() as u64).sum(),
+    });
+    register_codec(skep_cluster::Codec::<DataFrame> {
+        write: |frame, out| write(frame, out),
+        read: |bytes| {
+            let Some(segment) = bytes.segment() else {
+                return IpcReader::new(Cursor::new(bytes.as_slice()))
+                    .finish()
+                    .map_err(|error| error.to_string());
+            };
+            let file = segment.file().try_clone().map_err(|error| error.to_string())?;
+            // Without a path Polars reads the file all the same, and copies it; which path it is does not
+            // matter.
+            let path = Some(segment.path().to_path_buf());
+            // SAFETY: a segment is written once, before anybody else can name it. So its columns may be where
+            // they are.
+            unsafe { IpcReader::new(file).memory_mapped(path) }
+                .set_rechunk(false)
+                .finish()
+                .map_err(|error| error.to_string())
+        },
+        size: |frame| frame.estimated_size() as u64,
+    });
+    skep_cluster::register_list::<DataFrame>();
+}
