@@ -353,12 +353,38 @@ fn workers_are_set_up_before_anything_runs_there() {
         panic!("it started")
     };
     assert!(error.message.contains("no model here"), "{error}");
-    assert_eq!(
-        Cluster::current()
-            .unwrap()
-            .submit(|x: i64| x, 3i64)
-            .gather()
-            .unwrap(),
-        3
+    assert!(cluster.info().unwrap().workers.is_empty());
+}
+
+#[test]
+fn calls_that_shall_run_otherwise_or_share_something_are_not_one() {
+    use skep_cluster::coordination::Queue;
+    let cluster = start();
+    let queue: Queue<i64> = cluster.queue("numbers").unwrap();
+    for i in 0..4 {
+        queue.put(i).unwrap();
+    }
+    let take = |queue: Queue<i64>| queue.get();
+    let mut taken = cluster.gather(cluster.map(take, vec![queue.clone(); 4])).unwrap();
+    taken.sort_unstable();
+    assert_eq!(taken, [0, 1, 2, 3]);
+    let plain = cluster.submit(nap, 400);
+    let short = cluster.timeout(Duration::from_millis(50)).submit(nap, 400);
+    assert!(matches!(short.gather(), Err(Error::Task(error)) if error.kind == TaskErrorKind::TimedOut));
+    assert_eq!(plain.gather().unwrap(), 400);
+    let far = cluster.on_workers([999]).submit(nap, 400);
+    assert!(far.gather().is_err());
+    // Of which it does not matter when they run, they are one.
+    assert_eq!(cluster.priority(3).tag("x").submit(nap, 400).key(), plain.key());
+    assert!(
+        cluster
+            .kill_worker(99)
+            .unwrap_err()
+            .to_string()
+            .contains("there is no worker 99")
     );
+    assert!(cluster.scale(0).is_err());
+    let slow = cluster.map(nap, [60_000, 60_001]);
+    cluster.cancel(&slow).unwrap();
+    assert!(slow[1].gather().is_err());
 }

@@ -50,6 +50,19 @@ fn clusters_stand_side_by_side() {
     assert_eq!(connected.lookup::<u64>("seven").unwrap().gather().unwrap(), 7);
     own.shutdown().unwrap();
     assert_eq!(connected.submit(|x: u64| x + 1, 1u64).gather().unwrap(), 2);
+    // Shut down it is not found; started again it is.
+    named.shutdown().unwrap();
+    assert!(!Cluster::names().contains(&name));
+    assert!(named.scale(2).is_err());
+    Cluster::local().name(&name).workers(1).start().unwrap();
+    assert_eq!(
+        Cluster::connect(&name)
+            .unwrap()
+            .submit(|x: u64| x, 4u64)
+            .gather()
+            .unwrap(),
+        4
+    );
 }
 
 #[test]

@@ -1,17 +1,16 @@
 //! The lazy frame: a query of Polars over partitions.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use polars::prelude::{DataFrame, DataType, DslPlan, LazyFrame, PolarsResult, SchemaRef, len};
 use skep_cluster::{Cluster, Delayed, Remote};
-use skep_render::Message;
 
 use crate::{
     Error, Result, Timeseries, exec,
     explain::Explained,
     plan::{Stages, lower, map_leaves, mark_of, marked},
     source::{Kind, Source},
-    tasks::{without_rows, write_parquet},
+    tasks::without_rows,
 };
 
 /// A partitioned, lazy table: a Polars query over many files or partitions.
@@ -205,6 +204,14 @@ impl Frame {
         }
     }
 
+    /// Another frame in its place, on the same cluster.
+    pub(crate) fn replaced_by(&self, frame: Result<Frame>) -> Frame {
+        Frame {
+            inner: frame.and_then(|frame| frame.inner),
+            cluster: self.cluster.clone(),
+        }
+    }
+
     /// A query of Polars over this frame and another one.
     #[must_use]
     pub fn of_both(&self, other: &Frame, query: impl FnOnce(LazyFrame, LazyFrame) -> LazyFrame) -> Frame {
@@ -238,7 +245,7 @@ impl Frame {
             .map_or(0, |(stages, _)| stages.result.len())
     }
 
-    fn delayed(&self) -> Result<Vec<Delayed<DataFrame>>> {
+    pub(crate) fn delayed(&self) -> Result<Vec<Delayed<DataFrame>>> {
         self.query()?.delayed()
     }
 
@@ -347,36 +354,6 @@ impl Frame {
     /// As [`Frame::collect`].
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.limit(1).len()? == 0)
-    }
-
-    /// Writes one Parquet file for each partition into `folder`, and returns the number of rows.
-    ///
-    /// # Errors
-    /// As [`Frame::collect`], and when a file cannot be written.
-    pub fn write_parquet(&self, folder: impl AsRef<Path>) -> Result<usize> {
-        let folder =
-            std::path::absolute(folder.as_ref()).map_err(|error| Error::Source(error.to_string().into()))?;
-        std::fs::create_dir_all(&folder).map_err(|error| {
-            Error::Source(
-                Message::new(format!("{}: {error}", folder.display()))
-                    .hint("choose a folder that can be written"),
-            )
-        })?;
-        let parts = self.delayed()?;
-        let cluster = self.cluster()?.impure();
-        let path = |i: usize| {
-            folder
-                .join(format!("part-{i:05}.parquet"))
-                .to_string_lossy()
-                .into_owned()
-        };
-        let writes: Vec<Delayed<u64>> = parts
-            .iter()
-            .enumerate()
-            .map(|(i, part)| Delayed::impure(write_parquet, (part, path(i))))
-            .collect();
-        let written = cluster.compute_all(&writes)?;
-        Ok(cluster.gather(&written)?.into_iter().sum::<u64>() as usize)
     }
 
     /// The tasks that the frame will run.

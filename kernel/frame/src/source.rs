@@ -10,7 +10,7 @@ use polars::prelude::{
 use polars_plan::dsl::PlanSerializationContext;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use skep_cluster::Remote;
+use skep_cluster::{Delayed, Remote};
 use skep_render::Message;
 
 use crate::{
@@ -81,6 +81,8 @@ pub(crate) enum Kind {
     Local(Vec<DataFrame>),
     /// Partitions that workers hold.
     Held(Vec<Remote<DataFrame>>),
+    /// Partitions that calls will make.
+    Made(Vec<Delayed<DataFrame>>),
 }
 
 impl Source {
@@ -89,6 +91,7 @@ impl Source {
             Kind::Parts(parts) => parts.len(),
             Kind::Local(frames) => frames.len(),
             Kind::Held(handles) => handles.len(),
+            Kind::Made(calls) => calls.len(),
         }
     }
 
@@ -108,6 +111,8 @@ impl Source {
                 _ => self.n_bytes as f64,
             },
             Kind::Local(_) => self.n_bytes as f64,
+            // Nobody knows; as much as is not done in one task.
+            Kind::Made(calls) => calls.len() as f64 * 16e6,
             Kind::Held(handles) => handles
                 .iter()
                 .map(|handle| handle.n_bytes().unwrap_or(0) as f64)
@@ -121,6 +126,7 @@ impl Source {
             Kind::Parts(_) => "not made yet",
             Kind::Local(_) => "in this process",
             Kind::Held(_) => "on the workers",
+            Kind::Made(_) => "not made yet",
         }
     }
 

@@ -5,8 +5,8 @@ use std::io::{Cursor, Write};
 use polars::prelude::row_encode::{_get_rows_encoded_ca, _get_rows_encoded_ca_unordered};
 use polars::prelude::{
     BinaryOffsetChunked, Column, DataFrame, DataType, DslPlan, Expr, IdxCa, IntoColumn, IntoLazy, IpcReader,
-    IpcWriter, LazyFrame, NewChunkedArray, ParquetWriter, PlSmallStr, PolarsError, PolarsResult, SerReader,
-    SerWriter, UnionArgs, concat,
+    IpcWriter, LazyFrame, NewChunkedArray, PlSmallStr, PolarsError, PolarsResult, SerReader, SerWriter,
+    UnionArgs, concat,
 };
 use polars_plan::dsl::PlanSerializationContext;
 use serde::{Deserialize, Serialize};
@@ -268,17 +268,6 @@ fn split(frame: &DataFrame, piece_of: &[usize], n: usize) -> PolarsResult<Vec<Da
 /// A partition without its rows: what tells the schema of a frame that was found by name.
 pub(crate) fn without_rows(frame: DataFrame) -> DataFrame {
     frame.clear()
-}
-
-/// Writes a partition beside its final name and moves it there, so that no reader sees half a file.
-pub(crate) fn write_parquet(mut frame: DataFrame, path: String) -> PolarsResult<u64> {
-    let unfinished = format!("{path}.unfinished");
-    let file = std::fs::File::create(&unfinished)
-        .map_err(|error| PolarsError::ComputeError(format!("{unfinished}: {error}").into()))?;
-    ParquetWriter::new(file).finish(&mut frame)?;
-    std::fs::rename(&unfinished, &path)
-        .map_err(|error| PolarsError::ComputeError(format!("{path}: {error}").into()))?;
-    Ok(frame.height() as u64)
 }
 
 /// A frame travels in pieces of about this size.

@@ -228,3 +228,133 @@ fn a_bag_becomes_a_frame() {
         0
     );
 }
+
+fn doubled(part: DataFrame) -> PolarsResult<DataFrame> {
+    part.lazy()
+        .with_columns([(col("n") * lit(2)).alias("twice")])
+        .collect()
+}
+
+fn panics_on_one(part: DataFrame) -> DataFrame {
+    let has = part
+        .column("n")
+        .unwrap()
+        .i64()
+        .unwrap()
+        .iter()
+        .any(|n| n == Some(37));
+    assert!(!has, "this partition has 37");
+    part
+}
+
+fn month(n: i64) -> PolarsResult<DataFrame> {
+    df!("month" => [n, n], "day" => [1i64, 2])
+}
+
+#[test]
+fn functions_make_and_change_partitions() {
+    let _cluster = start();
+    let frame = Frame::from_dataframe(rows(100), 4);
+    let twice = frame.map_partitions(doubled);
+    assert_eq!(twice.schema().unwrap().get("twice"), Some(&DataType::Int64));
+    let sums = twice
+        .select([col("twice").sum(), col("n").sum()])
+        .collect()
+        .unwrap();
+    assert_eq!(
+        sums.column("twice").unwrap().get(0).unwrap(),
+        (sums.column("n").unwrap() * 2).get(0).unwrap()
+    );
+    let error = frame.map_partitions(panics_on_one).len().unwrap_err().to_string();
+    assert!(
+        error.contains("panics_on_one") && error.contains("this partition has 37"),
+        "{error}"
+    );
+    let year = Frame::from_fn(1..=12i64, month).unwrap();
+    assert_eq!((year.n_partitions(), year.len().unwrap()), (12, 24));
+    let by = year
+        .group_by([col("day")])
+        .agg([col("month").sum()])
+        .sort(["day"]);
+    assert_eq!(
+        by.collect().unwrap(),
+        df!("day" => [1i64, 2], "month" => [78i64, 78]).unwrap()
+    );
+}
+
+/// What is written is read again; a write that fails leaves what was there.
+#[test]
+fn files_are_written_whole_or_not_at_all() {
+    let _cluster = start();
+    let scratch = Scratch::new("sinks");
+    let frame = Frame::from_dataframe(rows(100), 3);
+    let total = |frame: &Frame| frame.select([col("n").sum()]).collect().unwrap();
+    let expected = total(&frame);
+    let folder = |name: &str| scratch.0.join(name);
+    let pattern = |name: &str, ending: &str| format!("{}/{name}/*.{ending}", scratch.0.display());
+    assert_eq!(frame.write_parquet(folder("p")).unwrap(), 100);
+    frame.write_csv(folder("c")).unwrap();
+    frame.write_ipc(folder("i")).unwrap();
+    frame.write_ndjson(folder("j")).unwrap();
+    assert_eq!(
+        total(&Frame::read_parquet(&pattern("p", "parquet")).unwrap()),
+        expected
+    );
+    assert_eq!(total(&Frame::read_csv(&pattern("c", "csv")).unwrap()), expected);
+    assert_eq!(total(&Frame::read_ipc(&pattern("i", "arrow")).unwrap()), expected);
+    assert_eq!(
+        total(&Frame::read_ndjson(&pattern("j", "ndjson")).unwrap()),
+        expected
+    );
+    // A scan that Polars describes is the same.
+    let scanned =
+        LazyFrame::scan_parquet(PlRefPath::new(pattern("p", "parquet")), Default::default()).unwrap();
+    let scanned = Frame::from(scanned.filter(col("n").gt(lit(-1))));
+    assert_eq!((scanned.n_partitions(), total(&scanned)), (3, expected.clone()));
+
+    // Fewer partitions leave none of the old files; a failure leaves all of them.
+    Frame::from_dataframe(rows(100), 2)
+        .write_parquet(folder("p"))
+        .unwrap();
+    let files = || {
+        let mut names: Vec<String> = fs::read_dir(folder("p"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files(), ["part-00000.parquet", "part-00001.parquet"]);
+    let error = frame.map_partitions(panics_on_one).write_parquet(folder("p"));
+    assert!(error.is_err());
+    assert_eq!(files(), ["part-00000.parquet", "part-00001.parquet"]);
+
+    frame.write_parquet_by(folder("k"), ["key"]).unwrap();
+    assert!(folder("k").join("key=k7").join("part-00000.parquet").exists());
+    let keyed = LazyFrame::scan_parquet(
+        PlRefPath::new(folder("k").to_str().unwrap()),
+        ScanArgsParquet::default(),
+    );
+    assert_eq!(
+        keyed.unwrap().select([col("n").sum()]).collect().unwrap(),
+        expected
+    );
+    let keyed = Frame::from(
+        LazyFrame::scan_parquet(
+            PlRefPath::new(folder("k").to_str().unwrap()),
+            ScanArgsParquet::default(),
+        )
+        .unwrap(),
+    );
+    assert_eq!(
+        keyed.group_by([col("key")]).agg([col("n").sum()]).len().unwrap(),
+        13
+    );
+    assert!(
+        frame
+            .write_parquet_by(folder("x"), ["nope"])
+            .unwrap_err()
+            .to_string()
+            .contains("there is key, n, x")
+    );
+}

@@ -90,6 +90,16 @@ const PHRASES: &[Phrase] = &[
         hint: "`.gather()?` waits for it and brings it here",
     },
     Phrase {
+        says: "no method named `exception` found for struct `Remote<",
+        message: "the error of a task comes from `gather`",
+        hint: "`handle.gather().unwrap_err()`; `handle.replay()?` runs the task again, here",
+    },
+    Phrase {
+        says: "the `?` operator can only be applied to values that implement `Try`\nRemote<",
+        message: "the value of a handle is gathered",
+        hint: "`.gather()?` waits for it and brings it here",
+    },
+    Phrase {
         says: "a function sent to workers must not capture anything",
         message: "a function sent to workers must not capture anything, nor be a `fn` pointer",
         hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`; name the function itself rather than a variable that holds it",

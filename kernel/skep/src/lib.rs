@@ -162,14 +162,8 @@ pub mod prelude {
     pub use skep_eval::{
         Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep,
     };
-    pub use skep_frame::polars::{
-        self, df,
-        prelude::{
-            AnyValue, BooleanChunked, Column, DataFrame, DataType, Expr, Field, IntoLazy, LazyFrame,
-            NamedFrom, PolarsError, PolarsResult, Schema, Series, SortMultipleOptions, TimeUnit, col, lit,
-            when,
-        },
-    };
+    // All of Polars' own; the names above and below, and those that a cell defines, go before it.
+    pub use skep_frame::polars::{self, df, prelude::*};
     pub use skep_frame::{Frame, ToFrame as _};
     pub use skep_render::media::{Html, Image, Markdown, Svg};
 }

@@ -212,8 +212,12 @@ impl ClusterBuilder {
         say_replaced(&before, &info);
         client::set_current(client.clone());
         let cluster = Cluster::of(client, spec);
-        if let Some((task, functions)) = set_up {
-            cluster.wait_for_set_up(&task, &functions, &info)?;
+        if let Some((task, functions)) = set_up
+            && let Err(error) = cluster.wait_for_set_up(&task, &functions, &info)
+        {
+            // Workers that are not as they should be are none.
+            cluster.shutdown()?;
+            return Err(error);
         }
         Ok(cluster)
     }

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use skep_render::Message;
+
 use crate::{
     api::remote::{Handle, Held, Remote},
     call::locate::FnRef,
@@ -18,6 +20,7 @@ use crate::{
         node::{Graph, How, Node},
         task_fn::{TaskFn, fn_ref},
     },
+    host::named,
     model::{
         cluster::{ClusterInfo, ClusterSpec},
         error::{Error, Result},
@@ -87,9 +90,16 @@ impl Cluster {
         F::Output: TaskValue,
     {
         let _ = f;
-        let mut graph = Graph::default();
+        let mut graph = self.new_graph();
         let args = F::args(args, &mut graph);
         self.call(fn_ref::<F, Kind, In>(), args, graph).typed()
+    }
+
+    #[inline(never)]
+    pub(crate) fn new_graph(&self) -> Graph {
+        let mut graph = Graph::default();
+        graph.set_salt(&self.how);
+        graph
     }
 
     #[inline(never)]
@@ -108,7 +118,7 @@ impl Cluster {
     {
         let _ = f;
         let f = fn_ref::<F, Kind, In>();
-        let mut graph = Graph::default();
+        let mut graph = self.new_graph();
         let mut nodes = Vec::new();
         for item in items {
             let args = F::args(item, &mut graph);
@@ -285,11 +295,50 @@ impl Cluster {
         &self.spec
     }
 
-    /// Kills a worker process, for teaching: its values are made again, and it is replaced.
+    fn check_is_open(&self) -> Result<()> {
+        if self.info()?.workers.is_empty() && self.spec.idle_timeout_us == 0 {
+            return Err(Error::start(
+                Message::new("the cluster was shut down").hint("`Cluster::local().start()?` starts one"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_is_there(&self, worker: u32) -> Result<()> {
+        let workers = self.info()?.workers;
+        // One that was there may have died just now.
+        let newest = workers.iter().map(|known| known.id.0).max().unwrap_or(0);
+        if (1..=newest).contains(&worker) {
+            return Ok(());
+        }
+        let known: Vec<String> = workers.iter().map(|known| known.id.0.to_string()).collect();
+        Err(Error::start(
+            Message::new(format!("there is no worker {worker}")).hint(if known.is_empty() {
+                "the cluster was shut down: `Cluster::local().start()?` starts one".to_string()
+            } else {
+                format!("there is: {}", known.join(", "))
+            }),
+        ))
+    }
+
+    /// Ends tasks that have not ended, and what needs them.
     ///
     /// # Errors
     /// When the scheduler is gone.
+    pub fn cancel<T>(&self, handles: impl IntoIterator<Item = impl Borrow<Remote<T>>>) -> Result<()> {
+        let mut keys = Vec::new();
+        for handle in handles {
+            keys.extend(handle.borrow().key());
+        }
+        self.client.cancel(keys)
+    }
+
+    /// Kills a worker process, for teaching: its values are made again, and it is replaced.
+    ///
+    /// # Errors
+    /// When there is no such worker, or the scheduler is gone.
     pub fn kill_worker(&self, worker: u32) -> Result<()> {
+        self.check_is_there(worker)?;
         self.client.workers()?.kill(WorkerId(worker))
     }
 
@@ -297,8 +346,9 @@ impl Cluster {
     /// Thirty seconds at most.
     ///
     /// # Errors
-    /// When the scheduler is gone.
+    /// When there is no such worker, or the scheduler is gone.
     pub fn pause_worker(&self, worker: u32, time: Duration) -> Result<()> {
+        self.check_is_there(worker)?;
         self.client.workers()?.pause(WorkerId(worker), time)
     }
 
@@ -307,6 +357,8 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone already.
     pub fn shutdown(&self) -> Result<()> {
+        // At once: who asks next is not to find it.
+        named::forget(&self.spec.name);
         self.client.shutdown()
     }
 
@@ -322,9 +374,17 @@ impl Cluster {
     /// As many workers as this from now on. Values of workers that go are made again where they are needed.
     ///
     /// # Errors
-    /// When the scheduler is gone.
+    /// When it is none, the cluster was shut down, or the scheduler is gone.
     pub fn scale(&self, workers: usize) -> Result<()> {
-        let workers = workers.max(1) as u32;
+        if workers == 0 {
+            return Err(Error::start(
+                Message::new("a cluster of 0 workers runs nothing").hint(
+                    "`.shutdown()?` ends them all; `.adapt(1, 8)?` has few while there is nothing to do",
+                ),
+            ));
+        }
+        self.check_is_open()?;
+        let workers = workers as u32;
         self.client.workers()?.scale(workers, workers)
     }
 

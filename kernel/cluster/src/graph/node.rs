@@ -69,6 +69,10 @@ pub(crate) struct Graph {
     kept: Vec<Arc<dyn Any + Send + Sync>>,
     remotes: Vec<(Key, Arc<str>, &'static str)>,
     kinds: Kinds,
+    /// An argument is something that calls change: a queue, a lock, an actor.
+    is_shared: bool,
+    /// What calls must share, beside function and arguments, to be the same.
+    salt: u64,
     /// Finished nodes, roots last.
     roots: Vec<Arc<Node>>,
 }
@@ -92,8 +96,15 @@ impl Graph {
     }
 
     /// The next argument is a value of this type.
-    pub fn note_value(&mut self, of: TypeId) {
-        self.kinds.push(of);
+    pub fn note_value<T: 'static>(&mut self) {
+        self.kinds.push(TypeId::of::<T>());
+        // Of this package only what is shared is an argument.
+        self.is_shared |= std::any::type_name::<T>().starts_with("skep_cluster::api::");
+    }
+
+    /// Calls that shall run otherwise are others.
+    pub fn set_salt(&mut self, how: &How) {
+        self.salt = how.salt();
     }
 
     pub fn note_remote(&mut self, key: Key, name: &Arc<str>, state: &'static str) {
@@ -115,7 +126,10 @@ impl Graph {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&located.function.id.0.to_le_bytes());
         args.iter().for_each(|arg| hash(arg, &mut hasher));
-        if is_impure {
+        if self.salt != 0 {
+            hasher.update(&self.salt.to_le_bytes());
+        }
+        if is_impure || std::mem::take(&mut self.is_shared) {
             hasher
                 .update(&SALT.fetch_add(1, Ordering::Relaxed).to_le_bytes())
                 .update(&std::process::id().to_le_bytes());
@@ -185,6 +199,20 @@ pub(crate) struct How {
 }
 
 impl How {
+    /// Of where and for how long calls may run; what only changes when they run does not matter.
+    fn salt(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let Some(options) = self.options.as_deref() else {
+            return 0;
+        };
+        if options.timeout_us == 0 && options.workers.is_empty() && options.resources.is_empty() {
+            return 0;
+        }
+        let mut hasher = DefaultHasher::new();
+        (options.timeout_us, &options.workers, &options.resources).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The scheduler takes the lowest number first; urgency outweighs the order of the graph.
     fn priority_of(&self, order: u64) -> u64 {
         (1u64 << 63)

@@ -28,7 +28,7 @@ pub trait IntoArg<A> {
 impl<A: TaskValue> IntoArg<A> for A {
     #[allow(private_interfaces)]
     fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
-        graph.note_value(std::any::TypeId::of::<A>());
+        graph.note_value::<A>();
         as_argument(|| encode(&self))
             .map(|bytes| Arg::Value(bytes.into()))
             .map_err(Error::serialisation)

@@ -29,7 +29,14 @@ impl Server {
     /// The socket of the cluster of this name, which is made if it is not there.
     pub(super) fn open(&mut self, name: &str) -> Result<String, Message> {
         let socket = match self.named.iter().find(|(known, _)| known == name) {
-            Some((_, host)) => host.socket().to_path_buf(),
+            Some((_, host)) => {
+                let socket = host.socket().to_path_buf();
+                // It may have been shut down since.
+                link(name, socket.parent().unwrap_or(Path::new("/"))).map_err(|error| {
+                    Message::new(format!("the cluster `{name}` could not be named: {error}"))
+                })?;
+                socket
+            }
             None => self.make(name)?,
         };
         self.share_with(&socket)?;
@@ -95,6 +102,13 @@ impl Server {
                 let _ = fs::remove_dir_all(folder);
             }
         }
+    }
+}
+
+/// A cluster that was shut down is not found any more.
+pub(crate) fn forget(name: &str) {
+    if check(name).is_ok() {
+        let _ = fs::remove_file(registry().join(name));
     }
 }
 

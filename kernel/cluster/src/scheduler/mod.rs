@@ -427,7 +427,7 @@ impl Scheduler {
 
     fn lost_input(&self, key: Key, input: Key) -> TaskError {
         let message = Message::new(format!("its input {input} is not known to the scheduler"))
-            .hint("keep the handle of an input until its task was submitted");
+            .hint("keep the handle of an input until its task was submitted; a handle belongs to the cluster that made it: gather its value to take it to another one");
         TaskError {
             function: self.name_of(key),
             ..TaskError::new(TaskErrorKind::Code, message)

@@ -1039,7 +1039,8 @@ fn finish(pipe: Pipe, keys: &[Expr], aggs: &[Expr], last: &[Expr]) -> Pipe {
             options: ProjectionOptions::default(),
         }
     };
-    let word = format!("finish {}", short_list(last));
+    let names: Vec<String> = last.iter().map(name_of_result).collect();
+    let word = format!("finish {}", names.join(", "));
     let mut pipe = pipe;
     pipe.plan = select([keys, aggs].concat())(Arc::new(pipe.plan));
     pipe.then(word, select([keys, last].concat()))
@@ -1070,9 +1071,27 @@ fn has_columns(exprs: &[ExprIR], arena: &Arena<AExpr>) -> bool {
     false
 }
 
-/// Longer ones are cut: a stage is a line.
+/// Columns by their names alone. Longer ones are cut: a stage is a line.
 fn short(expr: &Expr) -> String {
-    skep_render::text::cut(&expr.to_string(), 60)
+    let text = expr.to_string();
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find("col(\"") {
+        plain.push_str(&rest[..at]);
+        let after = &rest[at + 5..];
+        match after.find("\")") {
+            Some(end) => {
+                plain.push_str(&after[..end]);
+                rest = &after[end + 2..];
+            }
+            None => {
+                rest = &rest[at..];
+                break;
+            }
+        }
+    }
+    plain.push_str(rest);
+    skep_render::text::cut(&plain, 60)
 }
 
 fn short_list(exprs: &[Expr]) -> String {
@@ -1082,6 +1101,14 @@ fn short_list(exprs: &[Expr]) -> String {
         texts.push(format!("and {} more", exprs.len() - MOST));
     }
     texts.join(", ")
+}
+
+/// The name under which an expression comes.
+fn name_of_result(expr: &Expr) -> String {
+    match expr {
+        Expr::Alias(_, name) => name.to_string(),
+        other => short(other),
+    }
 }
 
 fn name_of(node: &IR) -> String {

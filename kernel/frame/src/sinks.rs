@@ -1,0 +1,234 @@
+//! Frames as files: a folder with one file for each partition.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use polars::prelude::{
+    CsvWriter, DataFrame, IpcWriter, JsonFormat, JsonWriter, ParquetWriter, PolarsError, PolarsResult,
+    SerWriter,
+};
+use skep_cluster::Delayed;
+use skep_render::Message;
+
+use crate::{Error, Frame, Result};
+
+/// What files can be, by their ending.
+const PARQUET: &str = "parquet";
+const CSV: &str = "csv";
+const IPC: &str = "arrow";
+const NDJSON: &str = "ndjson";
+
+impl Frame {
+    /// Writes one Parquet file for each partition into `folder`, and returns the number of rows. Files of an earlier write are
+    /// replaced once all new ones are whole; until then, and when a task fails, the folder is as it was.
+    ///
+    /// # Errors
+    /// As [`Frame::collect`], and when a file cannot be written.
+    pub fn write_parquet(&self, folder: impl AsRef<Path>) -> Result<usize> {
+        self.write(folder.as_ref(), PARQUET, &[])
+    }
+
+    /// As [`Frame::write_parquet`], in a folder for each value of the keys: `year=2024/part-00000.parquet`.
+    ///
+    /// # Errors
+    /// As [`Frame::write_parquet`].
+    pub fn write_parquet_by<'a>(
+        &self,
+        folder: impl AsRef<Path>,
+        keys: impl IntoIterator<Item = &'a str>,
+    ) -> Result<usize> {
+        let keys: Vec<String> = keys.into_iter().map(ToString::to_string).collect();
+        let schema = self.schema()?;
+        if let Some(unknown) = keys.iter().find(|key| !schema.contains(key)) {
+            return Err(Error::Schema(
+                Message::new(format!("there is no column `{unknown}` to write by")).hint(format!(
+                    "there is {}",
+                    schema
+                        .iter_names()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                )),
+            ));
+        }
+        self.write(folder.as_ref(), PARQUET, &keys)
+    }
+
+    /// As [`Frame::write_parquet`], as CSV with a header each.
+    ///
+    /// # Errors
+    /// As [`Frame::write_parquet`].
+    pub fn write_csv(&self, folder: impl AsRef<Path>) -> Result<usize> {
+        self.write(folder.as_ref(), CSV, &[])
+    }
+
+    /// As [`Frame::write_parquet`], as Arrow IPC.
+    ///
+    /// # Errors
+    /// As [`Frame::write_parquet`].
+    pub fn write_ipc(&self, folder: impl AsRef<Path>) -> Result<usize> {
+        self.write(folder.as_ref(), IPC, &[])
+    }
+
+    /// As [`Frame::write_parquet`], as one JSON object a line.
+    ///
+    /// # Errors
+    /// As [`Frame::write_parquet`].
+    pub fn write_ndjson(&self, folder: impl AsRef<Path>) -> Result<usize> {
+        self.write(folder.as_ref(), NDJSON, &[])
+    }
+
+    fn write(&self, folder: &Path, ending: &str, keys: &[String]) -> Result<usize> {
+        let cannot = |path: &Path, error: io::Error| {
+            Error::Source(
+                Message::new(format!("{}: {error}", path.display()))
+                    .hint("choose a folder that can be written, and has room"),
+            )
+        };
+        let folder = std::path::absolute(folder).map_err(|error| cannot(folder, error))?;
+        fs::create_dir_all(&folder).map_err(|error| cannot(&folder, error))?;
+        let unfinished = Unfinished::new(&folder).map_err(|error| cannot(&folder, error))?;
+        let writes: Vec<Delayed<u64>> = self
+            .delayed()?
+            .iter()
+            .enumerate()
+            .map(|(i, part)| {
+                let to = unfinished.0.to_string_lossy().into_owned();
+                let name = format!("part-{i:05}.{ending}");
+                Delayed::impure(write, (part, to, name, ending.to_string(), keys.to_vec()))
+            })
+            .collect();
+        let cluster = self.cluster()?;
+        let written = cluster.compute_all(&writes)?;
+        let n_rows: u64 = cluster.gather(&written)?.into_iter().sum();
+        let before = parts_in(&folder, ending).map_err(|error| cannot(&folder, error))?;
+        let new = parts_in(&unfinished.0, ending).map_err(|error| cannot(&folder, error))?;
+        for old in before {
+            fs::remove_file(&old).map_err(|error| cannot(&old, error))?;
+        }
+        for file in new {
+            let below = file.strip_prefix(&unfinished.0).unwrap_or(&file);
+            let to = folder.join(below);
+            let moved = to
+                .parent()
+                .map_or(Ok(()), fs::create_dir_all)
+                .and_then(|()| fs::rename(&file, &to));
+            moved.map_err(|error| cannot(&to, error))?;
+        }
+        Ok(n_rows as usize)
+    }
+}
+
+/// Files on their way, beside where they go; gone with this, also when a write fails.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn new(folder: &Path) -> io::Result<Unfinished> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Of writes that were killed.
+        for entry in fs::read_dir(folder)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name
+                .strip_prefix(".unfinished-")
+                .and_then(|rest| rest.split('-').next());
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!(".unfinished-{}-{n}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Unfinished(path))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a write has left in a folder: its files, and those in folders of keys.
+fn parts_in(folder: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
+    let mut parts = Vec::new();
+    for entry in fs::read_dir(folder)?.flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() && name.contains('=') && !name.starts_with('.') {
+            parts.extend(parts_in(&path, ending)?);
+        } else if name.starts_with("part-") && path.extension().is_some_and(|it| it == ending) {
+            parts.push(path);
+        }
+    }
+    Ok(parts)
+}
+
+/// A task: one partition as a file, or as one for each value of the keys.
+fn write(
+    frame: DataFrame,
+    folder: String,
+    name: String,
+    ending: String,
+    keys: Vec<String>,
+) -> PolarsResult<u64> {
+    let n_rows = frame.height() as u64;
+    if keys.is_empty() {
+        one(frame, &Path::new(&folder).join(&name), &ending)?;
+        return Ok(n_rows);
+    }
+    for group in frame.partition_by_stable(keys.iter().map(String::as_str), true)? {
+        let mut path = PathBuf::from(&folder);
+        for key in &keys {
+            let value = group.column(key)?.get(0)?;
+            path.push(format!("{key}={}", folder_name(&value)));
+        }
+        fs::create_dir_all(&path).map_err(|error| failed(&path, &error))?;
+        one(
+            group.drop_many(keys.iter().map(String::as_str)),
+            &path.join(&name),
+            &ending,
+        )?;
+    }
+    Ok(n_rows)
+}
+
+/// As Hive writes values into paths.
+fn folder_name(value: &polars::prelude::AnyValue<'_>) -> String {
+    let text = match value {
+        polars::prelude::AnyValue::Null => return "__HIVE_DEFAULT_PARTITION__".to_string(),
+        value => value.str_value().into_owned(),
+    };
+    let mut name = String::new();
+    for c in text.chars() {
+        if c.is_control() || "\"#%'*/:=?\\{[]^".contains(c) {
+            let mut bytes = [0; 4];
+            for byte in c.encode_utf8(&mut bytes).bytes() {
+                name.push_str(&format!("%{byte:02X}"));
+            }
+        } else {
+            name.push(c);
+        }
+    }
+    name
+}
+
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> PolarsError {
+    PolarsError::ComputeError(format!("{}: {error}", path.display()).into())
+}
+
+fn one(mut frame: DataFrame, path: &Path, ending: &str) -> PolarsResult<()> {
+    let file = fs::File::create(path).map_err(|error| failed(path, &error))?;
+    let written = match ending {
+        PARQUET => ParquetWriter::new(&file).finish(&mut frame).map(drop),
+        CSV => CsvWriter::new(io::BufWriter::new(&file)).finish(&mut frame),
+        IPC => IpcWriter::new(io::BufWriter::new(&file)).finish(&mut frame),
+        _ => JsonWriter::new(io::BufWriter::new(&file))
+            .with_json_format(JsonFormat::JsonLines)
+            .finish(&mut frame),
+    };
+    written
+        .and_then(|()| file.sync_all().map_err(|error| failed(path, &error)))
+        .map_err(|error| failed(path, &error))
+}
