@@ -384,6 +384,14 @@ fn calls_that_shall_run_otherwise_or_share_something_are_not_one() {
             .contains("there is no worker 99")
     );
     assert!(cluster.scale(0).is_err());
+    let named = |ms: u64| cluster.key("first").submit(nap, ms);
+    let first = named(1);
+    assert_eq!((first.gather().unwrap(), named(2).gather().unwrap()), (1, 1));
+    assert_ne!(cluster.key("second").submit(nap, 2).key(), first.key());
+    assert_eq!(
+        cluster.gather(cluster.key("each").map(nap, [1, 2])).unwrap(),
+        [1, 2]
+    );
     let slow = cluster.map(nap, [60_000, 60_001]);
     cluster.cancel(&slow).unwrap();
     assert!(slow[1].gather().is_err());

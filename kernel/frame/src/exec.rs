@@ -97,7 +97,7 @@ impl Run<'_> {
                         handles.push(Delayed::call(given, frames[part].clone()).into());
                     }
                     SourceKind::Held(held) => handles.push(held[part].clone().into()),
-                    SourceKind::Made(calls) => handles.push(calls[part].clone().into()),
+                    SourceKind::Made(calls) => handles.push(calls[part].clone()),
                 },
                 From::Task { stage, part } => handles.push(self.table(stage, part).into()),
                 From::Piece { stage, part, piece } => match &self.outputs[stage] {

@@ -177,6 +177,14 @@ impl Frame {
         self.step("lazy", |lazy| Ok(step(lazy)))
     }
 
+    /// The query, whose leaves only this frame can fill: for [`Frame::lazy`], which takes it back.
+    ///
+    /// # Errors
+    /// When the frame was built wrongly.
+    pub fn lazy_frame(&self) -> Result<LazyFrame> {
+        Ok(self.query()?.lazy.clone())
+    }
+
     /// A step, by the name that errors give it.
     pub(crate) fn step(&self, name: &str, step: impl FnOnce(LazyFrame) -> PolarsResult<LazyFrame>) -> Frame {
         let build = |query: &Arc<Query>| built(name, step(query.lazy.clone()), query.leaves.clone());

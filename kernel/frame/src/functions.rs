@@ -69,7 +69,7 @@ impl Frame {
                 name: name.to_string(),
                 schema: tried.schema().clone(),
                 n_bytes: 0,
-                kind: Kind::Made(parts),
+                kind: Kind::Made(parts.into_iter().map(Into::into).collect()),
             })
         });
         self.replaced_by(made)
@@ -114,7 +114,7 @@ fn made(parts: Vec<Delayed<DataFrame>>) -> Result<Frame> {
         name: "a function".into(),
         schema: head.schema().clone(),
         n_bytes: 0,
-        kind: Kind::Made(parts),
+        kind: Kind::Made(parts.into_iter().map(Into::into).collect()),
     }))
 }
 

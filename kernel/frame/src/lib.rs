@@ -18,6 +18,7 @@ mod frame;
 mod functions;
 mod plan;
 mod records;
+mod shapes;
 mod show;
 mod sinks;
 mod source;

@@ -10,7 +10,7 @@ use polars::prelude::{
 use polars_plan::dsl::PlanSerializationContext;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use skep_cluster::{Delayed, Remote};
+use skep_cluster::{AnyHandle, Remote};
 use skep_render::Message;
 
 use crate::{
@@ -82,7 +82,7 @@ pub(crate) enum Kind {
     /// Partitions that workers hold.
     Held(Vec<Remote<DataFrame>>),
     /// Partitions that calls will make.
-    Made(Vec<Delayed<DataFrame>>),
+    Made(Vec<AnyHandle<DataFrame>>),
 }
 
 impl Source {

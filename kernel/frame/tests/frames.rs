@@ -358,3 +358,47 @@ fn files_are_written_whole_or_not_at_all() {
             .contains("there is key, n, x")
     );
 }
+
+#[test]
+fn frames_are_cut_anew_sampled_described_and_turned() {
+    let _cluster = start();
+    let whole = rows(1_000);
+    let frame = Frame::from_dataframe(whole.clone(), 5);
+    for n in [1, 2, 5, 13] {
+        let cut = frame.repartition(n);
+        assert_eq!(cut.n_partitions(), n);
+        assert!(cut.collect().unwrap().equals_missing(&whole), "{n}");
+    }
+    let n = frame.sample(0.3, 7).len().unwrap();
+    assert!((200..400).contains(&n), "{n}");
+    assert_eq!(frame.sample(0.3, 7).len().unwrap(), n);
+    assert_eq!(
+        (
+            frame.sample(0.0, 1).len().unwrap(),
+            frame.sample(1.0, 1).len().unwrap()
+        ),
+        (0, 1_000)
+    );
+    let described = frame.describe().unwrap();
+    assert_eq!(described.shape(), (9, 4));
+    let cell = |row: usize, name: &str| described.column(name).unwrap().get(row).unwrap().to_string();
+    assert_eq!(
+        (cell(0, "n"), cell(1, "x"), cell(8, "n")),
+        ("1000.0".into(), "91.0".into(), "100.0".into())
+    );
+    assert_eq!((cell(4, "key"), cell(2, "key")), ("\"k0\"".into(), "null".into()));
+    let small = Frame::from_dataframe(
+        df!("who" => ["a", "b", "a", "b"], "what" => ["x", "x", "y", "y"], "n" => [1, 2, 3, 4]).unwrap(),
+        3,
+    );
+    let turned = small
+        .pivot("what", ["who"], "n", element().sum())
+        .unwrap()
+        .sort(["who"])
+        .collect()
+        .unwrap();
+    assert_eq!(
+        turned,
+        df!("who" => ["a", "b"], "x" => [1, 2], "y" => [3, 4]).unwrap()
+    );
+}

@@ -259,6 +259,31 @@ impl Cluster {
         })
     }
 
+    /// The same cluster, but a call has this key rather than one of its arguments: the same function under the same key is the
+    /// same task, whatever its arguments. For arguments that are large, or never twice the same (a time, a path that changes);
+    /// of a [`map`](Cluster::map) each call has the key with its number. The key is shown as a tag.
+    ///
+    /// ```no_run
+    /// # use skep_cluster::Cluster;
+    /// # fn train(rows: Vec<f64>) -> f64 { rows[0] }
+    /// # fn main() -> skep_cluster::Result<()> {
+    /// # let cluster = Cluster::local().start()?;
+    /// let model = cluster.key("model-v1").submit(train, vec![0.5; 1_000_000]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn key(&self, key: &str) -> Cluster {
+        let tagged = self.tag(key);
+        Cluster {
+            how: How {
+                key: Some(key.into()),
+                ..tagged.how.clone()
+            },
+            ..tagged
+        }
+    }
+
     /// The same cluster, but its tasks go before (or, below 0, behind) others that wait. The default is 0.
     #[must_use]
     pub fn priority(&self, urgency: i32) -> Cluster {

@@ -71,6 +71,8 @@ pub(crate) struct Graph {
     kinds: Kinds,
     /// An argument is something that calls change: a queue, a lock, an actor.
     is_shared: bool,
+    /// The key that a program gives to its calls, and how many have it.
+    given: Option<(Arc<str>, u64)>,
     /// What calls must share, beside function and arguments, to be the same.
     salt: u64,
     /// Finished nodes, roots last.
@@ -105,6 +107,7 @@ impl Graph {
     /// Calls that shall run otherwise are others.
     pub fn set_salt(&mut self, how: &How) {
         self.salt = how.salt();
+        self.given = how.key.clone().map(|key| (key, 0));
     }
 
     pub fn note_remote(&mut self, key: Key, name: &Arc<str>, state: &'static str) {
@@ -125,7 +128,16 @@ impl Graph {
         static SALT: AtomicU64 = AtomicU64::new(1);
         let mut hasher = blake3::Hasher::new();
         hasher.update(&located.function.id.0.to_le_bytes());
-        args.iter().for_each(|arg| hash(arg, &mut hasher));
+        match &mut self.given {
+            Some((key, n)) => {
+                hasher
+                    .update(b"key")
+                    .update(key.as_bytes())
+                    .update(&n.to_le_bytes());
+                *n += 1;
+            }
+            None => args.iter().for_each(|arg| hash(arg, &mut hasher)),
+        }
         if self.salt != 0 {
             hasher.update(&self.salt.to_le_bytes());
         }
@@ -196,6 +208,8 @@ pub(crate) struct How {
     pub options: Option<Arc<TaskOptions>>,
     /// Higher is more urgent.
     pub urgency: i32,
+    /// Calls are told apart by this, rather than by their arguments.
+    pub key: Option<Arc<str>>,
 }
 
 impl How {

@@ -9,6 +9,7 @@ mod leaves;
 mod lower;
 mod pipe;
 mod windows;
+mod words;
 
 use polars::prelude::{DslPlan, Expr};
 

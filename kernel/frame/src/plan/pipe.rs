@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, LazyFrame, PolarsResult, SchemaRef};
+use polars::prelude::{DslPlan, Expr, LazyFrame, PolarsResult, SchemaRef};
 
-use super::{Feed, From, Kind, Out, Slot, Stage, placeholder};
+use polars_plan::prelude::ProjectionOptions;
+
+use super::{Feed, From, Kind, Out, Slot, Stage, placeholder, words::short_list};
 
 /// A stage that is open: what comes next on each partition joins it.
 #[derive(Clone)]
@@ -102,7 +104,7 @@ impl Closed {
     pub fn shuffled(
         &mut self,
         pipe: Pipe,
-        keys: Vec<polars::prelude::Expr>,
+        keys: Vec<Expr>,
         n: usize,
         why: &str,
         kind: Kind,
@@ -122,4 +124,39 @@ pub(super) fn pieces(stage: usize, n_parts: usize, n: usize) -> Vec<Feed> {
                 .collect()
         })
         .collect()
+}
+
+/// Two open stages as one.
+pub(super) fn both(
+    left: Pipe,
+    right: Pipe,
+    word: String,
+    kind: Kind,
+    step: impl FnOnce(Arc<DslPlan>, Arc<DslPlan>) -> DslPlan,
+) -> Pipe {
+    let mut words = left.words;
+    words.extend(right.words);
+    words.push(word);
+    let mut slots = left.slots;
+    slots.extend(right.slots);
+    Pipe {
+        plan: step(Arc::new(left.plan), Arc::new(right.plan)),
+        slots,
+        n: left.n,
+        n_bytes: left.n_bytes.max(right.n_bytes),
+        words,
+        kind,
+    }
+}
+
+/// Fewer columns are fewer bytes.
+pub(super) fn narrowed(pipe: Pipe, before: &SchemaRef, columns: Vec<Expr>) -> Pipe {
+    let share = columns.len() as f64 / before.len().max(1) as f64;
+    let word = format!("columns {}", short_list(&columns));
+    pipe.then(word, |input| DslPlan::Select {
+        expr: columns,
+        input,
+        options: ProjectionOptions::default(),
+    })
+    .scaled(share.min(1.0))
 }

@@ -1,0 +1,197 @@
+//! Joins: by bringing rows with the same keys together, or a small side to each partition of the other.
+
+use std::sync::Arc;
+
+use polars::prelude::{DslPlan, Expr, JoinType, PlSmallStr, col};
+use polars_plan::{dsl::JoinOptions, plans::IR, prelude::Node};
+
+use super::{
+    super::{
+        Kind,
+        pipe::{Pipe, both},
+        words::short_list,
+    },
+    Cut, Lowering, whole,
+};
+
+impl Lowering<'_> {
+    /// What needs two frames as a whole.
+    pub(super) fn two_in_one(
+        &mut self,
+        left: Node,
+        right: Node,
+        word: &str,
+        step: impl FnOnce(Arc<DslPlan>, Arc<DslPlan>) -> DslPlan,
+    ) -> Cut<Pipe> {
+        let why = format!("to {word}, both must be there as a whole");
+        let left = self.lower(left)?;
+        let left = self.closed.gathered(left, &why, Kind::Rows)?;
+        let right = self.lower(right)?;
+        let right = self.closed.gathered(right, &why, Kind::Rows)?;
+        Ok(both(left, right, word.to_string(), Kind::Rows, step))
+    }
+
+    pub(super) fn join(&mut self, node: Node) -> Cut<Pipe> {
+        let plan = self.plan;
+        let IR::Join {
+            input_left,
+            input_right,
+            left_on,
+            right_on,
+            options,
+            ..
+        } = plan.lp_arena.get(node)
+        else {
+            unreachable!("invariant: asked for a join")
+        };
+        let mut args = options.args.clone();
+        let slice = args.slice.take();
+        args.build_side = None;
+        let predicates = match &options.options {
+            None => Vec::new(),
+            Some(polars_plan::dsl::JoinTypeOptionsIR::CrossAndFilter { predicate }) => {
+                vec![self.expr(predicate)]
+            }
+            Some(_) => return whole("it joins by an inequality"),
+        };
+        let (left_keys, right_keys) = (self.exprs(left_on), self.exprs(right_on));
+        let left = self.lower(*input_left)?;
+        let right = self.lower(*input_right)?;
+        let join_options = Arc::new(JoinOptions {
+            allow_parallel: true,
+            force_parallel: false,
+            args: args.clone(),
+        });
+        let word = if left_keys.is_empty() {
+            format!("{} join", args.how).to_lowercase()
+        } else {
+            format!("{} join on {}", args.how, short_list(&left_keys)).to_lowercase()
+        };
+        let (keys_of_left, keys_of_right) = (left_keys.clone(), right_keys.clone());
+        let step = move |input_left: Arc<DslPlan>, input_right: Arc<DslPlan>| {
+            let joined = DslPlan::Join {
+                input_left,
+                input_right,
+                left_on: left_keys,
+                right_on: right_keys,
+                predicates: Vec::new(),
+                options: join_options,
+            };
+            predicates
+                .into_iter()
+                .fold(joined, |input, predicate| DslPlan::Filter {
+                    input: Arc::new(input),
+                    predicate,
+                })
+        };
+        let joined = self.joined(
+            left,
+            right,
+            &args.how,
+            args.maintain_order,
+            [keys_of_left, keys_of_right],
+            word,
+            step,
+        )?;
+        self.sliced_by(joined, slice)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a join is made of")]
+    pub(super) fn joined(
+        &mut self,
+        left: Pipe,
+        right: Pipe,
+        how: &JoinType,
+        order: polars::prelude::MaintainOrderJoin,
+        [left_keys, right_keys]: [Vec<Expr>; 2],
+        word: String,
+        step: impl FnOnce(Arc<DslPlan>, Arc<DslPlan>) -> DslPlan,
+    ) -> Cut<Pipe> {
+        if left.n == 1 && right.n == 1 {
+            return Ok(both(left, right, word, Kind::Join, step));
+        }
+        let is_small = |pipe: &Pipe| pipe.n_bytes <= self.limits.broadcast_bytes;
+        let is_cross = left_keys.is_empty();
+        let keeps_left = matches!(
+            how,
+            JoinType::Inner | JoinType::Left | JoinType::Semi | JoinType::Anti | JoinType::Cross
+        );
+        let keeps_right = matches!(how, JoinType::Inner | JoinType::Right | JoinType::Cross);
+        let orders = order != polars::prelude::MaintainOrderJoin::None;
+        let right_is_better = right.n_bytes <= left.n_bytes || left.n == 1;
+        if keeps_left && (is_small(&right) || is_cross && right_is_better) {
+            return self.broadcast(left, right, true, word, step);
+        }
+        if keeps_right && !orders && (is_small(&left) || is_cross) {
+            return self.broadcast(left, right, false, word, step);
+        }
+        let keys = match how {
+            JoinType::AsOf(options) => {
+                options
+                    .left_by
+                    .as_ref()
+                    .zip(options.right_by.as_ref())
+                    .map(|(left, right)| {
+                        let cols = |names: &[PlSmallStr]| names.iter().cloned().map(col).collect();
+                        [cols(left), cols(right)]
+                    })
+            }
+            JoinType::Inner
+            | JoinType::Left
+            | JoinType::Right
+            | JoinType::Full
+            | JoinType::Semi
+            | JoinType::Anti
+                if !is_cross && !orders =>
+            {
+                Some([left_keys, right_keys])
+            }
+            _ => None,
+        };
+        let Some([left_keys, right_keys]) = keys else {
+            let why = "both sides must be there as a whole";
+            let left = self.closed.gathered(left, why, Kind::Join)?;
+            let right = self.closed.gathered(right, why, Kind::Join)?;
+            return Ok(both(left, right, word, Kind::Join, step));
+        };
+        let n = left.n.max(right.n);
+        let why = format!("rows with the same {} must meet", short_list(&left_keys));
+        let left = self.closed.shuffled(left, left_keys, n, &why, Kind::Join)?;
+        let right = self.closed.shuffled(right, right_keys, n, &why, Kind::Join)?;
+        Ok(both(left, right, word, Kind::Join, step))
+    }
+
+    /// One side goes whole to each partition of the other.
+    pub(super) fn broadcast(
+        &mut self,
+        left: Pipe,
+        right: Pipe,
+        is_right: bool,
+        word: String,
+        step: impl FnOnce(Arc<DslPlan>, Arc<DslPlan>) -> DslPlan,
+    ) -> Cut<Pipe> {
+        let (small, large) = if is_right { (right, left) } else { (left, right) };
+        let n = large.n;
+        let why = format!(
+            "it is small enough ({}) to go whole to each partition of the other side",
+            skep_render::bytes(small.n_bytes as u64)
+        );
+        let word = format!(
+            "{word}: the {} side goes to each partition",
+            if is_right { "right" } else { "left" }
+        );
+        let mut small = self.closed.gathered(small, &why, Kind::Rows)?;
+        if !small.words.is_empty() {
+            // Made once, not once for each partition.
+            let (schema, n_bytes) = (small.schema()?, small.n_bytes);
+            let feeds = self.closed.partitions(small, &why);
+            small = Pipe::of(feeds, &schema, n_bytes, Kind::Rows);
+        }
+        for slot in &mut small.slots {
+            *slot = vec![slot[0].clone(); n];
+        }
+        small.n = n;
+        let (left, right) = if is_right { (large, small) } else { (small, large) };
+        Ok(both(left, right, word, Kind::Join, step))
+    }
+}

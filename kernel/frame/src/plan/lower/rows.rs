@@ -1,0 +1,243 @@
+//! Steps on rows: most take each by itself, some need all of them.
+
+use std::sync::Arc;
+
+use polars::prelude::{DslPlan, Expr, PlSmallStr, by_name};
+use polars_plan::{
+    dsl::{HConcatOptions, UnpivotArgsDSL},
+    plans::{AExpr, DslFunction, FunctionIR, expr_ir::ExprIR, is_elementwise_rec},
+    prelude::{Arena, Node, ProjectionOptions},
+};
+
+use super::{
+    super::{
+        Kind,
+        aggregate::decompose,
+        pipe::Pipe,
+        windows::keys_of_windows,
+        words::{short, short_list},
+    },
+    Cut, Lowering,
+    group::finish,
+    whole,
+};
+
+impl Lowering<'_> {
+    pub(super) fn filter(&mut self, input: Node, predicate: &ExprIR) -> Cut<Pipe> {
+        let mut pipe = self.lower(input)?;
+        let expr = self.expr(predicate);
+        if !is_elementwise_rec(predicate.node(), self.arena()) {
+            if let Some(keys) = keys_of_windows(std::slice::from_ref(predicate), self.arena()) {
+                pipe = self.by_keys(pipe, keys, Kind::Window)?;
+            } else {
+                pipe = self
+                    .closed
+                    .gathered(pipe, "the condition looks at all rows", Kind::Rows)?;
+            }
+        }
+        Ok(pipe
+            .then(format!("keep rows where {}", short(&expr)), |input| {
+                DslPlan::Filter {
+                    input,
+                    predicate: expr,
+                }
+            })
+            .scaled(0.5))
+    }
+
+    pub(super) fn select(&mut self, input: Node, exprs: &[ExprIR], options: ProjectionOptions) -> Cut<Pipe> {
+        let pipe = self.lower(input)?;
+        let list = self.exprs(exprs);
+        let step = |pipe: Pipe, list: Vec<Expr>, factor: f64| {
+            pipe.then(format!("select {}", short_list(&list)), |input| DslPlan::Select {
+                expr: list,
+                input,
+                options,
+            })
+            .scaled(factor)
+        };
+        if pipe.n == 1 || self.are_elementwise(exprs) && has_columns(exprs, self.arena()) {
+            return Ok(step(pipe, list, 1.0));
+        }
+        let schema = self.schema(input);
+        if let Some(parts) = decompose(exprs, false, self.arena(), &schema) {
+            let partial = pipe
+                .then(format!("aggregate: partial {}", short_list(&list)), |input| {
+                    DslPlan::Select {
+                        expr: parts.partial.clone(),
+                        input,
+                        options: ProjectionOptions::default(),
+                    }
+                })
+                .kind(Kind::Partial)
+                .scaled(0.0);
+            let merge = |input: Arc<DslPlan>| DslPlan::Select {
+                expr: parts.merge.clone(),
+                input,
+                options: ProjectionOptions::default(),
+            };
+            let merged = self.tree(partial, "merge partial results", &merge)?;
+            return Ok(finish(merged, &[], &parts.finish, &parts.last));
+        }
+        if let Some(keys) = keys_of_windows(exprs, self.arena()) {
+            let pipe = self.by_keys(pipe, keys, Kind::Window)?;
+            return Ok(step(pipe, list, 1.0));
+        }
+        let pipe = self
+            .closed
+            .gathered(pipe, "the expressions look at all rows", Kind::Rows)?;
+        Ok(step(pipe, list, 1.0))
+    }
+
+    pub(super) fn with_columns(
+        &mut self,
+        input: Node,
+        exprs: &[ExprIR],
+        options: ProjectionOptions,
+    ) -> Cut<Pipe> {
+        let mut pipe = self.lower(input)?;
+        let list = self.exprs(exprs);
+        if pipe.n > 1 && !self.are_elementwise(exprs) {
+            pipe = match keys_of_windows(exprs, self.arena()) {
+                Some(keys) => self.by_keys(pipe, keys, Kind::Window)?,
+                None => self
+                    .closed
+                    .gathered(pipe, "the expressions look at all rows", Kind::Rows)?,
+            };
+        }
+        Ok(
+            pipe.then(format!("add {}", short_list(&list)), |input| DslPlan::HStack {
+                input,
+                exprs: list,
+                options,
+            }),
+        )
+    }
+
+    /// Rows with the same keys in one partition.
+    pub(super) fn by_keys(&mut self, pipe: Pipe, keys: Vec<Expr>, kind: Kind) -> Cut<Pipe> {
+        if pipe.n == 1 {
+            return Ok(pipe);
+        }
+        let why = format!("rows with the same {} must meet", short_list(&keys));
+        let n = pipe.n;
+        Ok(self.closed.shuffled(pipe, keys, n, &why, kind)?)
+    }
+
+    pub(super) fn union(&mut self, inputs: &[Node], node: Node) -> Cut<Pipe> {
+        let (mut feeds, mut n_bytes) = (Vec::new(), 0.0);
+        let mut kind = None;
+        for input in inputs {
+            let pipe = self.lower(*input)?;
+            n_bytes += pipe.n_bytes;
+            kind = Some(if kind.is_none_or(|kind| kind == pipe.kind) {
+                pipe.kind
+            } else {
+                Kind::Rows
+            });
+            feeds.extend(
+                self.closed
+                    .partitions(pipe, "frames are put on top of each other"),
+            );
+        }
+        let schema = self.schema(node);
+        Ok(Pipe::of(feeds, &schema, n_bytes, kind.unwrap_or(Kind::Rows)))
+    }
+
+    pub(super) fn side_by_side(&mut self, inputs: &[Node], options: HConcatOptions) -> Cut<Pipe> {
+        let (mut plans, mut slots, mut n_bytes) = (Vec::new(), Vec::new(), 0.0);
+        for input in inputs {
+            let pipe = self.lower(*input)?;
+            let pipe = self
+                .closed
+                .gathered(pipe, "frames are put side by side, row by row", Kind::Rows)?;
+            n_bytes += pipe.n_bytes;
+            plans.push(pipe.plan);
+            slots.extend(pipe.slots);
+        }
+        Ok(Pipe {
+            plan: DslPlan::HConcat {
+                inputs: plans,
+                options,
+            },
+            slots,
+            n: 1,
+            n_bytes,
+            words: vec!["put frames side by side".to_string()],
+            kind: Kind::Rows,
+        })
+    }
+
+    pub(super) fn function(&mut self, input: Node, function: &FunctionIR) -> Cut<Pipe> {
+        let columns = |columns: &[PlSmallStr]| by_name(columns.iter().cloned(), true, false);
+        let (word, function) = match function {
+            FunctionIR::Rechunk | FunctionIR::Hint(_) => return self.lower(input),
+            FunctionIR::Explode {
+                columns: names,
+                options,
+                ..
+            } => (
+                format!("explode {}", names.join(", ")),
+                DslFunction::Explode {
+                    columns: columns(names),
+                    options: *options,
+                    allow_empty: true,
+                },
+            ),
+            FunctionIR::Unnest {
+                columns: names,
+                separator,
+            } => (
+                format!("unnest {}", names.join(", ")),
+                DslFunction::Unnest {
+                    columns: columns(names),
+                    separator: separator.clone(),
+                },
+            ),
+            FunctionIR::Unpivot { args, .. } => (
+                "unpivot".to_string(),
+                DslFunction::Unpivot {
+                    args: UnpivotArgsDSL {
+                        on: Some(columns(&args.on)),
+                        index: columns(&args.index),
+                        variable_name: Some(args.variable_name.clone()),
+                        value_name: Some(args.value_name.clone()),
+                    },
+                },
+            ),
+            FunctionIR::RowIndex { name, offset, .. } => {
+                let pipe = self.lower(input)?;
+                let pipe =
+                    self.closed
+                        .gathered(pipe, "rows are numbered through all partitions", Kind::Rows)?;
+                let function = DslFunction::RowIndex {
+                    name: name.clone(),
+                    offset: *offset,
+                };
+                return Ok(pipe.then(format!("number the rows as {name}"), |input| {
+                    DslPlan::MapFunction { input, function }
+                }));
+            }
+            FunctionIR::Opaque { fmt_str, .. } => {
+                return whole(&format!("it has a function of the program: {fmt_str}"));
+            }
+            FunctionIR::FastCount { .. } => return whole("it counts rows of files by itself"),
+        };
+        // Unpivot puts the columns on top of each other: another order in each partition than in all.
+        let pipe = self.lower(input)?;
+        Ok(pipe.then(word, |input| DslPlan::MapFunction { input, function }))
+    }
+}
+
+/// Literals alone have one row, in each partition.
+fn has_columns(exprs: &[ExprIR], arena: &Arena<AExpr>) -> bool {
+    let mut stack: Vec<Node> = exprs.iter().map(ExprIR::node).collect();
+    while let Some(node) = stack.pop() {
+        let expr = arena.get(node);
+        if matches!(expr, AExpr::Column(_)) {
+            return true;
+        }
+        expr.inputs_rev(&mut stack);
+    }
+    false
+}
