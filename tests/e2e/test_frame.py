@@ -66,3 +66,26 @@ def test_what_needs_all_rows_is_not_computed_by_partition(kernel):
     assert "look at all rows" in ranks.text
     assert [row.strip("│ ") for row in kernel.execute("two.select([col(\"a\").rank(Default::default(), None)]).collect()?").text.splitlines()[6:10]] == ["1", "2", "3", "4"]
     assert kernel.execute('two.select([(col("a") + col("b")).alias("s")]).collect()?.height()').text == "4"
+
+
+def test_a_data_person_asks_what_polars_can(frames):
+    ok(frames, 'let names = df!("k" => [0i64, 1, 2, 3], "name" => ["zero", "one", "two", "three"])?;')
+    joined = ok(frames, "%%sql\nselect n.name, count(*) as c, median(f.x) as m from f join names n on f.k = n.k group by n.name order by n.name").text
+    assert [row.split("┆")[0].strip("│ ") for row in joined.splitlines()[6:10]] == ["one", "three", "two", "zero"]
+    ok(frames, 'f.with_columns([col("x").rank(Default::default(), None).over([col("k")])?.alias("r")]).filter(col("r").eq(lit(1))).len()? >= 4', "true")
+    ok(frames, 'f.left_join(&Frame::from(names.clone()), col("k"), col("k")).select([col("name").n_unique()]).collect()?.column("name")?.u32()?.get(0)', "Some(4)")
+    text = ok(frames, 'f.group_by([col("k")]).agg([col("x").median()]).explain()?').text
+    assert "shuffle into 5 by hash" in text and "needs all rows of a group" in text
+    ok(frames, "fn halves(part: DataFrame) -> DataFrame { part.head(Some(part.height() / 2)) }")
+    ok(frames, "f.map_partitions(halves).len()?", "125")
+    ok(frames, 'f.describe()?.height()', "9")
+    ok(frames, 'f.repartition(2).write_csv("two")?; std::fs::read_dir("two")?.count()', "2")
+    # What the program cannot send is said, and nothing is lost.
+    fails(frames, 'f.select([col("x").map(|c| Ok(c), |_, f| Ok(f.clone()))]).collect()?', "cannot travel to workers", "map_partitions")
+    ok(frames, "f.len()?", "250")
+
+
+def test_polars_prelude_is_there_and_gives_way(kernel):
+    ok(kernel, 'let s = Series::new("a".into(), [1, 2, 3]); s.sum::<i64>()?', "6")
+    ok(kernel, "fn col(x: i64) -> i64 { x + 1 }\ncol(1)", "2")
+    ok(kernel, "struct Expr; let first = 1; let len = 2; first + len", "3")

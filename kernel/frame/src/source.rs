@@ -4,8 +4,8 @@ use std::path::Path;
 
 use polars::prelude::{
     DataFrame, DataType, DslPlan, IntoLazy, IpcScanOptions, LazyFileListReader, LazyFrame,
-    LazyJsonLineReader, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet, ScanSources, SchemaRef,
-    UnifiedScanArgs,
+    LazyJsonLineReader, ParquetReader, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet, ScanSources,
+    SchemaRef, SerReader, UnifiedScanArgs,
 };
 use polars_plan::dsl::PlanSerializationContext;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub(crate) enum Part {
     Parquet {
         path: String,
         stamp: Stamp,
+        /// The first row and how many, of a large file.
+        rows: Option<(i64, u32)>,
     },
     Timeseries {
         spec: Timeseries,
@@ -44,8 +46,14 @@ impl Part {
     pub fn read(&self) -> PolarsResult<LazyFrame> {
         match self {
             Part::Csv(part) => part.read(),
-            Part::Parquet { path, .. } => {
-                LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default())
+            Part::Parquet { path, rows, .. } => {
+                let whole =
+                    LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default())?;
+                Ok(match rows {
+                    // Polars reads the row groups that have them.
+                    Some((first, n)) => whole.slice(*first, *n),
+                    None => whole,
+                })
             }
             Part::Timeseries { spec, index } => spec.partition(*index).map(IntoLazy::lazy),
             Part::Scan { plan, .. } => DslPlan::deserialize_versioned(plan.as_slice()).map(LazyFrame::from),
@@ -324,7 +332,7 @@ impl Source {
                 Some(_) => {}
                 None => schema = Some((found, path.clone())),
             }
-            parts.push(Part::Parquet { path, stamp });
+            parts.extend(cut_parquet(&path, stamp)?);
         }
         let (schema, _) = schema.expect("invariant: `find` gives at least one file");
         Ok(Source {
@@ -334,6 +342,32 @@ impl Source {
             n_bytes,
         })
     }
+}
+
+/// Larger Parquet files are cut into partitions of this size, as it is on disk.
+const PARQUET_BYTES: u64 = 64 << 20;
+
+/// One partition, or several of a large file, by its rows.
+fn cut_parquet(path: &str, stamp: Stamp) -> Result<Vec<Part>> {
+    let part = |rows| Part::Parquet {
+        path: path.to_string(),
+        stamp,
+        rows,
+    };
+    // A little more than one is one.
+    let n = (stamp.n_bytes + PARQUET_BYTES / 2) / PARQUET_BYTES;
+    if n <= 1 {
+        return Ok(vec![part(None)]);
+    }
+    let wrong = |error: &dyn std::fmt::Display| Error::Source(format!("{path}: {error}").into());
+    let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
+    let n_rows = ParquetReader::new(file)
+        .num_rows()
+        .map_err(|error| wrong(&error))? as u64;
+    let at = |i: u64| i * n_rows / n;
+    Ok((0..n)
+        .map(|i| part(Some((at(i) as i64, (at(i + 1) - at(i)) as u32))))
+        .collect())
 }
 
 fn other_columns(path: &str, found: &SchemaRef, first_path: &str, first: &SchemaRef) -> Error {

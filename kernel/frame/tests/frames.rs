@@ -402,3 +402,26 @@ fn frames_are_cut_anew_sampled_described_and_turned() {
         df!("who" => ["a", "b"], "x" => [1, 2], "y" => [3, 4]).unwrap()
     );
 }
+
+#[test]
+fn a_large_parquet_file_is_cut_by_its_rows() {
+    let _cluster = start();
+    let scratch = Scratch::new("large");
+    let path = scratch.0.join("one.parquet");
+    let mut rng = fastrand::Rng::with_seed(1);
+    let n = 20_000_000usize;
+    let numbers: Vec<u64> = (0..n).map(|_| rng.u64(..)).collect();
+    let sum = numbers.iter().fold(0u64, |sum, n| sum.wrapping_add(n % 1000));
+    let mut table = df!("n" => numbers).unwrap();
+    ParquetWriter::new(fs::File::create(&path).unwrap())
+        .with_row_group_size(Some(1 << 20))
+        .finish(&mut table)
+        .unwrap();
+    let frame = Frame::read_parquet(path.to_str().unwrap()).unwrap();
+    assert!(frame.n_partitions() >= 2, "{}", frame.n_partitions());
+    let found = frame
+        .select([(col("n") % lit(1000u64)).sum(), len()])
+        .collect()
+        .unwrap();
+    assert_eq!(found, df!("n" => [sum], "len" => [n as u32]).unwrap());
+}

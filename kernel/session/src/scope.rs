@@ -124,6 +124,7 @@ const PHRASES: &[Phrase] = &[
 /// Where a name may be that a cell misses, best first.
 const MODULES: &[&str] = &[
     "skep::polars::prelude",
+    "skep::polars::sql",
     "skep",
     "skep::plotters::prelude",
     "skep::serde",

@@ -163,11 +163,11 @@ fn without_a_cluster_that_is_what_is_said() {
 fn a_missing_name_says_where_to_import_it_from() {
     check(
         r#"
-JoinArgs::new(JoinType::Left)
-!> import it: `use skep::polars::prelude::JoinArgs;`
+concat([df!("a" => [1])?.lazy()], UnionArgs::default())?.collect()?.height()
+=> 1
 ---
-concat([df!("a" => [1])?.lazy()], UnionArgs::default())?
-!> import it: `use skep::polars::prelude::UnionArgs;`
+SQLContext::new()
+!> import it: `use skep::polars::sql::SQLContext;`
 ---
 HashMap::<i32, i32>::new()
 !> use std::collections::HashMap;
