@@ -8,78 +8,236 @@ use polars::prelude::{
 
 use crate::Frame;
 
-macro_rules! steps {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*);)*) => {
-        impl Frame { $(
-            $(#[$doc])*
-            #[must_use]
-            pub fn $name(&self, $($arg: $type),*) -> Frame {
-                self.step(stringify!($name), |lazy| Ok(lazy.$name($($arg),*)))
-            }
-        )* }
-    };
-}
-
-steps! {
-    /// Rows for which the predicate holds.
-    filter(predicate: Expr);
-    /// Rows for which the predicate does not hold.
-    remove(predicate: Expr);
-    /// These columns only.
-    select(exprs: impl AsRef<[Expr]>);
-    /// All columns, and this one besides.
-    with_column(expr: Expr);
-    /// All columns, and these besides.
-    with_columns(exprs: impl AsRef<[Expr]>);
-    /// Numbers the rows, through all partitions.
-    with_row_index(name: impl Into<PlSmallStr>, offset: Option<IdxSize>);
-    /// The first `n` rows, as a frame.
-    limit(n: IdxSize);
-    /// `len` rows from `offset` on; from the end if that is negative.
-    slice(offset: i64, len: IdxSize);
-    /// Rows in the opposite order.
-    reverse();
-    /// The `k` largest rows.
-    top_k(k: IdxSize, by: impl AsRef<[Expr]>, options: SortMultipleOptions);
-    /// The `k` smallest rows.
-    bottom_k(k: IdxSize, by: impl AsRef<[Expr]>, options: SortMultipleOptions);
-    /// Sorts by expressions, with Polars' options.
-    sort_by_exprs(by: impl AsRef<[Expr]>, options: SortMultipleOptions);
-    /// Values move down by `n` rows.
-    shift(n: impl Into<Expr>);
-    /// Values move down by `n` rows; this takes the free places.
-    shift_and_fill(n: impl Into<Expr>, fill_value: impl Into<Expr>);
-    fill_null(fill_value: impl Into<Expr>);
-    fill_nan(fill_value: impl Into<Expr>);
-    cast(dtypes: PlHashMap<&str, DataType>, strict: bool);
-    cast_all(dtype: DataType, strict: bool);
-    rename(existing: impl IntoIterator<Item = impl AsRef<str>>, new: impl IntoIterator<Item = impl AsRef<str>>, strict: bool);
-    max();
-    min();
-    sum();
-    mean();
-    median();
-    quantile(quantile: Expr, method: QuantileMethod);
-    std(ddof: u8);
-    var(ddof: u8);
-    count();
-    null_count();
-    /// The first row.
-    first();
-    /// The last row.
-    last();
-    /// No rows, the same columns.
-    clear();
-    /// One row of each kind; which one is `keep_strategy`'s.
-    unique(subset: Option<Selector>, keep_strategy: UniqueKeepStrategy);
-    /// As `unique`, in the order of the rows.
-    unique_stable(subset: Option<Selector>, keep_strategy: UniqueKeepStrategy);
-    drop_nulls(subset: Option<Selector>);
-    drop_nans(subset: Option<Selector>);
-    unnest(columns: Selector, separator: Option<PlSmallStr>);
-}
-
 impl Frame {
+    /// Rows for which the predicate holds.
+    #[must_use]
+    pub fn filter(&self, predicate: Expr) -> Frame {
+        self.step("filter", |lazy| Ok(lazy.filter(predicate)))
+    }
+
+    /// Rows for which the predicate does not hold.
+    #[must_use]
+    pub fn remove(&self, predicate: Expr) -> Frame {
+        self.step("remove", |lazy| Ok(lazy.remove(predicate)))
+    }
+
+    /// These columns only.
+    #[must_use]
+    pub fn select(&self, exprs: impl AsRef<[Expr]>) -> Frame {
+        self.step("select", |lazy| Ok(lazy.select(exprs)))
+    }
+
+    /// All columns, and this one besides.
+    #[must_use]
+    pub fn with_column(&self, expr: Expr) -> Frame {
+        self.step("with_column", |lazy| Ok(lazy.with_column(expr)))
+    }
+
+    /// All columns, and these besides.
+    #[must_use]
+    pub fn with_columns(&self, exprs: impl AsRef<[Expr]>) -> Frame {
+        self.step("with_columns", |lazy| Ok(lazy.with_columns(exprs)))
+    }
+
+    /// Numbers the rows, through all partitions.
+    #[must_use]
+    pub fn with_row_index(&self, name: impl Into<PlSmallStr>, offset: Option<IdxSize>) -> Frame {
+        self.step("with_row_index", |lazy| Ok(lazy.with_row_index(name, offset)))
+    }
+
+    /// The first `n` rows, as a frame.
+    #[must_use]
+    pub fn limit(&self, n: IdxSize) -> Frame {
+        self.step("limit", |lazy| Ok(lazy.limit(n)))
+    }
+
+    /// `len` rows from `offset` on; from the end if that is negative.
+    #[must_use]
+    pub fn slice(&self, offset: i64, len: IdxSize) -> Frame {
+        self.step("slice", |lazy| Ok(lazy.slice(offset, len)))
+    }
+
+    /// Rows in the opposite order.
+    #[must_use]
+    pub fn reverse(&self) -> Frame {
+        self.step("reverse", |lazy| Ok(lazy.reverse()))
+    }
+
+    /// The `k` largest rows.
+    #[must_use]
+    pub fn top_k(&self, k: IdxSize, by: impl AsRef<[Expr]>, options: SortMultipleOptions) -> Frame {
+        self.step("top_k", |lazy| Ok(lazy.top_k(k, by, options)))
+    }
+
+    /// The `k` smallest rows.
+    #[must_use]
+    pub fn bottom_k(&self, k: IdxSize, by: impl AsRef<[Expr]>, options: SortMultipleOptions) -> Frame {
+        self.step("bottom_k", |lazy| Ok(lazy.bottom_k(k, by, options)))
+    }
+
+    /// Sorts by expressions, with Polars' options.
+    #[must_use]
+    pub fn sort_by_exprs(&self, by: impl AsRef<[Expr]>, options: SortMultipleOptions) -> Frame {
+        self.step("sort_by_exprs", |lazy| Ok(lazy.sort_by_exprs(by, options)))
+    }
+
+    /// Values move down by `n` rows.
+    #[must_use]
+    pub fn shift(&self, n: impl Into<Expr>) -> Frame {
+        self.step("shift", |lazy| Ok(lazy.shift(n)))
+    }
+
+    /// Values move down by `n` rows; this takes the free places.
+    #[must_use]
+    pub fn shift_and_fill(&self, n: impl Into<Expr>, fill_value: impl Into<Expr>) -> Frame {
+        self.step("shift_and_fill", |lazy| Ok(lazy.shift_and_fill(n, fill_value)))
+    }
+
+    /// Polars' [`LazyFrame::fill_null`].
+    #[must_use]
+    pub fn fill_null(&self, fill_value: impl Into<Expr>) -> Frame {
+        self.step("fill_null", |lazy| Ok(lazy.fill_null(fill_value)))
+    }
+
+    /// Polars' [`LazyFrame::fill_nan`].
+    #[must_use]
+    pub fn fill_nan(&self, fill_value: impl Into<Expr>) -> Frame {
+        self.step("fill_nan", |lazy| Ok(lazy.fill_nan(fill_value)))
+    }
+
+    /// Polars' [`LazyFrame::cast`].
+    #[must_use]
+    pub fn cast(&self, dtypes: PlHashMap<&str, DataType>, strict: bool) -> Frame {
+        self.step("cast", |lazy| Ok(lazy.cast(dtypes, strict)))
+    }
+
+    /// Polars' [`LazyFrame::cast_all`].
+    #[must_use]
+    pub fn cast_all(&self, dtype: DataType, strict: bool) -> Frame {
+        self.step("cast_all", |lazy| Ok(lazy.cast_all(dtype, strict)))
+    }
+
+    /// Polars' [`LazyFrame::rename`].
+    #[must_use]
+    pub fn rename(
+        &self,
+        existing: impl IntoIterator<Item = impl AsRef<str>>,
+        new: impl IntoIterator<Item = impl AsRef<str>>,
+        strict: bool,
+    ) -> Frame {
+        self.step("rename", |lazy| Ok(lazy.rename(existing, new, strict)))
+    }
+
+    /// Polars' [`LazyFrame::max`].
+    #[must_use]
+    pub fn max(&self) -> Frame {
+        self.step("max", |lazy| Ok(lazy.max()))
+    }
+
+    /// Polars' [`LazyFrame::min`].
+    #[must_use]
+    pub fn min(&self) -> Frame {
+        self.step("min", |lazy| Ok(lazy.min()))
+    }
+
+    /// Polars' [`LazyFrame::sum`].
+    #[must_use]
+    pub fn sum(&self) -> Frame {
+        self.step("sum", |lazy| Ok(lazy.sum()))
+    }
+
+    /// Polars' [`LazyFrame::mean`].
+    #[must_use]
+    pub fn mean(&self) -> Frame {
+        self.step("mean", |lazy| Ok(lazy.mean()))
+    }
+
+    /// Polars' [`LazyFrame::median`].
+    #[must_use]
+    pub fn median(&self) -> Frame {
+        self.step("median", |lazy| Ok(lazy.median()))
+    }
+
+    /// Polars' [`LazyFrame::quantile`].
+    #[must_use]
+    pub fn quantile(&self, quantile: Expr, method: QuantileMethod) -> Frame {
+        self.step("quantile", |lazy| Ok(lazy.quantile(quantile, method)))
+    }
+
+    /// Polars' [`LazyFrame::std`].
+    #[must_use]
+    pub fn std(&self, ddof: u8) -> Frame {
+        self.step("std", |lazy| Ok(lazy.std(ddof)))
+    }
+
+    /// Polars' [`LazyFrame::var`].
+    #[must_use]
+    pub fn var(&self, ddof: u8) -> Frame {
+        self.step("var", |lazy| Ok(lazy.var(ddof)))
+    }
+
+    /// Polars' [`LazyFrame::count`].
+    #[must_use]
+    pub fn count(&self) -> Frame {
+        self.step("count", |lazy| Ok(lazy.count()))
+    }
+
+    /// Polars' [`LazyFrame::null_count`].
+    #[must_use]
+    pub fn null_count(&self) -> Frame {
+        self.step("null_count", |lazy| Ok(lazy.null_count()))
+    }
+
+    /// The first row.
+    #[must_use]
+    pub fn first(&self) -> Frame {
+        self.step("first", |lazy| Ok(lazy.first()))
+    }
+
+    /// The last row.
+    #[must_use]
+    pub fn last(&self) -> Frame {
+        self.step("last", |lazy| Ok(lazy.last()))
+    }
+
+    /// No rows, the same columns.
+    #[must_use]
+    pub fn clear(&self) -> Frame {
+        self.step("clear", |lazy| Ok(lazy.clear()))
+    }
+
+    /// One row of each kind; which one is `keep_strategy`'s.
+    #[must_use]
+    pub fn unique(&self, subset: Option<Selector>, keep_strategy: UniqueKeepStrategy) -> Frame {
+        self.step("unique", |lazy| Ok(lazy.unique(subset, keep_strategy)))
+    }
+
+    /// As `unique`, in the order of the rows.
+    #[must_use]
+    pub fn unique_stable(&self, subset: Option<Selector>, keep_strategy: UniqueKeepStrategy) -> Frame {
+        self.step("unique_stable", |lazy| {
+            Ok(lazy.unique_stable(subset, keep_strategy))
+        })
+    }
+
+    /// Polars' [`LazyFrame::drop_nulls`].
+    #[must_use]
+    pub fn drop_nulls(&self, subset: Option<Selector>) -> Frame {
+        self.step("drop_nulls", |lazy| Ok(lazy.drop_nulls(subset)))
+    }
+
+    /// Polars' [`LazyFrame::drop_nans`].
+    #[must_use]
+    pub fn drop_nans(&self, subset: Option<Selector>) -> Frame {
+        self.step("drop_nans", |lazy| Ok(lazy.drop_nans(subset)))
+    }
+
+    /// Polars' [`LazyFrame::unnest`].
+    #[must_use]
+    pub fn unnest(&self, columns: Selector, separator: Option<PlSmallStr>) -> Frame {
+        self.step("unnest", |lazy| Ok(lazy.unnest(columns, separator)))
+    }
+
     /// Without these columns.
     #[must_use]
     pub fn drop(&self, columns: impl IntoVec<PlSmallStr>) -> Frame {
