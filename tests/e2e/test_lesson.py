@@ -42,7 +42,7 @@ def test_lesson_1(tmp_path):
     assert "10 partitions" in text("Frame::read_csv") and "CRSElapsedTime" in text("Frame::read_csv")
     table = [d for d in data(find(notebook, "delays.collect()?")) if "shape: (12, 2)" in d["text/plain"]]
     assert table and "<table" in table[0]["text/html"]
-    assert "partial results in each of 10 partitions" in text("delays.explain()?")
+    assert "merge partial results" in text("delays.explain()?")
     assert "✗ Exercise 1.1" in text("course::worst_airport"), "an unsolved exercise fails its check"
 
     # What is saved: the graph as SVG and the bars in their final state.

@@ -1,4 +1,6 @@
-//! Handles inside other things: lists of lists, options, pairs, maps, as arguments and when they are gathered.
+//! Handles inside other things: lists of lists, pairs, maps, as arguments and when they are gathered.
+//!
+//! An option of a handle is no argument: with it a plain `None` would have no type.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -37,10 +39,6 @@ fn tree_map<K: Ord, V>(keys: Vec<K>, values: Vec<V>) -> BTreeMap<K, V> {
     keys.into_iter().zip(values).collect()
 }
 
-fn some<T>(value: T) -> Option<T> {
-    Some(value)
-}
-
 /// What a handle is an argument for, in these.
 macro_rules! nested {
     ($handle:ident) => {
@@ -58,15 +56,6 @@ macro_rules! nested {
             #[allow(private_interfaces)]
             fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
                 self.clone().into_arg(graph)
-            }
-        }
-        impl<A: TaskValue + Clone> IntoArg<Option<A>> for Option<$handle<A>> {
-            #[allow(private_interfaces)]
-            fn into_arg(self, graph: &mut Graph) -> Result<Arg> {
-                match self {
-                    Some(handle) => Delayed::call(some::<A>, handle).add_to(graph),
-                    None => None::<A>.into_arg(graph),
-                }
             }
         }
         impl<A: TaskValue + Clone, B: TaskValue + Clone> IntoArg<(A, B)> for ($handle<A>, $handle<B>) {
