@@ -9,7 +9,7 @@ use crate::{
     Result,
     plan::{Feed, From, Kind, Out, Stage, Stages},
     source::{Kind as SourceKind, Source},
-    tasks::{self, Filling, Keys, Work},
+    tasks::{self, Filling, Instead, Keys, Work},
 };
 
 /// What a stage's tasks give.
@@ -48,14 +48,15 @@ impl Run<'_> {
         for partition in 0..stage.n {
             let (mut fillings, mut handles) = (Vec::new(), Vec::new());
             for slot in &stage.slots {
-                fillings.push(self.fill(&slot[partition], &mut handles));
+                fillings.push(self.fill(slot.at(partition), &mut handles));
             }
             let args = (work.clone(), fillings, handles);
             match &stage.out {
                 Out::Whole => tables.push(call(stage.kind, args)),
-                Out::Hash { keys, n } => {
+                Out::Hash { keys, n, unless } => {
                     let (work, fillings, handles) = args;
-                    let args = (work, fillings, handles, Keys::new(keys)?, *n as u64);
+                    let unless = unless.as_deref().map(Instead::new).transpose()?;
+                    let args = (work, fillings, handles, unless, Keys::new(keys)?, *n as u64);
                     pieces.push(Piece::delayed(tasks::shuffle, args, *n));
                 }
                 Out::Sample { order } => {

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use skep_render::{Bundle, Rich, bytes, plural};
 
 use crate::{
-    plan::{From, Out, Stage, Stages},
+    plan::{From, Out, Slot, Stage, Stages},
     source::Source,
 };
 
@@ -29,7 +29,7 @@ impl Explained {
 fn line(stage: &Stage, sources: &[Arc<Source>]) -> String {
     let mut steps: Vec<String> = Vec::new();
     let mut leaves: Vec<usize> = Vec::new();
-    for from in stage.slots.iter().flatten().flatten() {
+    for from in stage.slots.iter().flat_map(Slot::feeds).flatten() {
         if let From::Leaf { leaf, .. } = from
             && !leaves.contains(leaf)
         {

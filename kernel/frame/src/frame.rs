@@ -8,7 +8,7 @@ use skep_cluster::{Cluster, Delayed, Remote};
 use crate::{
     Error, Result, Timeseries, exec,
     explain::Explained,
-    plan::{Stages, lower, map_leaves, mark_of, marked},
+    plan::{Limits, Stages, lower, map_leaves, mark_of, marked},
     source::{Kind, Source},
     tasks::without_rows,
 };
@@ -170,6 +170,23 @@ impl Frame {
         Ok(self.cluster.clone().map_or_else(Cluster::current, Ok)?)
     }
 
+    /// How much its tasks may take on the cluster on which it runs; without one, on this machine.
+    fn limits(&self) -> Limits {
+        let workers = self
+            .cluster()
+            .and_then(|cluster| Ok(cluster.info()?.workers))
+            .unwrap_or_default();
+        let n_threads: u32 = workers.iter().map(|worker| worker.threads).sum();
+        match workers
+            .iter()
+            .map(|worker| worker.memory_limit / u64::from(worker.threads.max(1)))
+            .min()
+        {
+            Some(n_bytes_each) => Limits::new(n_threads as usize, n_bytes_each),
+            None => Limits::new(std::thread::available_parallelism().map_or(2, usize::from), 0),
+        }
+    }
+
     /// Any step of Polars: `frame.lazy(|lf| lf.with_row_index("n", None))`. Tables and files that the step brings with it
     /// become partitions of their own.
     #[must_use]
@@ -249,12 +266,13 @@ impl Frame {
     /// Partitions of the result; 0 of a frame that was built wrongly.
     pub fn n_partitions(&self) -> usize {
         self.query()
-            .and_then(|query| query.stages())
+            .and_then(|query| query.stages(self.limits()))
             .map_or(0, |(stages, _)| stages.result.len())
     }
 
     pub(crate) fn delayed(&self) -> Result<Vec<Delayed<DataFrame>>> {
-        self.query()?.delayed()
+        let (stages, sources) = self.query()?.stages(self.limits())?;
+        exec::graph(&stages, &sources)
     }
 
     /// Runs the frame on the current cluster and brings the result here.
@@ -377,15 +395,14 @@ impl Frame {
     /// # Errors
     /// When the frame was built wrongly.
     pub fn explain(&self) -> Result<Explained> {
-        let query = self.query()?;
-        let (stages, sources) = query.stages()?;
+        let (stages, sources) = self.query()?.stages(self.limits())?;
         Ok(Explained::new(&stages, &sources))
     }
 }
 
 impl Query {
     /// The stages, and the sources that their leaves stand for.
-    pub fn stages(&self) -> Result<(Stages, Vec<Arc<Source>>)> {
+    pub fn stages(&self, limits: Limits) -> Result<(Stages, Vec<Arc<Source>>)> {
         let sources: Vec<Arc<Source>> = self.leaves.iter().map(|leaf| leaf.source.clone()).collect();
         // The optimiser makes empty tables, of what is filtered by `false`.
         let others = std::cell::RefCell::new(sources);
@@ -398,8 +415,8 @@ impl Query {
             })
         };
         let source = |at: usize| others.borrow()[at].clone();
-        let stages =
-            lower(&self.lazy, &leaf_of, &source).map_err(|error| Error::schema("this query", &error))?;
+        let stages = lower(&self.lazy, &leaf_of, &source, limits)
+            .map_err(|error| Error::schema("this query", &error))?;
         Ok((stages, others.into_inner()))
     }
 
@@ -409,11 +426,6 @@ impl Query {
             (DslPlan::DataFrameScan { .. }, [leaf]) => Some(&leaf.source),
             _ => None,
         }
-    }
-
-    pub fn delayed(&self) -> Result<Vec<Delayed<DataFrame>>> {
-        let (stages, sources) = self.stages()?;
-        exec::graph(&stages, &sources)
     }
 }
 

@@ -32,7 +32,7 @@ pub use explain::Explained;
 pub use frame::Frame;
 pub use functions::Tabular;
 #[doc(hidden)]
-pub use plan::plan_as_if_large;
+pub use plan::{AsIf, plan_as_if};
 pub use polars;
 pub use records::ToFrame;
 pub use show::{ByFrame, HeapOfFrame, HeapOfSerde, LookFrame, ShowFrame, table};

@@ -108,6 +108,11 @@ impl Source {
         matches!(self.kind, Kind::Parts(_))
     }
 
+    /// Its partitions are tables that workers hold, or will.
+    pub fn is_held(&self) -> bool {
+        matches!(self.kind, Kind::Held(_) | Kind::Made(_))
+    }
+
     /// Of all rows in memory, as far as can be guessed.
     pub fn n_bytes_in_memory(&self) -> f64 {
         /// What Parquet files grow by, roughly.

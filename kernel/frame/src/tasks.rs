@@ -4,9 +4,9 @@ use std::io::{Cursor, Write};
 
 use polars::prelude::row_encode::{_get_rows_encoded_ca, _get_rows_encoded_ca_unordered};
 use polars::prelude::{
-    BinaryOffsetChunked, Column, DataFrame, DataType, DslPlan, Expr, IdxCa, IntoColumn, IntoLazy, IpcReader,
-    IpcWriter, LazyFrame, NewChunkedArray, PlSmallStr, PolarsError, PolarsResult, SerReader, SerWriter,
-    UnionArgs, concat,
+    BinaryOffsetChunked, Column, DataFrame, DataType, DslPlan, Engine, Expr, IdxCa, IntoColumn, IntoLazy,
+    IpcReader, IpcWriter, LazyFrame, NewChunkedArray, PlSmallStr, PolarsError, PolarsResult, SerReader,
+    SerWriter, UnionArgs, UniqueKeepStrategy, concat,
 };
 use polars_plan::dsl::PlanSerializationContext;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use skep_render::Message;
 
 use crate::{
     Error,
-    plan::{Order, map_leaves},
+    plan::{Order, Ungrouped, map_leaves},
     source::Part,
 };
 
@@ -43,6 +43,56 @@ impl Work {
     fn plan(&self) -> PolarsResult<DslPlan> {
         DslPlan::deserialize_versioned(self.0.as_slice())
     }
+}
+
+/// The plan to run where groups would be as many as rows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Instead {
+    probe: Work,
+    work: Work,
+    n_rows: f64,
+    rows_per_group: f64,
+}
+
+impl Instead {
+    pub fn new(ungrouped: &Ungrouped) -> crate::Result<Instead> {
+        Ok(Instead {
+            probe: Work::new(&ungrouped.probe)?,
+            work: Work::new(&ungrouped.plan)?,
+            n_rows: ungrouped.n_rows,
+            rows_per_group: ungrouped.rows_per_group,
+        })
+    }
+
+    /// Whether most groups have about one row here, by some rows' keys.
+    fn is_better(&self, fillings: &[Filling], tables: &[DataFrame]) -> PolarsResult<bool> {
+        let keys = run(&self.probe, fillings, tables.to_vec())?;
+        if keys.height() == 0 {
+            return Ok(false);
+        }
+        let distinct = keys
+            .clone()
+            .lazy()
+            .unique(None, UniqueKeepStrategy::Any)
+            .collect()?;
+        let n_groups = n_groups(keys.height() as f64, distinct.height() as f64);
+        Ok(n_groups * self.rows_per_group > self.n_rows.max(keys.height() as f64))
+    }
+}
+
+/// Groups of equal size of which so many drawn rows show so many.
+fn n_groups(n_rows: f64, n_distinct: f64) -> f64 {
+    let shown = |n: f64| n * (1.0 - (-n_rows / n).exp());
+    let (mut low, mut high) = (n_distinct.max(1.0), 1e12);
+    for _ in 0..80 {
+        let middle = (low * high).sqrt();
+        if shown(middle) < n_distinct {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// What fills one placeholder of a partition's plan: parts of sources, then tables from other tasks, on top of each other.
@@ -90,11 +140,28 @@ fn run(work: &Work, fillings: &[Filling], tables: Vec<DataFrame>) -> PolarsResul
     if let Some(error) = failed {
         return Err(error);
     }
+    // This engine takes rows as they are read, and groups them as they come: it needs less memory and less time.
     let explain = |error: PolarsError| match parts.as_slice() {
+        [] => error,
         [part] => part.explain(error),
-        _ => error,
+        _ => first_wrong(work, fillings).unwrap_or(error),
     };
-    LazyFrame::from(plan).collect().map_err(explain)
+    let done = LazyFrame::from(plan).collect_with_engine(Engine::Streaming);
+    done.map(|result| result.unwrap_single()).map_err(explain)
+}
+
+/// Of several parts that a task reads together, the error of the first that fails alone: it can name its file.
+fn first_wrong(work: &Work, fillings: &[Filling]) -> Option<PolarsError> {
+    for (slot, filling) in fillings.iter().enumerate() {
+        for part in &filling.parts {
+            let mut alone = vec![Filling::default(); fillings.len()];
+            alone[slot].parts.push(part.clone());
+            if let Err(error) = run(work, &alone, Vec::new()) {
+                return Some(error);
+            }
+        }
+    }
+    None
 }
 
 macro_rules! tasks {
@@ -113,9 +180,14 @@ pub(crate) fn shuffle(
     work: Work,
     fillings: Vec<Filling>,
     tables: Vec<DataFrame>,
+    unless: Option<Instead>,
     keys: Keys,
     n: u64,
 ) -> PolarsResult<Vec<DataFrame>> {
+    let work = match unless {
+        Some(instead) if instead.is_better(&fillings, &tables)? => instead.work,
+        _ => work,
+    };
     let frame = run(&work, &fillings, tables)?;
     let columns = columns_of(&frame, keys.read()?)?;
     let columns: PolarsResult<Vec<Column>> = columns.into_iter().map(comparable).collect();
@@ -245,13 +317,20 @@ fn comparable_in_order(column: Column) -> PolarsResult<Column> {
     comparable(column)
 }
 
-/// FNV-1a with a last mixing: keys are short, and the low bits must be good.
+/// Eight bytes at a time, each mixed by a product of 128 bits: the low bits must be good, and keys may be long.
 fn hash(bytes: &[u8]) -> u64 {
-    let mixed = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    mixed ^ (mixed >> 32)
+    let mix = |hash: u64, word: u64| {
+        let product = u128::from(hash ^ word) * 0x9e37_79b9_7f4a_7c15_u128;
+        (product >> 64) as u64 ^ product as u64
+    };
+    let mut words = bytes.chunks_exact(8);
+    let mut hash = 0x2545_f491_4f6c_dd1d ^ bytes.len() as u64;
+    for word in words.by_ref() {
+        hash = mix(hash, u64::from_le_bytes(word.try_into().unwrap_or_default()));
+    }
+    let mut last = [0; 8];
+    last[..words.remainder().len()].copy_from_slice(words.remainder());
+    mix(hash, u64::from_le_bytes(last))
 }
 
 /// The rows of each piece, in their order.

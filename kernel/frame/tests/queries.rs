@@ -2,7 +2,7 @@
 
 use polars::prelude::*;
 use skep_cluster::Cluster;
-use skep_frame::{Frame, plan_as_if_large, polars};
+use skep_frame::{AsIf, Frame, plan_as_if, polars};
 
 skep_cluster::workers_are_this_program!(skep_frame::init);
 
@@ -219,6 +219,41 @@ fn queries() -> Vec<(&'static str, Query, bool)> {
                 ])
             },
             true,
+        ),
+        (
+            "correlation",
+            |t, _| {
+                t.select([
+                    pearson_corr(col("x"), col("k")).alias("r"),
+                    cov(col("x"), col("id"), 1).alias("c"),
+                ])
+            },
+            true,
+        ),
+        (
+            "correlation by group",
+            |t, _| {
+                t.group_by([col("word")]).agg([
+                    pearson_corr(col("x"), col("k")).alias("r"),
+                    cov(col("x"), col("id"), 0).alias("c"),
+                    cov(col("id"), col("k"), 1).alias("d"),
+                ])
+            },
+            false,
+        ),
+        (
+            "chosen rows of each group",
+            |t, _| {
+                t.group_by([col("k")]).agg([
+                    col("x").filter(col("id").gt(lit(50))).sum().alias("s"),
+                    col("x").filter(col("id").gt(lit(50))).count().alias("n"),
+                    col("x").filter(col("id").gt(lit(50))).len().alias("l"),
+                    col("x").filter(col("id").gt(lit(50))).mean().alias("m"),
+                    col("x").filter(col("id").gt(lit(50))).std(1).alias("d"),
+                    col("x").filter(col("id").gt(lit(50))).max().alias("most"),
+                ])
+            },
+            false,
         ),
         (
             "expression beside its mean",
@@ -844,9 +879,9 @@ fn queries() -> Vec<(&'static str, Query, bool)> {
     ]
 }
 
-fn check(is_large: bool) {
+fn check(as_if: AsIf) {
     start();
-    plan_as_if_large(is_large);
+    plan_as_if(as_if);
     let (whole, right) = (table(203, 7), other());
     let only = std::env::var("SKEP_QUERY").ok();
     let mut failed = Vec::new();
@@ -874,7 +909,7 @@ fn check(is_large: bool) {
             }
         }
     }
-    plan_as_if_large(false);
+    plan_as_if(AsIf::Measured);
     assert!(
         failed.is_empty(),
         "{} failed\n{}",
@@ -885,12 +920,17 @@ fn check(is_large: bool) {
 
 #[test]
 fn small_tables_are_planned_right() {
-    check(false);
+    check(AsIf::Measured);
 }
 
 #[test]
 fn large_tables_are_planned_right() {
-    check(true);
+    check(AsIf::Large);
+}
+
+#[test]
+fn groups_of_one_row_are_planned_right() {
+    check(AsIf::LargeOfManyGroups);
 }
 
 /// A chain of steps that only the seed decides, on whatever columns there are.
@@ -983,8 +1023,13 @@ fn random_queries_agree() {
     let mut failed = Vec::new();
     for seed in only.map_or(0..120, |seed| seed..seed + 1) {
         let expect = random_query(seed, whole.clone().lazy(), &right);
-        for (n, is_large) in [(1, false), (2, true), (3, false), (17, true)] {
-            plan_as_if_large(is_large);
+        for (n, as_if) in [
+            (1, AsIf::Measured),
+            (2, AsIf::LargeOfManyGroups),
+            (3, AsIf::Measured),
+            (17, AsIf::Large),
+        ] {
+            plan_as_if(as_if);
             let left = Frame::from_dataframe(whole.clone(), n);
             let frame = left.of_both(&Frame::from_dataframe(other(), 2), |table, other| {
                 random_query(seed, table, &other)
@@ -999,7 +1044,7 @@ fn random_queries_agree() {
             }
         }
     }
-    plan_as_if_large(false);
+    plan_as_if(AsIf::Measured);
     assert!(
         failed.is_empty(),
         "{} failed\n{}",

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod leaves;
+mod limits;
 mod lower;
 mod pipe;
 mod windows;
@@ -14,8 +15,9 @@ mod words;
 use polars::prelude::{DslPlan, Expr};
 
 pub(crate) use leaves::{map_leaves, mark_of, marked, placeholder};
+pub(crate) use limits::Limits;
+pub use limits::{AsIf, plan_as_if};
 pub(crate) use lower::lower;
-pub use lower::plan_as_if_large;
 
 /// Stages in the order in which they may run, and the partitions of the result.
 #[derive(Debug)]
@@ -59,8 +61,30 @@ pub(crate) enum Kind {
     Whole,
 }
 
-/// What a placeholder stands for, by partition of the stage.
-pub(crate) type Slot = Vec<Feed>;
+/// What a placeholder stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Slot {
+    /// By partition of the stage.
+    Each(Vec<Feed>),
+    /// The same rows on every partition.
+    Same(Feed),
+}
+
+impl Slot {
+    pub fn at(&self, partition: usize) -> &Feed {
+        match self {
+            Slot::Each(feeds) => &feeds[partition],
+            Slot::Same(feed) => feed,
+        }
+    }
+
+    pub fn feeds(&self) -> &[Feed] {
+        match self {
+            Slot::Each(feeds) => feeds,
+            Slot::Same(feed) => std::slice::from_ref(feed),
+        }
+    }
+}
 
 /// Where one partition's rows come from; several on top of each other, in order.
 pub(crate) type Feed = Vec<From>;
@@ -83,6 +107,8 @@ pub(crate) enum Out {
     Hash {
         keys: Vec<Expr>,
         n: usize,
+        /// What to do where partial results would be as many as the rows.
+        unless: Option<Box<Ungrouped>>,
     },
     /// Some rows' places in the order, for choosing the bounds of ranges.
     Sample {
@@ -98,6 +124,18 @@ pub(crate) enum Out {
         n: usize,
         bounds: From,
     },
+}
+
+/// Rows as they are, in place of partial results, which would be as many.
+#[derive(Clone, Debug)]
+pub(crate) struct Ungrouped {
+    /// The keys of some of the rows.
+    pub probe: DslPlan,
+    /// The partial results of each row.
+    pub plan: DslPlan,
+    /// Rows of a partition, as far as can be guessed.
+    pub n_rows: f64,
+    pub rows_per_group: f64,
 }
 
 /// An order of rows.

@@ -6,7 +6,7 @@ use polars::prelude::{DslPlan, Expr, LazyFrame, PolarsResult, SchemaRef};
 
 use polars_plan::prelude::ProjectionOptions;
 
-use super::{Feed, From, Kind, Out, Slot, Stage, placeholder, words::short_list};
+use super::{Feed, From, Kind, Limits, Out, Slot, Stage, Ungrouped, placeholder, words::short_list};
 
 /// A stage that is open: what comes next on each partition joins it.
 #[derive(Clone)]
@@ -16,13 +16,19 @@ pub(super) struct Pipe {
     pub n: usize,
     /// Of all partitions together, as far as can be guessed.
     pub n_bytes: f64,
+    /// Of the rows that its tasks begin with.
+    pub n_bytes_read: f64,
+    /// Rows that workers hold already are worked on where they are.
+    pub may_be_packed: bool,
     pub words: Vec<String>,
     pub kind: Kind,
 }
 
 /// The stages that are closed.
-#[derive(Default)]
-pub(super) struct Closed(pub Vec<Stage>);
+pub(super) struct Closed {
+    pub stages: Vec<Stage>,
+    limits: Limits,
+}
 
 impl Pipe {
     /// Partitions as they are.
@@ -30,7 +36,9 @@ impl Pipe {
         Pipe {
             plan: placeholder(schema),
             n: feeds.len(),
-            slots: vec![feeds],
+            slots: vec![Slot::Each(feeds)],
+            n_bytes_read: n_bytes,
+            may_be_packed: true,
             n_bytes,
             words: Vec::new(),
             kind,
@@ -59,15 +67,46 @@ impl Pipe {
     }
 
     /// Where its partitions are, if nothing is to be done to them.
-    fn bare(&self) -> Option<&Slot> {
-        (self.words.is_empty() && matches!(self.plan, DslPlan::DataFrameScan { .. })).then(|| &self.slots[0])
+    fn bare(&self) -> Option<&[Feed]> {
+        match self.slots.as_slice() {
+            [Slot::Each(feeds)]
+                if self.words.is_empty() && matches!(self.plan, DslPlan::DataFrameScan { .. }) =>
+            {
+                Some(feeds)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same in fewer tasks, each of which takes neighbours together: what is done to partitions may be done to several at
+    /// once, and what rows of several have in common is then found earlier.
+    fn packed(mut self, limits: &Limits) -> Pipe {
+        let n = limits.n_tasks(self.n_bytes_read, self.n);
+        if n >= self.n || !self.may_be_packed {
+            return self;
+        }
+        let at = |i: usize| i * self.n / n;
+        for slot in &mut self.slots {
+            if let Slot::Each(feeds) = slot {
+                *feeds = (0..n).map(|i| feeds[at(i)..at(i + 1)].concat()).collect();
+            }
+        }
+        self.n = n;
+        self
     }
 }
 
 impl Closed {
+    pub fn new(limits: Limits) -> Closed {
+        Closed {
+            stages: Vec::new(),
+            limits,
+        }
+    }
+
     /// Ends a stage; its number.
     pub fn close(&mut self, pipe: Pipe, out: Out, why: &str) -> usize {
-        self.0.push(Stage {
+        self.stages.push(Stage {
             kind: pipe.kind,
             plan: pipe.plan,
             slots: pipe.slots,
@@ -77,17 +116,26 @@ impl Closed {
             why: why.to_string(),
             n_bytes: pipe.n_bytes,
         });
-        self.0.len() - 1
+        self.stages.len() - 1
     }
 
     /// The partitions, each made by a task of its own.
     pub fn partitions(&mut self, pipe: Pipe, why: &str) -> Vec<Feed> {
         if let Some(feeds) = pipe.bare() {
-            return feeds.clone();
+            return feeds.to_vec();
         }
         let n = pipe.n;
         let stage = self.close(pipe, Out::Whole, why);
         (0..n).map(|part| vec![From::Task { stage, part }]).collect()
+    }
+
+    /// As [`Closed::partitions`], of rows that meet others next: no task more than is of use.
+    pub fn packed_partitions(&mut self, pipe: Pipe, why: &str) -> Vec<Feed> {
+        if pipe.bare().is_some() {
+            return self.partitions(pipe, why);
+        }
+        let pipe = pipe.packed(&self.limits);
+        self.partitions(pipe, why)
     }
 
     /// The same rows in one partition.
@@ -96,8 +144,32 @@ impl Closed {
             return Ok(pipe);
         }
         let (schema, n_bytes) = (pipe.schema()?, pipe.n_bytes);
-        let feeds = self.partitions(pipe, why);
+        let feeds = self.packed_partitions(pipe, why);
         Ok(Pipe::of(vec![feeds.concat()], &schema, n_bytes, kind))
+    }
+
+    /// Partial results of groups, those of the same group together; `unless` is made for so many tasks.
+    pub fn shuffled_groups(
+        &mut self,
+        pipe: Pipe,
+        keys: Vec<Expr>,
+        n: usize,
+        why: &str,
+        unless: impl FnOnce(usize) -> Ungrouped,
+    ) -> PolarsResult<Pipe> {
+        if n <= 1 {
+            return self.gathered(pipe, why, Kind::Group);
+        }
+        let pipe = pipe.packed(&self.limits);
+        let (schema, n_bytes, n_before) = (pipe.schema()?, pipe.n_bytes, pipe.n);
+        let unless = Some(Box::new(unless(n_before)));
+        let stage = self.close(pipe, Out::Hash { keys, n, unless }, why);
+        Ok(Pipe::of(
+            pieces(stage, n_before, n),
+            &schema,
+            n_bytes,
+            Kind::Group,
+        ))
     }
 
     /// The same rows, those with equal keys together.
@@ -109,8 +181,20 @@ impl Closed {
         why: &str,
         kind: Kind,
     ) -> PolarsResult<Pipe> {
+        if n <= 1 {
+            return self.gathered(pipe, why, kind);
+        }
+        let pipe = pipe.packed(&self.limits);
         let (schema, n_bytes, n_before) = (pipe.schema()?, pipe.n_bytes, pipe.n);
-        let stage = self.close(pipe, Out::Hash { keys, n }, why);
+        let stage = self.close(
+            pipe,
+            Out::Hash {
+                keys,
+                n,
+                unless: None,
+            },
+            why,
+        );
         Ok(Pipe::of(pieces(stage, n_before, n), &schema, n_bytes, kind))
     }
 }
@@ -144,6 +228,8 @@ pub(super) fn both(
         slots,
         n: left.n,
         n_bytes: left.n_bytes.max(right.n_bytes),
+        n_bytes_read: left.n_bytes_read + right.n_bytes_read,
+        may_be_packed: left.may_be_packed && right.may_be_packed,
         words,
         kind,
     }
@@ -153,6 +239,11 @@ pub(super) fn both(
 pub(super) fn narrowed(pipe: Pipe, before: &SchemaRef, columns: Vec<Expr>) -> Pipe {
     let share = columns.len() as f64 / before.len().max(1) as f64;
     let word = format!("columns {}", short_list(&columns));
+    let mut pipe = pipe;
+    if pipe.words.is_empty() {
+        // Others are not read at all.
+        pipe.n_bytes_read *= share.min(1.0);
+    }
     pipe.then(word, |input| DslPlan::Select {
         expr: columns,
         input,

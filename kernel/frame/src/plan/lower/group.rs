@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, Expr, PlSmallStr, col};
+use polars::prelude::{DataType, DslPlan, Expr, PlSmallStr, SchemaRef, col};
 use polars_plan::{
     plans::IR,
     prelude::{Node, ProjectionOptions},
@@ -10,7 +10,7 @@ use polars_plan::{
 
 use super::{
     super::{
-        Feed, Kind,
+        Feed, Kind, Ungrouped,
         aggregate::decompose,
         pipe::Pipe,
         words::{name_of_result, short_list},
@@ -78,7 +78,7 @@ impl Lowering<'_> {
                 return Ok(by_itself(pipe, Kind::Group));
             }
             let why = format!("rows with the same {} must meet", short_list(&key_exprs));
-            let n = pipe.n;
+            let n = self.limits.n_tasks(pipe.n_bytes, pipe.n);
             let pipe = self
                 .closed
                 .shuffled(pipe, key_exprs.clone(), n, &why, Kind::Group)?;
@@ -97,7 +97,7 @@ impl Lowering<'_> {
                 short_list(&agg_exprs),
                 short_list(&key_exprs)
             );
-            let n = pipe.n;
+            let n = self.limits.n_tasks(pipe.n_bytes, pipe.n);
             let pipe = self
                 .closed
                 .shuffled(pipe, key_exprs.clone(), n, &why, Kind::Group)?;
@@ -123,19 +123,35 @@ impl Lowering<'_> {
             short_list(&key_exprs),
             short_list(&agg_exprs)
         );
+        let rows = pipe.clone();
         let partial = pipe
-            .then(word, grouped(key_exprs, parts.partial.clone()))
+            .then(word, grouped(key_exprs.clone(), parts.partial.clone()))
             .kind(Kind::Partial)
             .scaled(0.1);
         let merge = grouped(names.clone(), parts.merge.clone());
-        let merged = if n_bytes <= self.limits.one_task_bytes * FAN_IN as f64 || *maintain_order {
+        let merged = if n_bytes <= self.limits.one_task_bytes || *maintain_order {
             self.tree(partial, "merge partial results", &merge)?
         } else {
-            // Many groups would not fit into one task.
-            let n = ((n_bytes / 256e6).ceil() as usize).clamp(partial.n.min(2), partial.n);
+            // How many groups there are only the rows can tell: one task could have too much to do.
+            let n = self.limits.n_tasks(n_bytes / 4.0, partial.n);
             let why = format!("partial results of the same {} must meet", short_list(&names));
+            let select = |expr: Vec<Expr>| DslPlan::Select {
+                expr,
+                input: Arc::new(rows.plan.clone()),
+                options: ProjectionOptions::default(),
+            };
+            let unless = |n_tasks: usize| Ungrouped {
+                probe: DslPlan::Slice {
+                    input: Arc::new(select(key_exprs.clone())),
+                    offset: 0,
+                    len: PROBED,
+                },
+                plan: select([key_exprs.clone(), parts.each.clone()].concat()),
+                rows_per_group: self.limits.rows_per_group,
+                n_rows: n_bytes / row_bytes(&schema) / n_tasks as f64,
+            };
             self.closed
-                .shuffled(partial, names.clone(), n, &why, Kind::Group)?
+                .shuffled_groups(partial, names.clone(), n, &why, unless)?
                 .then("merge partial results".into(), &merge)
         };
         Ok(finish(merged, &names, &parts.finish, &parts.last))
@@ -150,7 +166,7 @@ impl Lowering<'_> {
     ) -> Cut<Pipe> {
         loop {
             let (schema, n_bytes) = (pipe.schema()?, pipe.n_bytes);
-            let feeds = self.closed.partitions(pipe, "partial results must meet");
+            let feeds = self.closed.packed_partitions(pipe, "partial results must meet");
             let feeds: Vec<Feed> = feeds.chunks(FAN_IN).map(<[Feed]>::concat).collect();
             pipe = Pipe::of(feeds, &schema, n_bytes, Kind::Group).then(word.to_string(), merge);
             if pipe.n == 1 {
@@ -158,6 +174,22 @@ impl Lowering<'_> {
             }
         }
     }
+}
+
+/// Rows whose keys tell how many groups there are.
+const PROBED: u32 = 32_768;
+
+/// Bytes of a row, roughly.
+fn row_bytes(schema: &SchemaRef) -> f64 {
+    let of = |dtype: &DataType| match dtype {
+        DataType::Boolean | DataType::Int8 | DataType::UInt8 => 1.0,
+        DataType::Int16 | DataType::UInt16 => 2.0,
+        DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date => 4.0,
+        DataType::String | DataType::Binary => 24.0,
+        dtype if dtype.is_nested() => 64.0,
+        _ => 8.0,
+    };
+    schema.iter_values().map(of).sum::<f64>().max(1.0)
 }
 
 /// Aggregations from their merged parts, then what is made of them.

@@ -7,7 +7,7 @@ use polars_plan::{dsl::JoinOptions, plans::IR, prelude::Node};
 
 use super::{
     super::{
-        Kind,
+        Kind, Slot,
         pipe::{Pipe, both},
         words::short_list,
     },
@@ -154,7 +154,8 @@ impl Lowering<'_> {
             let right = self.closed.gathered(right, why, Kind::Join)?;
             return Ok(both(left, right, word, Kind::Join, step));
         };
-        let n = left.n.max(right.n);
+        let n_bytes = left.n_bytes.max(right.n_bytes);
+        let n = self.limits.n_tasks(n_bytes, left.n.max(right.n));
         let why = format!("rows with the same {} must meet", short_list(&left_keys));
         let left = self.closed.shuffled(left, left_keys, n, &why, Kind::Join)?;
         let right = self.closed.shuffled(right, right_keys, n, &why, Kind::Join)?;
@@ -188,7 +189,7 @@ impl Lowering<'_> {
             small = Pipe::of(feeds, &schema, n_bytes, Kind::Rows);
         }
         for slot in &mut small.slots {
-            *slot = vec![slot[0].clone(); n];
+            *slot = Slot::Same(slot.at(0).clone());
         }
         small.n = n;
         let (left, right) = if is_right { (large, small) } else { (small, large) };

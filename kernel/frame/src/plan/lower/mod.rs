@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use polars::prelude::{DataFrame, DslPlan, Expr, LazyFrame, PolarsResult, SchemaRef, col};
@@ -17,7 +14,7 @@ use polars_plan::{
 };
 
 use super::{
-    Feed, From, Kind, Out, Stages,
+    Feed, From, Kind, Limits, Out, Slot, Stages,
     aggregate::names,
     leaves::map_leaves,
     pipe::{Closed, Pipe, narrowed},
@@ -32,38 +29,6 @@ mod rows;
 
 /// Partial results that are merged by one task.
 const FAN_IN: usize = 16;
-
-/// Up to where one task does the whole.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// A side of a join that is no larger goes whole to every partition of the other.
-    broadcast_bytes: f64,
-    /// So much is sorted, made unique or grouped in one task.
-    one_task_bytes: f64,
-}
-
-static IS_EVERYTHING_LARGE: AtomicBool = AtomicBool::new(false);
-
-impl Limits {
-    fn get() -> Limits {
-        if IS_EVERYTHING_LARGE.load(Ordering::Relaxed) {
-            return Limits {
-                broadcast_bytes: -1.0,
-                one_task_bytes: -1.0,
-            };
-        }
-        Limits {
-            broadcast_bytes: 32e6,
-            one_task_bytes: 64e6,
-        }
-    }
-}
-
-/// Plans as if all tables were too large for one task, for tests of what only large ones take.
-#[doc(hidden)]
-pub fn plan_as_if_large(is_so: bool) {
-    IS_EVERYTHING_LARGE.store(is_so, Ordering::Relaxed);
-}
 
 /// Why a query, or a part of it, cannot be cut.
 enum Stop {
@@ -92,6 +57,7 @@ pub(crate) fn lower(
     query: &LazyFrame,
     leaf_of: &dyn Fn(&DataFrame) -> usize,
     sources: &dyn Fn(usize) -> Arc<Source>,
+    limits: Limits,
 ) -> PolarsResult<Stages> {
     // A limit that was pushed into a leaf would be lost with it; limits are planned here.
     let plan = query.clone().with_slice_pushdown(false).to_alp_optimized()?;
@@ -99,8 +65,8 @@ pub(crate) fn lower(
         plan: &plan,
         leaf_of,
         sources,
-        closed: Closed::default(),
-        limits: Limits::get(),
+        closed: Closed::new(limits),
+        limits,
         known: HashMap::new(),
     };
     // Polars' way back from its optimised expressions is not complete, and says so by a panic.
@@ -108,11 +74,11 @@ pub(crate) fn lower(
         .unwrap_or_else(|_| whole("it has an expression that cannot be taken apart"));
     match cut {
         Ok(result) => Ok(Stages {
-            stages: lowering.closed.0,
+            stages: lowering.closed.stages,
             result,
         }),
         Err(Stop::Failed(error)) => Err(error),
-        Err(Stop::Whole(why)) => in_one_task(query, leaf_of, sources, &why),
+        Err(Stop::Whole(why)) => in_one_task(query, leaf_of, sources, limits, &why),
     }
 }
 
@@ -121,6 +87,7 @@ fn in_one_task(
     query: &LazyFrame,
     leaf_of: &dyn Fn(&DataFrame) -> usize,
     sources: &dyn Fn(usize) -> Arc<Source>,
+    limits: Limits,
     why: &str,
 ) -> PolarsResult<Stages> {
     let mut slots = Vec::new();
@@ -130,27 +97,29 @@ fn in_one_task(
             let at = leaf_of(df);
             let source = sources(at);
             n_bytes += source.n_bytes as f64;
-            slots.push(vec![
+            slots.push(Slot::Same(
                 (0..source.n_partitions())
                     .map(|part| From::Leaf { leaf: at, part })
                     .collect(),
-            ]);
+            ));
             return super::placeholder(schema);
         }
         leaf.clone()
     });
-    let mut closed = Closed::default();
+    let mut closed = Closed::new(limits);
     let pipe = Pipe {
         plan,
         slots,
         n: 1,
         n_bytes,
+        n_bytes_read: n_bytes,
+        may_be_packed: true,
         words: vec![format!("run the whole query in one task: {why}")],
         kind: Kind::Whole,
     };
     let result = closed.partitions(pipe, "it is the result");
     Ok(Stages {
-        stages: closed.0,
+        stages: closed.stages,
         result,
     })
 }
@@ -315,7 +284,9 @@ impl Lowering<'_> {
             .map(|part| vec![From::Leaf { leaf, part }])
             .collect();
         let kind = if source.is_read() { Kind::Scan } else { Kind::Rows };
-        let pipe = Pipe::of(feeds, &source.schema, source.n_bytes_in_memory(), kind);
+        let mut pipe = Pipe::of(feeds, &source.schema, source.n_bytes_in_memory(), kind);
+        // Rows that are held are worked on where they are, but for very small partitions.
+        pipe.may_be_packed = !source.is_held() || pipe.n_bytes < 4e6 * pipe.n as f64;
         Ok(match output {
             // Of no columns nothing would be left to count.
             Some(schema) if !schema.is_empty() => {

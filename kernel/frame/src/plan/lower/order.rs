@@ -72,10 +72,11 @@ impl Lowering<'_> {
 
     /// Rows in ranges of an order, range after range.
     pub(super) fn by_ranges(&mut self, pipe: Pipe, order: Order) -> Cut<Pipe> {
-        let (schema, n, n_bytes) = (pipe.schema()?, pipe.n, pipe.n_bytes);
+        let (schema, n_bytes) = (pipe.schema()?, pipe.n_bytes);
         let feeds = self
             .closed
-            .partitions(pipe, "samples of all partitions tell the bounds of ranges");
+            .packed_partitions(pipe, "samples of all partitions tell the bounds of ranges");
+        let n = feeds.len();
         let sample = self.closed.close(
             Pipe::of(feeds.clone(), &schema, n_bytes * 0.01, Kind::Sample),
             Out::Sample { order: order.clone() },
@@ -178,7 +179,7 @@ impl Lowering<'_> {
             pipe = if n_bytes <= self.limits.one_task_bytes || options.maintain_order || keys.is_empty() {
                 self.closed.gathered(pipe, "equal rows must meet", Kind::Unique)?
             } else {
-                let n = pipe.n;
+                let n = self.limits.n_tasks(n_bytes, pipe.n);
                 self.closed
                     .shuffled(pipe, keys.clone(), n, "equal rows must meet", Kind::Unique)?
             };

@@ -120,7 +120,7 @@ impl Lowering<'_> {
             return Ok(pipe);
         }
         let why = format!("rows with the same {} must meet", short_list(&keys));
-        let n = pipe.n;
+        let n = self.limits.n_tasks(pipe.n_bytes, pipe.n);
         Ok(self.closed.shuffled(pipe, keys, n, &why, kind)?)
     }
 
@@ -163,6 +163,8 @@ impl Lowering<'_> {
             slots,
             n: 1,
             n_bytes,
+            n_bytes_read: n_bytes,
+            may_be_packed: true,
             words: vec!["put frames side by side".to_string()],
             kind: Kind::Rows,
         })
