@@ -3,6 +3,8 @@
 //! Polars parses the query. What it makes of it over a [`Frame`] is a frame, and runs on the cluster; a query over tables
 //! of this process alone runs here.
 
+use std::collections::HashMap;
+
 use polars::{
     prelude::{DataFrame, IntoLazy, LazyFrame},
     sql::SQLContext,
@@ -10,6 +12,8 @@ use polars::{
 use skep_render::Message;
 
 use crate::{Error, Frame, Result};
+
+mod joins;
 
 /// What a query can read.
 #[derive(Clone, Copy)]
@@ -98,11 +102,17 @@ impl Frame {
 fn plan<'a>(query: &str, tables: impl IntoIterator<Item = (&'a str, LazyFrame)>) -> Result<LazyFrame> {
     let mut context = SQLContext::new();
     let mut names = Vec::new();
-    for (name, table) in tables {
+    let mut columns = HashMap::new();
+    for (name, mut table) in tables {
+        if let Ok(schema) = table.collect_schema() {
+            let of = schema.iter_names().map(ToString::to_string).collect();
+            columns.insert(name.to_string(), of);
+        }
         context.register(name, table);
         names.push(name.to_string());
     }
-    context.execute(query).map_err(|error| {
+    let query = joins::with_joins(query, columns);
+    context.execute(&query).map_err(|error| {
         let known = if names.is_empty() {
             "no variable of the notebook is named in the query".to_string()
         } else {
