@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tpch"))
+import tpch  # noqa: E402
 from conftest import HOME, SKEP, Kernel, processes  # noqa: E402
 
 TOOLCHAIN = json.loads((HOME / "toolchain.json").read_text())
@@ -356,8 +359,46 @@ println!("{{times:?}}");"""
     kernel.close()
 
 
+def bench_tpch(scale=1):
+    """TPC-H's questions over the same Parquet files, against Polars in one process: its faster engine counts."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    tpch.make_tables(folder, scale)
+    kernel = Kernel(folder)
+    cells = [
+        "let cluster = Cluster::local().workers(2).start()?;",
+        *tpch.parquet_cells(folder),
+        tpch.module(folder, "Frame", scale),
+        tpch.module(folder, "LazyFrame", scale),
+        "let engines = [Engine::InMemory, Engine::Streaming]; let frames = frame::tables(); let lazies = lazy::tables();",
+    ]
+    for code in cells:
+        result = kernel.execute(code, timeout=300)
+        assert result.status == "ok", result.reply
+    ratios = []
+    for number in range(1, 23):
+        code = f"""
+let mut times = vec![vec![], vec![], vec![]];
+for _ in 0..3 {{
+    let t = std::time::Instant::now(); let a = frame::query(&frames, {number}).collect()?.height(); times[0].push(t.elapsed().as_secs_f64());
+    for (i, engine) in engines.iter().enumerate() {{
+        let t = std::time::Instant::now(); let b = lazy::query(&lazies, {number}).collect_with_engine(*engine)?.unwrap_single().height(); times[i + 1].push(t.elapsed().as_secs_f64());
+        assert_eq!(a, b);
+    }}
+}}
+println!("{{times:?}}");"""
+        result = kernel.execute(code, timeout=300)
+        assert result.status == "ok", "\n".join(result.reply.get("traceback", []))
+        ours, memory, streaming = (statistics.median(times) for times in json.loads(result.stream().splitlines()[-1]))
+        line(f"TPC-H {number}", ours, "s", min(memory, streaming), f"Polars in one process ({'in memory' if memory <= streaming else 'streaming'})", "<= 2")
+        ratios.append(ours / min(memory, streaming))
+    print(f"geometric mean of {len(ratios)} ratios: {statistics.geometric_mean(ratios):.2f} (target <= 1.2)", flush=True)
+    kernel.close()
+    shutil.rmtree(folder)
+
+
 def bench_frame():
     bench_tables()
+    bench_tpch()
     kernel = Kernel(tempfile.mkdtemp())
     kernel.execute("let cluster = Cluster::local().workers(2).start()?; cluster.gather(&cluster.map(course::flights_year, 1990..2000))?;", timeout=120)
     kernel.execute('let flights = Frame::read_csv("data/flights/*.csv")?')
@@ -380,7 +421,7 @@ println!("{{ours:?}}\\n{{theirs:?}}");"""
 
 
 if __name__ == "__main__":
-    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame}
+    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch}
     chosen = sys.argv[1:] or list(benches)
     unknown = [name for name in chosen if name not in benches]
     if unknown:

@@ -65,10 +65,11 @@ def assert_same(judge, folder, name, number):
 def test_as_expressions(data):
     kernel, judge, folder = data
     run(kernel, tpch.module(folder, "Frame", SCALE))
+    run(kernel, "let tables = frame::tables();")
     for number in range(1, 23):
         run(
             kernel,
-            f'let mut found = frame::query({number}).collect()?; ParquetWriter::new(std::fs::File::create("{folder}/found.parquet")?).finish(&mut found)?;',
+            f'let mut found = frame::query(&tables, {number}).collect()?; ParquetWriter::new(std::fs::File::create("{folder}/found.parquet")?).finish(&mut found)?;',
         )
         try:
             assert_same(judge, folder, "found.parquet", number)

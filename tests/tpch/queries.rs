@@ -1,7 +1,7 @@
 // The questions of TPC-H as expressions. `Table`, `join` and `sorted` are given: the same text is read for frames and for
 // lazy frames of Polars. What the benchmark writes as subqueries stands here as joins.
 
-struct Tables {
+pub struct Tables {
     region: Table,
     nation: Table,
     supplier: Table,

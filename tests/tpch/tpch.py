@@ -51,7 +51,7 @@ def parquet_cells(folder):
 
 
 def module(folder, kind, scale):
-    """A cell with a module named `frame` or `lazy`, with `query(number)`, over `kind` of tables."""
+    """A cell with a module named `frame` or `lazy`, with `tables()` and `query(&tables, number)`, over `kind` of tables."""
     name = {"Frame": "frame", "LazyFrame": "lazy"}[kind]
     read = {
         "Frame": 'Frame::read_parquet("{}").unwrap()',
@@ -65,8 +65,10 @@ def module(folder, kind, scale):
 use skep::prelude::*;
 {JOINS[kind]}
 {queries}
-pub fn query(number: i32) -> Table {{
-    let t = &Tables {{ {tables} }};
+pub fn tables() -> Tables {{
+    Tables {{ {tables} }}
+}}
+pub fn query(t: &Tables, number: i32) -> Table {{
     match number {{ {arms}, _ => unreachable!() }}
 }}
 }}"""
