@@ -31,8 +31,17 @@ pub(crate) struct CsvPart {
     path: String,
     stamp: Stamp,
     /// Rows that begin in this range; `None` is the whole file.
-    range: Option<(u64, u64)>,
+    range: Option<Range>,
     columns: Vec<(PlSmallStr, DataType)>,
+}
+
+/// Bytes of a file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Range {
+    start: u64,
+    end: u64,
+    /// The first byte is inside quotes: a line break there ends no row.
+    is_quoted: bool,
 }
 
 impl CsvPart {
@@ -51,9 +60,9 @@ impl CsvPart {
                 .with_glob(false)
                 .with_schema(Some(self.schema()))
                 .finish(),
-            Some((start, end)) => {
+            Some(range) => {
                 let bytes = self
-                    .read_range(start, end)
+                    .read_range(range)
                     .map_err(|error| PolarsError::ComputeError(error.to_string().into()))?;
                 let sources = ScanSources::Buffers(Arc::from([bytes.into()]));
                 LazyCsvReader::new_with_sources(sources)
@@ -64,17 +73,27 @@ impl CsvPart {
         }
     }
 
-    /// The rows that begin in the range: from after the first line break before `start` to the one that ends
-    /// the last row. A line break inside quotes would be taken for the end of a row; that is why only large
-    /// files are cut.
-    fn read_range(&self, start: u64, end: u64) -> std::io::Result<Vec<u8>> {
+    /// The rows that begin in the range: from after the first end of a row before it to the end of its last one.
+    fn read_range(&self, range: Range) -> std::io::Result<Vec<u8>> {
+        let Range {
+            start,
+            end,
+            is_quoted,
+        } = range;
         let mut reader = BufReader::new(File::open(&self.path)?);
         let mut skipped = Vec::new();
-        let begin = match start {
-            0 => reader.read_until(b'\n', &mut skipped)? as u64,
-            _ => {
-                reader.seek(SeekFrom::Start(start - 1))?;
-                start - 1 + reader.read_until(b'\n', &mut skipped)? as u64
+        let begin = if start == 0 {
+            read_row(&mut reader, &mut skipped, false)?;
+            skipped.len() as u64
+        } else {
+            reader.seek(SeekFrom::Start(start - 1))?;
+            let mut before = [0];
+            reader.read_exact(&mut before)?;
+            if before == [b'\n'] && !is_quoted {
+                start
+            } else {
+                read_row(&mut reader, &mut skipped, is_quoted)?;
+                start + skipped.len() as u64
             }
         };
         let mut bytes = Vec::new();
@@ -82,19 +101,196 @@ impl CsvPart {
             .by_ref()
             .take(end.saturating_sub(begin))
             .read_to_end(&mut bytes)?;
-        if begin < end && !bytes.ends_with(b"\n") {
-            reader.read_until(b'\n', &mut bytes)?;
+        let mut quotes = Quotes::new(false);
+        quotes.pass(&bytes);
+        if begin < end && (quotes.is_inside || !bytes.ends_with(b"\n")) {
+            read_row(&mut reader, &mut bytes, quotes.is_inside)?;
         }
         Ok(bytes)
     }
 
     pub fn explain(&self, error: &PolarsError) -> PolarsError {
+        let text = plain(error);
+        let line = self
+            .line_of(&text)
+            .map_or_else(String::new, |line| format!(", line {line}"));
         PolarsError::ComputeError(
-            Message::new(format!("{}: {}", self.path, plain(error))).hint("look at that file; if a type was guessed wrong, give it: `Frame::read_csv_typed(glob, [(\"column\", DataType::Float64)])`")
-            .to_string()
-            .into(),
+            Message::new(format!("{}{line}: {text}", self.path))
+                .hint(hint_for(&text))
+                .to_string()
+                .into(),
         )
     }
+
+    /// The line of the file, by the value that could not be read, or by the number of its fields.
+    fn line_of(&self, text: &str) -> Option<u64> {
+        let value = text
+            .split_once("could not parse `")
+            .and_then(|(_, rest)| rest.split_once('`'))
+            .map(|(value, _)| value.as_bytes().to_vec());
+        let has_too_many = text.contains("more fields");
+        if value.is_none() && !has_too_many {
+            return None;
+        }
+        let mut reader = BufReader::new(File::open(&self.path).ok()?);
+        let (mut row, mut line, mut at) = (Vec::new(), 1, 0);
+        loop {
+            row.clear();
+            if read_row(&mut reader, &mut row, false).ok()? == 0 {
+                return None;
+            }
+            // Of a range, only what begins there.
+            let is_here = line > 1 && self.range.is_none_or(|range| at >= range.start);
+            let is_it = match &value {
+                Some(value) => fields(&row).any(|field| field == value.as_slice()),
+                None => fields(&row).count() > self.columns.len(),
+            };
+            if is_here && is_it {
+                return Some(line);
+            }
+            at += row.len() as u64;
+            line += row.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+    }
+}
+
+fn hint_for(text: &str) -> &'static str {
+    if text.contains("No such file") {
+        "it was there when the frame was made: make the frame again"
+    } else if text.contains("utf-8") {
+        "it is not in UTF-8: convert it first, for example with `iconv -f latin1 -t utf-8`"
+    } else if text.contains("more fields") {
+        "every row needs as many fields as the header"
+    } else {
+        "look at that file; if a type was guessed wrong, give it: `Frame::read_csv_typed(glob, [(\"column\", DataType::Float64)])`"
+    }
+}
+
+/// Reads up to the end of a row: a line break outside quotes. How many bytes these are.
+fn read_row(reader: &mut impl BufRead, bytes: &mut Vec<u8>, is_quoted: bool) -> std::io::Result<usize> {
+    /// A quote that nothing closes must not take the rest of the file.
+    const LONGEST: usize = 256 << 20;
+    let before = bytes.len();
+    let mut quotes = Quotes::new(is_quoted);
+    loop {
+        let from = bytes.len();
+        if reader.read_until(b'\n', bytes)? == 0 {
+            break;
+        }
+        quotes.pass(&bytes[from..]);
+        if !quotes.is_inside || bytes.len() - before > LONGEST {
+            break;
+        }
+    }
+    Ok(bytes.len() - before)
+}
+
+/// Whether a place of a file is inside quotes. Quotes are those that begin a field, and what closes them; others are text.
+struct Quotes {
+    is_inside: bool,
+    before: u8,
+}
+
+impl Quotes {
+    fn new(is_inside: bool) -> Quotes {
+        Quotes {
+            is_inside,
+            before: b'\n',
+        }
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        if !self.is_inside && !bytes.contains(&b'"') {
+            self.before = bytes.last().copied().unwrap_or(self.before);
+            return;
+        }
+        let mut is_closed = false;
+        for byte in bytes {
+            if *byte == b'"' {
+                if self.is_inside {
+                    self.is_inside = false;
+                    is_closed = true;
+                } else if matches!(self.before, b',' | b'\n' | b'\r') || is_closed && self.before == b'"' {
+                    self.is_inside = true;
+                }
+            } else {
+                is_closed = false;
+            }
+            self.before = *byte;
+        }
+    }
+}
+
+/// The fields of a row, without their quotes.
+fn fields(row: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut is_quoted = false;
+    row.trim_ascii_end()
+        .split(move |byte| {
+            is_quoted ^= *byte == b'"';
+            *byte == b',' && !is_quoted
+        })
+        .map(|field| {
+            field
+                .strip_prefix(b"\"")
+                .and_then(|field| field.strip_suffix(b"\""))
+                .unwrap_or(field)
+        })
+}
+
+/// The ranges of a file. Where quotes are seen, they are counted through the whole file: a line break inside quotes at a cut
+/// would be taken for the end of a row.
+fn ranges(path: &str, n_bytes: u64) -> std::io::Result<Vec<Option<Range>>> {
+    let n = n_bytes.div_ceil(PARTITION_BYTES).max(1);
+    if n == 1 || is_compressed(path)? {
+        return Ok(vec![None]);
+    }
+    let mut quotes = Quotes::new(false);
+    let mut file = File::open(path)?;
+    let mut has_quotes = false;
+    let mut window = vec![0; 1 << 20];
+    for i in 0..n {
+        file.seek(SeekFrom::Start(
+            (i * PARTITION_BYTES).saturating_sub(window.len() as u64 / 2),
+        ))?;
+        let mut here = Vec::new();
+        file.by_ref().take(window.len() as u64).read_to_end(&mut here)?;
+        has_quotes |= here.contains(&b'"');
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let mut ranges = Vec::new();
+    for i in 0..n {
+        let (start, end) = (i * PARTITION_BYTES, ((i + 1) * PARTITION_BYTES).min(n_bytes));
+        ranges.push(Some(Range {
+            start,
+            end,
+            is_quoted: quotes.is_inside,
+        }));
+        if has_quotes && i + 1 < n {
+            let mut rest = file.by_ref().take(end - start);
+            loop {
+                let n_read = rest.read(&mut window)?;
+                if n_read == 0 {
+                    break;
+                }
+                quotes.pass(&window[..n_read]);
+            }
+        }
+    }
+    Ok(ranges)
+}
+
+/// By the first bytes: gzip, zlib, zstd.
+fn is_compressed(path: &str) -> std::io::Result<bool> {
+    let mut first = Vec::new();
+    File::open(path)?.take(4).read_to_end(&mut first)?;
+    let starts = [
+        &[0x1f, 0x8b][..],
+        &[0x78, 0x01],
+        &[0x78, 0x9c],
+        &[0x78, 0xda],
+        &[0x28, 0xb5, 0x2f, 0xfd],
+    ];
+    Ok(starts.iter().any(|start| first.starts_with(start)))
 }
 
 /// Reads headers and samples of all files; the rows stay where they are.
@@ -157,27 +353,21 @@ pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(Schem
     for path in paths {
         let stamp = Stamp::of(Path::new(&path))?;
         n_bytes += stamp.n_bytes;
-        let n_ranges = stamp.n_bytes.div_ceil(PARTITION_BYTES).max(1);
-        for i in 0..n_ranges {
-            let range = (n_ranges > 1).then_some((
-                i * PARTITION_BYTES,
-                ((i + 1) * PARTITION_BYTES).min(stamp.n_bytes),
-            ));
-            parts.push(CsvPart {
-                path: path.clone(),
-                stamp,
-                range,
-                columns: columns.clone(),
-            });
-        }
+        let ranges =
+            ranges(&path, stamp.n_bytes).map_err(|error| Error::Source(format!("{path}: {error}").into()))?;
+        parts.extend(ranges.into_iter().map(|range| CsvPart {
+            path: path.clone(),
+            stamp,
+            range,
+            columns: columns.clone(),
+        }));
     }
     Ok((Arc::new(schema), parts, n_bytes))
 }
 
 fn header(path: &str) -> Result<Vec<String>> {
     let explain = |error: &dyn std::fmt::Display| Error::Source(format!("{path}: {error}").into());
-    let mut reader = LazyCsvReader::new(PlRefPath::from(path))
-        .with_glob(false)
+    let mut reader = head(path, 0)?
         .with_n_rows(Some(0))
         .with_infer_schema_length(Some(0))
         .finish()
@@ -197,16 +387,12 @@ fn header(path: &str) -> Result<Vec<String>> {
 fn sampled_types(paths: &[String]) -> Result<BTreeMap<String, DataType>> {
     let mut types: BTreeMap<String, DataType> = BTreeMap::new();
     for path in paths {
-        let sources = ScanSources::Buffers(Arc::from([head(path)?.into()]));
-        let read = LazyCsvReader::new_with_sources(sources)
+        let read = head(path, SAMPLE_ROWS)?
             .with_infer_schema_length(Some(SAMPLE_ROWS))
             .finish()
             .and_then(LazyFrame::collect);
         let sample = read.map_err(|error| {
-            Error::Source(
-                Message::new(format!("{path}: {}", plain(&error)))
-                    .hint("every row needs as many fields as the header"),
-            )
+            Error::Source(Message::new(format!("{path}: {}", plain(&error))).hint(hint_for(&plain(&error))))
         })?;
         for column in sample.columns() {
             if column.null_count() == column.len() {
@@ -222,17 +408,24 @@ fn sampled_types(paths: &[String]) -> Result<BTreeMap<String, DataType>> {
     Ok(types)
 }
 
-/// The header and the first rows. Only whole lines: what follows is not read at all.
-fn head(path: &str) -> Result<Vec<u8>> {
+/// The header and the first rows, whole ones: what follows is not read at all.
+fn head(path: &str, n_rows: usize) -> Result<LazyCsvReader> {
+    /// So much of a file tells enough.
+    const MOST: usize = 16 << 20;
     let explain = |error: std::io::Error| Error::Source(format!("{path}: {error}").into());
+    if is_compressed(path).map_err(explain)? {
+        let reader = LazyCsvReader::new(PlRefPath::from(path)).with_glob(false);
+        return Ok(reader.with_n_rows(Some(n_rows)));
+    }
     let mut reader = BufReader::new(File::open(path).map_err(explain)?);
     let mut bytes = Vec::new();
-    for _ in 0..=SAMPLE_ROWS {
-        if reader.read_until(b'\n', &mut bytes).map_err(explain)? == 0 || bytes.len() > 16 << 20 {
+    for _ in 0..=n_rows {
+        if read_row(&mut reader, &mut bytes, false).map_err(explain)? == 0 || bytes.len() > MOST {
             break;
         }
     }
-    Ok(bytes)
+    let sources = ScanSources::Buffers(Arc::from([bytes.into()]));
+    Ok(LazyCsvReader::new_with_sources(sources))
 }
 
 /// What Polars says went wrong, without the advice that names its own options.
@@ -247,5 +440,65 @@ fn wider(a: &DataType, b: &DataType) -> DataType {
         (a, b) if a == b => a.clone(),
         (DataType::Int64, DataType::Float64) | (DataType::Float64, DataType::Int64) => DataType::Float64,
         _ => DataType::String,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(text: &str) -> Vec<usize> {
+        let mut reader = BufReader::new(text.as_bytes());
+        let mut bytes = Vec::new();
+        let mut ends = Vec::new();
+        while read_row(&mut reader, &mut bytes, false).expect("bytes in memory are read") > 0 {
+            ends.push(bytes.len());
+        }
+        ends
+    }
+
+    #[test]
+    fn rows_end_outside_quotes() {
+        assert_eq!(ends("a,b\n1,2\n"), [4, 8]);
+        assert_eq!(ends("\"a\nb\",c\nd,e"), [8, 11]);
+        assert_eq!(ends("a,\"say \"\"no\nway\"\"\"\nd"), [20, 21]);
+        assert_eq!(
+            ends("pipe of 5\",1\nd,2\n"),
+            [13, 17],
+            "a quote inside a field is text"
+        );
+    }
+
+    /// Wherever a file is cut, each of its rows is in one range.
+    #[test]
+    fn a_cut_loses_no_row() {
+        let text = "x,y\n1,\"a\nb\"\n2,\"c\"\"\n,d\"\n3,\n4,e\n";
+        let path = std::env::temp_dir().join(format!("skep-cut-{}.csv", std::process::id()));
+        std::fs::write(&path, text).expect("the temporary folder takes a file");
+        let whole = &text.as_bytes()["x,y\n".len()..];
+        for cut in 1..text.len() as u64 {
+            let mut quotes = Quotes::new(false);
+            quotes.pass(&text.as_bytes()[..cut as usize]);
+            let part = |range| CsvPart {
+                path: path.to_string_lossy().into_owned(),
+                stamp: Stamp::of(&path).expect("it is there"),
+                range: Some(range),
+                columns: Vec::new(),
+            };
+            let read = |start, end, is_quoted| {
+                let range = Range {
+                    start,
+                    end,
+                    is_quoted,
+                };
+                part(range).read_range(range).expect("it can be read")
+            };
+            let both = [
+                read(0, cut, false),
+                read(cut, text.len() as u64, quotes.is_inside),
+            ];
+            assert_eq!(both.concat(), whole, "cut at {cut}");
+        }
+        std::fs::remove_file(path).expect("it is there");
     }
 }

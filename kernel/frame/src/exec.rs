@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polars::prelude::DataFrame;
-use skep_cluster::{AnyHandle, Delayed, Part as Piece};
+use skep_cluster::{AnyHandle, Delayed, Key, Part as Piece};
 
 use crate::{
     Result,
@@ -19,11 +19,17 @@ enum Outputs {
     Pieces(Vec<Vec<Piece<DataFrame>>>),
 }
 
-/// One delayed table for each partition of the result.
-///
+/// A graph of tasks.
+pub(crate) struct Tasks {
+    /// One delayed table for each partition of the result.
+    pub result: Vec<Delayed<DataFrame>>,
+    /// What each stage's tasks will be known by.
+    pub keys: Vec<Vec<Key>>,
+}
+
 /// # Errors
 /// For plans that cannot travel.
-pub(crate) fn graph(stages: &Stages, sources: &[Arc<Source>]) -> Result<Vec<Delayed<DataFrame>>> {
+pub(crate) fn graph(stages: &Stages, sources: &[Arc<Source>]) -> Result<Tasks> {
     let mut run = Run {
         sources,
         outputs: Vec::new(),
@@ -32,7 +38,24 @@ pub(crate) fn graph(stages: &Stages, sources: &[Arc<Source>]) -> Result<Vec<Dela
         let outputs = run.stage(stage)?;
         run.outputs.push(outputs);
     }
-    stages.result.iter().map(|feed| run.one(feed)).collect()
+    let result = stages
+        .result
+        .iter()
+        .map(|feed| run.one(feed))
+        .collect::<Result<_>>()?;
+    Ok(Tasks {
+        result,
+        keys: run.outputs.iter().map(Outputs::keys).collect(),
+    })
+}
+
+impl Outputs {
+    fn keys(&self) -> Vec<Key> {
+        match self {
+            Outputs::Tables(tables) => tables.iter().filter_map(Delayed::key).collect(),
+            Outputs::Pieces(pieces) => pieces.iter().filter_map(|pieces| pieces.first()?.key()).collect(),
+        }
+    }
 }
 
 struct Run<'a> {

@@ -1,8 +1,9 @@
 //! What a frame will run, in words.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use skep_render::{Bundle, Rich, bytes, plural};
+use skep_cluster::{End, Journey};
+use skep_render::{Bundle, Rich, bytes, duration, plural};
 
 use crate::{
     plan::{From, Out, Slot, Stage, Stages},
@@ -12,17 +13,89 @@ use crate::{
 /// What [`Frame::explain`](crate::Frame::explain) says; a line for each stage.
 pub struct Explained {
     lines: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// What the tasks of a stage took in the last run.
+pub(crate) struct Measured {
+    n_bytes: u64,
+    took: Duration,
+    longest: Duration,
+    median: Duration,
+    moved: u64,
+}
+
+impl Measured {
+    /// `None` if not all of them are known.
+    pub fn of(journeys: &[Option<Journey>]) -> Option<Measured> {
+        let mut times = Vec::new();
+        let (mut n_bytes, mut moved) = (0, 0);
+        for journey in journeys {
+            let last = journey
+                .as_ref()?
+                .attempts
+                .iter()
+                .rfind(|attempt| attempt.end == End::Done)?;
+            times.push(Duration::from_micros(last.duration_us));
+            n_bytes += last.n_bytes;
+            moved += last.moved_bytes;
+        }
+        times.sort_unstable();
+        Some(Measured {
+            n_bytes,
+            moved,
+            took: times.iter().sum(),
+            longest: *times.last()?,
+            median: times[times.len() / 2],
+        })
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "took {} in all, gave {}",
+            duration(self.took),
+            bytes(self.n_bytes)
+        )?;
+        if self.moved > 0 {
+            write!(f, ", moved {}", bytes(self.moved))?;
+        }
+        let skew = self.longest.as_secs_f64() / self.median.as_secs_f64().max(1e-6);
+        if skew >= 2.0 && self.longest > Duration::from_millis(20) {
+            write!(
+                f,
+                "; one task took {}, {skew:.0} times the median",
+                duration(self.longest)
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl Explained {
-    pub(crate) fn new(stages: &Stages, sources: &[Arc<Source>]) -> Explained {
-        let lines = stages.stages.iter().map(|stage| line(stage, sources)).collect();
-        Explained { lines }
+    pub(crate) fn new(stages: &Stages, sources: &[Arc<Source>], measured: &[Option<Measured>]) -> Explained {
+        let mut lines: Vec<String> = stages.stages.iter().map(|stage| line(stage, sources)).collect();
+        for (line, measured) in lines.iter_mut().zip(measured) {
+            if let Some(measured) = measured {
+                line.push_str(&format!("\n   {measured}"));
+            }
+        }
+        Explained {
+            lines,
+            notes: stages.notes.clone(),
+        }
     }
 
-    /// A line for each stage.
+    /// A text for each stage.
     pub fn lines(&self) -> &[String] {
         &self.lines
+    }
+
+    /// What may become trouble.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
@@ -73,6 +146,9 @@ impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, line) in self.lines.iter().enumerate() {
             writeln!(f, "{}. {line}", i + 1)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "! {note}")?;
         }
         Ok(())
     }

@@ -33,6 +33,14 @@ impl Stamp {
 
 /// The files of a pattern, in order.
 pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
+    if let Some((scheme, _)) = pattern.split_once("://") {
+        return Err(Error::Source(
+            Message::new(format!(
+                "`{pattern}`: frames read files of this machine, not {scheme} addresses"
+            ))
+            .hint("fetch the files first, for example with `curl` or `aws s3 cp`, and read them by path"),
+        ));
+    }
     let matches = glob::glob(pattern)
         .map_err(|error| Error::Source(format!("`{pattern}` is no pattern: {error}").into()))?;
     let mut paths: Vec<String> = matches

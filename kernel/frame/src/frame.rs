@@ -1,13 +1,13 @@
 //! The lazy frame: a query of Polars over partitions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use polars::prelude::{DataFrame, DataType, DslPlan, LazyFrame, PolarsResult, SchemaRef, len};
-use skep_cluster::{Cluster, Delayed, Remote};
+use skep_cluster::{Cluster, Delayed, Key, Remote};
 
 use crate::{
     Error, Result, Timeseries, exec,
-    explain::Explained,
+    explain::{Explained, Measured},
     plan::{Limits, Stages, lower, map_leaves, mark_of, marked},
     source::{Kind, Source},
     tasks::without_rows,
@@ -42,6 +42,8 @@ pub(crate) struct Query {
     pub lazy: LazyFrame,
     pub leaves: Vec<Leaf>,
     pub schema: SchemaRef,
+    /// The tasks of the last run, by stage, and where they ran.
+    pub ran: Mutex<Option<(Cluster, Vec<Vec<Key>>)>>,
 }
 
 /// A leaf is told by its mark; see [`marked`].
@@ -148,6 +150,7 @@ impl Frame {
                 lazy: LazyFrame::from(plan),
                 leaves: vec![leaf],
                 schema,
+                ran: Mutex::default(),
             })),
         }
     }
@@ -270,9 +273,23 @@ impl Frame {
             .map_or(0, |(stages, _)| stages.result.len())
     }
 
-    pub(crate) fn delayed(&self) -> Result<Vec<Delayed<DataFrame>>> {
+    fn tasks(&self) -> Result<exec::Tasks> {
         let (stages, sources) = self.query()?.stages(self.limits())?;
         exec::graph(&stages, &sources)
+    }
+
+    /// Submits the frame's tasks, one handle for each partition of the result, and remembers them for [`Frame::explain`].
+    fn submit(&self) -> Result<Vec<Remote<DataFrame>>> {
+        let cluster = self.cluster()?;
+        let tasks = self.tasks()?;
+        let handles = cluster.compute_all(&tasks.result)?;
+        let mut ran = self.query()?.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        *ran = Some((cluster, tasks.keys));
+        Ok(handles)
+    }
+
+    pub(crate) fn delayed(&self) -> Result<Vec<Delayed<DataFrame>>> {
+        Ok(self.tasks()?.result)
     }
 
     /// Runs the frame on the current cluster and brings the result here.
@@ -281,7 +298,7 @@ impl Frame {
     /// The first error of building it; when there is no cluster; a partition's error with its file.
     pub fn collect(&self) -> Result<DataFrame> {
         let schema = self.schema()?;
-        let handles = self.cluster()?.compute_all(&self.delayed()?)?;
+        let handles = self.submit()?;
         let frames = self.cluster()?.gather(&handles)?;
         let mut frames = frames.into_iter().filter(|frame| frame.height() > 0);
         let mut whole = frames
@@ -318,7 +335,7 @@ impl Frame {
     pub fn persist(&self) -> Result<Frame> {
         let schema = self.schema()?;
         let cluster = self.cluster()?;
-        let handles: Vec<Remote<DataFrame>> = cluster.compute_all(&self.delayed()?)?;
+        let handles = self.submit()?;
         for handle in &handles {
             handle.wait()?;
         }
@@ -390,13 +407,21 @@ impl Frame {
         Ok(Delayed::graph_of_all(&self.delayed()?))
     }
 
-    /// The stages in words, first one first: what each does, on how many partitions, and why it ends where it ends.
+    /// The stages in words, first one first: what each does, on how many partitions, and why it ends where it ends; then what
+    /// may become trouble. Once the frame has run, also what each stage took: its results, its time on all threads together,
+    /// and its slowest task beside the median.
     ///
     /// # Errors
     /// When the frame was built wrongly.
     pub fn explain(&self) -> Result<Explained> {
         let (stages, sources) = self.query()?.stages(self.limits())?;
-        Ok(Explained::new(&stages, &sources))
+        let ran = self.query()?.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        let measured = match &*ran {
+            // Planned for another cluster it may have other stages.
+            Some((cluster, keys)) if keys.len() == stages.stages.len() => measured(cluster, keys),
+            _ => Vec::new(),
+        };
+        Ok(Explained::new(&stages, &sources, &measured))
     }
 }
 
@@ -427,6 +452,19 @@ impl Query {
             _ => None,
         }
     }
+}
+
+/// What the tasks of each stage took, as far as the cluster still knows.
+fn measured(cluster: &Cluster, keys: &[Vec<Key>]) -> Vec<Option<Measured>> {
+    /// Journeys that are asked for: each is a question to the scheduler.
+    const MOST: usize = 1_000;
+    let mut left = MOST;
+    keys.iter()
+        .map(|keys| {
+            left = left.checked_sub(keys.len())?;
+            Measured::of(&cluster.journeys(keys).ok()?)
+        })
+        .collect()
 }
 
 /// A query with its schema, whose leaves are all known.
@@ -463,7 +501,12 @@ fn built(name: &str, lazy: PolarsResult<LazyFrame>, mut leaves: Vec<Leaf>) -> Re
     }
     let mut lazy = if is_new { LazyFrame::from(plan) } else { lazy };
     let schema = lazy.collect_schema().map_err(wrong)?;
-    Ok(Arc::new(Query { lazy, leaves, schema }))
+    Ok(Arc::new(Query {
+        lazy,
+        leaves,
+        schema,
+        ran: Mutex::default(),
+    }))
 }
 
 impl std::convert::From<LazyFrame> for Frame {

@@ -109,6 +109,11 @@ impl<T> Delayed<T> {
             .map_or_else(|_| "?".to_string(), |node| node.name().to_string())
     }
 
+    /// Under which the call will run; `None` if it was refused.
+    pub fn key(&self) -> Option<crate::Key> {
+        self.node.as_ref().ok().map(|node| node.key())
+    }
+
     /// Calls in the graph.
     pub fn n_tasks(&self) -> usize {
         let (mut n, mut seen) = (0, HashSet::new());

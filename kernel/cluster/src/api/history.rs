@@ -6,7 +6,11 @@ use skep_render::Message;
 
 use crate::{
     api::cluster::Cluster,
-    model::error::{Error, Result},
+    model::{
+        error::{Error, Result},
+        history::Journey,
+        ids::Key,
+    },
     observe::report::{page, trace},
 };
 
@@ -18,6 +22,14 @@ impl Cluster {
     /// When the scheduler is gone, or the file cannot be written.
     pub fn report(&self, path: impl AsRef<Path>) -> Result<()> {
         write(path.as_ref(), &page(&self.client.history()?))
+    }
+
+    /// The journeys of tasks, in the order of their keys; `None` for those that the scheduler does not know (any more).
+    ///
+    /// # Errors
+    /// When the scheduler is gone.
+    pub fn journeys(&self, keys: &[Key]) -> Result<Vec<Option<Journey>>> {
+        keys.iter().map(|key| self.client.journey(*key)).collect()
     }
 
     /// Writes the newest tasks as a trace, which `chrome://tracing` and <https://ui.perfetto.dev> show: a row

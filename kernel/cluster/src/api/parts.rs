@@ -113,6 +113,14 @@ impl<T> Part<T> {
         self.part as usize
     }
 
+    /// Of the call that makes the list; `None` if it was refused.
+    pub fn key(&self) -> Option<crate::Key> {
+        match &self.whole {
+            Whole::Delayed(node) => node.as_ref().ok().map(|node| node.key()),
+            Whole::Submitted(handle) => handle.held().ok().map(|held| held.key),
+        }
+    }
+
     pub(crate) fn add_to(&self, graph: &mut Graph) -> Result<Arg> {
         Ok(Arg::Part {
             task: self.whole.add_to(graph)?,

@@ -11,6 +11,8 @@ pub(crate) struct Limits {
     pub one_task_bytes: f64,
     /// Partitions that a task takes together are no larger, as long as all threads have work.
     pub packed_bytes: f64,
+    /// Memory for each thread.
+    pub room: f64,
     /// Tasks that run at once.
     pub n_threads: usize,
     /// Groups with fewer rows in a partition are not made there: partial results would be as many.
@@ -31,6 +33,7 @@ impl Limits {
                 one_task_bytes: -1.0,
                 packed_bytes: 0.0,
                 n_threads: usize::MAX,
+                room: f64::INFINITY,
                 rows_per_group: if as_if == 2 { f64::INFINITY } else { ROWS_PER_GROUP },
             };
         }
@@ -45,6 +48,11 @@ impl Limits {
             one_task_bytes: room.min(32e6),
             packed_bytes: room.min(256e6),
             n_threads: n_threads.max(1),
+            room: if n_bytes_each == 0 {
+                f64::INFINITY
+            } else {
+                n_bytes_each as f64
+            },
             rows_per_group: ROWS_PER_GROUP,
         }
     }

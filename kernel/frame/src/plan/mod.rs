@@ -24,6 +24,8 @@ pub(crate) use lower::lower;
 pub(crate) struct Stages {
     pub stages: Vec<Stage>,
     pub result: Vec<Feed>,
+    /// What may become trouble, in words.
+    pub notes: Vec<String>,
 }
 
 /// The same plan on each of `n` partitions.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, Expr, LazyFrame, PolarsResult, SchemaRef};
+use polars::prelude::{DataType, DslPlan, Expr, LazyFrame, PolarsResult, SchemaRef};
 
 use polars_plan::prelude::ProjectionOptions;
 
@@ -27,6 +27,7 @@ pub(super) struct Pipe {
 /// The stages that are closed.
 pub(super) struct Closed {
     pub stages: Vec<Stage>,
+    pub notes: Vec<String>,
     limits: Limits,
 }
 
@@ -66,6 +67,11 @@ impl Pipe {
         LazyFrame::from(self.plan.clone()).collect_schema()
     }
 
+    /// Of all partitions together, as far as can be guessed.
+    pub fn n_rows(&self) -> PolarsResult<f64> {
+        Ok(self.n_bytes / row_bytes(&self.schema()?))
+    }
+
     /// Where its partitions are, if nothing is to be done to them.
     fn bare(&self) -> Option<&[Feed]> {
         match self.slots.as_slice() {
@@ -100,6 +106,7 @@ impl Closed {
     pub fn new(limits: Limits) -> Closed {
         Closed {
             stages: Vec::new(),
+            notes: Vec::new(),
             limits,
         }
     }
@@ -144,6 +151,13 @@ impl Closed {
             return Ok(pipe);
         }
         let (schema, n_bytes) = (pipe.schema()?, pipe.n_bytes);
+        if n_bytes > self.limits.room {
+            self.notes.push(format!(
+                "about {} meet in one task ({why}), and a worker has {} for each of its threads",
+                skep_render::bytes(n_bytes as u64),
+                skep_render::bytes(self.limits.room as u64)
+            ));
+        }
         let feeds = self.packed_partitions(pipe, why);
         Ok(Pipe::of(vec![feeds.concat()], &schema, n_bytes, kind))
     }
@@ -197,6 +211,19 @@ impl Closed {
         );
         Ok(Pipe::of(pieces(stage, n_before, n), &schema, n_bytes, kind))
     }
+}
+
+/// Bytes of a row, roughly.
+pub(super) fn row_bytes(schema: &SchemaRef) -> f64 {
+    let of = |dtype: &DataType| match dtype {
+        DataType::Boolean | DataType::Int8 | DataType::UInt8 => 1.0,
+        DataType::Int16 | DataType::UInt16 => 2.0,
+        DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date => 4.0,
+        DataType::String | DataType::Binary => 24.0,
+        dtype if dtype.is_nested() => 64.0,
+        _ => 8.0,
+    };
+    schema.iter_values().map(of).sum::<f64>().max(1.0)
 }
 
 /// Of each piece its parts, in the order of the partitions that they come from.

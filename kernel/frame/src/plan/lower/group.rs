@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DataType, DslPlan, Expr, PlSmallStr, SchemaRef, col};
+use polars::prelude::{DslPlan, Expr, PlSmallStr, col};
 use polars_plan::{
     plans::IR,
     prelude::{Node, ProjectionOptions},
@@ -12,7 +12,7 @@ use super::{
     super::{
         Feed, Kind, Ungrouped,
         aggregate::decompose,
-        pipe::Pipe,
+        pipe::{Pipe, row_bytes},
         words::{name_of_result, short_list},
     },
     Cut, FAN_IN, Lowering, whole,
@@ -178,19 +178,6 @@ impl Lowering<'_> {
 
 /// Rows whose keys tell how many groups there are.
 const PROBED: u32 = 32_768;
-
-/// Bytes of a row, roughly.
-fn row_bytes(schema: &SchemaRef) -> f64 {
-    let of = |dtype: &DataType| match dtype {
-        DataType::Boolean | DataType::Int8 | DataType::UInt8 => 1.0,
-        DataType::Int16 | DataType::UInt16 => 2.0,
-        DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date => 4.0,
-        DataType::String | DataType::Binary => 24.0,
-        dtype if dtype.is_nested() => 64.0,
-        _ => 8.0,
-    };
-    schema.iter_values().map(of).sum::<f64>().max(1.0)
-}
 
 /// Aggregations from their merged parts, then what is made of them.
 pub(super) fn finish(pipe: Pipe, keys: &[Expr], aggs: &[Expr], last: &[Expr]) -> Pipe {

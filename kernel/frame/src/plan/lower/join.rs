@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, Expr, JoinType, PlSmallStr, col};
+use polars::prelude::{DslPlan, Expr, JoinType, PlSmallStr, PolarsError, col};
 use polars_plan::{dsl::JoinOptions, plans::IR, prelude::Node};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
         pipe::{Pipe, both},
         words::short_list,
     },
-    Cut, Lowering, whole,
+    Cut, Lowering, Stop, whole,
 };
 
 impl Lowering<'_> {
@@ -54,6 +54,7 @@ impl Lowering<'_> {
             }
             Some(_) => return whole("it joins by an inequality"),
         };
+        let has_condition = !predicates.is_empty();
         let (left_keys, right_keys) = (self.exprs(left_on), self.exprs(right_on));
         let left = self.lower(*input_left)?;
         let right = self.lower(*input_right)?;
@@ -87,6 +88,7 @@ impl Lowering<'_> {
         let joined = self.joined(
             left,
             right,
+            has_condition,
             &args.how,
             args.maintain_order,
             [keys_of_left, keys_of_right],
@@ -96,11 +98,30 @@ impl Lowering<'_> {
         self.sliced_by(joined, slice)
     }
 
+    /// Refuses what would take days or more memory than there is, and notes what is large.
+    fn check_size(&mut self, left: &Pipe, right: &Pipe, has_condition: bool) -> Cut<()> {
+        const REFUSED: f64 = 1e10;
+        const NOTED: f64 = 1e8;
+        let (n_left, n_right) = (left.n_rows()?, right.n_rows()?);
+        let n = n_left * n_right;
+        let text = format!("a cross join of about {n_left:.0} and {n_right:.0} rows has {n:.1e} rows");
+        if n > REFUSED && !has_condition {
+            return Err(Stop::Failed(PolarsError::ComputeError(
+                format!("{text}: join on a column, or keep fewer rows of both first").into(),
+            )));
+        }
+        if n > NOTED {
+            self.closed.notes.push(text);
+        }
+        Ok(())
+    }
+
     #[expect(clippy::too_many_arguments, reason = "what a join is made of")]
     pub(super) fn joined(
         &mut self,
         left: Pipe,
         right: Pipe,
+        has_condition: bool,
         how: &JoinType,
         order: polars::prelude::MaintainOrderJoin,
         [left_keys, right_keys]: [Vec<Expr>; 2],
@@ -109,6 +130,9 @@ impl Lowering<'_> {
     ) -> Cut<Pipe> {
         if left.n == 1 && right.n == 1 {
             return Ok(both(left, right, word, Kind::Join, step));
+        }
+        if left_keys.is_empty() && matches!(how, JoinType::Cross) {
+            self.check_size(&left, &right, has_condition)?;
         }
         let is_small = |pipe: &Pipe| pipe.n_bytes <= self.limits.broadcast_bytes;
         let is_cross = left_keys.is_empty();

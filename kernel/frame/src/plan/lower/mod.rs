@@ -76,6 +76,7 @@ pub(crate) fn lower(
         Ok(result) => Ok(Stages {
             stages: lowering.closed.stages,
             result,
+            notes: lowering.closed.notes,
         }),
         Err(Stop::Failed(error)) => Err(error),
         Err(Stop::Whole(why)) => in_one_task(query, leaf_of, sources, limits, &why),
@@ -121,6 +122,7 @@ fn in_one_task(
     Ok(Stages {
         stages: closed.stages,
         result,
+        notes: closed.notes,
     })
 }
 
@@ -285,6 +287,14 @@ impl Lowering<'_> {
             .collect();
         let kind = if source.is_read() { Kind::Scan } else { Kind::Rows };
         let mut pipe = Pipe::of(feeds, &source.schema, source.n_bytes_in_memory(), kind);
+        if pipe.n >= 1_000 && source.is_read() && pipe.n_bytes < 1e6 * pipe.n as f64 {
+            self.closed.notes.push(format!(
+                "{} is in {} partitions of {} each: few and larger ones are read faster",
+                source.name,
+                pipe.n,
+                skep_render::bytes((pipe.n_bytes / pipe.n as f64) as u64)
+            ));
+        }
         // Rows that are held are worked on where they are, but for very small partitions.
         pipe.may_be_packed = !source.is_held() || pipe.n_bytes < 4e6 * pipe.n as f64;
         Ok(match output {
