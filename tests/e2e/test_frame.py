@@ -41,8 +41,8 @@ def test_persist_write_and_read_parquet(frames):
 
 def test_explain_and_graph(frames):
     text = ok(frames, 'f.group_by([col("k")]).agg([col("x").sum()]).explain()?').text
-    assert "partial" in text and "[5 tasks" in text and "because partial results must meet" in text
-    assert ok(frames, 'f.group_by([col("k")]).agg([col("x").sum()]).graph()?').text.startswith("6 tasks")
+    assert "partial" in text and "5 partitions" in text and "[2 tasks" in text and "because partial results must meet" in text
+    assert ok(frames, 'f.group_by([col("k")]).agg([col("x").sum()]).graph()?').text.startswith("3 tasks")
 
 
 def test_errors_come_before_anything_runs(frames):
@@ -75,7 +75,7 @@ def test_a_data_person_asks_what_polars_can(frames):
     ok(frames, 'f.with_columns([col("x").rank(Default::default(), None).over([col("k")])?.alias("r")]).filter(col("r").eq(lit(1))).len()? >= 4', "true")
     ok(frames, 'f.left_join(&Frame::from(names.clone()), col("k"), col("k")).select([col("name").n_unique()]).collect()?.column("name")?.u32()?.get(0)', "Some(4)")
     text = ok(frames, 'f.group_by([col("k")]).agg([col("x").median()]).explain()?').text
-    assert "shuffle into 5 by hash" in text and "needs all rows of a group" in text
+    assert "shuffle into 2 by hash" in text and "needs all rows of a group" in text
     ok(frames, "fn halves(part: DataFrame) -> DataFrame { part.head(Some(part.height() / 2)) }")
     ok(frames, "f.map_partitions(halves).len()?", "125")
     ok(frames, 'f.describe()?.height()', "9")
@@ -83,6 +83,75 @@ def test_a_data_person_asks_what_polars_can(frames):
     # What the program cannot send is said, and nothing is lost.
     fails(frames, 'f.select([col("x").map(|c| Ok(c), |_, f| Ok(f.clone()))]).collect()?', "cannot travel to workers", "map_partitions")
     ok(frames, "f.len()?", "250")
+
+
+def test_bad_files_are_named_with_their_line_and_nothing_is_lost(kernel, tmp_path):
+    def file(name, text):
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return tmp_path / name
+
+    kernel.execute("let cluster = Cluster::local().workers(2).start()?; let kept = 41;")
+    file("columns-1.csv", "x,y\n1,2\n"), file("columns-2.csv", "x,z\n1,2\n")
+    numbers = "".join(f"{i},{i}\n" for i in range(5_000))
+    for code, parts in [
+        (f'Frame::read_csv("{tmp_path}/columns-*.csv")?', ["columns-2.csv", "column 2 is `z` instead of `y`"]),
+        (f'Frame::read_csv("{file("empty.csv", "")}")?', ["empty.csv", "the file is empty"]),
+        (f'Frame::read_csv("{file("late.csv", "x,y" + chr(10) + numbers + "oops,1" + chr(10))}")?.select([col("x").sum()]).collect()?', ["late.csv, line 5002", "`oops`", "read_csv_typed"]),
+        (f'Frame::read_csv("{file("fields.csv", "x,y" + chr(10) + numbers + "1,2,3" + chr(10))}")?.collect()?', ["fields.csv, line 5002", "more fields", "as many fields as the header"]),
+        (f'Frame::read_csv("{file("latin.csv", b"x,y" + bytes([10]) + b"1," + bytes([255, 254, 10]))}")?', ["latin.csv", "utf-8", "iconv"]),
+        (f'Frame::read_csv("{file("german.csv", "x;y" + chr(10) + "1;2" + chr(10))}")?', ["one column", "separated by ';'", "with_separator(b';')"]),
+        ('Frame::read_csv("s3://bees/x.csv")?', ["s3 addresses", "aws s3 cp"]),
+        (f'Frame::read_parquet("{tmp_path}/empty.csv")?', ["empty.csv", "is it a Parquet file, and whole?"]),
+        ('let large = Frame::from_dataframe(df!("a" => (0..200_000i64).collect::<Vec<_>>())?, 4); large.cross_join(&large, None).collect()?', ["a cross join of about 200000 and 200000 rows", "4.0e10", "join on a column"]),
+    ]:
+        result = kernel.execute(code)
+        text = result.error
+        for part in parts:
+            assert part in text, f"{code}\n{part!r} is not in\n{text}"
+    assert kernel.execute("kept + 1").text == "42"
+
+
+def test_files_that_change_between_plan_and_run(kernel, tmp_path):
+    kernel.execute("let cluster = Cluster::local().workers(2).start()?;")
+    kernel.execute(f'let rows = Frame::from_dataframe(df!("a" => (0..100_000i64).collect::<Vec<_>>())?, 2); rows.write_parquet("{tmp_path}/rows")?;')
+    kernel.execute(f'let read = Frame::read_parquet("{tmp_path}/rows/*.parquet")?;')
+    first = sorted((tmp_path / "rows").glob("*.parquet"))[0]
+    whole = first.read_bytes()
+    first.write_bytes(whole[: len(whole) // 2])
+    result = kernel.execute("read.select([col(\"a\").sum()]).collect()?")
+    assert first.name in result.error, result.error
+    first.unlink()
+    result = kernel.execute("read.select([col(\"a\").sum()]).collect()?")
+    assert first.name in result.error and "No such file" in result.error, result.error
+    first.write_bytes(whole)
+    assert "4999950000" in kernel.execute("read.select([col(\"a\").sum()]).collect()?").text
+
+
+def test_explain_says_what_a_run_took(kernel, tmp_path):
+    kernel.execute("let cluster = Cluster::local().workers(2).start()?;")
+    kernel.execute(f'Frame::from_dataframe(df!("a" => (0..400_000i64).map(|i| i % 7).collect::<Vec<_>>())?, 4).write_csv("{tmp_path}/rows")?;')
+    kernel.execute(f'let groups = Frame::read_csv("{tmp_path}/rows/*.csv")?.group_by([col("a")]).agg([len()]);')
+    assert "took" not in kernel.execute("groups.explain()?").text
+    kernel.execute("groups.collect()?;")
+    said = kernel.execute("groups.explain()?").text
+    assert "group by a: partial len()" in said and said.count("took") == 2 and "gave" in said, said
+
+
+def test_charts(kernel):
+    kernel.execute("let cluster = Cluster::local().workers(2).start()?;")
+    kernel.execute('let rows = Frame::from_dataframe(df!("x" => (0..50_000i64).collect::<Vec<_>>(), "y" => (0..50_000i64).map(|i| (i as f64 / 5e3).sin()).collect::<Vec<_>>())?, 4);')
+    for code, said in [
+        ('rows.plot().line("x", ["y"])?', "of 50,000 rows, chosen at random"),
+        ('rows.plot().histogram("y")?', "histogram of y: 50,000 rows"),
+        ('rows.plot().boxes(["x", "y"])?', "boxes of x, y"),
+        ('df!("hive" => ["a", "b"], "bees" => [3, 5])?.plot().title("Bees").bar("hive", "bees")?', "bar of bees by hive"),
+    ]:
+        result = kernel.execute(code)
+        assert result.status == "ok", result.reply
+        shown = result.of("execute_result")[-1]["data"]
+        assert said in shown["text/plain"] and shown["image/svg+xml"].startswith("<svg"), shown["text/plain"]
+    result = kernel.execute('rows.plot().bar("x", "y")?')
+    assert "50,000 bars would not be readable" in result.error
 
 
 def test_polars_prelude_is_there_and_gives_way(kernel):

@@ -322,6 +322,22 @@ pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(Schem
             ));
         }
     }
+    if let [only] = names.as_slice()
+        && let Some(separator) = [';', '\t', '|']
+            .into_iter()
+            .find(|separator| only.contains(*separator))
+    {
+        return Err(Error::Source(
+            Message::new(format!(
+                "{} has one column, `{}`: its fields seem to be separated by {separator:?}",
+                paths[0],
+                only.escape_debug()
+            ))
+            .hint(format!(
+                "`Frame::from(LazyCsvReader::new(PlRefPath::new(\"{pattern}\")).with_separator(b{separator:?}).finish()?)` reads them"
+            )),
+        ));
+    }
     let mut types = sampled_types(&paths)?;
     for (name, dtype) in given {
         if !names.contains(name) {

@@ -17,6 +17,7 @@ mod files;
 mod frame;
 mod functions;
 mod plan;
+mod plot;
 mod records;
 mod shapes;
 mod show;
@@ -33,6 +34,7 @@ pub use frame::Frame;
 pub use functions::Tabular;
 #[doc(hidden)]
 pub use plan::{AsIf, plan_as_if};
+pub use plot::{Chart, Plot, Plottable};
 pub use polars;
 pub use records::ToFrame;
 pub use show::{ByFrame, HeapOfFrame, HeapOfSerde, LookFrame, ShowFrame, table};

@@ -164,6 +164,6 @@ pub mod prelude {
     };
     // All of Polars' own; the names above and below, and those that a cell defines, go before it.
     pub use skep_frame::polars::{self, df, prelude::*};
-    pub use skep_frame::{Frame, ToFrame as _};
+    pub use skep_frame::{Frame, Plottable as _, ToFrame as _};
     pub use skep_render::media::{Html, Image, Markdown, Svg};
 }
