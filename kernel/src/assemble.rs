@@ -16,7 +16,7 @@ use skep_session::Prebuilt;
 /// Crates that a cell can name in paths, beside `skep`.
 const EXTERNS: [&str; 5] = ["plotters", "polars", "serde", "serde_json", "tokio"];
 
-/// `share` holds what `skep lab` copies: the course, the requirements, the logo.
+/// `share` holds what `skep lab` copies: the requirements, the logo.
 pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result<()> {
     let messages = fs::read_to_string(messages).with_context(|| format!("reading {}", messages.display()))?;
     let (lib, deps) = (home.join("lib"), home.join("lib/deps"));
@@ -87,8 +87,8 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
     )?;
     fs::copy(checkout.join("assets/logo.svg"), share.join("logo.svg"))?;
     crate::index::write(&messages, checkout, &share.join("members.json"))?;
+    // Earlier versions kept notebooks there.
     let _ = fs::remove_dir_all(share.join("course"));
-    copy_lessons(&checkout.join("tutorial"), &share.join("course"))?;
     let toolchain = Toolchain {
         rustc: ask_rustc("sysroot")?.join("bin/rustc"),
         dylib,
@@ -145,26 +145,6 @@ fn write_wrapper(path: &Path) -> anyhow::Result<()> {
         "#!/bin/sh\nexec \"$(dirname \"$0\")/skep\" wrap-rustc \"$@\"\n",
     )?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-    Ok(())
-}
-
-/// Notebooks only: the crate beside them is in the library.
-fn copy_lessons(tutorial: &Path, to: &Path) -> anyhow::Result<()> {
-    for lesson in fs::read_dir(tutorial)?
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("lesson-"))
-    {
-        let folder = to.join(lesson.file_name());
-        fs::create_dir_all(&folder)?;
-        for file in fs::read_dir(lesson.path())?.flatten().filter(|entry| {
-            entry
-                .path()
-                .extension()
-                .is_some_and(|extension| extension == "ipynb")
-        }) {
-            fs::copy(file.path(), folder.join(file.file_name()))?;
-        }
-    }
     Ok(())
 }
 

@@ -33,24 +33,43 @@ pub struct Options {
     folder: Option<PathBuf>,
 }
 
-const LESSON: &str = "lesson-1/what-a-cluster-is.ipynb";
+/// What opens first.
+const OVERVIEW: &str = "overview.ipynb";
+/// What `--check` runs.
+const LESSON: &str = "01-what-a-cluster-is/what-a-cluster-is.ipynb";
 
 pub fn run(options: &Options) -> anyhow::Result<u8> {
     let home = Home::locate()?;
     let python = ready_python(&home)?;
     if options.check {
-        return check(&home, &python);
+        return check(&python);
     }
-    let folder = course_folder(&home, options.folder.as_deref())?;
+    serve(&python, options, OVERVIEW)
+}
+
+/// JupyterLab on one page of the course.
+pub fn open(folder: Option<PathBuf>, page: &str) -> anyhow::Result<u8> {
+    let python = ready_python(&Home::locate()?)?;
+    let options = Options {
+        no_browser: false,
+        check: false,
+        port: None,
+        folder,
+    };
+    serve(&python, &options, page)
+}
+
+fn serve(python: &Path, options: &Options, page: &str) -> anyhow::Result<u8> {
+    let folder = course_folder(options.folder.as_deref())?;
     let port = free_port(options.port)?;
     let token = token()?;
-    let link = format!("http://127.0.0.1:{port}/lab/tree/{LESSON}?token={token}");
+    let link = format!("http://127.0.0.1:{port}/lab/tree/{page}?token={token}");
     println!(
         "\nSkep is ready. The course is in {}.\n\n    {link}\n\nCtrl-C here ends it.",
         folder.display()
     );
     std::io::stdout().flush()?;
-    let mut lab = Command::new(&python);
+    let mut lab = Command::new(python);
     lab.args([
         "-m",
         "jupyterlab",
@@ -62,7 +81,7 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
         .arg(format!("--ServerApp.root_dir={}", folder.display()));
     // Not on the command line, which every user of the machine can read.
     lab.env("JUPYTER_TOKEN", &token);
-    lab.arg(format!("--LabApp.default_url=/lab/tree/{LESSON}"))
+    lab.arg(format!("--LabApp.default_url=/lab/tree/{page}"))
         .arg("--ServerApp.log_level=WARN");
     if options.no_browser {
         lab.arg("--no-browser");
@@ -82,7 +101,7 @@ fn is_root() -> bool {
 }
 
 /// The environment's Python; made once, and again when the requirements change.
-fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
+pub fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
     let folder = cache_folder().join("python");
     let python = folder.join("bin/python");
     let requirements = home.root().join("share/requirements.txt");
@@ -158,29 +177,20 @@ fn install_kernelspec(home: &Home, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A copy of the course to work in; what a learner wrote is never overwritten.
-fn course_folder(home: &Home, chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
+/// Where the course is worked in.
+pub fn default_folder(chosen: Option<&Path>) -> PathBuf {
     let default = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join("skep-course");
-    let folder = chosen.map_or_else(default, Path::to_path_buf);
-    copy_new(&home.root().join("share/course"), &folder).with_context(|| {
-        Message::new(format!("the course could not be copied to {}", folder.display()))
+    chosen.map_or_else(default, Path::to_path_buf)
+}
+
+/// A copy of the course to work in; what a learner wrote is never overwritten.
+fn course_folder(chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let folder = default_folder(chosen);
+    crate::course::lay_out(&folder).with_context(|| {
+        Message::new(format!("the course could not be written to {}", folder.display()))
             .hint("choose another place with --folder")
     })?;
     Ok(folder)
-}
-
-fn copy_new(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_new(&entry.path(), &target)?;
-        } else if !target.exists() {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 fn free_port(wanted: Option<u16>) -> anyhow::Result<u16> {
@@ -205,9 +215,9 @@ fn token() -> anyhow::Result<String> {
 }
 
 /// Runs lesson 1 by `nbclient` in a fresh folder.
-fn check(home: &Home, python: &Path) -> anyhow::Result<u8> {
+fn check(python: &Path) -> anyhow::Result<u8> {
     let folder = cache_folder().join(format!("check-{}", std::process::id()));
-    copy_new(&home.root().join("share/course"), &folder)?;
+    crate::course::lay_out(&folder)?;
     println!("Lesson 1: running it without a browser (about half a minute) …");
     let began = Instant::now();
     let status = Command::new(python)

@@ -7,6 +7,7 @@ use skep_session::{Home, Message};
 
 mod assemble;
 mod child;
+mod course;
 mod index;
 mod jupyter;
 mod lab;
@@ -43,6 +44,11 @@ enum Command {
     },
     /// JupyterLab on the course, in a private Python environment.
     Lab(lab::Options),
+    /// The course: its lessons, exercises, and how far you are.
+    Course {
+        #[command(subcommand)]
+        what: Option<course::What>,
+    },
     /// The notebook in the terminal.
     Repl {
         /// Run the cells of this script or notebook first.
@@ -108,6 +114,7 @@ fn main() -> std::process::ExitCode {
         Command::Run { file, output } => script::run(&file, output.as_deref()),
         Command::Kernel { connection_file } => jupyter::run(&connection_file).map(|()| 0),
         Command::Lab(options) => lab::run(&options),
+        Command::Course { what } => course::run(what.unwrap_or(course::What::List)),
         Command::Repl { file } => Home::locate()
             .map_err(Into::into)
             .and_then(|home| skep_repl::run(home, file.as_deref())),

@@ -5,6 +5,7 @@ use std::{
     io::Write,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
@@ -14,7 +15,7 @@ use skep_session::{Bundle, CellError, Frontend, Home, Output, Session, script};
 
 /// Prints what cells show as text, and remembers it as a notebook does.
 #[derive(Default)]
-struct Plain {
+pub struct Plain {
     outputs: Mutex<Vec<Value>>,
 }
 
@@ -81,6 +82,7 @@ pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
     let mut session = Session::start(Home::locate()?, frontend.clone())?;
     let mut code = 0;
     for cell in cells {
+        let began = Instant::now();
         let reply = session.execute_script(&cell);
         if let Some(page) = reply.page {
             println!("{}", page.plain());
@@ -93,7 +95,7 @@ pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
             code = u8::from(!cell.may_fail);
         }
         if let (Some(executed), Some(index)) = (&mut executed, cell.index) {
-            executed.fill(index, reply.cell, outputs);
+            executed.fill(index, reply.cell, outputs, began.elapsed());
         }
         if code > 0 {
             break;
@@ -127,7 +129,7 @@ impl<'p> Executed<'p> {
         Ok(Executed { notebook, to })
     }
 
-    fn fill(&mut self, index: usize, count: u32, mut outputs: Vec<Value>) {
+    fn fill(&mut self, index: usize, count: u32, mut outputs: Vec<Value>, took: Duration) {
         for output in &mut outputs {
             if output["output_type"] == "execute_result" {
                 output["execution_count"] = json!(count);
@@ -137,6 +139,7 @@ impl<'p> Executed<'p> {
         }
         let cell = &mut self.notebook["cells"][index];
         (cell["outputs"], cell["execution_count"]) = (Value::Array(outputs), json!(count));
+        cell["metadata"]["execution"]["duration_ms"] = json!(took.as_millis() as u64);
     }
 
     /// Beside its place first, so that a reader never finds half of it.

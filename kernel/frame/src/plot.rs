@@ -313,7 +313,9 @@ impl Plot {
             }
         }
         let labels: Vec<String> = (0..BINS)
-            .map(|bin| short_number(least + bin as f64 * width))
+            .map(|bin| least + bin as f64 * width)
+            // Sums of fractions that should be nothing.
+            .map(|edge| short_number(if edge.abs() < width * 1e-6 { 0.0 } else { edge }))
             .collect();
         self.bars(
             &labels,
@@ -398,12 +400,14 @@ impl Plot {
                         bar
                     };
                     chart.draw_series([corners(five[1], five[3])])?;
+                    // A line that is as wide as the box.
+                    let half = (y_range.end - y_range.start) * 0.004;
                     let mut median = Rectangle::new(
                         [
-                            (SegmentValue::Exact(at as i32), five[2]),
-                            (SegmentValue::Exact(at as i32 + 1), five[2]),
+                            (SegmentValue::Exact(at as i32), five[2] - half),
+                            (SegmentValue::Exact(at as i32 + 1), five[2] + half),
                         ],
-                        color.stroke_width(3),
+                        color.filled(),
                     );
                     median.set_margin(0, 0, 30, 30);
                     chart.draw_series([median])?;
@@ -439,6 +443,7 @@ impl Plot {
             .unwrap_or(1);
         let room = (self.size.0 as usize / (8 * (widest + 1))).max(2);
         let every = labels.len().div_ceil(room);
+        let gap = if n < 20 { 5 } else { 1 };
         let svg = self.drawn(|area| {
             let mut chart = self
                 .builder(area)
@@ -463,7 +468,7 @@ impl Plot {
                     ],
                     COLORS[0].filled(),
                 );
-                bar.set_margin(0, 0, 1, 1);
+                bar.set_margin(0, 0, gap, gap);
                 bar
             }))?;
             Ok(())

@@ -35,6 +35,8 @@ pub struct Reply {
     pub result: Result<(), CellError>,
     /// Text for the pager: what `?name` found.
     pub page: Option<Bundle>,
+    /// A cell to put below this one.
+    pub next_input: Option<String>,
 }
 
 impl Session {
@@ -74,7 +76,13 @@ impl Session {
                 self.note(&error.to_string());
             }
         }
-        Reply { cell, result, page }
+        let next_input = self.next_input.take();
+        Reply {
+            cell,
+            result,
+            page,
+            next_input,
+        }
     }
 
     /// One cell of a script that a command runs.
@@ -109,6 +117,7 @@ impl Session {
             cell: number,
             result,
             page: None,
+            next_input: self.next_input.take(),
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Session {
     pub(crate) next_uncounted: u32,
     /// Cells whose value was kept, oldest first.
     pub(crate) outputs: Vec<u32>,
+    /// A cell that the front end is asked to put below this one.
+    pub(crate) next_input: Option<String>,
     /// Whether there were workers when the last cell ended.
     pub(crate) had_workers: bool,
     /// Last: removed when everything that uses it is gone.
@@ -141,6 +143,7 @@ impl Session {
             has_terminal: false,
             next_uncounted: 1_000_000,
             outputs: Vec::new(),
+            next_input: None,
             had_workers: false,
             private,
         };

@@ -94,7 +94,16 @@ impl Executor {
         match &reply.result {
             Ok(()) => {
                 content.user_expressions = Some(self.user_expressions(&execute));
-                content.payload = reply.page.iter().filter(|_| !execute.silent).map(page).collect();
+                let next = reply
+                    .next_input
+                    .map(|text| Payload::SetNextInput { text, replace: false });
+                content.payload = reply
+                    .page
+                    .iter()
+                    .map(page)
+                    .chain(next)
+                    .filter(|_| !execute.silent)
+                    .collect();
             }
             Err(error) => {
                 let error = reply_error(error);

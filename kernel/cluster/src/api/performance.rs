@@ -117,6 +117,16 @@ impl Performance {
         (total as f64 / there.max(1.0)).min(1.0)
     }
 
+    /// How often a function ran to its end in it, by its name.
+    pub fn n_runs(&self, function: &str) -> u64 {
+        let of_it = self
+            .history
+            .totals
+            .iter()
+            .filter(|total| total.function == function);
+        of_it.map(|total| total.n_done).sum()
+    }
+
     /// Bytes that moved from worker to worker.
     pub fn moved_bytes(&self) -> u64 {
         self.history.totals.iter().map(|total| total.moved_bytes).sum()

@@ -46,7 +46,7 @@ impl Limits {
         Limits {
             broadcast_bytes: room.min(32e6),
             one_task_bytes: room.min(32e6),
-            packed_bytes: room.min(256e6),
+            packed_bytes: (room / 2.0).min(256e6),
             n_threads: n_threads.max(1),
             room: if n_bytes_each == 0 {
                 f64::INFINITY

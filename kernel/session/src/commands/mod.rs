@@ -14,6 +14,7 @@ use crate::{
 
 mod cells;
 mod cluster;
+mod course;
 mod dep;
 mod evcxr;
 mod help;
@@ -220,6 +221,20 @@ pub const COMMANDS: &[Command] = &[
         help: "the task graph of a delayed value or a frame",
         more: "The same as `.graph()`.",
         run: Run::InTurn(cluster::graph),
+    },
+    Command {
+        name: "hint",
+        usage: ":hint EXERCISE",
+        help: "help with an exercise of the course: a nudge, then a name, then a skeleton",
+        more: "`:hint 2.1` for the first exercise of lesson 2; again for more.",
+        run: Run::Anytime(course::hint),
+    },
+    Command {
+        name: "solution",
+        usage: ":solution EXERCISE",
+        help: "a solution of an exercise, in a new cell",
+        more: "Once the exercise is solved, or after two hints.",
+        run: Run::InTurn(course::solution),
     },
     Command {
         name: "assist",

@@ -1,0 +1,81 @@
+//! What a check found.
+
+use skep_lessons::Progress;
+use skep_render::{Bundle, Rich, card::Card};
+
+/// What a check found: line by line what is right and what is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    id: String,
+    title: String,
+    lines: Vec<(bool, String)>,
+    begin: Option<String>,
+}
+
+impl Verdict {
+    /// Runs a check, and remembers what it found. What fails in it is the reader's error, and a line like any other.
+    pub(crate) fn of(id: &str, check: impl FnOnce(&mut Verdict) -> Result<(), String>) -> Verdict {
+        let title = skep_lessons::exercise(id).map_or_else(String::new, |(_, exercise)| exercise.title);
+        let mut verdict = Verdict {
+            id: id.to_string(),
+            title,
+            lines: Vec::new(),
+            begin: None,
+        };
+        if let Err(error) = check(&mut verdict) {
+            verdict.lines.push((false, error));
+        }
+        if verdict.begin.is_none() {
+            let path = Progress::path();
+            let mut progress = Progress::read(&path);
+            progress.checked(id, verdict.is_right());
+            // Without a folder for it the course goes on; only what was done is forgotten.
+            let _ = progress.write(&path);
+        }
+        verdict
+    }
+
+    /// A line: what holds, or what does not.
+    pub(crate) fn holds(&mut self, is_so: bool, right: String, wrong: String) {
+        self.lines.push((is_so, if is_so { right } else { wrong }));
+    }
+
+    pub(crate) fn not_begun(&mut self, what: &str) -> Result<(), String> {
+        self.begin = Some(what.to_string());
+        Ok(())
+    }
+
+    pub fn is_right(&self) -> bool {
+        self.begin.is_none() && !self.lines.is_empty() && self.lines.iter().all(|(is_so, _)| *is_so)
+    }
+
+    /// Whether the cell is still the one to begin from.
+    pub fn is_not_begun(&self) -> bool {
+        self.begin.is_some()
+    }
+}
+
+impl Rich for Verdict {
+    fn bundle(&self) -> Bundle {
+        let heading = format!("Exercise {}: {}", self.id, self.title);
+        if let Some(begin) = &self.begin {
+            return Card::new(format!("○ {heading}"))
+                .state("pending")
+                .note(format!("not begun yet: {begin}"))
+                .bundle();
+        }
+        let (mark, state) = if self.is_right() {
+            ("✓", "done")
+        } else {
+            ("✗", "failed")
+        };
+        let mut card = Card::new(format!("{mark} {heading}")).state(state);
+        for (is_so, text) in &self.lines {
+            card = card.note(format!("{} {text}", if *is_so { "✓" } else { "✗" }));
+        }
+        if !self.is_right() {
+            card = card.note(format!("stuck? `:hint {}`", self.id));
+        }
+        card.bundle()
+    }
+}
