@@ -16,6 +16,8 @@ use serde_json::json;
 use skep_session::Message;
 use skep_session::{Home, cache_folder};
 
+use crate::shelf;
+
 /// What `skep lab` was asked for.
 #[derive(clap::Args)]
 pub struct Options {
@@ -177,16 +179,10 @@ fn install_kernelspec(home: &Home, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the course is worked in.
-pub fn default_folder(chosen: Option<&Path>) -> PathBuf {
-    let default = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join("skep-course");
-    chosen.map_or_else(default, Path::to_path_buf)
-}
-
 /// A copy of the course to work in; what a learner wrote is never overwritten.
 fn course_folder(chosen: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let folder = default_folder(chosen);
-    crate::course::lay_out(&folder).with_context(|| {
+    let folder = shelf::default_folder(chosen);
+    shelf::lay_out(&folder).with_context(|| {
         Message::new(format!("the course could not be written to {}", folder.display()))
             .hint("choose another place with --folder")
     })?;
@@ -217,7 +213,7 @@ fn token() -> anyhow::Result<String> {
 /// Runs lesson 1 by `nbclient` in a fresh folder.
 fn check(python: &Path) -> anyhow::Result<u8> {
     let folder = cache_folder().join(format!("check-{}", std::process::id()));
-    crate::course::lay_out(&folder)?;
+    shelf::lay_out(&folder)?;
     println!("Lesson 1: running it without a browser (about half a minute) …");
     let began = Instant::now();
     let status = Command::new(python)

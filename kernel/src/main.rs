@@ -13,6 +13,7 @@ mod jupyter;
 mod lab;
 mod logs;
 mod script;
+mod shelf;
 mod stdin;
 
 #[derive(Parser)]

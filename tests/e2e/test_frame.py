@@ -139,10 +139,10 @@ def test_explain_says_what_a_run_took(kernel, tmp_path):
 
 def test_charts(kernel):
     kernel.execute("let cluster = Cluster::local().workers(2).start()?;")
-    kernel.execute('let rows = Frame::from_dataframe(df!("x" => (0..50_000i64).collect::<Vec<_>>(), "y" => (0..50_000i64).map(|i| (i as f64 / 5e3).sin()).collect::<Vec<_>>())?, 4);')
+    kernel.execute('let rows = Frame::from_dataframe(df!("x" => (0..50_000i64).collect::<Vec<_>>(), "y" => (0..50_000i64).map(|i| (i % 9 > 0).then(|| (i as f64 / 5e3).sin())).collect::<Vec<_>>())?, 4);')
     for code, said in [
         ('rows.plot().line("x", ["y"])?', "of 50,000 rows, chosen at random"),
-        ('rows.plot().histogram("y")?', "histogram of y: 50,000 rows"),
+        ('rows.plot().histogram("y")?', "histogram of y: 44,444 rows"),
         ('rows.plot().boxes(["x", "y"])?', "boxes of x, y"),
         ('df!("hive" => ["a", "b"], "bees" => [3, 5])?.plot().title("Bees").bar("hive", "bees")?', "bar of bees by hive"),
     ]:

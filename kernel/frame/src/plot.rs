@@ -11,8 +11,8 @@ use plotters::{
     },
 };
 use polars::prelude::{
-    AnyValue, Column, DataFrame, DataType, Expr, IntoLazy, IntoVec, NamedFrom, PlSmallStr, QuantileMethod,
-    Series, SortMultipleOptions, TimeUnit, col, len, lit,
+    AnyValue, Column, DataFrame, DataType, Expr, IntoLazy, IntoVec, LazyFrame, NamedFrom, PlSmallStr,
+    QuantileMethod, Series, SortMultipleOptions, TimeUnit, col, len, lit,
 };
 use skep_render::{Bundle, Message, Rich, count};
 
@@ -263,12 +263,21 @@ impl Plot {
     pub fn histogram(&self, x: &str) -> Result<Chart> {
         let of = |name: &str, expr: Expr| expr.cast(DataType::Float64).alias(name);
         let value = || col(x).cast(DataType::Float64);
-        let known = || value().filter(value().is_finite());
-        let bounds = self.query(&[
-            of("least", known().min()),
-            of("most", known().max()),
-            of("n", known().count()),
-        ])?;
+        let bounds = [
+            of("least", value().min()),
+            of("most", value().max()),
+            of("n", value().count()),
+        ];
+        let bounds = match &self.data {
+            Data::Frame(frame) => frame.filter(value().is_finite()).select(bounds).collect()?,
+            Data::Table(table) => {
+                let known = table.clone().lazy().filter(value().is_finite());
+                known
+                    .select(bounds)
+                    .collect()
+                    .map_err(|error| Error::schema("histogram", &error))?
+            }
+        };
         let at = |name: &str| {
             bounds
                 .column(name)
@@ -283,22 +292,19 @@ impl Plot {
         } else {
             1.0
         };
-        let bin = ((known() - lit(least)) / lit(width))
+        let bin = ((value() - lit(least)) / lit(width))
             .floor()
             .cast(DataType::Int64)
             .clip(lit(0), lit(BINS as i64 - 1));
+        let count = |rows: LazyFrame| {
+            rows.filter(value().is_finite())
+                .select([bin.alias("bin")])
+                .group_by([col("bin")])
+                .agg([len().alias("n")])
+        };
         let counted = match &self.data {
-            Data::Frame(frame) => frame
-                .select([bin.alias("bin")])
-                .group_by([col("bin")])
-                .agg([len().alias("n")])
-                .collect()?,
-            Data::Table(table) => table
-                .clone()
-                .lazy()
-                .select([bin.alias("bin")])
-                .group_by([col("bin")])
-                .agg([len().alias("n")])
+            Data::Frame(frame) => frame.lazy(count).collect()?,
+            Data::Table(table) => count(table.clone().lazy())
                 .collect()
                 .map_err(|error| Error::schema("histogram", &error))?,
         };

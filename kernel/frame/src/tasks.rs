@@ -146,8 +146,13 @@ fn run(work: &Work, fillings: &[Filling], tables: Vec<DataFrame>) -> PolarsResul
         [part] => part.explain(error),
         _ => first_wrong(work, fillings).unwrap_or(error),
     };
-    let done = LazyFrame::from(plan).collect_with_engine(Engine::Streaming);
-    done.map(|result| result.unwrap_single()).map_err(explain)
+    let query = LazyFrame::from(plan);
+    let streamed = query.clone().collect_with_engine(Engine::Streaming);
+    streamed
+        .map(|result| result.unwrap_single())
+        // It cannot do everything yet. What the data are to blame for fails again.
+        .or_else(|_| query.collect())
+        .map_err(explain)
 }
 
 /// Of several parts that a task reads together, the error of the first that fails alone: it can name its file.

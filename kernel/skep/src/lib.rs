@@ -4,7 +4,8 @@
 //! `use skep::prelude::*;` and paste the cell into `main`.
 //!
 //! The crate is built as one dynamic library, so that every cell shares one copy of Polars, of the variables
-//! and of the connection to the cluster. It holds no logic of its own.
+//! and of the connection to the cluster. It holds no logic of its own, but the
+//! checks of the course's exercises, which look at everything.
 
 pub use plotters;
 pub use serde;
@@ -14,11 +15,11 @@ pub use skep_cluster::{
     chaos, coordination, progress,
 };
 pub use skep_collections::{Bag, Blocked, Dot, ndarray};
-pub use skep_course as course;
 pub use skep_eval::{Bundle, Rich, interrupted as cancelled};
 pub use skep_frame::{Frame, Table, polars, sql};
 pub use tokio;
 
+pub mod course;
 mod entry;
 #[doc(hidden)]
 pub mod instances;
@@ -153,12 +154,12 @@ macro_rules! compute {
 pub mod prelude {
     pub use std::time::Duration;
 
+    pub use crate::course;
     pub use crate::{compute, delayed};
     pub use serde::{Deserialize, Serialize};
     pub use skep_cluster::coordination::{Barrier, Event, Lock, Queue, Semaphore, Topic, Variable};
     pub use skep_cluster::{Actor, Cluster, Delayed, Remote, progress};
     pub use skep_collections::{Bag, Blocked, Dot as _, ndarray};
-    pub use skep_course as course;
     pub use skep_eval::{
         Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep,
     };

@@ -1,7 +1,7 @@
 //! `:hint`, `:solution`: help with the course's exercises.
 
 use skep_cell::CellError;
-use skep_lessons::{Exercise, Progress, State};
+use skep_course::{Exercise, Progress, State};
 use skep_render::{Bundle, Message};
 
 use super::{Call, failed};
@@ -15,10 +15,10 @@ fn find(id: &str) -> Result<Exercise, Message> {
     if id.is_empty() {
         return Err(Message::new("which exercise?").hint("`:hint 1.1`: lesson 1, its first exercise"));
     }
-    skep_lessons::exercise(id)
+    skep_course::exercise(id)
         .map(|(_, exercise)| exercise)
         .ok_or_else(|| {
-            let known: Vec<String> = skep_lessons::lessons()
+            let known: Vec<String> = skep_course::lessons()
                 .iter()
                 .flat_map(|lesson| {
                     lesson

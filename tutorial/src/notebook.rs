@@ -61,7 +61,7 @@ pub fn overview(lessons: &[Lesson], progress: &Progress) -> Value {
             lesson.minutes
         ));
     }
-    let text = include_str!("../overview.md").replace("{lessons}", table.trim_end());
+    let text = include_str!("../lessons/overview.md").replace("{lessons}", table.trim_end());
     let cells = text
         .split("\n---\n")
         .enumerate()

@@ -2,12 +2,11 @@
 //! bytes moved. Never at the clock on the wall, and never at the text of a cell.
 
 use skep_cluster::{Cluster, Delayed, End, Journey, Remote};
+use skep_course::Verdict;
 use skep_frame::{
     Frame,
     polars::prelude::{DataFrame, col, len, lit},
 };
-
-use crate::verdict::Verdict;
 
 type Made<T> = Result<T, String>;
 

@@ -1,0 +1,180 @@
+//! For those who write lessons.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use skep_course::{Lesson, Part, lessons, notebook};
+use skep_session::Message;
+
+use super::run::{execute, is_verdict};
+use crate::shelf::write;
+
+/// rustlings' rule: what is unsolved fails, what is solved passes; and no lesson keeps its reader waiting.
+pub fn check(folder: Option<&Path>, only: Option<u32>) -> anyhow::Result<u8> {
+    const LONGEST: Duration = Duration::from_secs(5);
+    let all = match folder {
+        None => lessons(),
+        Some(folder) => read_all(folder)?,
+    };
+    let work = std::env::temp_dir().join(format!("skep-author-{}", std::process::id()));
+    let mut wrong: Vec<String> = Vec::new();
+    for lesson in all
+        .iter()
+        .filter(|lesson| only.is_none_or(|only| only == lesson.number))
+    {
+        let here = work.join(&lesson.folder);
+        fs::create_dir_all(&here)?;
+        let file = here.join(lesson.file());
+        write(&file, &notebook_of_both(lesson))?;
+        let mut times = Vec::new();
+        for round in 1..=2 {
+            let mut say = |what: String| wrong.push(format!("lesson {}, run {round}: {what}", lesson.number));
+            let run = execute(&file, &here.join("progress.json"))?;
+            times.push(format!("{:.0} s", run.took.as_secs_f64()));
+            if run.took > Duration::from_secs(u64::from(lesson.minutes) * 60) {
+                say(format!(
+                    "it takes {:.0} s, more than its {} minutes",
+                    run.took.as_secs_f64(),
+                    lesson.minutes
+                ));
+            }
+            if let Some(error) = &run.error {
+                say(format!("it stops: {error}"));
+            }
+            for exercise in lesson.exercises() {
+                let mark = |code: &str| {
+                    let (_, shown, _) = run.cells.iter().find(|(source, _, _)| source == code)?;
+                    shown
+                        .lines()
+                        .find(|line| is_verdict(line))
+                        .and_then(|line| line.chars().next())
+                };
+                if mark(&exercise.starter) == Some('✓') {
+                    say(format!("exercise {} passes as it is given", exercise.id));
+                }
+                match mark(&exercise.solution) {
+                    Some('✓') => {}
+                    Some(mark) => {
+                        let shown = run
+                            .cells
+                            .iter()
+                            .find(|(source, _, _)| *source == exercise.solution);
+                        let shown = shown.map_or("", |(_, shown, _)| shown.as_str());
+                        say(format!(
+                            "the solution of exercise {} gets {mark}\n{shown}",
+                            exercise.id
+                        ));
+                    }
+                    None => say(format!("the solution of exercise {} has no verdict", exercise.id)),
+                }
+            }
+            for part in &lesson.parts {
+                if let Part::Cell {
+                    code, is_slow: false, ..
+                } = part
+                    && let Some((_, _, took)) = run
+                        .cells
+                        .iter()
+                        .find(|(source, _, took)| source == code && *took > LONGEST)
+                {
+                    say(format!(
+                        "a cell takes {:.1} s: {}",
+                        took.as_secs_f64(),
+                        code.lines().next().unwrap_or_default()
+                    ));
+                }
+            }
+        }
+        println!(
+            "lesson {}: {} minutes, {} cells, {} exercises; runs in {}",
+            lesson.number,
+            lesson.minutes,
+            lesson
+                .parts
+                .iter()
+                .filter(|part| !matches!(part, Part::Prose(_)))
+                .count(),
+            lesson.exercises().count(),
+            times.join(" and ")
+        );
+    }
+    let _ = fs::remove_dir_all(&work);
+    for line in &wrong {
+        println!("✗ {line}");
+    }
+    println!(
+        "{}",
+        if wrong.is_empty() {
+            "✓ the course is in order".to_string()
+        } else {
+            format!("{} things are not", wrong.len())
+        }
+    );
+    Ok(u8::from(!wrong.is_empty()))
+}
+
+/// A lesson in which each exercise stands as it is given, and then solved.
+fn notebook_of_both(lesson: &Lesson) -> Value {
+    let mut both = notebook(lesson, false);
+    let solved = notebook(lesson, true);
+    let mut cells = Vec::new();
+    let pairs = both["cells"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .zip(solved["cells"].as_array().into_iter().flatten());
+    for (given, solved) in pairs {
+        let mut given = given.clone();
+        if given["source"] != solved["source"] {
+            // It may fail in any way, but it must not stop the lesson.
+            given["metadata"]["tags"] = json!(["exercise", "raises-exception"]);
+            cells.push(given);
+            let mut solved = solved.clone();
+            solved["id"] = json!(format!("{}-solved", solved["id"].as_str().unwrap_or_default()));
+            cells.push(solved);
+        } else {
+            cells.push(given);
+        }
+    }
+    both["cells"] = json!(cells);
+    both
+}
+
+fn read_all(folder: &Path) -> anyhow::Result<Vec<Lesson>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        let entry = entry?;
+        let file = entry.path().join("lesson.md");
+        if file.exists() {
+            let text = fs::read_to_string(&file)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let lesson = Lesson::parse(&name, &text)
+                .map_err(|wrong| anyhow::anyhow!("{}: {wrong}", file.display()))?;
+            found.push(lesson);
+        }
+    }
+    ensure!(
+        !found.is_empty(),
+        Message::new(format!("{} has no lessons", folder.display()))
+            .hint("a lesson is a file `NN-name/lesson.md`: `skep course new FOLDER`")
+    );
+    found.sort_by_key(|lesson| lesson.number);
+    Ok(found)
+}
+
+pub fn new(folder: &Path) -> anyhow::Result<u8> {
+    let lesson = folder.join("01-first");
+    ensure!(
+        !lesson.exists(),
+        Message::new(format!("{} is there already", lesson.display())).hint("choose another folder")
+    );
+    fs::create_dir_all(&lesson)?;
+    fs::write(lesson.join("lesson.md"), include_str!("first.md"))?;
+    println!(
+        "{} is a lesson to change.\n`skep course author check {}` tells whether it is in order.",
+        lesson.join("lesson.md").display(),
+        folder.display()
+    );
+    Ok(0)
+}
