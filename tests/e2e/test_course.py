@@ -106,5 +106,5 @@ def test_a_lesson_in_the_terminal(reader):
     # Two cells are run, the exercise is tried and left, and the rest is not wanted.
     typed = "\n\n\n\n\n" + "let first = cluster.impure().submit(slow_inc, 7); let second = cluster.impure().submit(slow_inc, 8); first.gather()?; second.gather()?; course::check_1_1(&first, &second)\n\n\nq\n"
     said = course("open", 1, "--repl", stdin=typed)
-    assert "Lesson 1: What a cluster is (10 minutes)" in said and "Workers: 2" in said, said
+    assert "Lesson 1: What a cluster is (10 minutes)" in said and "Cluster: 2 workers" in said, said
     assert "✓ Exercise 1.1: Two at once" in said, said

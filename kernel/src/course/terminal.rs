@@ -28,7 +28,7 @@ pub fn step_through(lesson: &Lesson) -> anyhow::Result<u8> {
     };
     for part in &lesson.parts {
         match part {
-            Part::Prose(text) => println!("{}\n", Bundle::markdown(text).plain()),
+            Part::Prose(text) => println!("{}\n", Bundle::markdown(flowing(text)).plain()),
             Part::Cell { code, .. } => {
                 println!("{}", indented(code));
                 match line("▸ ")?.as_deref() {
@@ -70,6 +70,34 @@ pub fn step_through(lesson: &Lesson) -> anyhow::Result<u8> {
         lesson.number
     );
     Ok(0)
+}
+
+/// Lines of a paragraph as one: the terminal has its own width.
+fn flowing(text: &str) -> String {
+    let mut out = String::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        let stands_alone = line.is_empty() || line.starts_with(['#', '|', '-', '>', ' ']) || {
+            let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+            rest.len() < line.len() && rest.starts_with(". ")
+        };
+        if is_open && !stands_alone {
+            out.push(' ');
+        } else if !out.is_empty() {
+            out.push('\n');
+        }
+        let line = line.trim_start_matches('#').trim_start_matches(' ');
+        out.push_str(
+            &line
+                .replace(" *", " ")
+                .replace("* ", " ")
+                .replace("*,", ",")
+                .replace("*.", "."),
+        );
+        // Steps and points go on in the lines below them.
+        is_open = !line.is_empty() && !line.starts_with('|');
+    }
+    out
 }
 
 fn indented(code: &str) -> String {
