@@ -137,6 +137,14 @@ def test_explain_says_what_a_run_took(kernel, tmp_path):
     assert "group by a: partial len()" in said and said.count("took") == 2 and "gave" in said, said
 
 
+def test_several_frames_are_one_graph(kernel, tmp_path):
+    kernel.execute("let cluster = Cluster::local().workers(2).start()?;")
+    kernel.execute(f'Frame::from_dataframe(df!("a" => (0..4_000i64).map(|i| i % 7).collect::<Vec<_>>())?, 4).write_csv("{tmp_path}/rows")?;')
+    kernel.execute(f'let odd = Frame::read_csv("{tmp_path}/rows/*.csv")?.filter((col("a") % lit(2)).eq(lit(1)));')
+    result = kernel.execute('let both = Frame::collect_all(&[odd.group_by(["a"]).agg([len()]), odd.select([len()])])?; (both[0].height(), both[1].get(0).unwrap().to_vec().len(), Frame::collect_all(&[])?.len())')
+    assert result.text == "(3, 1, 0)", result.reply
+
+
 def test_charts(kernel):
     kernel.execute("let cluster = Cluster::local().workers(2).start()?;")
     kernel.execute('let rows = Frame::from_dataframe(df!("x" => (0..50_000i64).collect::<Vec<_>>(), "y" => (0..50_000i64).map(|i| (i % 9 > 0).then(|| (i as f64 / 5e3).sin())).collect::<Vec<_>>())?, 4);')

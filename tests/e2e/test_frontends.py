@@ -93,7 +93,7 @@ def page(lab):
         deadline = time.monotonic() + 60
         while True:
             try:
-                page.goto(lab)
+                page.goto(lesson(lab, "01-what-a-cluster-is/what-a-cluster-is"))
                 break
             except Exception:
                 assert time.monotonic() < deadline, "JupyterLab answers"
@@ -102,6 +102,11 @@ def page(lab):
         page.wait_for_selector("text=Rust (Skep)")
         yield page
         browser.close()
+
+
+def lesson(link, name):
+    assert "overview.ipynb" in link, "the overview opens first"
+    return link.replace("overview.ipynb", f"{name}.ipynb")
 
 
 def menu(page, *names):
@@ -156,14 +161,38 @@ def test_run_all_shows_the_graph_and_progress_that_moves(page):
         time.sleep(0.05)
     assert len(seen) >= 3, f"the bar moves while the cell runs: {seen}"
     idle(page)
-    graph = page.locator(".jp-CodeCell:has-text('result.graph()')").first
+    # Cells below what is on the screen are not there yet for the page, and may still run.
+    expect(page.locator("text=✗ Exercise 1.1").first).to_be_attached(timeout=60_000)
+    graph = new_cell(page, "let result = delayed!(add(slow_inc(1), slow_inc(2))); result.graph()")
+    idle(page)
     graph.scroll_into_view_if_needed()
     image = graph.locator(".jp-RenderedSVG img, .jp-RenderedSVG svg")
     expect(image.first).to_be_visible()
     assert image.first.bounding_box()["width"] > 100
     shot(page, "graph-light")
-    # Cells below what is on the screen are not there yet for the page, and may still run.
-    expect(page.locator("text=✗ Exercise 1.1").first).to_be_attached(timeout=60_000)
+
+
+def solve(page, exercise):
+    """As a learner: a hint, another one, the solution in a new cell, which is run."""
+    for n in (1, 2):
+        cell = new_cell(page, f":hint {exercise}")
+        idle(page)
+        expect(cell.locator(".jp-OutputArea-output")).to_contain_text(f"hint {n} of 3")
+    new_cell(page, f":solution {exercise}")
+    idle(page)
+    page.wait_for_timeout(500)
+    page.keyboard.press("Escape")
+    page.locator(".jp-Notebook .jp-CodeCell").last.click()
+    page.keyboard.press("Control+Enter")
+    idle(page)
+    last = page.locator(".jp-Notebook .jp-CodeCell").last
+    expect(last.locator(".jp-OutputArea-output").last).to_contain_text(f"✓ Exercise {exercise}", timeout=60_000)
+
+
+def test_a_learner_in_lesson_1(page):
+    shot(page, "lesson-1")
+    solve(page, "1.1")
+    shot(page, "lesson-1-solved")
 
 
 def test_tab_completes(page):
@@ -231,3 +260,26 @@ def test_restart_forgets_and_goes_on(page):
     cell = new_cell(page, "1 + 1")
     idle(page)
     expect(cell.locator(".jp-OutputArea-executeResult")).to_contain_text("2")
+
+
+def test_a_learner_in_lesson_5(page, lab):
+    page.goto(lesson(lab, "05-frames/frames"))
+    page.wait_for_selector("h1:has-text('Lesson 5: Frames')")
+    page.wait_for_selector(".jp-KernelName:has-text('Rust (Skep)'), .jp-Toolbar-kernelName:has-text('Rust (Skep)')")
+    menu(page, "Run", "Run All Cells")
+    expect(page.locator("text=○ Exercise 5.1").first).to_be_attached(timeout=90_000)
+    expect(page.locator("text=✗ Exercise 5.2").first).to_be_attached(timeout=90_000)
+    idle(page)
+    solve(page, "5.1")
+    shot(page, "lesson-5-solved")
+    chart = page.locator(".jp-CodeCell:has-text('histogram')").first
+    chart.scroll_into_view_if_needed()
+    expect(chart.locator(".jp-RenderedSVG img, .jp-RenderedSVG svg").first).to_be_visible()
+    shot(page, "lesson-5-chart")
+
+
+def test_the_overview(page, lab):
+    page.goto(lab)
+    page.wait_for_selector("h1:has-text('The Skep course')")
+    expect(page.locator("text=When things go wrong").first).to_be_attached()
+    shot(page, "overview")

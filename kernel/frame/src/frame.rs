@@ -300,16 +300,44 @@ impl Frame {
         let schema = self.schema()?;
         let handles = self.submit()?;
         let frames = self.cluster()?.gather(&handles)?;
-        let mut frames = frames.into_iter().filter(|frame| frame.height() > 0);
-        let mut whole = frames
-            .next()
-            .unwrap_or_else(|| DataFrame::empty_with_schema(&schema));
+        stacked(frames.into_iter(), &schema)
+    }
+
+    /// Runs several frames as one graph, so that what they share runs once, and brings their results here.
+    ///
+    /// ```no_run
+    /// # use skep_frame::{Frame, polars::prelude::*};
+    /// let flights = Frame::read_parquet("flights/*.parquet")?.filter(col("Cancelled").eq(lit(0)));
+    /// let tables = Frame::collect_all(&[flights.group_by(["Dest"]).agg([len()]), flights.select([col("Distance").sum()])])?;
+    /// assert_eq!(tables.len(), 2);
+    /// # Ok::<(), skep_frame::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Frame::collect`], the first one.
+    pub fn collect_all(frames: &[Frame]) -> Result<Vec<DataFrame>> {
+        let Some(cluster) = frames.iter().find_map(|frame| frame.cluster.clone()).map_or_else(
+            || frames.first().map(|_| Cluster::current()),
+            |cluster| Some(Ok(cluster)),
+        ) else {
+            return Ok(Vec::new());
+        };
+        let cluster = cluster?;
+        let mut all = Vec::new();
+        let mut ends = Vec::new();
         for frame in frames {
-            whole
-                .vstack_mut(&frame)
-                .map_err(|error| Error::Schema(format!("partitions do not fit together: {error}").into()))?;
+            all.extend(frame.on(&cluster).delayed()?);
+            ends.push(all.len());
         }
-        Ok(whole)
+        let handles = cluster.compute_all(&all)?;
+        let mut parts = cluster.gather(&handles)?.into_iter();
+        let mut begin = 0;
+        let mut tables = Vec::new();
+        for (frame, end) in frames.iter().zip(ends) {
+            tables.push(stacked(parts.by_ref().take(end - begin), &frame.schema()?)?);
+            begin = end;
+        }
+        Ok(tables)
     }
 
     /// The first `n` rows, here.
@@ -452,6 +480,20 @@ impl Query {
             _ => None,
         }
     }
+}
+
+/// Partitions on top of each other.
+fn stacked(frames: impl Iterator<Item = DataFrame>, schema: &SchemaRef) -> Result<DataFrame> {
+    let mut frames = frames.filter(|frame| frame.height() > 0);
+    let mut whole = frames
+        .next()
+        .unwrap_or_else(|| DataFrame::empty_with_schema(schema));
+    for frame in frames {
+        whole
+            .vstack_mut(&frame)
+            .map_err(|error| Error::Schema(format!("partitions do not fit together: {error}").into()))?;
+    }
+    Ok(whole)
 }
 
 /// What the tasks of each stage took, as far as the cluster still knows.
