@@ -477,7 +477,7 @@ mod tests {
     fn rows_end_outside_quotes() {
         assert_eq!(ends("a,b\n1,2\n"), [4, 8]);
         assert_eq!(ends("\"a\nb\",c\nd,e"), [8, 11]);
-        assert_eq!(ends("a,\"say \"\"no\nway\"\"\"\nd"), [20, 21]);
+        assert_eq!(ends("a,\"say \"\"no\nway\"\"\"\nd"), [19, 20]);
         assert_eq!(
             ends("pipe of 5\",1\nd,2\n"),
             [13, 17],

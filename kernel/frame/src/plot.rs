@@ -175,7 +175,13 @@ impl Plot {
         if ys.is_empty() {
             return Err(wrong("a chart needs a column to draw", "name one: `[\"delay\"]`"));
         }
-        let columns: Vec<PlSmallStr> = [&[x.into()], ys].concat();
+        // One of them may be drawn over itself, or twice.
+        let mut columns: Vec<PlSmallStr> = vec![x.into()];
+        for y in ys {
+            if !columns.contains(y) {
+                columns.push(y.clone());
+            }
+        }
         let (table, n_rows) = self.rows(&columns)?;
         let table = table
             .sort([x], SortMultipleOptions::default())

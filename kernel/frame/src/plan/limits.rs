@@ -96,9 +96,9 @@ mod tests {
         assert_eq!(limits.n_tasks(25.6e9, 1_000), 100);
         assert_eq!(limits.n_tasks(25.6e9, 10), 10);
         assert_eq!(
-            Limits::new(2, 80_000_000).n_tasks(1e9, 1_000),
+            Limits::new(2, 160_000_000).n_tasks(1e9, 1_000),
             100,
-            "a tenth of the memory of a thread"
+            "a sixteenth of the memory of a thread"
         );
         assert_eq!(limits.n_tasks(0.0, 0), 1);
     }
