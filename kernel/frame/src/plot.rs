@@ -11,8 +11,8 @@ use plotters::{
     },
 };
 use polars::prelude::{
-    AnyValue, Column, DataFrame, DataType, Expr, IntoLazy, IntoVec, LazyFrame, NamedFrom, PlSmallStr,
-    QuantileMethod, Series, SortMultipleOptions, TimeUnit, col, len, lit,
+    AnyValue, Column, DataFrame, DataType, Expr, IntoLazy, IntoVec, LazyFrame, NULL, NamedFrom, PlSmallStr,
+    QuantileMethod, Series, SortMultipleOptions, TimeUnit, col, len, lit, when,
 };
 use skep_render::{Bundle, Message, Rich, count};
 
@@ -348,7 +348,9 @@ impl Plot {
         let mut exprs = Vec::new();
         for (at, column) in columns.iter().enumerate() {
             for (i, share) in [0.0, 0.25, 0.5, 0.75, 1.0].into_iter().enumerate() {
-                let value = col(column.clone()).cast(DataType::Float64);
+                let number = || col(column.clone()).cast(DataType::Float64);
+                // What is no number is greater than all that are.
+                let value = when(number().is_finite()).then(number()).otherwise(lit(NULL));
                 exprs.push(
                     value
                         .quantile(lit(share), QuantileMethod::Linear)
