@@ -265,7 +265,7 @@ def test_restart_forgets_and_goes_on(page):
 def test_a_learner_in_lesson_5(page, lab):
     page.goto(lesson(lab, "05-frames/frames"))
     page.wait_for_selector("h1:has-text('Lesson 5: Frames')")
-    page.wait_for_selector(".jp-KernelName:has-text('Rust (Skep)'), .jp-Toolbar-kernelName:has-text('Rust (Skep)')")
+    page.wait_for_selector(".jp-KernelName:visible:has-text('Rust (Skep)')")
     menu(page, "Run", "Run All Cells")
     expect(page.locator("text=○ Exercise 5.1").first).to_be_attached(timeout=90_000)
     expect(page.locator("text=✗ Exercise 5.2").first).to_be_attached(timeout=90_000)
