@@ -40,8 +40,8 @@ pub(crate) struct CsvPart {
 struct Range {
     start: u64,
     end: u64,
-    /// The first byte is inside quotes: a line break there ends no row.
-    is_quoted: bool,
+    /// Where the first byte stands: a line break inside quotes ends no row.
+    quotes: Quotes,
 }
 
 impl CsvPart {
@@ -78,33 +78,31 @@ impl CsvPart {
         let Range {
             start,
             end,
-            is_quoted,
+            mut quotes,
         } = range;
         let mut reader = BufReader::new(File::open(&self.path)?);
         let mut skipped = Vec::new();
         let begin = if start == 0 {
-            read_row(&mut reader, &mut skipped, false)?;
+            read_row(&mut reader, &mut skipped, &mut quotes)?;
             skipped.len() as u64
         } else {
             reader.seek(SeekFrom::Start(start - 1))?;
             let mut before = [0];
             reader.read_exact(&mut before)?;
-            if before == [b'\n'] && !is_quoted {
-                start
-            } else {
-                read_row(&mut reader, &mut skipped, is_quoted)?;
-                start + skipped.len() as u64
+            quotes.before = before[0];
+            if !quotes.is_at_row() {
+                read_row(&mut reader, &mut skipped, &mut quotes)?;
             }
+            start + skipped.len() as u64
         };
         let mut bytes = Vec::new();
         reader
             .by_ref()
             .take(end.saturating_sub(begin))
             .read_to_end(&mut bytes)?;
-        let mut quotes = Quotes::new(false);
         quotes.pass(&bytes);
-        if begin < end && (quotes.is_inside || !bytes.ends_with(b"\n")) {
-            read_row(&mut reader, &mut bytes, quotes.is_inside)?;
+        if begin < end && !quotes.is_at_row() {
+            read_row(&mut reader, &mut bytes, &mut quotes)?;
         }
         Ok(bytes)
     }
@@ -136,7 +134,7 @@ impl CsvPart {
         let (mut row, mut line, mut at) = (Vec::new(), 1, 0);
         loop {
             row.clear();
-            if read_row(&mut reader, &mut row, false).ok()? == 0 {
+            if read_row(&mut reader, &mut row, &mut Quotes::default()).ok()? == 0 {
                 return None;
             }
             // Of a range, only what begins there.
@@ -167,18 +165,17 @@ fn hint_for(text: &str) -> &'static str {
 }
 
 /// Reads up to the end of a row: a line break outside quotes. How many bytes these are.
-fn read_row(reader: &mut impl BufRead, bytes: &mut Vec<u8>, is_quoted: bool) -> std::io::Result<usize> {
+fn read_row(reader: &mut impl BufRead, bytes: &mut Vec<u8>, quotes: &mut Quotes) -> std::io::Result<usize> {
     /// A quote that nothing closes must not take the rest of the file.
     const LONGEST: usize = 256 << 20;
     let before = bytes.len();
-    let mut quotes = Quotes::new(is_quoted);
     loop {
         let from = bytes.len();
         if reader.read_until(b'\n', bytes)? == 0 {
             break;
         }
         quotes.pass(&bytes[from..]);
-        if !quotes.is_inside || bytes.len() - before > LONGEST {
+        if quotes.is_at_row() || bytes.len() - before > LONGEST {
             break;
         }
     }
@@ -186,36 +183,44 @@ fn read_row(reader: &mut impl BufRead, bytes: &mut Vec<u8>, is_quoted: bool) -> 
 }
 
 /// Whether a place of a file is inside quotes. Quotes are those that begin a field, and what closes them; others are text.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Quotes {
     is_inside: bool,
+    /// The byte before closed quotes: another quote opens them again, and both are one in the text.
+    is_closed: bool,
     before: u8,
 }
 
-impl Quotes {
-    fn new(is_inside: bool) -> Quotes {
+impl Default for Quotes {
+    /// At the beginning of a row.
+    fn default() -> Quotes {
         Quotes {
-            is_inside,
+            is_inside: false,
+            is_closed: false,
             before: b'\n',
         }
+    }
+}
+
+impl Quotes {
+    fn is_at_row(self) -> bool {
+        !self.is_inside && self.before == b'\n'
     }
 
     fn pass(&mut self, bytes: &[u8]) {
         if !self.is_inside && !bytes.contains(&b'"') {
-            self.before = bytes.last().copied().unwrap_or(self.before);
+            if let Some(last) = bytes.last() {
+                self.before = *last;
+                self.is_closed = false;
+            }
             return;
         }
-        let mut is_closed = false;
         for byte in bytes {
-            if *byte == b'"' {
-                if self.is_inside {
-                    self.is_inside = false;
-                    is_closed = true;
-                } else if matches!(self.before, b',' | b'\n' | b'\r') || is_closed && self.before == b'"' {
-                    self.is_inside = true;
-                }
-            } else {
-                is_closed = false;
-            }
+            let is_quote = *byte == b'"';
+            let opens = is_quote && (self.is_closed || matches!(self.before, b',' | b'\n' | b'\r'));
+            let closes = is_quote && self.is_inside;
+            self.is_inside = self.is_inside && !closes || !self.is_inside && opens;
+            self.is_closed = closes;
             self.before = *byte;
         }
     }
@@ -244,7 +249,7 @@ fn ranges(path: &str, n_bytes: u64) -> std::io::Result<Vec<Option<Range>>> {
     if n == 1 || is_compressed(path)? {
         return Ok(vec![None]);
     }
-    let mut quotes = Quotes::new(false);
+    let mut quotes = Quotes::default();
     let mut file = File::open(path)?;
     let mut has_quotes = false;
     let mut window = vec![0; 1 << 20];
@@ -260,11 +265,7 @@ fn ranges(path: &str, n_bytes: u64) -> std::io::Result<Vec<Option<Range>>> {
     let mut ranges = Vec::new();
     for i in 0..n {
         let (start, end) = (i * PARTITION_BYTES, ((i + 1) * PARTITION_BYTES).min(n_bytes));
-        ranges.push(Some(Range {
-            start,
-            end,
-            is_quoted: quotes.is_inside,
-        }));
+        ranges.push(Some(Range { start, end, quotes }));
         if has_quotes && i + 1 < n {
             let mut rest = file.by_ref().take(end - start);
             loop {
@@ -436,7 +437,9 @@ fn head(path: &str, n_rows: usize) -> Result<LazyCsvReader> {
     let mut reader = BufReader::new(File::open(path).map_err(explain)?);
     let mut bytes = Vec::new();
     for _ in 0..=n_rows {
-        if read_row(&mut reader, &mut bytes, false).map_err(explain)? == 0 || bytes.len() > MOST {
+        if read_row(&mut reader, &mut bytes, &mut Quotes::default()).map_err(explain)? == 0
+            || bytes.len() > MOST
+        {
             break;
         }
     }
@@ -467,7 +470,8 @@ mod tests {
         let mut reader = BufReader::new(text.as_bytes());
         let mut bytes = Vec::new();
         let mut ends = Vec::new();
-        while read_row(&mut reader, &mut bytes, false).expect("bytes in memory are read") > 0 {
+        while read_row(&mut reader, &mut bytes, &mut Quotes::default()).expect("bytes in memory are read") > 0
+        {
             ends.push(bytes.len());
         }
         ends
@@ -488,30 +492,29 @@ mod tests {
     /// Wherever a file is cut, each of its rows is in one range.
     #[test]
     fn a_cut_loses_no_row() {
-        let text = "x,y\n1,\"a\nb\"\n2,\"c\"\"\n,d\"\n3,\n4,e\n";
+        let text = "x,y\n1,\"a\nb\"\n2,\"c\"\"\n,d\"\n3,\n4,5\" pipe\n5,\"\"\"\n\"\"\"\n6,e\n";
         let path = std::env::temp_dir().join(format!("skep-cut-{}.csv", std::process::id()));
         std::fs::write(&path, text).expect("the temporary folder takes a file");
         let whole = &text.as_bytes()["x,y\n".len()..];
         for cut in 1..text.len() as u64 {
-            let mut quotes = Quotes::new(false);
-            quotes.pass(&text.as_bytes()[..cut as usize]);
+            // As it is found in a file: some bytes at a time.
+            let mut quotes = Quotes::default();
+            text.as_bytes()[..cut as usize]
+                .chunks(1)
+                .for_each(|bytes| quotes.pass(bytes));
             let part = |range| CsvPart {
                 path: path.to_string_lossy().into_owned(),
                 stamp: Stamp::of(&path).expect("it is there"),
                 range: Some(range),
                 columns: Vec::new(),
             };
-            let read = |start, end, is_quoted| {
-                let range = Range {
-                    start,
-                    end,
-                    is_quoted,
-                };
+            let read = |start, end, quotes| {
+                let range = Range { start, end, quotes };
                 part(range).read_range(range).expect("it can be read")
             };
             let both = [
-                read(0, cut, false),
-                read(cut, text.len() as u64, quotes.is_inside),
+                read(0, cut, Quotes::default()),
+                read(cut, text.len() as u64, quotes),
             ];
             assert_eq!(both.concat(), whole, "cut at {cut}");
         }
