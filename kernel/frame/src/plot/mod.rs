@@ -1,25 +1,30 @@
 //! Charts of frames and tables, as SVG.
 
-use std::{fmt, ops::Range};
+use std::fmt;
 
 use plotters::{
     chart::{ChartContext, SeriesLabelPosition},
     coord::{Shift, types::RangedCoordf64},
     prelude::{
         Cartesian2d, ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea, IntoFont, IntoSegmentedCoord,
-        LineSeries, PathElement, RGBColor, Rectangle, SVGBackend, SegmentValue,
+        LineSeries, PathElement, RGBColor, Rectangle, SVGBackend, SegmentValue, ShapeStyle,
     },
 };
 use polars::prelude::{
-    AnyValue, Column, DataFrame, DataType, Expr, IntoLazy, IntoVec, LazyFrame, NULL, NamedFrom, PlSmallStr,
-    QuantileMethod, Series, SortMultipleOptions, TimeUnit, col, len, lit, when,
+    DataFrame, DataType, Expr, IntoVec, NULL, PlSmallStr, QuantileMethod, SortMultipleOptions, col, len, lit,
+    when,
 };
-use skep_render::{Bundle, Message, Rich, count};
+use skep_render::{Bundle, Rich, count};
 
+use self::{
+    axis::{Axis, label_of, range, short_number},
+    data::{Data, nothing, numbers, wrong},
+};
 use crate::{Error, Frame, Result};
 
-/// Points that a chart draws: of more rows a sample is drawn, and the chart says so.
-const MOST_POINTS: usize = 5_000;
+mod axis;
+mod data;
+
 const MOST_BARS: usize = 60;
 const BINS: usize = 30;
 
@@ -67,12 +72,6 @@ impl Frame {
     pub fn plot(&self) -> Plot {
         Plot::new(Data::Frame(Box::new(self.clone())))
     }
-}
-
-#[derive(Clone)]
-enum Data {
-    Frame(Box<Frame>),
-    Table(DataFrame),
 }
 
 /// A chart to be drawn: choose a kind.
@@ -182,11 +181,16 @@ impl Plot {
                 columns.push(y.clone());
             }
         }
-        let (table, n_rows) = self.rows(&columns)?;
+        let (table, n_rows) = self.data.rows(&columns)?;
         let table = table
             .sort([x], SortMultipleOptions::default())
             .map_err(|error| Error::schema(kind, &error))?;
-        let is_time = table.column(x).is_ok_and(|column| column.dtype().is_temporal());
+        let is_time = table.column(x).is_ok_and(|column| {
+            matches!(
+                column.dtype(),
+                DataType::Date | DataType::Datetime(..) | DataType::Time
+            )
+        });
         let xs = numbers(&table, x, kind)?;
         let mut series = Vec::new();
         for y in ys {
@@ -242,14 +246,14 @@ impl Plot {
     /// # Errors
     /// As [`Plot::line`], and for more than 60 rows.
     pub fn bar(&self, x: &str, y: &str) -> Result<Chart> {
-        let n_rows = self.n_rows()?;
+        let n_rows = self.data.n_rows()?;
         if n_rows > MOST_BARS {
             return Err(wrong(
                 &format!("{} bars would not be readable", count(n_rows as u64)),
                 "aggregate first (`.group_by([…]).agg([…])`), keep the largest (`.top_k(…)`), or draw a histogram",
             ));
         }
-        let (table, _) = self.rows(&[x.into(), y.into()])?;
+        let (table, _) = self.data.rows(&[x.into(), y.into()])?;
         let labels: Vec<String> = table
             .column(x)
             .map_err(|error| Error::schema("bar", &error))?
@@ -274,16 +278,9 @@ impl Plot {
             of("most", value().max()),
             of("n", value().count()),
         ];
-        let bounds = match &self.data {
-            Data::Frame(frame) => frame.filter(value().is_finite()).select(bounds).collect()?,
-            Data::Table(table) => {
-                let known = table.clone().lazy().filter(value().is_finite());
-                known
-                    .select(bounds)
-                    .collect()
-                    .map_err(|error| Error::schema("histogram", &error))?
-            }
-        };
+        let bounds = self
+            .data
+            .query(|rows| rows.filter(value().is_finite()).select(bounds))?;
         let at = |name: &str| {
             bounds
                 .column(name)
@@ -302,18 +299,12 @@ impl Plot {
             .floor()
             .cast(DataType::Int64)
             .clip(lit(0), lit(BINS as i64 - 1));
-        let count = |rows: LazyFrame| {
+        let counted = self.data.query(|rows| {
             rows.filter(value().is_finite())
                 .select([bin.alias("bin")])
                 .group_by([col("bin")])
                 .agg([len().alias("n")])
-        };
-        let counted = match &self.data {
-            Data::Frame(frame) => frame.lazy(count).collect()?,
-            Data::Table(table) => count(table.clone().lazy())
-                .collect()
-                .map_err(|error| Error::schema("histogram", &error))?,
-        };
+        })?;
         let mut heights = vec![0.0; BINS];
         let (bins, ns) = (
             numbers(&counted, "bin", "histogram")?,
@@ -358,7 +349,7 @@ impl Plot {
                 );
             }
         }
-        let found = self.query(&exprs)?;
+        let found = self.data.query(|rows| rows.select(exprs))?;
         let mut boxes: Vec<[f64; 5]> = Vec::new();
         for at in 0..columns.len() {
             let mut five = [f64::NAN; 5];
@@ -380,13 +371,7 @@ impl Plot {
                 let mut chart = self
                     .builder(area)
                     .build_cartesian_2d((0..n - 1).into_segmented(), y_range.clone())?;
-                chart
-                    .configure_mesh()
-                    .disable_x_mesh()
-                    .bold_line_style(INK.mix(0.25))
-                    .light_line_style(INK.mix(0.0))
-                    .axis_style(INK.mix(0.6))
-                    .label_style(("sans-serif", 12).into_font().color(&INK))
+                styled!(chart)
                     .x_labels(n as usize + 1)
                     .x_label_formatter(&|value| match value {
                         SegmentValue::CenterOf(at) => columns
@@ -402,34 +387,26 @@ impl Plot {
                     chart.draw_series(whiskers.map(|[from, to]| {
                         PathElement::new([center(from), center(to)], color.stroke_width(2))
                     }))?;
-                    let corners = |low: f64, high: f64| {
-                        let mut bar = Rectangle::new(
-                            [
-                                (SegmentValue::Exact(at as i32), low),
-                                (SegmentValue::Exact(at as i32 + 1), high),
-                            ],
-                            color.mix(0.35).filled(),
-                        );
+                    let across = |low: f64, high: f64, style: ShapeStyle| {
+                        let edges = [
+                            (SegmentValue::Exact(at as i32), low),
+                            (SegmentValue::Exact(at as i32 + 1), high),
+                        ];
+                        let mut bar = Rectangle::new(edges, style);
                         bar.set_margin(0, 0, 30, 30);
                         bar
                     };
-                    chart.draw_series([corners(five[1], five[3])])?;
-                    // A line that is as wide as the box.
+                    // The median is a line that is as wide as the box.
                     let half = (y_range.end - y_range.start) * 0.004;
-                    let mut median = Rectangle::new(
-                        [
-                            (SegmentValue::Exact(at as i32), five[2] - half),
-                            (SegmentValue::Exact(at as i32 + 1), five[2] + half),
-                        ],
-                        color.filled(),
-                    );
-                    median.set_margin(0, 0, 30, 30);
-                    chart.draw_series([median])?;
+                    chart.draw_series([
+                        across(five[1], five[3], color.mix(0.35).filled()),
+                        across(five[2] - half, five[2] + half, color.filled()),
+                    ])?;
                 }
                 Ok(())
             })?;
         let what = format!("boxes of {}", columns.join(", "));
-        let n_rows = self.n_rows()?;
+        let n_rows = self.data.n_rows()?;
         Ok(self.chart(svg, what, n_rows, n_rows))
     }
 
@@ -442,12 +419,10 @@ impl Plot {
         what: String,
         n_rows: usize,
     ) -> Result<Chart> {
-        let Some(y_range) = range(heights.iter().copied().chain([0.0])) else {
-            return Err(nothing());
-        };
         if heights.is_empty() {
             return Err(nothing());
         }
+        let y_range = range(heights.iter().copied().chain([0.0])).ok_or_else(nothing)?;
         let n = heights.len() as i32;
         // As many words as there is room for.
         let widest = labels
@@ -520,200 +495,25 @@ impl Plot {
 
     fn chart(&self, svg: String, what: String, drawn: usize, n_rows: usize) -> Chart {
         let rows = count(n_rows as u64);
-        let what = if drawn < n_rows {
-            format!("{what}: {} of {rows} rows, chosen at random", count(drawn as u64))
-        } else {
-            format!("{what}: {rows} rows")
-        };
+        if drawn >= n_rows {
+            let what = format!("{what}: {rows} rows");
+            return Chart { svg, what };
+        }
+        let drawn = count(drawn as u64);
+        let what = format!("{what}: {drawn} of {rows} rows, chosen at random");
         let (width, height) = self.size;
         let note = format!(
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" font-family=\"sans-serif\" font-size=\"10\" fill=\"#7a808a\">{}</text></svg>",
+            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" font-family=\"sans-serif\" font-size=\"10\" fill=\"#7a808a\">{drawn} of {rows} rows</text></svg>",
             width - 16,
-            height - 4,
-            if drawn < n_rows {
-                format!("{} of {rows} rows", count(drawn as u64))
-            } else {
-                String::new()
-            }
+            height - 4
         );
-        let svg = if drawn < n_rows {
-            svg.trim_end().trim_end_matches("</svg>").to_string() + &note
-        } else {
-            svg
-        };
+        let svg = svg.trim_end().trim_end_matches("</svg>").to_string() + &note;
         Chart { svg, what }
-    }
-
-    fn n_rows(&self) -> Result<usize> {
-        match &self.data {
-            Data::Frame(frame) => frame.len(),
-            Data::Table(table) => Ok(table.height()),
-        }
-    }
-
-    /// These columns: all rows, or some of them, and how many there are.
-    fn rows(&self, columns: &[PlSmallStr]) -> Result<(DataFrame, usize)> {
-        let n_rows = self.n_rows()?;
-        let exprs: Vec<Expr> = columns.iter().cloned().map(col).collect();
-        let table = match &self.data {
-            Data::Frame(frame) if n_rows > MOST_POINTS => {
-                let share = MOST_POINTS as f64 / n_rows as f64;
-                frame.select(exprs).sample(share, 1).collect()?
-            }
-            Data::Frame(frame) => frame.select(exprs).collect()?,
-            Data::Table(table) => {
-                let chosen = table
-                    .select(columns.iter().cloned())
-                    .map_err(|error| Error::schema("plot", &error))?;
-                if n_rows > MOST_POINTS {
-                    let mut rng = fastrand::Rng::with_seed(1);
-                    let rows = (0..n_rows as u32).filter(|_| rng.usize(..n_rows) < MOST_POINTS);
-                    let rows = polars::prelude::IdxCa::from_vec(PlSmallStr::EMPTY, rows.collect());
-                    chosen
-                        .take(&rows)
-                        .map_err(|error| Error::schema("plot", &error))?
-                } else {
-                    chosen
-                }
-            }
-        };
-        Ok((table, n_rows))
-    }
-
-    fn query(&self, exprs: &[Expr]) -> Result<DataFrame> {
-        match &self.data {
-            Data::Frame(frame) => frame.select(exprs).collect(),
-            Data::Table(table) => table
-                .clone()
-                .lazy()
-                .select(exprs)
-                .collect()
-                .map_err(|error| Error::schema("plot", &error)),
-        }
     }
 }
 
 type Axes<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
-
-/// How places of an axis are named.
-struct Axis {
-    format: Option<&'static str>,
-}
-
-impl Axis {
-    fn new(is_time: bool, range: &Range<f64>) -> Axis {
-        const DAY: f64 = 86_400e3;
-        let format = match range.end - range.start {
-            span if span > 1_000.0 * DAY => "%Y-%m",
-            span if span > 3.0 * DAY => "%Y-%m-%d",
-            span if span > 0.1 * DAY => "%m-%d %H:%M",
-            _ => "%H:%M:%S",
-        };
-        Axis {
-            format: is_time.then_some(format),
-        }
-    }
-
-    fn label(&self, value: f64) -> String {
-        let Some(format) = self.format else {
-            return short_number(value);
-        };
-        let at =
-            Series::new("at".into(), [value as i64]).cast(&DataType::Datetime(TimeUnit::Milliseconds, None));
-        let text = at.and_then(|at| at.datetime()?.to_string(format));
-        text.ok()
-            .and_then(|text| text.get(0).map(ToString::to_string))
-            .unwrap_or_default()
-    }
-}
-
-/// The numbers of a column; of dates and times, milliseconds. What is no number is nothing.
-fn numbers(table: &DataFrame, name: &str, kind: &str) -> Result<Vec<Option<f64>>> {
-    let column = table.column(name).map_err(|error| Error::schema(kind, &error))?;
-    let column: Column = match column.dtype() {
-        DataType::Date | DataType::Datetime(..) => column
-            .cast(&DataType::Datetime(TimeUnit::Milliseconds, None))
-            .and_then(|column| column.cast(&DataType::Int64)),
-        DataType::Time | DataType::Duration(_) => column.cast(&DataType::Int64),
-        dtype if dtype.is_numeric() || *dtype == DataType::Boolean => Ok(column.clone()),
-        DataType::Null => Ok(column.clone()),
-        dtype => {
-            return Err(wrong(
-                &format!("`{name}` is {dtype}, and a {kind} needs numbers"),
-                "cast it, or count it first: `.value_counts(…)`",
-            ));
-        }
-    }
-    .and_then(|column| column.cast(&DataType::Float64))
-    .map_err(|error| Error::schema(kind, &error))?;
-    let values = column.f64().map_err(|error| Error::schema(kind, &error))?;
-    Ok(values
-        .iter()
-        .map(|value| value.filter(|value| value.is_finite()))
-        .collect())
-}
-
-/// From the least to the greatest, with a little room; `None` of nothing.
-fn range(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
-    let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    for value in values {
-        least = least.min(value);
-        most = most.max(value);
-    }
-    if least > most {
-        return None;
-    }
-    let room = if most > least {
-        (most - least) * 0.04
-    } else {
-        most.abs().max(1.0) * 0.5
-    };
-    let from = if least >= 0.0 && least < room * 2.0 {
-        0.0_f64.min(least)
-    } else {
-        least - room
-    };
-    Some(from..most + room)
-}
-
-fn short_number(value: f64) -> String {
-    let size = value.abs();
-    let trimmed = |text: String| {
-        if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.').to_string()
-        } else {
-            text
-        }
-    };
-    match size {
-        0.0 => "0".to_string(),
-        _ if !(1e-3..1e12).contains(&size) => format!("{value:.1e}"),
-        _ if size >= 1e9 => trimmed(format!("{:.2}", value / 1e9)) + " G",
-        _ if size >= 1e6 => trimmed(format!("{:.2}", value / 1e6)) + " M",
-        _ if size >= 1e4 => trimmed(format!("{:.1}", value / 1e3)) + " k",
-        _ => trimmed(format!("{value:.3}")),
-    }
-}
-
-fn label_of(value: &AnyValue<'_>) -> String {
-    let text = match value.extract_str() {
-        Some(text) => text.to_string(),
-        None => value.to_string(),
-    };
-    skep_render::text::cut(&text, 24)
-}
-
-fn wrong(what: &str, hint: &str) -> Error {
-    Error::Schema(Message::new(what).hint(hint))
-}
-
-fn nothing() -> Error {
-    wrong(
-        "there is nothing to draw: no row has a number in these columns",
-        "look at the rows first: `.head(5)`",
-    )
-}
 
 #[cfg(test)]
 mod tests {
@@ -772,19 +572,5 @@ mod tests {
         assert!(chart.svg().len() < 2 << 20, "{}", chart.svg().len());
         let error = table.plot().bar("x", "x").expect_err("too many bars").to_string();
         assert!(error.contains("100,000 bars"), "{error}");
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        for (value, text) in [
-            (0.0, "0"),
-            (12_500.0, "12.5 k"),
-            (3e6, "3 M"),
-            (0.25, "0.25"),
-            (1999.0, "1999"),
-            (1e-7, "1.0e-7"),
-        ] {
-            assert_eq!(short_number(value), text);
-        }
     }
 }
