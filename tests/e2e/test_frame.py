@@ -137,6 +137,16 @@ def test_explain_says_what_a_run_took(kernel, tmp_path):
     assert "group by a: partial len()" in said and said.count("took") == 2 and "gave" in said, said
 
 
+def test_tables_in_a_list_are_joined_and_keep_their_columns(kernel):
+    kernel.execute("let cluster = Cluster::local().workers(2).start()?;")
+    kernel.execute('let part = df!("p" => [1, 2, 3], "size" => [10, 20, 30])?; let shop = df!("s" => [7, 8], "city" => ["A", "B"])?; let offer = Frame::from_dataframe(df!("op" => [1, 3, 3], "os" => [7, 7, 8], "cost" => [1.0, 2.0, 3.0])?, 2);')
+    # No condition joins the second table with the first; the third stands between them.
+    shown = ok(kernel, "%%sql\nselect * from part, shop, offer where p = op and s = os and size > 10 order by cost").text
+    assert [name.strip() for name in shown.splitlines()[2].strip("│").split("┆")] == ["p", "size", "s", "city", "op", "os", "cost"], shown
+    assert "shape: (2, 7)" in shown and "3.0" in shown
+    assert "(2, 1)" in ok(kernel, "%%sql\nselect city from shop, part where (s = 7 and p = 1) or (s = 8 and p = 2)").text
+
+
 def test_several_frames_are_one_graph(kernel, tmp_path):
     kernel.execute("let cluster = Cluster::local().workers(2).start()?;")
     kernel.execute(f'Frame::from_dataframe(df!("a" => (0..4_000i64).map(|i| i % 7).collect::<Vec<_>>())?, 4).write_csv("{tmp_path}/rows")?;')

@@ -316,13 +316,11 @@ impl Frame {
     /// # Errors
     /// As [`Frame::collect`], the first one.
     pub fn collect_all(frames: &[Frame]) -> Result<Vec<DataFrame>> {
-        let Some(cluster) = frames.iter().find_map(|frame| frame.cluster.clone()).map_or_else(
-            || frames.first().map(|_| Cluster::current()),
-            |cluster| Some(Ok(cluster)),
-        ) else {
+        if frames.is_empty() {
             return Ok(Vec::new());
-        };
-        let cluster = cluster?;
+        }
+        let named = frames.iter().find_map(|frame| frame.cluster.clone());
+        let cluster = named.map_or_else(Cluster::current, Ok)?;
         let mut all = Vec::new();
         let mut ends = Vec::new();
         for frame in frames {

@@ -312,12 +312,12 @@ impl Taker<'_> {
 
     /// How many values, and their means: of partitions, of rows.
     fn moments(&mut self, n: &PlSmallStr, means: &[(&PlSmallStr, &Expr, &Expr)]) {
-        for (i, (mean, value, row)) in means.iter().enumerate() {
+        if let Some((_, value, row)) = means.first() {
+            let count = (*value).clone().count().cast(DataType::Float64);
+            self.part(n.clone(), count, (*row).clone().is_not_null(), Expr::sum);
+        }
+        for (mean, value, row) in means {
             let (value, row) = ((*value).clone(), (*row).clone());
-            if i == 0 {
-                let count = value.clone().count().cast(DataType::Float64);
-                self.part(n.clone(), count, row.clone().is_not_null(), Expr::sum);
-            }
             let merged = whole_mean(n, mean);
             self.part(
                 (*mean).clone(),

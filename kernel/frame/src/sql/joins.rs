@@ -4,7 +4,7 @@
 //! it only where each table has a condition with those before it. Here the tables are put into an order in which it has,
 //! and the conditions to the joins. What is not understood stays as it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlparser::{
     ast::{
@@ -46,9 +46,9 @@ fn in_query(query: &mut Query, tables: &Tables, is_changed: &mut bool) -> Vec<St
         for cte in &mut with.cte_tables {
             let mut columns = in_query(&mut cte.query, &tables, is_changed);
             for (column, given) in columns.iter_mut().zip(&cte.alias.columns) {
-                *column = folded(&given.name);
+                *column = given.name.value.clone();
             }
-            tables.insert(folded(&cte.alias.name), columns);
+            tables.insert(cte.alias.name.value.clone(), columns);
         }
     }
     in_set(&mut query.body, &tables, is_changed)
@@ -99,14 +99,14 @@ fn in_factor(
 ) -> Option<(String, Vec<String>)> {
     match factor {
         TableFactor::Table { name, alias, .. } => {
-            let name = name.0.last()?.as_ident().map(folded)?;
+            let name = name.0.last()?.as_ident()?.value.clone();
             let columns = tables.get(&name).cloned().unwrap_or_default();
-            let shown = alias.as_ref().map_or(name, |alias| folded(&alias.name));
+            let shown = alias.as_ref().map_or(name, |alias| alias.name.value.clone());
             Some((shown, columns))
         }
         TableFactor::Derived { subquery, alias, .. } => {
             let columns = in_query(subquery, tables, is_changed);
-            Some((folded(&alias.as_ref()?.name), columns))
+            Some((alias.as_ref()?.name.value.clone(), columns))
         }
         _ => None,
     }
@@ -135,11 +135,11 @@ fn projected(select: &Select, items: &[Item]) -> Vec<String> {
     let mut columns = Vec::new();
     for item in &select.projection {
         match item {
-            SelectItem::UnnamedExpr(Expr::Identifier(name)) => columns.push(folded(name)),
+            SelectItem::UnnamedExpr(Expr::Identifier(name)) => columns.push(name.value.clone()),
             SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names)) => {
-                columns.extend(names.last().map(folded));
+                columns.extend(names.last().map(|name| name.value.clone()));
             }
-            SelectItem::ExprWithAlias { alias, .. } => columns.push(folded(alias)),
+            SelectItem::ExprWithAlias { alias, .. } => columns.push(alias.value.clone()),
             SelectItem::Wildcard(_) => {
                 let all = items.iter().flat_map(|item| &item.names);
                 columns.extend(all.flat_map(|(_, columns)| columns.clone()));
@@ -200,7 +200,7 @@ fn joined(select: &mut Select, items: &[Item]) -> bool {
         chosen.push(to);
         rest.remove(at);
     }
-    if !is_used.contains(&true) {
+    if !is_used.contains(&true) || !chosen.is_sorted() && !keeps_columns(select, items) {
         return false;
     }
     select.from = vec![from];
@@ -211,6 +211,33 @@ fn joined(select: &mut Select, items: &[Item]) -> bool {
         .map(|(condition, _)| condition)
         .collect();
     select.selection = all(left);
+    true
+}
+
+/// `*` gives the columns of the tables as they are listed, also when they are joined in another order: it is written out.
+/// `false` where that cannot be said, because two columns have one name or a table's are not known.
+fn keeps_columns(select: &mut Select, items: &[Item]) -> bool {
+    let has_all = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_));
+    if !select.projection.iter().any(has_all) {
+        return true;
+    }
+    let tables = || items.iter().flat_map(|item| &item.names);
+    let columns: Vec<&String> = tables().flat_map(|(_, columns)| columns).collect();
+    let names: HashSet<&String> = columns.iter().copied().collect();
+    if names.len() < columns.len() || tables().any(|(_, columns)| columns.is_empty()) {
+        return false;
+    }
+    let written = |item: SelectItem| match item {
+        SelectItem::Wildcard(_) => columns
+            .iter()
+            .map(|name| SelectItem::UnnamedExpr(Expr::Identifier(Ident::with_quote('"', name.as_str()))))
+            .collect(),
+        item => vec![item],
+    };
+    select.projection = std::mem::take(&mut select.projection)
+        .into_iter()
+        .flat_map(written)
+        .collect();
     true
 }
 
@@ -232,35 +259,23 @@ fn conjuncts(expr: Expr, out: &mut Vec<Expr>) {
             conjuncts(*left, out);
             conjuncts(*right, out);
         }
-        Expr::Nested(inner)
-            if matches!(
-                *inner,
-                Expr::BinaryOp {
-                    op: BinaryOperator::And,
-                    ..
-                }
-            ) =>
-        {
-            conjuncts(*inner, out);
-        }
-        Expr::Nested(inner)
-            if matches!(
-                *inner,
-                Expr::BinaryOp {
-                    op: BinaryOperator::Or,
-                    ..
-                }
-            ) =>
-        {
-            out.extend(common(&inner));
-            out.push(Expr::Nested(inner));
-        }
         Expr::BinaryOp {
             op: BinaryOperator::Or,
             ..
         } => {
             out.extend(common(&expr));
             out.push(Expr::Nested(Box::new(expr)));
+        }
+        Expr::Nested(inner)
+            if matches!(
+                *inner,
+                Expr::BinaryOp {
+                    op: BinaryOperator::And | BinaryOperator::Or,
+                    ..
+                }
+            ) =>
+        {
+            conjuncts(*inner, out);
         }
         other => out.push(other),
     }
@@ -307,9 +322,9 @@ fn owners(condition: &Expr, items: &[Item]) -> Option<[usize; 2]> {
 /// The entry that has a column, and the name of the table there.
 fn owner<'a>(column: &Expr, items: &'a [Item]) -> Option<(usize, &'a str)> {
     let (table, column) = match column {
-        Expr::Identifier(column) => (None, folded(column)),
+        Expr::Identifier(column) => (None, column.value.clone()),
         Expr::CompoundIdentifier(names) => match names.as_slice() {
-            [table, column] => (Some(folded(table)), folded(column)),
+            [table, column] => (Some(table.value.clone()), column.value.clone()),
             _ => return None,
         },
         _ => return None,
@@ -347,10 +362,6 @@ fn qualified(condition: Expr, items: &[Item]) -> Expr {
     }
 }
 
-fn folded(name: &Ident) -> String {
-    name.value.clone()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,7 +391,7 @@ mod tests {
             rewritten(
                 "select * from part, supplier, offer where p_key = o_part and s_key = o_supplier and cost > 3"
             ),
-            "SELECT * FROM part INNER JOIN offer ON part.p_key = offer.o_part \
+            "SELECT \"p_key\", \"p_size\", \"s_key\", \"s_nation\", \"o_part\", \"o_supplier\", \"cost\" FROM part INNER JOIN offer ON part.p_key = offer.o_part \
              INNER JOIN supplier ON supplier.s_key = offer.o_supplier WHERE cost > 3",
         );
     }
