@@ -15,7 +15,7 @@ pub use flights::{ROWS_A_YEAR, flights_year};
 pub use lesson::{Exercise, Lesson, Part, Wrong};
 pub use notebook::{notebook, overview};
 pub use poem::poem;
-pub use progress::{Progress, State};
+pub use progress::{Progress, State, state_folder};
 pub use verdict::Verdict;
 
 /// The course's lessons, in their order.

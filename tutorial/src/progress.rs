@@ -8,6 +8,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// What Skep remembers of a user: `skep` in `XDG_STATE_HOME`, else in `~/.local/state`.
+pub fn state_folder() -> PathBuf {
+    let xdg = std::env::var_os("XDG_STATE_HOME")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from);
+    xdg.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/state"))
+        .join("skep")
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -38,11 +47,7 @@ impl Progress {
         if let Some(path) = std::env::var_os("SKEP_PROGRESS") {
             return path.into();
         }
-        let state = std::env::var_os("XDG_STATE_HOME").map_or_else(
-            || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/state"),
-            PathBuf::from,
-        );
-        state.join("skep").join("course.json")
+        state_folder().join("course.json")
     }
 
     /// What is not there or cannot be read is nothing.

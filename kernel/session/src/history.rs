@@ -49,7 +49,7 @@ struct State {
 impl History {
     /// The history in the user's state folder (`XDG_STATE_HOME`, else `~/.local/state`).
     pub fn open() -> History {
-        History::at(state_folder().join("history.jsonl"))
+        History::at(skep_course::state_folder().join("history.jsonl"))
     }
 
     pub fn at(path: PathBuf) -> History {
@@ -221,14 +221,6 @@ fn read(path: &Path) -> Vec<Entry> {
     text.split(|b| *b == b'\n')
         .filter_map(|line| serde_json::from_slice(line).ok())
         .collect()
-}
-
-fn state_folder() -> PathBuf {
-    let xdg = std::env::var_os("XDG_STATE_HOME")
-        .filter(|folder| !folder.is_empty())
-        .map(PathBuf::from);
-    xdg.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/state"))
-        .join("skep")
 }
 
 /// `*` is any text and `?` any character, as IPython has it.

@@ -220,50 +220,41 @@ pub fn check_3_2<T>(searches: &[Remote<T>]) -> Verdict {
     })
 }
 
-/// Exercise 3.3: data that travelled once.
-pub fn check_3_3(table: &Option<Remote<Vec<f64>>>, shares: &[Remote<f64>]) -> Verdict {
+/// Exercise 3.3: the handle is the argument. The function is given other numbers than the reader's: what it captured is of no
+/// use to it.
+pub fn check_3_3<F>(cluster: &Cluster, shares_of: F) -> Verdict
+where
+    F: FnOnce(&Remote<Vec<f64>>) -> Vec<Remote<f64>>,
+{
     Verdict::of("3.3", |verdict| {
-        let Some(table) = table else {
-            return verdict.not_begun("`table` shall be the handle of the numbers: `Some(handle)`");
-        };
+        const N: u32 = 600_000;
+        let table = cluster.scatter((0..N).map(|i| f64::from(i % 10)).collect::<Vec<f64>>());
         table.wait().map_err(said)?;
-        let n_bytes = table.n_bytes().unwrap_or(0);
-        verdict.holds(
-            n_bytes >= 4_000_000,
-            "the numbers are on the cluster".to_string(),
-            format!("`table` has {n_bytes} bytes; the numbers have four million"),
-        );
+        let shares = shares_of(&table);
         let mut sum = 0.0;
         let mut moved = 0;
-        for share in shares {
+        for share in &shares {
             sum += share.gather().map_err(said)?;
-            moved += share
-                .journey()
-                .map_err(said)?
+            let journey = share.journey().map_err(said)?;
+            moved += journey
                 .attempts
                 .iter()
                 .map(|attempt| attempt.moved_bytes)
                 .sum::<u64>();
         }
         verdict.holds(
-            shares.len() == 8 && sum == 24_750_000.0,
-            "the eight shares are right".to_string(),
-            format!(
-                "{} shares sum up to {sum}; eight of 24750000 are asked for",
-                shares.len()
-            ),
+            shares.len() == 8,
+            "eight calls".to_string(),
+            format!("{} calls; eight are asked for", shares.len()),
         );
-        // A task on the other worker fetches them: no more than once each.
+        let right = f64::from(N) * 4.5;
         verdict.holds(
-            moved <= 8 * n_bytes,
+            sum == right,
             format!(
-                "{} MB went from worker to worker, none through this notebook",
+                "of the numbers behind the handle; {} MB went from worker to worker, none through this notebook",
                 moved / 1_000_000
             ),
-            format!(
-                "{} MB moved between workers: the handle is the argument",
-                moved / 1_000_000
-            ),
+            format!("the shares sum up to {sum}, the numbers behind the handle to {right}: is `table` the argument?"),
         );
         Ok(())
     })
@@ -438,26 +429,23 @@ pub fn check_5_2(held: &Frame) -> Verdict {
 pub fn check_6_1<T>(mine: &Remote<T>) -> Verdict {
     Verdict::of("6.1", |verdict| {
         let journey = journey(mine)?;
-        let n_done = journey
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.end == End::Done)
-            .count();
         let workers: Vec<_> = journey
             .attempts
             .iter()
             .filter_map(|attempt| attempt.worker)
             .collect();
         verdict.holds(
-            n_done >= 2 || journey.attempts.len() >= 2 && n_done >= 1,
-            format!("it was made {} times", journey.attempts.len()),
+            workers.len() >= 2,
+            format!("it was made {} times", workers.len()),
             "it was made once: its worker is still alive".to_string(),
         );
-        verdict.holds(
-            workers.first() != workers.last() || workers.len() < 2,
-            "by two workers".to_string(),
-            "by the same worker: which one was killed?".to_string(),
-        );
+        if workers.len() >= 2 {
+            verdict.holds(
+                workers.first() != workers.last(),
+                "by two workers".to_string(),
+                "by the same worker: which one was killed?".to_string(),
+            );
+        }
         Ok(())
     })
 }
