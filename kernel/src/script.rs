@@ -139,7 +139,7 @@ impl<'p> Executed<'p> {
         }
         let cell = &mut self.notebook["cells"][index];
         (cell["outputs"], cell["execution_count"]) = (Value::Array(outputs), json!(count));
-        cell["metadata"]["execution"]["duration_ms"] = json!(took.as_millis() as u64);
+        cell["metadata"]["skep"]["duration_ms"] = json!(took.as_millis() as u64);
     }
 
     /// Beside its place first, so that a reader never finds half of it.

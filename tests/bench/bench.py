@@ -398,7 +398,6 @@ println!("{{times:?}}");"""
 
 def bench_frame():
     bench_tables()
-    bench_tpch()
     kernel = Kernel(tempfile.mkdtemp())
     kernel.execute("let cluster = Cluster::local().workers(2).start()?; cluster.gather(&cluster.map(course::flights_year, 1990..2000))?;", timeout=120)
     kernel.execute('let flights = Frame::read_csv("data/flights/*.csv")?')

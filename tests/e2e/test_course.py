@@ -46,6 +46,15 @@ def test_a_course_of_ones_own(reader):
     course("new", reader / "mine", code=1)
 
 
+def test_lessons_as_web_pages(reader):
+    said = course("export", "html", reader / "site", "--lesson", 4)
+    assert "index.html is the course as web pages" in said
+    page, index = ((reader / "site" / name).read_text() for name in ("04-journey-of-a-task.html", "index.html"))
+    assert "✓ Exercise 4.1" in page and "Lesson 4: The journey of a task" in page
+    assert 'href="04-journey-of-a-task.html"' in index
+    assert not (reader / "site" / ".work").exists()
+
+
 def test_a_learner_is_wrong_asks_for_help_and_is_right(reader):
     kernel = Kernel(reader)
     ok(kernel, "let cluster = Cluster::local().workers(2).start()?;")

@@ -272,6 +272,13 @@ def test_a_learner_in_lesson_5(page, lab):
     idle(page)
     solve(page, "5.1")
     shot(page, "lesson-5-solved")
+    menu(page, "Settings", "Theme", "JupyterLab Dark")
+    page.wait_for_timeout(800)
+    verdict = page.locator(".jp-Notebook .jp-CodeCell").last.locator(".jp-OutputArea-executeResult div").last
+    colour = verdict.evaluate("e => getComputedStyle(e).color")
+    assert sum(map(int, re.findall(r"\d+", colour)[:3])) > 300, f"text is light on dark: {colour}"
+    shot(page, "lesson-5-dark")
+    menu(page, "Settings", "Theme", "JupyterLab Light")
     chart = page.locator(".jp-CodeCell:has-text('histogram')").first
     chart.scroll_into_view_if_needed()
     expect(chart.locator(".jp-RenderedSVG img, .jp-RenderedSVG svg").first).to_be_visible()

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 
+import nbformat
 import pexpect
 import pytest
 
@@ -133,6 +134,7 @@ def test_run_takes_scripts_and_notebooks(tmp_path):
     notebook.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}))
     done = run("run", str(notebook), "--output", str(tmp_path / "done.ipynb"))
     assert done.returncode == 1 and "divide by zero" in done.stderr and "7" not in done.stdout.splitlines(), done
+    nbformat.validate(nbformat.read(tmp_path / "done.ipynb", 4))
     executed = json.loads((tmp_path / "done.ipynb").read_text())["cells"]
     assert executed[0]["outputs"] == [{"output_type": "stream", "name": "stdout", "text": "a\nb\n"}]
     assert executed[1]["outputs"][0]["output_type"] == "error" and executed[1]["outputs"][0]["ename"] == "E0425", "an expected failure stops nothing"

@@ -9,13 +9,16 @@ use skep_session::{Home, Message};
 
 use crate::{lab, shelf::write};
 
-pub fn html(to: &Path) -> anyhow::Result<u8> {
+pub fn html(to: &Path, only: Option<u32>) -> anyhow::Result<u8> {
     let python = lab::ready_python(&Home::locate()?)?;
     fs::create_dir_all(to)?;
     let to = to.canonicalize()?;
     let all = lessons();
     let work = to.join(".work");
-    for lesson in &all {
+    for lesson in all
+        .iter()
+        .filter(|lesson| only.is_none_or(|only| only == lesson.number))
+    {
         println!("lesson {}: running it …", lesson.number);
         let here = work.join(&lesson.folder);
         fs::create_dir_all(&here)?;

@@ -83,7 +83,12 @@ pub enum Author {
 #[derive(clap::Subcommand)]
 pub enum Export {
     /// One page for each lesson, and the overview.
-    Html { to: PathBuf },
+    Html {
+        to: PathBuf,
+        /// Only this lesson.
+        #[arg(long)]
+        lesson: Option<u32>,
+    },
 }
 
 pub fn run(what: What) -> anyhow::Result<u8> {
@@ -106,8 +111,8 @@ pub fn run(what: What) -> anyhow::Result<u8> {
             what: Author::Check { folder, lesson },
         } => author::check(folder.as_deref(), lesson),
         What::Export {
-            what: Export::Html { to },
-        } => export::html(&to),
+            what: Export::Html { to, lesson },
+        } => export::html(&to, lesson),
         What::New { folder } => author::new(&folder),
     }
 }

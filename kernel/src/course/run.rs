@@ -10,6 +10,9 @@ use std::{
 use anyhow::Context;
 use serde_json::Value;
 
+/// Above a cell it makes the cell say how long it took.
+pub const TIMED: &str = "%%time\n";
+
 /// A notebook that was run.
 pub struct Run {
     /// Of each code cell: its source, what it showed as text, how long it took.
@@ -68,8 +71,10 @@ pub fn execute(file: &Path, progress: &Path) -> anyhow::Result<Run> {
                     _ => text(&output["data"]["text/plain"]),
                 })
                 .collect();
-            let ms = cell["metadata"]["execution"]["duration_ms"].as_u64().unwrap_or(0);
-            (text(&cell["source"]), shown.join("\n"), Duration::from_millis(ms))
+            let ms = cell["metadata"]["skep"]["duration_ms"].as_u64().unwrap_or(0);
+            let code = text(&cell["source"]);
+            let code = code.strip_prefix(TIMED).unwrap_or(&code).to_string();
+            (code, shown.join("\n"), Duration::from_millis(ms))
         })
         .collect();
     let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
