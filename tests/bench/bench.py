@@ -307,8 +307,9 @@ QUESTIONS = {
 
 
 def bench_tables(n_rows=10_000_000):
-    """Files of that table, against Polars in one process over the same files: its faster engine counts."""
-    kernel = Kernel(tempfile.mkdtemp())
+    """Files of that table, against Polars in one process over the same files (its faster engine counts), and dask.dataframe."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    kernel = Kernel(folder)
     for code in (
         "let cluster = Cluster::local().workers(2).start()?;",
         f"""fn part(at: i64) -> PolarsResult<DataFrame> {{
@@ -329,7 +330,7 @@ def bench_tables(n_rows=10_000_000):
     ):
         result = kernel.execute(code, timeout=600)
         assert result.status == "ok", result.reply
-    ratios = []
+    ratios, took = [], {}
     for name, step in QUESTIONS.items():
         code = f"""
 let step = |t: LazyFrame, small: LazyFrame, medium: LazyFrame| -> PolarsResult<LazyFrame> {{ Ok({step}) }};
@@ -355,8 +356,26 @@ println!("{{times:?}}");"""
         ours, memory, streaming = (statistics.median(times) for times in json.loads(result.stream().splitlines()[-1]))
         line(name, ours, "s", min(memory, streaming), f"Polars in one process ({'in memory' if memory <= streaming else 'streaming'})", "<= 2")
         ratios.append(ours / min(memory, streaming))
+        took[name] = ours
     print(f"geometric mean of {len(ratios)} ratios: {statistics.geometric_mean(ratios):.2f} (target <= 1.2)", flush=True)
     kernel.close()
+    beside_dask(folder, n_rows, took)
+    shutil.rmtree(folder)
+
+
+def beside_dask(folder, n_rows, took):
+    """The same questions by dask.dataframe over the same files, after ours: both would share the cores."""
+    python = pathlib.Path(os.environ["SKEP_CACHE"]) / "python-bench" / "bin" / "python"
+    command = [python, pathlib.Path(__file__).with_name("dask_frame.py"), f"{folder}/table/*.parquet", str(n_rows)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    if done.returncode != 0:
+        sys.exit(f"error: dask.dataframe failed:\n{done.stderr}")
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    ratios = []
+    for name, seconds in theirs.items():
+        line(name, took[name], "s", seconds, "dask.dataframe, two workers")
+        ratios.append(seconds / took[name])
+    print(f"dask.dataframe takes {statistics.geometric_mean(ratios):.1f} times as long, geometric mean of {len(ratios)} (target >= 5)", flush=True)
 
 
 def bench_tpch(scale=1):

@@ -125,6 +125,7 @@ fn run(n_tasks: usize, shape: &str, has_stories: bool) {
                 key,
                 attempt: 1,
                 n_bytes: 100,
+                n_rows: None,
                 inline: None,
                 start_us: 0,
                 duration_us: 100,

@@ -54,6 +54,7 @@ fn real_messages() -> Vec<Vec<u8>> {
         function: "f".into(),
         at: Some(("cell 3".into(), 1, 2)),
         worker: None,
+        tags: vec!["one".into()],
     };
     let inputs = vec![
         (
@@ -70,6 +71,7 @@ fn real_messages() -> Vec<Vec<u8>> {
         key,
         attempt: 1,
         n_bytes: 9,
+        n_rows: None,
         inline: Some(ByteBuf::from(vec![1, 2])),
         start_us: 1 << 50,
         duration_us: 3,

@@ -79,6 +79,7 @@ fn codec<D: Dims>() -> Codec<Array<f64, D>> {
         write: |array, out| write(array, out).map_err(|error| error.to_string()),
         read: read::<D>,
         size: |array| (size_of::<Array<f64, D>>() + array.len() * size_of::<f64>()) as u64,
+        rows: None,
     }
 }
 

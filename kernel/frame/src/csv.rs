@@ -18,6 +18,7 @@ use skep_render::Message;
 use crate::{
     Error, Result,
     files::{Stamp, find},
+    scan::{Fit, Options},
 };
 
 /// Larger files are cut into ranges of this size.
@@ -294,92 +295,74 @@ fn is_compressed(path: &str) -> std::io::Result<bool> {
     Ok(starts.iter().any(|start| first.starts_with(start)))
 }
 
+/// A part, and how its columns become those of all.
+type FittedPart = (CsvPart, Option<Fit>);
+
 /// Reads headers and samples of all files; the rows stay where they are.
-pub(crate) fn scan(pattern: &str, given: &[(String, DataType)]) -> Result<(SchemaRef, Vec<CsvPart>, u64)> {
+pub(crate) fn scan(pattern: &str, options: &Options) -> Result<(SchemaRef, Vec<FittedPart>, u64)> {
     let paths = find(pattern)?;
-    let names = header(&paths[0])?;
-    for path in &paths[1..] {
-        let other = header(path)?;
-        if other != names {
-            let differs = names
-                .iter()
-                .zip(&other)
-                .position(|(a, b)| a != b)
-                .unwrap_or(names.len().min(other.len()));
-            let at = |names: &[String]| {
-                names
-                    .get(differs)
-                    .map_or_else(|| "nothing".to_string(), |name| format!("`{name}`"))
-            };
-            return Err(Error::Source(
-                Message::new(format!(
-                    "{path} has other columns than {}: column {} is {} instead of {}",
-                    paths[0],
-                    differs + 1,
-                    at(&other),
-                    at(&names)
-                ))
-                .hint("read files with different columns apart, and select what they share"),
-            ));
-        }
-    }
-    if let [only] = names.as_slice()
-        && let Some(separator) = [';', '\t', '|']
-            .into_iter()
-            .find(|separator| only.contains(*separator))
-    {
-        return Err(Error::Source(
-            Message::new(format!(
-                "{} has one column, `{}`: its fields seem to be separated by {separator:?}",
-                paths[0],
-                only.escape_debug()
-            ))
-            .hint(format!(
-                "`Frame::from(LazyCsvReader::new(PlRefPath::new(\"{pattern}\")).with_separator(b{separator:?}).finish()?)` reads them"
-            )),
-        ));
-    }
-    let mut types = sampled_types(&paths)?;
-    for (name, dtype) in given {
-        if !names.contains(name) {
-            return Err(Error::Schema(
-                Message::new(format!(
-                    "a type is given for `{name}`, but the files have no such column"
-                ))
-                .hint(format!("they have {}", names.join(", "))),
-            ));
-        }
-        types.insert(name.clone(), dtype.clone());
-    }
-    // A column that is empty in every sample could be anything; text can hold it.
-    let columns: Vec<(PlSmallStr, DataType)> = names
+    let headers = paths
         .iter()
-        .map(|name| {
-            (
-                name.as_str().into(),
-                types.get(name).cloned().unwrap_or(DataType::String),
-            )
+        .map(|path| header(path))
+        .collect::<Result<Vec<Vec<String>>>>()?;
+    check_separator(pattern, &paths[0], &headers[0])?;
+    let mut types = sampled_types(&paths)?;
+    types.extend(options.types.iter().cloned());
+    let schemas: Vec<Schema> = headers
+        .iter()
+        .map(|names| {
+            // A column that is empty in every sample could be anything; text can hold it.
+            let of = |name: &String| types.get(name).cloned().unwrap_or(DataType::String);
+            names
+                .iter()
+                .map(|name| Field::new(name.as_str().into(), of(name)))
+                .collect()
         })
         .collect();
-    let schema = columns
-        .iter()
-        .map(|(name, dtype)| Field::new(name.clone(), dtype.clone()))
-        .collect::<Schema>();
+    let others: Vec<&Schema> = schemas[1..].iter().collect();
+    let common = options.common(&schemas[0], &others)?;
     let mut parts = Vec::new();
     let mut n_bytes = 0;
-    for path in paths {
-        let stamp = Stamp::of(Path::new(&path))?;
+    for (path, schema) in paths.iter().zip(&schemas) {
+        let fit = options.fit(path, schema, &paths[0], &common)?;
+        let stamp = Stamp::of(Path::new(path))?;
         n_bytes += stamp.n_bytes;
         let ranges =
-            ranges(&path, stamp.n_bytes).map_err(|error| Error::Source(format!("{path}: {error}").into()))?;
-        parts.extend(ranges.into_iter().map(|range| CsvPart {
-            path: path.clone(),
-            stamp,
-            range,
-            columns: columns.clone(),
-        }));
+            ranges(path, stamp.n_bytes).map_err(|error| Error::Source(format!("{path}: {error}").into()))?;
+        for range in ranges {
+            let part = CsvPart {
+                path: path.clone(),
+                stamp,
+                range,
+                columns: schema
+                    .iter()
+                    .map(|(name, dtype)| (name.clone(), dtype.clone()))
+                    .collect(),
+            };
+            parts.push((part, fit.clone()));
+        }
     }
-    Ok((Arc::new(schema), parts, n_bytes))
+    Ok((Arc::new(common), parts, n_bytes))
+}
+
+/// A header of one column that has another separator in it is none.
+fn check_separator(pattern: &str, path: &str, names: &[String]) -> Result<()> {
+    let [only] = names else { return Ok(()) };
+    let Some(separator) = [';', '\t', '|']
+        .into_iter()
+        .find(|separator| only.contains(*separator))
+    else {
+        return Ok(());
+    };
+    Err(Error::Source(
+        Message::new(format!(
+            "{path} has one column, `{}`: its fields seem to be separated by {separator:?}",
+            only.escape_debug()
+        ))
+        .hint(format!(
+            "`Frame::from(LazyCsvReader::new(PlRefPath::new(\"{pattern}\")).with_separator(b{separator:?}).finish()?)` reads them"
+        )),
+    ))
 }
 
 fn header(path: &str) -> Result<Vec<String>> {

@@ -19,6 +19,7 @@ pub struct Explained {
 /// What the tasks of a stage took in the last run.
 pub(crate) struct Measured {
     n_bytes: u64,
+    n_rows: Option<u64>,
     took: Duration,
     longest: Duration,
     median: Duration,
@@ -30,9 +31,11 @@ impl Measured {
     pub fn of(journeys: &[Option<Journey>]) -> Option<Measured> {
         let mut times = Vec::new();
         let (mut n_bytes, mut moved) = (0, 0);
+        let mut n_rows = Some(0);
         for journey in journeys {
+            let journey = journey.as_ref()?;
+            n_rows = n_rows.zip(journey.n_rows).map(|(sum, n)| sum + n);
             let last = journey
-                .as_ref()?
                 .attempts
                 .iter()
                 .rfind(|attempt| attempt.end == End::Done)?;
@@ -43,6 +46,7 @@ impl Measured {
         times.sort_unstable();
         Some(Measured {
             n_bytes,
+            n_rows,
             moved,
             took: times.iter().sum(),
             longest: *times.last()?,
@@ -53,12 +57,11 @@ impl Measured {
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "took {} in all, gave {}",
-            duration(self.took),
-            bytes(self.n_bytes)
-        )?;
+        write!(f, "took {} in all, gave ", duration(self.took))?;
+        if let Some(n_rows) = self.n_rows {
+            write!(f, "{}, ", plural(n_rows as usize, "row"))?;
+        }
+        write!(f, "{}", bytes(self.n_bytes))?;
         if self.moved > 0 {
             write!(f, ", moved {}", bytes(self.moved))?;
         }

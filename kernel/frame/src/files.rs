@@ -2,7 +2,6 @@
 
 use std::{fs, path::Path, time::UNIX_EPOCH};
 
-use polars::prelude::Schema;
 use serde::{Deserialize, Serialize};
 use skep_render::Message;
 
@@ -65,19 +64,4 @@ pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
         ));
     }
     Ok(paths)
-}
-
-/// The first thing in which two schemas differ.
-pub(crate) fn difference(a: &Schema, b: &Schema) -> String {
-    for (name, dtype) in a.iter() {
-        match b.get(name) {
-            None => return format!("`{name}` is missing"),
-            Some(other) if other != dtype => return format!("`{name}` is {other} instead of {dtype}"),
-            Some(_) => {}
-        }
-    }
-    b.iter_names().find(|name| a.get(name).is_none()).map_or_else(
-        || "the order of columns".to_string(),
-        |name| format!("`{name}` is new"),
-    )
 }

@@ -64,9 +64,9 @@ impl Frame {
     /// CSV files by pattern, with a header each and the same columns. Types come from samples of all files.
     ///
     /// # Errors
-    /// When no file matches, headers differ, or a sample cannot be read.
+    /// When no file matches, files have different columns (see [`Frame::scan_csv`]), or a sample cannot be read.
     pub fn read_csv(pattern: &str) -> Result<Frame> {
-        Source::csv(pattern, &[]).map(Frame::from_source)
+        Frame::scan_csv(pattern).finish()
     }
 
     /// As [`Frame::read_csv`], with the types of some columns given.
@@ -77,11 +77,7 @@ impl Frame {
         pattern: &str,
         types: impl IntoIterator<Item = (&'a str, DataType)>,
     ) -> Result<Frame> {
-        let types: Vec<(String, DataType)> = types
-            .into_iter()
-            .map(|(name, dtype)| (name.to_string(), dtype))
-            .collect();
-        Source::csv(pattern, &types).map(Frame::from_source)
+        Frame::scan_csv(pattern).schema_overrides(types).finish()
     }
 
     /// Parquet files by pattern, one partition each.
@@ -89,7 +85,7 @@ impl Frame {
     /// # Errors
     /// When no file matches, one cannot be read, or schemas differ.
     pub fn read_parquet(pattern: &str) -> Result<Frame> {
-        Source::parquet(pattern).map(Frame::from_source)
+        Frame::scan_parquet(pattern).finish()
     }
 
     /// Arrow IPC (Feather) files by pattern, one partition each.
@@ -97,7 +93,7 @@ impl Frame {
     /// # Errors
     /// As [`Frame::read_parquet`].
     pub fn read_ipc(pattern: &str) -> Result<Frame> {
-        Source::ipc(pattern).map(Frame::from_source)
+        Frame::scan_ipc(pattern).finish()
     }
 
     /// Files of one JSON object a line, by pattern, one partition each. Types come from samples of all files.
@@ -105,7 +101,7 @@ impl Frame {
     /// # Errors
     /// As [`Frame::read_parquet`].
     pub fn read_ndjson(pattern: &str) -> Result<Frame> {
-        Source::ndjson(pattern).map(Frame::from_source)
+        Frame::scan_ndjson(pattern).finish()
     }
 
     /// A frame of this process in `n_partitions` parts.
@@ -423,6 +419,25 @@ impl Frame {
     /// As [`Frame::collect`].
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.limit(1).len()? == 0)
+    }
+
+    /// Polars' own plan of the query, as it was written.
+    ///
+    /// # Errors
+    /// When the frame was built wrongly.
+    pub fn describe_plan(&self) -> Result<String> {
+        let described = self.query()?.lazy.describe_plan();
+        described.map_err(|error| Error::schema("describe_plan", &error))
+    }
+
+    /// Polars' own plan of the query, once it is optimised: what [`Frame::explain`] cuts into stages. Its leaves are tables
+    /// without rows, which stand for the frame's partitions.
+    ///
+    /// # Errors
+    /// When the frame was built wrongly.
+    pub fn describe_optimized_plan(&self) -> Result<String> {
+        let described = self.query()?.lazy.describe_optimized_plan();
+        described.map_err(|error| Error::schema("describe_optimized_plan", &error))
     }
 
     /// The tasks that the frame will run.

@@ -56,6 +56,7 @@ impl Frame {
         for part in delayed.iter().flatten() {
             parts.push(Delayed::call(f, part.clone()));
         }
+        let parts = numbered(parts);
         self.of_parts(
             "map_partitions",
             tried.and_then(|tried| delayed.map(|_| tried)),
@@ -97,8 +98,17 @@ impl Frame {
         for item in items {
             parts.push(Delayed::call(f, item));
         }
-        made(parts)
+        made(numbered(parts))
     }
+}
+
+/// So that an error names the partition.
+fn numbered(parts: Vec<Delayed<DataFrame>>) -> Vec<Delayed<DataFrame>> {
+    let n = parts.len();
+    (1..)
+        .zip(parts)
+        .map(|(i, part)| part.tag(format!("partition {i} of {n}")))
+        .collect()
 }
 
 fn made(parts: Vec<Delayed<DataFrame>>) -> Result<Frame> {

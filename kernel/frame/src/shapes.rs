@@ -11,6 +11,7 @@ use skep_cluster::{AnyHandle, Delayed, Part};
 use crate::{
     Error, Frame, Result,
     source::{Kind, Source},
+    tasks::{Keys, by_keys},
 };
 
 impl Frame {
@@ -41,6 +42,38 @@ impl Frame {
             pieces
         });
         self.of_handles("repartition", cut)
+    }
+
+    /// The same rows in `n` partitions, those with equal keys together: what is grouped or joined by these keys again and again
+    /// is so cut once, and kept by `persist`. Rows come in any order.
+    #[must_use]
+    pub fn repartition_by(&self, keys: impl AsRef<[Expr]>, n: usize) -> Frame {
+        let n = n.max(1);
+        let keys = keys.as_ref();
+        // Wrong names are told now.
+        let checked = self.select(keys).schema();
+        let cut = checked.and_then(|_| {
+            let keys = Keys::new(&keys.to_vec())?;
+            let parts: Vec<Vec<Part<DataFrame>>> = self
+                .delayed()?
+                .into_iter()
+                .map(|part| Part::delayed(by_keys, (part, keys.clone(), n as u64), n))
+                .collect();
+            let piece = |i: usize| parts.iter().map(|pieces| pieces[i].clone()).collect::<Vec<_>>();
+            Ok((0..n).map(|i| Delayed::call(stacked, piece(i)).into()).collect())
+        });
+        self.of_handles("repartition_by", cut)
+    }
+
+    /// The same rows in partitions of about `n_bytes` each, as they are in memory. Runs the frame, whose size is then known, and
+    /// leaves its partitions on the workers.
+    ///
+    /// # Errors
+    /// As [`Frame::collect`].
+    pub fn repartition_by_size(&self, n_bytes: u64) -> Result<Frame> {
+        let held = self.persist()?;
+        let total: u64 = held.query()?.leaves.iter().map(|leaf| leaf.source.n_bytes).sum();
+        Ok(held.repartition(total.div_ceil(n_bytes.max(1)) as usize))
     }
 
     /// A part of the rows, each with the same chance: about `fraction` of all. The same rows for the same seed and partitions.

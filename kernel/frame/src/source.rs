@@ -1,11 +1,11 @@
 //! Where a frame's rows come from, cut into partitions.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use polars::prelude::{
-    DataFrame, DataType, DslPlan, IntoLazy, IpcScanOptions, LazyFileListReader, LazyFrame,
-    LazyJsonLineReader, ParquetReader, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet, ScanSources,
-    SchemaRef, SerReader, UnifiedScanArgs,
+    DataFrame, DslPlan, IntoLazy, IpcScanOptions, LazyFileListReader, LazyFrame, LazyJsonLineReader,
+    ParquetReader, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet, ScanSources, Schema, SchemaRef,
+    SerReader, UnifiedScanArgs,
 };
 use polars_plan::dsl::PlanSerializationContext;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,8 @@ use skep_render::Message;
 use crate::{
     Error, Result,
     csv::{self, CsvPart},
-    files::{Stamp, difference, find},
+    files::{Stamp, find},
+    scan::{Fit, Options},
     timeseries::Timeseries,
 };
 
@@ -40,6 +41,11 @@ pub(crate) enum Part {
         stamp: Option<Stamp>,
         plan: ByteBuf,
     },
+    /// A file that has other columns than all together.
+    Fitted {
+        part: Box<Part>,
+        fit: Fit,
+    },
 }
 
 impl Part {
@@ -57,6 +63,7 @@ impl Part {
             }
             Part::Timeseries { spec, index } => spec.partition(*index).map(IntoLazy::lazy),
             Part::Scan { plan, .. } => DslPlan::deserialize_versioned(plan.as_slice()).map(LazyFrame::from),
+            Part::Fitted { part, fit } => Ok(part.read()?.select(fit.exprs())),
         }
     }
 
@@ -68,6 +75,25 @@ impl Part {
                 PolarsError::ComputeError(format!("{path}: {error}").into())
             }
             Part::Timeseries { .. } => error,
+            Part::Fitted { part, .. } => part.explain(error),
+        }
+    }
+
+    fn fitted(self, fit: Option<Fit>) -> Part {
+        match fit {
+            Some(fit) => Part::Fitted {
+                part: Box::new(self),
+                fit,
+            },
+            None => self,
+        }
+    }
+
+    /// As its file has it.
+    fn as_read(&self) -> &Part {
+        match self {
+            Part::Fitted { part, .. } => part.as_read(),
+            part => part,
         }
     }
 }
@@ -118,7 +144,7 @@ impl Source {
         /// What Parquet files grow by, roughly.
         const COMPRESSION: f64 = 4.0;
         match &self.kind {
-            Kind::Parts(parts) => match parts.first() {
+            Kind::Parts(parts) => match parts.first().map(Part::as_read) {
                 Some(Part::Parquet { .. }) => self.n_bytes as f64 * COMPRESSION,
                 Some(Part::Timeseries { spec, .. }) => spec.n_rows() as f64 * 48.0,
                 _ => self.n_bytes as f64,
@@ -143,12 +169,16 @@ impl Source {
         }
     }
 
-    pub fn csv(pattern: &str, given: &[(String, DataType)]) -> Result<Source> {
-        let (schema, parts, n_bytes) = csv::scan(pattern, given)?;
+    pub fn csv(pattern: &str, options: &Options) -> Result<Source> {
+        let (schema, parts, n_bytes) = csv::scan(pattern, options)?;
+        let parts = parts
+            .into_iter()
+            .map(|(part, fit)| Part::Csv(part).fitted(fit))
+            .collect();
         Ok(Source {
             name: pattern.to_string(),
             schema,
-            kind: Kind::Parts(parts.into_iter().map(Part::Csv).collect()),
+            kind: Kind::Parts(parts),
             n_bytes,
         })
     }
@@ -184,57 +214,73 @@ impl Source {
         }
     }
 
-    pub fn ipc(pattern: &str) -> Result<Source> {
-        Source::files(pattern, "an Arrow IPC file", |path| {
-            LazyFrame::scan_ipc(path, IpcScanOptions::default(), UnifiedScanArgs::default())
+    pub fn ipc(pattern: &str, options: &Options) -> Result<Source> {
+        Source::files(pattern, options, "an Arrow IPC file", |path, stamp| {
+            let lazy = LazyFrame::scan_ipc(
+                PlRefPath::from(path),
+                IpcScanOptions::default(),
+                UnifiedScanArgs::default(),
+            )?;
+            scanned(path, stamp, lazy)
         })
     }
 
-    pub fn ndjson(pattern: &str) -> Result<Source> {
-        Source::files(pattern, "a file of one JSON object a line", |path| {
-            LazyJsonLineReader::new(path).finish()
+    pub fn ndjson(pattern: &str, options: &Options) -> Result<Source> {
+        Source::files(
+            pattern,
+            options,
+            "a file of one JSON object a line",
+            |path, stamp| {
+                scanned(
+                    path,
+                    stamp,
+                    LazyJsonLineReader::new(PlRefPath::from(path)).finish()?,
+                )
+            },
+        )
+    }
+
+    pub fn parquet(pattern: &str, options: &Options) -> Result<Source> {
+        Source::files(pattern, options, "a Parquet file", |path, stamp| {
+            let mut lazy = LazyFrame::scan_parquet(PlRefPath::from(path), ScanArgsParquet::default())?;
+            Ok((lazy.collect_schema()?, cut_parquet(path, stamp)?))
         })
     }
 
-    /// Files of a pattern, each scanned by Polars.
+    /// Files of a pattern; `scan` tells the columns of one, and its parts.
     fn files(
         pattern: &str,
+        options: &Options,
         what: &str,
-        scan: impl Fn(PlRefPath) -> PolarsResult<LazyFrame>,
+        scan: impl Fn(&str, Stamp) -> PolarsResult<(SchemaRef, Vec<Part>)>,
     ) -> Result<Source> {
-        let mut parts = Vec::new();
-        let mut schema: Option<(SchemaRef, String)> = None;
+        let mut files = Vec::new();
         let mut n_bytes = 0;
         for path in find(pattern)? {
             let stamp = Stamp::of(Path::new(&path))?;
             n_bytes += stamp.n_bytes;
-            let scanned = scan(PlRefPath::from(path.as_str())).and_then(|mut lazy| {
-                let schema = lazy.collect_schema()?;
-                Ok((schema, lazy.logical_plan))
-            });
-            let (found, plan) = scanned.map_err(|error| {
+            let (schema, parts) = scan(&path, stamp).map_err(|error| {
                 Error::Source(
                     Message::new(format!("{path}: {error}")).hint(format!("is it {what}, and whole?")),
                 )
             })?;
-            match &schema {
-                Some((first, first_path)) if **first != *found => {
-                    return Err(other_columns(&path, &found, first_path, first));
-                }
-                Some(_) => {}
-                None => schema = Some((found, path.clone())),
-            }
-            parts.push(Part::Scan {
-                plan: written(&plan)?,
-                stamp: Some(stamp),
-                path,
-            });
+            files.push((path, schema, parts));
         }
-        let (schema, _) = schema.expect("invariant: `find` gives at least one file");
+        let schemas: Vec<&Schema> = files.iter().map(|(_, schema, _)| &**schema).collect();
+        let (first, others) = schemas
+            .split_first()
+            .expect("invariant: `find` gives at least one file");
+        let common = options.common(first, others)?;
+        let first_path = files[0].0.clone();
+        let mut all = Vec::new();
+        for (path, schema, parts) in files {
+            let fit = options.fit(&path, &schema, &first_path, &common)?;
+            all.extend(parts.into_iter().map(|part| part.fitted(fit.clone())));
+        }
         Ok(Source {
             name: pattern.to_string(),
-            schema,
-            kind: Kind::Parts(parts),
+            schema: Arc::new(common),
+            kind: Kind::Parts(all),
             n_bytes,
         })
     }
@@ -314,46 +360,13 @@ impl Source {
             n_bytes,
         })
     }
-
-    pub fn parquet(pattern: &str) -> Result<Source> {
-        let paths = find(pattern)?;
-        let mut parts = Vec::new();
-        let mut schema: Option<(SchemaRef, String)> = None;
-        let mut n_bytes = 0;
-        for path in paths {
-            let stamp = Stamp::of(Path::new(&path))?;
-            n_bytes += stamp.n_bytes;
-            let read = LazyFrame::scan_parquet(PlRefPath::from(path.as_str()), ScanArgsParquet::default())
-                .and_then(|mut frame| frame.collect_schema());
-            let found = read.map_err(|error| {
-                Error::Source(
-                    Message::new(format!("{path}: {error}")).hint("is it a Parquet file, and whole?"),
-                )
-            })?;
-            match &schema {
-                Some((first, first_path)) if **first != *found => {
-                    return Err(other_columns(&path, &found, first_path, first));
-                }
-                Some(_) => {}
-                None => schema = Some((found, path.clone())),
-            }
-            parts.extend(cut_parquet(&path, stamp)?);
-        }
-        let (schema, _) = schema.expect("invariant: `find` gives at least one file");
-        Ok(Source {
-            name: pattern.to_string(),
-            schema,
-            kind: Kind::Parts(parts),
-            n_bytes,
-        })
-    }
 }
 
 /// Larger Parquet files are cut into partitions of this size, as it is on disk.
 const PARQUET_BYTES: u64 = 64 << 20;
 
 /// One partition, or several of a large file, by its rows.
-fn cut_parquet(path: &str, stamp: Stamp) -> Result<Vec<Part>> {
+fn cut_parquet(path: &str, stamp: Stamp) -> PolarsResult<Vec<Part>> {
     let part = |rows| Part::Parquet {
         path: path.to_string(),
         stamp,
@@ -364,25 +377,24 @@ fn cut_parquet(path: &str, stamp: Stamp) -> Result<Vec<Part>> {
     if n <= 1 {
         return Ok(vec![part(None)]);
     }
-    let wrong = |error: &dyn std::fmt::Display| Error::Source(format!("{path}: {error}").into());
-    let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
-    let n_rows = ParquetReader::new(file)
-        .num_rows()
-        .map_err(|error| wrong(&error))? as u64;
+    let n_rows = ParquetReader::new(std::fs::File::open(path)?).num_rows()? as u64;
     let at = |i: u64| i * n_rows / n;
     Ok((0..n)
         .map(|i| part(Some((at(i) as i64, (at(i + 1) - at(i)) as u32))))
         .collect())
 }
 
-fn other_columns(path: &str, found: &SchemaRef, first_path: &str, first: &SchemaRef) -> Error {
-    Error::Source(
-        Message::new(format!(
-            "{path} has other columns than {first_path}: {}",
-            difference(first, found)
-        ))
-        .hint("read them apart"),
-    )
+/// A file's columns, and the file as one part.
+fn scanned(path: &str, stamp: Stamp, mut lazy: LazyFrame) -> PolarsResult<(SchemaRef, Vec<Part>)> {
+    let schema = lazy.collect_schema()?;
+    let plan =
+        written(&lazy.logical_plan).map_err(|error| PolarsError::ComputeError(error.to_string().into()))?;
+    let part = Part::Scan {
+        path: path.to_string(),
+        stamp: Some(stamp),
+        plan,
+    };
+    Ok((schema, vec![part]))
 }
 
 fn written(plan: &DslPlan) -> Result<ByteBuf> {

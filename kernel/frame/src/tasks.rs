@@ -193,7 +193,10 @@ pub(crate) fn shuffle(
         Some(instead) if instead.is_better(&fillings, &tables)? => instead.work,
         _ => work,
     };
-    let frame = run(&work, &fillings, tables)?;
+    by_keys(run(&work, &fillings, tables)?, keys, n)
+}
+
+pub(crate) fn by_keys(frame: DataFrame, keys: Keys, n: u64) -> PolarsResult<Vec<DataFrame>> {
     let columns = columns_of(&frame, keys.read()?)?;
     let columns: PolarsResult<Vec<Column>> = columns.into_iter().map(comparable).collect();
     let rows = _get_rows_encoded_ca_unordered(PlSmallStr::EMPTY, &columns?)?;
@@ -417,6 +420,7 @@ pub(crate) fn register() {
             frames.into_iter().map(read).collect()
         },
         size: |frames| frames.iter().map(|frame| frame.estimated_size() as u64).sum(),
+        rows: Some(|frames| frames.iter().map(|frame| frame.height() as u64).sum()),
     });
     register_codec(skep_cluster::Codec::<DataFrame> {
         write: |frame, out| write(frame, out),
@@ -438,6 +442,7 @@ pub(crate) fn register() {
                 .map_err(|error| error.to_string())
         },
         size: |frame| frame.estimated_size() as u64,
+        rows: Some(|frame| frame.height() as u64),
     });
     skep_cluster::register_list::<DataFrame>();
 }

@@ -132,7 +132,7 @@ fn csv_files_become_one_table_with_types_from_all() {
     scratch.write("c.csv", "id,delai\n5,1\n");
     let error = Frame::read_csv(&scratch.pattern()).unwrap_err().to_string();
     assert!(
-        error.contains("c.csv has other columns") && error.contains("`delai` instead of `delay`"),
+        error.contains("c.csv has other columns") && error.contains("`delay` is missing, and `delai` is new"),
         "{error}"
     );
     let error = Frame::read_csv("/nowhere/*.csv").unwrap_err().to_string();
@@ -267,7 +267,7 @@ fn functions_make_and_change_partitions() {
     );
     let error = frame.map_partitions(panics_on_one).len().unwrap_err().to_string();
     assert!(
-        error.contains("panics_on_one") && error.contains("this partition has 37"),
+        error.contains("`panics_on_one` (partition 1 of 4)") && error.contains("this partition has 37"),
         "{error}"
     );
     let year = Frame::from_fn(1..=12i64, month).unwrap();
@@ -359,6 +359,167 @@ fn files_are_written_whole_or_not_at_all() {
     );
 }
 
+fn its_keys(part: DataFrame) -> PolarsResult<DataFrame> {
+    part.lazy()
+        .select([col("key")])
+        .unique(None, UniqueKeepStrategy::Any)
+        .collect()
+}
+
+/// Of each format: years whose columns differ.
+#[test]
+fn files_with_other_columns_become_one_table_when_asked_for() {
+    let _cluster = start();
+    let scratch = Scratch::new("differ");
+    let years = [
+        df!("year" => [1i64, 1], "n" => [1i64, 2], "old" => ["a", "b"]).unwrap(),
+        df!("n" => [3i64], "year" => [2i64], "new" => [0.5f64]).unwrap(),
+        df!("year" => [3i64], "n" => [4i64], "old" => ["c"], "new" => [1.5f64]).unwrap(),
+    ];
+    type Write = fn(fs::File, &mut DataFrame);
+    type Read = fn(&str) -> skep_frame::Scan;
+    let formats: [(&str, Write, Read); 4] = [
+        (
+            "csv",
+            |file, table| CsvWriter::new(file).finish(table).unwrap(),
+            Frame::scan_csv,
+        ),
+        (
+            "parquet",
+            |file, table| {
+                ParquetWriter::new(file).finish(table).unwrap();
+            },
+            Frame::scan_parquet,
+        ),
+        (
+            "arrow",
+            |file, table| IpcWriter::new(file).finish(table).unwrap(),
+            Frame::scan_ipc,
+        ),
+        (
+            "ndjson",
+            |file, table| {
+                JsonWriter::new(file)
+                    .with_json_format(JsonFormat::JsonLines)
+                    .finish(table)
+                    .unwrap();
+            },
+            Frame::scan_ndjson,
+        ),
+    ];
+    for (format, write, scan) in formats {
+        for (i, year) in years.iter().enumerate() {
+            let path = scratch.0.join(format!("year{i}.{format}"));
+            write(fs::File::create(path).unwrap(), &mut year.clone());
+        }
+        let pattern = scratch.0.join(format!("*.{format}"));
+        let scan = || scan(pattern.to_str().unwrap());
+        let error = |scan: skep_frame::Scan| scan.finish().unwrap_err().to_string();
+        let missing = error(scan());
+        assert!(
+            missing.contains("year1")
+                && missing.contains("`old`")
+                && missing.contains("MissingColumnsPolicy::Insert"),
+            "{format}: {missing}"
+        );
+        let filled = || scan().missing_columns(MissingColumnsPolicy::Insert);
+        let extra = error(filled());
+        assert!(
+            extra.contains("`new`") && extra.contains("ExtraColumnsPolicy::Ignore"),
+            "{format}: {extra}"
+        );
+        let first = filled()
+            .extra_columns(ExtraColumnsPolicy::Ignore)
+            .finish()
+            .unwrap()
+            .sort(["n"])
+            .collect()
+            .unwrap();
+        assert!(
+            first.equals_missing(
+                &df!("year" => [1i64, 1, 2, 3], "n" => [1i64, 2, 3, 4], "old" => [Some("a"), Some("b"), None, Some("c")])
+                    .unwrap()
+            ),
+            "{format}: {first}"
+        );
+        let all = filled()
+            .schema_overrides([("new", DataType::Float32), ("n", DataType::Int16)])
+            .finish()
+            .unwrap();
+        assert_eq!(all.schema().unwrap().get("n"), Some(&DataType::Int16), "{format}");
+        let sums = all
+            .select([col("new").sum(), col("n").sum(), len()])
+            .collect()
+            .unwrap();
+        assert_eq!(
+            (
+                sums.column("new").unwrap().get(0).unwrap(),
+                sums.column("len").unwrap().get(0).unwrap()
+            ),
+            (AnyValue::Float32(2.0), AnyValue::UInt32(4)),
+            "{format}"
+        );
+        let nowhere = error(filled().schema_overrides([("nowhere", DataType::Int8)]));
+        assert!(
+            nowhere.contains("`nowhere`") && nowhere.contains("year"),
+            "{format}: {nowhere}"
+        );
+    }
+}
+
+#[test]
+fn polars_own_plan_is_shown() {
+    let frame = Frame::from_dataframe(rows(10), 2)
+        .filter(col("n").gt(lit(3)))
+        .select([col("n")]);
+    let (plan, optimized) = (
+        frame.describe_plan().unwrap(),
+        frame.describe_optimized_plan().unwrap(),
+    );
+    assert!(
+        plan.contains("FILTER") && optimized.contains("PROJECT"),
+        "{plan}\n{optimized}"
+    );
+    assert!(frame.select([col("nn")]).describe_plan().is_err());
+}
+
+/// What a query has twice runs once.
+#[test]
+fn common_parts_of_a_query_run_once() {
+    let _cluster = start();
+    let frame = Frame::from_dataframe(rows(1_000), 4);
+    let groups = frame.group_by([col("key")]).agg([col("n").sum()]);
+    let both = groups.of_both(&groups, |a, b| {
+        a.join(
+            b.select([col("n").max().alias("most")]),
+            [col("n")],
+            [col("most")],
+            JoinArgs::new(JoinType::Inner),
+        )
+    });
+    let explained = both.explain().unwrap().to_string();
+    assert_eq!(
+        explained.matches("group by key: partial").count(),
+        1,
+        "{explained}"
+    );
+    let expect = rows(1_000)
+        .lazy()
+        .group_by([col("key")])
+        .agg([col("n").sum()])
+        .collect()
+        .unwrap();
+    let most = expect.column("n").unwrap().max_reduce().unwrap();
+    let found = both.collect().unwrap();
+    assert!(found.height() >= 1);
+    let measured = both.explain().unwrap().to_string();
+    assert!(
+        measured.contains(&format!("{} rows, ", expect.height())),
+        "{measured}"
+    );
+    assert_eq!(found.column("n").unwrap().get(0).unwrap(), *most.value());
+}
+
 #[test]
 fn frames_are_cut_anew_sampled_described_and_turned() {
     let _cluster = start();
@@ -369,6 +530,32 @@ fn frames_are_cut_anew_sampled_described_and_turned() {
         assert_eq!(cut.n_partitions(), n);
         assert!(cut.collect().unwrap().equals_missing(&whole), "{n}");
     }
+    for n in [1, 3, 8] {
+        let cut = frame.repartition_by([col("key")], n);
+        assert_eq!((cut.n_partitions(), cut.len().unwrap()), (n, 1_000));
+        let keys = cut
+            .map_partitions(its_keys)
+            .select([col("key")])
+            .collect()
+            .unwrap();
+        let n_keys = whole.column("key").unwrap().n_unique().unwrap();
+        assert_eq!(keys.height(), n_keys, "each key is in one partition of {n}");
+    }
+    let wrong = frame
+        .repartition_by([col("kee")], 2)
+        .collect()
+        .unwrap_err()
+        .to_string();
+    assert!(wrong.contains("kee"), "{wrong}");
+    let by_size = frame
+        .repartition_by_size(whole.estimated_size() as u64 / 10)
+        .unwrap();
+    assert!(
+        (9..=12).contains(&by_size.n_partitions()),
+        "{}",
+        by_size.n_partitions()
+    );
+    assert!(by_size.collect().unwrap().equals_missing(&whole));
     let n = frame.sample(0.3, 7).len().unwrap();
     assert!((200..400).contains(&n), "{n}");
     assert_eq!(frame.sample(0.3, 7).len().unwrap(), n);

@@ -102,6 +102,15 @@ impl<T: TaskValue> Delayed<T> {
 }
 
 impl<T> Delayed<T> {
+    /// The same call, which carries this word: its journey shows it, and so does its error. A call has one.
+    #[must_use]
+    pub fn tag(self, tag: impl Into<String>) -> Delayed<T> {
+        if let Ok(node) = &self.node {
+            node.set_tag(tag.into());
+        }
+        self
+    }
+
     /// The function's name.
     pub fn name(&self) -> String {
         self.node

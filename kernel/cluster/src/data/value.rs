@@ -37,6 +37,8 @@ pub struct Codec<T> {
     pub read: fn(&Bytes) -> Result<T, String>,
     /// Bytes in memory.
     pub size: fn(&T) -> u64,
+    /// Rows, of a type that has any.
+    pub rows: Option<fn(&T) -> u64>,
 }
 
 type Codecs = RwLock<HashMap<TypeId, &'static (dyn Any + Send + Sync)>>;
@@ -75,6 +77,7 @@ macro_rules! numbers {
                     Ok(numbers.iter().map(|bytes| <$number>::from_le_bytes(*bytes)).collect())
                 },
                 size: |values| (size_of::<Vec<$number>>() + size_of_val(values.as_slice())) as u64,
+                rows: None,
             };
             codecs.insert(TypeId::of::<Vec<$number>>(), Box::leak(Box::new(codec)));
         )* }
@@ -137,6 +140,7 @@ impl<T: TaskValue> Plain<T> {
                 itself
             }
         },
+        rows: None,
     };
 }
 
@@ -195,6 +199,10 @@ pub(crate) trait AnyValue: Any + Send + Sync {
     fn write(&self, out: &mut dyn Write) -> Result<(), String>;
     /// Bytes in memory, about.
     fn size(&self) -> u64;
+    /// Of a table.
+    fn rows(&self) -> Option<u64> {
+        None
+    }
     /// Small values as bytes.
     fn inline(&self) -> Option<Vec<u8>>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
@@ -258,6 +266,10 @@ impl<T: Send + Sync + 'static> AnyValue for Holder<T> {
 
     fn size(&self) -> u64 {
         (self.codec.size)(&self.value)
+    }
+
+    fn rows(&self) -> Option<u64> {
+        self.codec.rows.map(|rows| rows(&self.value))
     }
 
     fn inline(&self) -> Option<Vec<u8>> {
@@ -327,6 +339,15 @@ impl Stored {
             Stored::Parts(parts) => parts.iter().map(Stored::size).sum(),
             Stored::Typed(value) => value.size(),
             Stored::Bytes(bytes) => bytes.as_slice().len() as u64,
+        }
+    }
+
+    /// Of a table, or of a list of tables together.
+    pub fn rows(&self) -> Option<u64> {
+        match self {
+            Stored::Parts(parts) => parts.iter().map(Stored::rows).sum(),
+            Stored::Typed(value) => value.rows(),
+            Stored::Bytes(_) => None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::{
     any::{Any, TypeId},
     collections::{BTreeMap, HashSet},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -33,6 +33,8 @@ pub(crate) struct Node {
     kinds: Kinds,
     /// Its result was here: for drawing, also when nobody holds it any more.
     pub has_run: AtomicBool,
+    /// A word that its journey and its error show.
+    tag: OnceLock<String>,
 }
 
 impl Node {
@@ -43,6 +45,20 @@ impl Node {
     /// Its arguments as people write them; of a handle, the name of the call that it stands for.
     pub fn arguments(&self, name_of: impl Fn(Key) -> Option<String>) -> String {
         self.kinds.describe(&self.task.args, &name_of)
+    }
+
+    /// The first one counts.
+    pub fn set_tag(&self, tag: String) {
+        let _ = self.tag.set(tag);
+    }
+
+    fn options(&self, how: &How) -> Option<Arc<TaskOptions>> {
+        let Some(tag) = self.tag.get() else {
+            return how.options.clone();
+        };
+        let mut options = how.options.clone().unwrap_or_default();
+        Arc::make_mut(&mut options).tags.push(tag.clone());
+        Some(options)
     }
 
     pub fn name(&self) -> Arc<str> {
@@ -167,6 +183,7 @@ impl Graph {
             remotes: std::mem::take(&mut self.remotes),
             kinds: std::mem::take(&mut self.kinds),
             has_run: AtomicBool::new(false),
+            tag: OnceLock::new(),
         });
         self.roots.push(node.clone());
         node
@@ -184,7 +201,7 @@ impl Graph {
                 tasks.push(Task {
                     priority: how.priority_of(next_priority()),
                     origin,
-                    options: how.options.clone(),
+                    options: node.options(how),
                     ..node.task.clone()
                 });
                 functions

@@ -22,8 +22,8 @@ use crate::{
     model::{
         cluster::{ClusterInfo, ClusterSpec},
         event::Event,
-        history::Bar,
-        ids::{ClientId, CodeId, Token, WorkerId},
+        history::{Bar, Journey},
+        ids::{ClientId, CodeId, Key, Token, WorkerId},
     },
     observe::stories::Stories,
     scheduler::{Comm, NewWorker, Scheduler},
@@ -60,6 +60,7 @@ pub struct Host {
 enum Order {
     Info(std::sync::mpsc::Sender<ClusterInfo>),
     Stream(std::sync::mpsc::Sender<Vec<(Bar, String)>>),
+    Journey(Key, std::sync::mpsc::Sender<Option<Journey>>),
     Subscribe(std::sync::mpsc::Sender<Subscription>),
     Reset(std::sync::mpsc::Sender<()>),
     CodeReady(CodeId, String),
@@ -150,6 +151,13 @@ impl Host {
         let (sender, answer) = std::sync::mpsc::channel();
         self.order(Order::Stream(sender));
         answer.recv_timeout(Duration::from_secs(2)).unwrap_or_default()
+    }
+
+    /// What happened to a task; `None` of one that is not known.
+    pub fn journey(&self, key: Key) -> Option<Journey> {
+        let (sender, answer) = std::sync::mpsc::channel();
+        self.order(Order::Journey(key, sender));
+        answer.recv_timeout(Duration::from_secs(2)).ok().flatten()
     }
 
     /// Everything that happens from now on, and how things stand before it; `None` when the scheduler's thread has
@@ -316,6 +324,7 @@ impl Server {
                     }
                     Order::Info(answer) => drop(answer.send(self.scheduler.info())),
                     Order::Stream(answer) => drop(answer.send(self.stories.stream())),
+                    Order::Journey(key, answer) => drop(answer.send(self.stories.journey(key))),
                     Order::Subscribe(answer) => {
                         let (info, history) = (self.scheduler.info(), self.stories.history());
                         drop(answer.send(self.feed.subscribe(info, history)));

@@ -18,6 +18,8 @@ pub struct TaskError {
     pub at: Option<(String, u32, u32)>,
     /// The worker where it happened, where there was one.
     pub worker: Option<String>,
+    /// The words that the task carried; see [`Cluster::tag`](crate::Cluster::tag).
+    pub tags: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +53,11 @@ impl fmt::Display for TaskError {
             TaskErrorKind::ActorLost => "is an actor, and gone",
             TaskErrorKind::TimedOut => "took too long",
         };
-        write!(f, "task `{}` {what}", self.function)?;
+        write!(f, "task `{}`", self.function)?;
+        if !self.tags.is_empty() {
+            write!(f, " ({})", self.tags.join(", "))?;
+        }
+        write!(f, " {what}")?;
         if let Some((file, line, column)) = &self.at {
             write!(f, " at {file}:{line}:{column}")?;
         }
@@ -171,6 +177,7 @@ impl TaskError {
             function: String::new(),
             at: None,
             worker: None,
+            tags: Vec::new(),
         }
     }
 

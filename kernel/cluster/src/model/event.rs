@@ -42,6 +42,11 @@ pub enum Event {
         start_us: u64,
         duration_us: u64,
     },
+    /// Its value is a table, with so many rows.
+    Counted {
+        key: Key,
+        n_rows: u64,
+    },
     Failed {
         key: Key,
         /// In a line.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skep_render::{Bundle, Rich, bytes, card::Card, duration};
+use skep_render::{Bundle, Rich, bytes, card::Card, duration, plural};
 
 use crate::model::{
     event::Reason,
@@ -112,6 +112,8 @@ pub struct Journey {
     pub ready_us: u64,
     /// Why it failed, if it did.
     pub why_failed: String,
+    /// Of its value, if that is a table.
+    pub n_rows: Option<u64>,
     pub attempts: Vec<Attempt>,
     /// When a program fetched the value; 0 if none did.
     pub gathered_us: u64,
@@ -180,8 +182,10 @@ impl Journey {
                     "done".to_string(),
                     at(attempt.ended_us),
                     format!(
-                        "ran {}; {} kept on {worker}",
+                        "ran {}; {}{} kept on {worker}",
                         took(attempt.duration_us),
+                        self.n_rows
+                            .map_or_else(String::new, |n| format!("{}, ", plural(n as usize, "row"))),
                         bytes(attempt.n_bytes)
                     ),
                 ],

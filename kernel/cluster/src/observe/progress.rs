@@ -141,6 +141,7 @@ impl Progress {
             Event::Freed { key } => self.forget(*key),
             Event::Ready { .. }
             | Event::Tagged { .. }
+            | Event::Counted { .. }
             | Event::WorkerJoined { .. }
             | Event::WorkerRetired { .. }
             | Event::Printed { .. } => {}

@@ -46,6 +46,8 @@ pub struct Stories {
     tags: KeyMap<Vec<String>>,
     /// Of those that failed.
     why_failed: KeyMap<Box<str>>,
+    /// Of those that gave tables.
+    rows: KeyMap<u64>,
     names: IdMap<FunctionId, String>,
     recent: VecDeque<Bar>,
     totals: IdMap<FunctionId, Total>,
@@ -97,6 +99,7 @@ impl Stories {
     fn forget_words(&mut self, key: Key) {
         self.tags.remove(&key);
         self.why_failed.remove(&key);
+        self.rows.remove(&key);
     }
 
     /// A task whose value nobody needs any more goes to the archive.
@@ -213,6 +216,7 @@ impl Stories {
                     }
                 }
             }
+            Event::Counted { key, n_rows } => drop(self.rows.insert(*key, *n_rows)),
             Event::Failed { key, why } => {
                 self.why_failed.insert(*key, why.as_str().into());
                 let function = self.end(*key, End::Failed, now_us);
@@ -349,6 +353,7 @@ impl Stories {
                 .get(&key)
                 .map(ToString::to_string)
                 .unwrap_or_default(),
+            n_rows: self.rows.get(&key).copied(),
             submitted_us: record.submitted_us,
             ready_us: record.ready_us,
             attempts,

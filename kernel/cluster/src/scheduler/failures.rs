@@ -121,6 +121,14 @@ impl Scheduler {
 
     /// Fails a task and everything that needs its value.
     pub(super) fn fail(&mut self, key: Key, error: Arc<TaskError>, comm: &mut impl Comm) {
+        let mut error = error;
+        let options = self
+            .tasks
+            .get(&key)
+            .and_then(|record| record.task.options.as_ref());
+        if let Some(options) = options.filter(|options| !options.tags.is_empty()) {
+            Arc::make_mut(&mut error).tags.clone_from(&options.tags);
+        }
         let mut stack = vec![key];
         while let Some(key) = stack.pop() {
             let Some(record) = self.tasks.get_mut(&key) else {

@@ -465,6 +465,7 @@ impl Scheduler {
             key,
             attempt,
             n_bytes,
+            n_rows,
             inline,
             start_us,
             duration_us,
@@ -509,6 +510,9 @@ impl Scheduler {
             start_us,
             duration_us,
         });
+        if let Some(n_rows) = n_rows {
+            comm.event(Event::Counted { key, n_rows });
+        }
         if !wanted_by.is_empty() {
             let how = self.finished(key);
             for client in wanted_by {

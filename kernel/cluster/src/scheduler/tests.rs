@@ -54,6 +54,7 @@ pub(super) fn ran(key: Key) -> Ran {
         key,
         attempt: 1,
         n_bytes: 100,
+        n_rows: None,
         inline: None,
         start_us: 0,
         duration_us: 10,
@@ -185,6 +186,7 @@ fn only_the_parts_that_are_needed_count_as_moved() {
         .0;
     let ran = Ran {
         n_bytes: 1_000,
+        n_rows: None,
         inline: None,
         ..ran(Key(1))
     };

@@ -188,6 +188,8 @@ pub struct Ran {
     pub attempt: u32,
     /// Size of the value in memory.
     pub n_bytes: u64,
+    /// Of a table.
+    pub n_rows: Option<u64>,
     /// The value itself, where it is small and plain.
     pub inline: Option<ByteBuf>,
     /// Microseconds since 1970, by the worker's clock.

@@ -357,13 +357,14 @@ impl Server {
         {
             match result {
                 Ok((value, n_bytes)) => {
-                    let inline = value.inline().map(ByteBuf::from);
+                    let (inline, n_rows) = (value.inline().map(ByteBuf::from), value.rows());
                     self.largest = self.largest.max(n_bytes);
                     if self.worker.on_finished(key, attempt, Some((value, n_bytes))) {
                         self.runtime.reports.push(ToScheduler::Done(Ran {
                             key,
                             attempt,
                             n_bytes,
+                            n_rows,
                             inline,
                             start_us,
                             duration_us,

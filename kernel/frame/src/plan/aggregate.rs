@@ -78,6 +78,15 @@ impl Taker<'_> {
                 self.agg(&name, node, agg)?;
                 self.replace(node, name)
             }
+            AExpr::Function {
+                input,
+                function: IRFunctionExpr::NullCount,
+                ..
+            } if self.is_of_rows(input[0].node()) && !self.is_chosen(input[0].node()) => {
+                let each = self.of_one_row(input[0].node()).is_null();
+                self.same(&name, node_to_expr(node, self.arena), each, Expr::sum);
+                self.replace(node, name)
+            }
             AExpr::Function { .. } if self.pair(&name, node)? => self.replace(node, name),
             // Beside aggregations it would be a list, or be made as long as the group.
             AExpr::Column(_) => None,
@@ -179,6 +188,11 @@ impl Taker<'_> {
             AExpr::Literal(_) => false,
             _ => is_elementwise_rec(node, self.arena),
         }
+    }
+
+    /// Rows that a condition keeps: of one row alone, what is not kept is null.
+    fn is_chosen(&self, node: Node) -> bool {
+        matches!(self.arena.get(node), AExpr::Filter { .. })
     }
 
     fn is_number(&self, node: Node) -> bool {

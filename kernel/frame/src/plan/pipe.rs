@@ -72,6 +72,12 @@ impl Pipe {
         Ok(self.n_bytes / row_bytes(&self.schema()?))
     }
 
+    /// Whether it takes rows from sources alone, and not from stages.
+    pub fn is_of_leaves(&self) -> bool {
+        let mut feeds = self.slots.iter().flat_map(Slot::feeds).flatten();
+        feeds.all(|from| matches!(from, From::Leaf { .. }))
+    }
+
     /// Where its partitions are, if nothing is to be done to them.
     fn bare(&self) -> Option<&[Feed]> {
         match self.slots.as_slice() {

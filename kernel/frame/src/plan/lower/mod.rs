@@ -133,7 +133,7 @@ struct Lowering<'a> {
     closed: Closed,
     limits: Limits,
     /// Parts of the plan that are used more than once.
-    known: HashMap<Node, Pipe>,
+    known: HashMap<u128, Pipe>,
 }
 
 impl Lowering<'_> {
@@ -175,13 +175,21 @@ impl Lowering<'_> {
     }
 
     fn lower(&mut self, node: Node) -> Cut<Pipe> {
-        if let Some(pipe) = self.known.get(&node) {
+        let plan = self.plan;
+        let IR::Cache { input, id } = plan.lp_arena.get(node) else {
+            return self.lower_node(node);
+        };
+        if let Some(pipe) = self.known.get(&id.as_u128()) {
             return Ok(pipe.clone());
         }
-        let pipe = self.lower_node(node)?;
-        if let IR::Cache { .. } = self.plan.lp_arena.get(node) {
-            self.known.insert(node, pipe.clone());
+        let mut pipe = self.lower_node(*input)?;
+        // Rows that are only read and chosen are so again, where they are needed: to keep them would take more.
+        if !pipe.is_of_leaves() {
+            let (n_bytes, kind) = (pipe.n_bytes, pipe.kind);
+            let feeds = self.closed.partitions(pipe, "it is used more than once");
+            pipe = Pipe::of(feeds, &self.schema(*input), n_bytes, kind);
         }
+        self.known.insert(id.as_u128(), pipe.clone());
         Ok(pipe)
     }
 
@@ -236,7 +244,6 @@ impl Lowering<'_> {
             }
             IR::HConcat { inputs, options, .. } => self.side_by_side(inputs, *options),
             IR::MapFunction { input, function } => self.function(*input, function),
-            IR::Cache { input, .. } => self.lower(*input),
             IR::Sink {
                 input,
                 payload: SinkTypeIR::Memory,

@@ -1,5 +1,7 @@
 //! Queries on frames against the same queries on whole tables, by Polars alone.
 
+mod methods;
+
 use polars::prelude::*;
 use skep_cluster::Cluster;
 use skep_frame::{AsIf, Frame, plan_as_if, polars};
@@ -749,6 +751,16 @@ fn queries() -> Vec<(&'static str, Query, bool)> {
             "fill_null",
             |t, _| t.select([col("k"), col("x")]).fill_null(lit(0)),
             true,
+        ),
+        (
+            "nulls by group",
+            |t, _| {
+                t.group_by([col("word")]).agg([
+                    col("x").null_count().alias("nulls"),
+                    col("x").filter(col("flag")).null_count().alias("chosen"),
+                ])
+            },
+            false,
         ),
         ("null_count", |t, _| t.null_count(), true),
         (
