@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import subprocess
 import time
 
@@ -130,6 +131,13 @@ def fresh(tmp_path):
     kernel = Kernel(tmp_path)
     yield kernel
     kernel.close()
+
+
+def browser_of(playwright):
+    """Chromium of this machine."""
+    chromium = os.environ.get("SKEP_CHROMIUM") or shutil.which("chromium")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    return playwright.chromium.launch(executable_path=chromium, args=options)
 
 
 def processes(pattern):

@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from playwright.sync_api import expect, sync_playwright
 
-from conftest import HOME, SKEP
+from conftest import HOME, SKEP, browser_of
 
 SHOTS = pathlib.Path(os.environ.get("SKEP_SCREENSHOTS", "/nonexistent"))
 
@@ -85,9 +84,7 @@ def lab(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(lab):
     with sync_playwright() as playwright:
-        chromium = os.environ.get("SKEP_CHROMIUM") or shutil.which("chromium")
-        options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        browser = browser_of(playwright)
         page = browser.new_page(viewport={"width": 1200, "height": 1600})
         page.set_default_timeout(60_000)
         deadline = time.monotonic() + 60

@@ -40,6 +40,7 @@ pub use api::{
     cluster::Cluster,
     compute::{Computed, Root},
     coordination,
+    dashboard::Dashboard,
     delayed::Delayed,
     futures::AsCompleted,
     logs::Logs,

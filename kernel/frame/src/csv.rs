@@ -18,7 +18,7 @@ use skep_render::Message;
 use crate::{
     Error, Result,
     files::{Stamp, find},
-    scan::{Fit, Options},
+    fit::{Fit, Options},
 };
 
 /// Larger files are cut into ranges of this size.

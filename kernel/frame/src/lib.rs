@@ -14,6 +14,7 @@ mod error;
 mod exec;
 mod explain;
 mod files;
+mod fit;
 mod frame;
 mod functions;
 mod plan;

@@ -17,7 +17,7 @@ use crate::{
     Error, Result,
     csv::{self, CsvPart},
     files::{Stamp, find},
-    scan::{Fit, Options},
+    fit::{Fit, Options},
     timeseries::Timeseries,
 };
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
@@ -14,6 +14,7 @@ use std::{
 
 use skep_cell::{Cancel, CellError, Compiler, Notebook, TaskLibrary};
 use skep_cluster::host::Host;
+use skep_dashboard::Dashboard;
 use skep_eval::wire::ToEval;
 use skep_render::{Bundle, Message};
 
@@ -78,6 +79,28 @@ pub(crate) struct Shared {
     pub(crate) members: Index,
     pub(crate) history: History,
     pub(crate) host: Arc<Host>,
+    pub(crate) page: Arc<Page>,
+}
+
+/// The page that shows the cluster, once somebody has asked for it.
+pub(crate) struct Page {
+    host: Weak<Host>,
+    open: Mutex<Option<Dashboard>>,
+}
+
+impl Page {
+    /// Its address; opens it the first time.
+    pub fn url(&self) -> Result<String, Message> {
+        let mut open = lock(&self.open);
+        if let Some(dashboard) = &*open {
+            return Ok(dashboard.url());
+        }
+        let gone = || Message::new("the scheduler does not answer").hint("`:restart` begins anew");
+        let host = self.host.upgrade().ok_or_else(gone)?;
+        let dashboard = Dashboard::start(&host)
+            .map_err(|error| Message::new(format!("the page could not be opened: {error}")))?;
+        Ok(open.insert(dashboard).url())
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,6 +138,12 @@ impl Session {
             command,
             Arc::new(move |events: &[_]| subscriber.on_events(events)),
         )?);
+        let page = Arc::new(Page {
+            host: Arc::downgrade(&host),
+            open: Mutex::default(),
+        });
+        let offered = page.clone();
+        host.offer_dashboard(Arc::new(move || offered.url()));
         let shared = Arc::new(Shared {
             evaluator: Mutex::new(None),
             cancel: compiler.canceller(),
@@ -128,6 +157,7 @@ impl Session {
             members: Index::new(home.root()),
             history: History::open(),
             host,
+            page,
         });
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
         let dependencies = Dependencies::new(&home);
@@ -416,6 +446,10 @@ impl Handle {
 
     pub fn history(&self) -> &History {
         &self.0.history
+    }
+
+    pub(crate) fn page(&self) -> &Page {
+        &self.0.page
     }
 
     pub(crate) fn host(&self) -> &Host {

@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 pub(crate) mod compute;
 pub(crate) mod connect;
 pub mod coordination;
+pub(crate) mod dashboard;
 pub(crate) mod delayed;
 pub(crate) mod futures;
 mod history;

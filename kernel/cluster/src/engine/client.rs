@@ -195,6 +195,10 @@ impl Client {
         self.stories()?.task(key)
     }
 
+    pub fn dashboard(&self) -> Result<String> {
+        self.stories()?.dashboard()
+    }
+
     pub fn logs(&self) -> Result<Vec<LogLine>> {
         self.stories()?.logs()
     }

@@ -488,6 +488,13 @@ impl Stories for Local {
         }
     }
 
+    fn dashboard(&self) -> Result<String> {
+        match self.ask(Request::Dashboard)? {
+            Answer::Dashboard(url) => url.map_err(Error::Unsupported),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn logs(&self) -> Result<Vec<LogLine>> {
         match self.ask(Request::Logs)? {
             Answer::Logs(lines) => Ok(lines),

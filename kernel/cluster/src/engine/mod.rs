@@ -162,6 +162,8 @@ pub trait Stories {
     fn history(&self) -> Result<History>;
     /// What tasks printed, and what befell workers: the newest lines, oldest first.
     fn logs(&self) -> Result<Vec<LogLine>>;
+    /// The address of a page that shows the cluster while it works.
+    fn dashboard(&self) -> Result<String>;
 }
 
 /// What becomes of tasks, as an engine tells it.

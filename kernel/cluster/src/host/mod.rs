@@ -44,6 +44,9 @@ pub use processes::set_worker_env;
 /// Called in a scheduler's thread with every batch of events.
 pub type Subscriber = Arc<dyn Fn(&[Event]) + Send + Sync>;
 
+/// Opens the page that shows the cluster, or finds it: its address. Called in a thread of its own.
+pub type OpenDashboard = Arc<dyn Fn() -> Result<String, Message> + Send + Sync>;
+
 /// Makes the command that starts a worker process.
 pub type WorkerCommand = Arc<dyn Fn(&ClusterSpec, &Path) -> Command + Send + Sync>;
 
@@ -63,6 +66,8 @@ enum Order {
     Journey(Key, std::sync::mpsc::Sender<Option<Journey>>),
     Subscribe(std::sync::mpsc::Sender<Subscription>),
     Reset(std::sync::mpsc::Sender<()>),
+    Offer(OpenDashboard),
+    Answer(Asker, Answer),
     CodeReady(CodeId, String),
     Stop,
 }
@@ -90,6 +95,7 @@ impl Host {
             token,
             command,
             subscriber,
+            open_dashboard: None,
             socket: socket.clone(),
             named: Vec::new(),
             sharing: HashMap::new(),
@@ -144,6 +150,11 @@ impl Host {
         let (sender, answer) = std::sync::mpsc::channel();
         self.order(Order::Info(sender));
         answer.recv_timeout(Duration::from_secs(2)).ok()
+    }
+
+    /// What `cluster.dashboard()` opens. Without it there is no page.
+    pub fn offer_dashboard(&self, open: OpenDashboard) {
+        self.order(Order::Offer(open));
     }
 
     /// The newest tasks that ran, for a task stream.
@@ -236,6 +247,7 @@ struct Server {
     token: Token,
     command: WorkerCommand,
     subscriber: Subscriber,
+    open_dashboard: Option<OpenDashboard>,
     socket: PathBuf,
     /// Further clusters of this process, by name.
     named: Vec<(String, Host)>,
@@ -340,6 +352,8 @@ impl Server {
                         (self.scheduler, self.stories) = (Scheduler::with_code(code), Stories::default());
                         let _ = answer.send(());
                     }
+                    Order::Offer(open) => self.open_dashboard = Some(open),
+                    Order::Answer(asker, answer) => self.outbox.answer(asker, answer),
                     Order::Stop => return self.stop_workers(),
                 }
             }
@@ -546,6 +560,7 @@ impl Server {
                 let lines = self.stories.logs();
                 out.answer(asker, Answer::Logs(lines));
             }
+            Request::Dashboard => self.open_dashboard_for(asker),
             Request::History => {
                 let history = self.stories.history();
                 out.answer(asker, Answer::History(history));
@@ -553,6 +568,21 @@ impl Server {
             Request::KillWorker { worker } => self.kill(worker),
             Request::PauseWorker { worker, for_us } => self.pause(worker, Duration::from_micros(for_us)),
         }
+    }
+
+    /// In a thread of its own: the page asks this one how things are.
+    fn open_dashboard_for(&mut self, asker: Asker) {
+        let Some(open) = self.open_dashboard.clone() else {
+            let none = Message::new("this cluster has no page")
+                .hint("the cluster of a notebook or of the terminal has one; `cluster.history()` and `cluster.info()` tell a program what there is to know");
+            return self.outbox.answer(asker, Answer::Dashboard(Err(none)));
+        };
+        let (orders, waker) = (self.orders.clone(), self.transport.waker());
+        thread::spawn(move || {
+            let answer = Order::Answer(asker, Answer::Dashboard(open()));
+            orders.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+            let _ = waker.wake();
+        });
     }
 
     fn kill(&mut self, worker: WorkerId) {

@@ -53,6 +53,8 @@ pub enum Request {
     History,
     /// What tasks printed, and what befell workers.
     Logs,
+    /// The address of the page that shows the cluster.
+    Dashboard,
     KillWorker {
         worker: WorkerId,
     },
@@ -301,6 +303,7 @@ pub enum Answer {
     Task(Option<Task>),
     History(History),
     Logs(Vec<LogLine>),
+    Dashboard(Result<String, Message>),
     Coordinated(Reply),
     Holdings(Vec<Holding>),
     /// The worker of the actor has the function's code: its address. Or it will not get it.

@@ -1,8 +1,8 @@
 //! `:cluster`, `:workers`, `:tasks`, `:journey`, `:explain`, `:graph`.
 
 use skep_cell::{CellError, Purpose};
-use skep_cluster::{Delayed, Remote, model::cluster::ClusterInfo};
-use skep_render::{Bundle, Message};
+use skep_cluster::{Dashboard, Delayed, Remote, model::cluster::ClusterInfo};
+use skep_render::{Bundle, Message, Rich};
 
 use super::{Call, failed};
 use crate::{
@@ -29,6 +29,10 @@ pub(super) fn cluster(handle: &Handle, _: &str) -> Result<Bundle, Message> {
 
 pub(super) fn workers(handle: &Handle, _: &str) -> Result<Bundle, Message> {
     Ok(skep_cluster::workers_card(&info(handle)?).bundle())
+}
+
+pub(super) fn dashboard(handle: &Handle, _: &str) -> Result<Bundle, Message> {
+    Ok(Dashboard::at(handle.page().url()?).bundle())
 }
 
 pub(super) fn tasks(handle: &Handle, _: &str) -> Result<Bundle, Message> {

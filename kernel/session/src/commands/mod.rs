@@ -195,6 +195,13 @@ pub const COMMANDS: &[Command] = &[
         run: Run::Anytime(cluster::workers),
     },
     Command {
+        name: "dashboard",
+        usage: ":dashboard",
+        help: "a page that shows the cluster while it works: task stream, progress, workers, logs",
+        more: "`cluster.dashboard()?` is the same. The page is served on this machine only, to who has the link; it ends with the notebook.",
+        run: Run::Anytime(cluster::dashboard),
+    },
+    Command {
         name: "tasks",
         usage: ":tasks",
         help: "the task stream: what each worker ran, and when",

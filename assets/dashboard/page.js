@@ -1,0 +1,237 @@
+"use strict";
+// The page of a cluster: what the server tells becomes state, and what changed is drawn once a frame.
+const base = document.body.dataset.base;
+const token = new URLSearchParams(location.search).get("token");
+const address = (path) => base + path + (token ? (path.includes("?") ? "&" : "?") + "token=" + encodeURIComponent(token) : "");
+const $ = (id) => document.getElementById(id);
+const MOST_BARS = 30000;
+const COLOURS = ["#4e79a7", "#e08a2e", "#59a14f", "#b07aa1", "#d3605b", "#3f9c99", "#c9a227", "#8f6d57", "#d37295", "#6d7fbf"];
+
+let state = { functions: [], bars: [], rows: [], workers: [], lines: [], now: 0, missed: 0, ended: false };
+let seen = null, paused = false, dirty = true, offset = 0, loaded = null;
+let view = { span: 10e6, end: null };
+
+function take(told) {
+  if (told.is_whole) state = { ...state, functions: [], bars: [], lines: [] };
+  for (const [at, name] of told.functions) state.functions[at] = name;
+  state.bars.push(...told.bars);
+  if (state.bars.length > MOST_BARS) state.bars.splice(0, state.bars.length - MOST_BARS);
+  state.lines.push(...told.lines);
+  if (state.lines.length > 500) state.lines.splice(0, state.lines.length - 500);
+  Object.assign(state, { rows: told.rows, workers: told.workers, missed: told.missed, ended: told.has_ended });
+  offset = told.now_us - performance.now() * 1000;
+  seen = told.seq;
+  dirty = true;
+}
+const takeAll = (text) => { const told = JSON.parse(text); (Array.isArray(told) ? told : [told]).forEach(take); };
+
+// Streams first; where a proxy holds them back, questions.
+let source = null, fails = 0;
+function listen() {
+  source = new EventSource(address("events" + (seen === null ? "" : "?since=" + seen)));
+  const silent = setTimeout(() => { if (seen === null) { source.close(); ask(); } }, 3000);
+  source.onmessage = (event) => { fails = 0; say(""); takeAll(event.data); };
+  source.onerror = () => {
+    clearTimeout(silent);
+    if (state.ended) return source.close();
+    say("the notebook does not answer; trying again …");
+    if (++fails > 3) { source.close(); ask(); }
+  };
+}
+async function ask() {
+  for (;;) {
+    try {
+      const answer = await fetch(address("state" + (seen === null ? "" : "?since=" + seen)));
+      if (answer.status === 403) return say(await answer.text());
+      takeAll(await answer.text());
+      say("");
+    } catch { say("the notebook does not answer; trying again …"); }
+    if (state.ended) return;
+    await new Promise((done) => setTimeout(done, 500));
+  }
+}
+let trouble = "";
+function say(text) { trouble = text; dirty = true; }
+
+const number = (n) => n.toLocaleString("en");
+function bytes(n) {
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) { if (n < 1024 || unit === "GiB") return (n >= 100 || unit === "B" ? n.toFixed(0) : n.toFixed(1)) + " " + unit; n /= 1024; }
+}
+function duration(us) {
+  if (us < 1000) return us.toFixed(0) + " µs";
+  if (us < 1e6) return (us / 1e3).toPrecision(3) + " ms";
+  return us < 60e6 ? (us / 1e6).toPrecision(3) + " s" : (us / 60e6).toFixed(1) + " min";
+}
+// As fine as the lines of time stand apart.
+function clock(us, step) {
+  const text = new Date(us / 1000).toLocaleTimeString("en-GB");
+  if (step >= 1e6) return text;
+  return text.slice(-2) + "." + String(Math.floor(us % 1e6)).padStart(6, "0").slice(0, Math.max(1, Math.ceil(6 - Math.log10(step)))) + " s";
+}
+function made(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+// The stream.
+const canvas = $("bars");
+let rowsOf = [];
+const colour = (name) => { let h = 0; for (const c of name || "") h = (h * 31 + c.codePointAt(0)) >>> 0; return COLOURS[h % COLOURS.length]; };
+const nowUs = () => (paused || state.ended ? view.frozen : performance.now() * 1000 + offset);
+const endUs = () => view.end ?? nowUs();
+
+function lanes() {
+  const found = new Map();
+  for (const worker of state.workers) for (let lane = 0; lane < worker.threads; lane++) found.set(worker.id + "/" + lane, [worker.id, lane]);
+  for (const bar of visible()) found.set(bar[0] + "/" + bar[1], [bar[0], bar[1]]);
+  return [...found.values()].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+}
+function visible() {
+  const end = endUs(), start = end - view.span;
+  return (loaded || state.bars).filter((bar) => bar[3] <= end && bar[3] + bar[4] >= start);
+}
+function drawStream() {
+  const bars = visible(), all = lanes(), style = getComputedStyle(document.documentElement);
+  const left = 76, foot = 20, height = Math.max(3, Math.min(22, 420 / Math.max(1, all.length)));
+  const width = canvas.clientWidth, tall = Math.max(60, all.length * height) + foot, ratio = devicePixelRatio || 1;
+  canvas.style.height = tall + "px";
+  if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(tall * ratio)) { canvas.width = width * ratio; canvas.height = tall * ratio; }
+  const c = canvas.getContext("2d");
+  c.setTransform(ratio, 0, 0, ratio, 0, 0);
+  c.clearRect(0, 0, width, tall);
+  c.font = "11px system-ui, sans-serif";
+  const end = endUs(), start = end - view.span, x = (us) => left + ((us - start) / view.span) * (width - left);
+  c.strokeStyle = style.getPropertyValue("--line");
+  c.fillStyle = style.getPropertyValue("--faint");
+  const step = [1, 2, 5].flatMap((d) => Array.from({ length: 12 }, (_, e) => d * 10 ** e)).sort((a, b) => a - b).find((s) => view.span / s <= Math.max(2, width / 110)) || view.span;
+  for (let at = Math.ceil(start / step) * step; at <= end; at += step) {
+    c.beginPath(); c.moveTo(x(at), 0); c.lineTo(x(at), tall - foot); c.stroke();
+    c.textAlign = x(at) > width - 40 ? "right" : "center";
+    c.fillText(clock(at, step), x(at), tall - 5);
+  }
+  rowsOf = all; c.textAlign = "left";
+  let before = null;
+  all.forEach(([worker, lane], i) => {
+    if (worker !== before && height * state.workers.length > 0) { if (before === null || height > 8 || lane === 0 && i % Math.ceil(12 / height) === 0) c.fillText("worker-" + worker, 2, i * height + Math.min(height, 14) - 3); }
+    before = worker;
+  });
+  const place = new Map(all.map(([worker, lane], i) => [worker + "/" + lane, i]));
+  for (const bar of bars) {
+    const i = place.get(bar[0] + "/" + bar[1]), from = Math.max(left, x(bar[3]));
+    c.globalAlpha = bar[5] > 1 ? 0.75 : 1;
+    c.fillStyle = colour(state.functions[bar[2]]);
+    c.fillRect(from, i * height + 1, Math.max(1, x(bar[3] + bar[4]) - from), Math.max(1, height - 2));
+  }
+  c.globalAlpha = 1;
+  // For tests, and for who measures: what was drawn.
+  canvas.dataset.bars = bars.length;
+  canvas.dataset.rows = all.length;
+  const names = [...new Set(bars.map((bar) => bar[2]))].slice(0, 12);
+  $("legend").replaceChildren(...names.map((at) => { const dot = made("i"); dot.style.background = colour(state.functions[at]); return made("span", {}, dot, state.functions[at] || "?"); }));
+  view.drawn = { left, height, start, width };
+}
+function barAt(event) {
+  if (!view.drawn) return null;
+  const box = canvas.getBoundingClientRect(), { left, height, start, width } = view.drawn;
+  const row = rowsOf[Math.floor((event.clientY - box.top) / height)], px = view.span / (width - left);
+  const us = start + (event.clientX - box.left - left) * px;
+  if (!row) return null;
+  const near = visible().filter((bar) => bar[0] === row[0] && bar[1] === row[1] && bar[3] - 3 * px <= us && bar[3] + bar[4] + 3 * px >= us);
+  return near.sort((a, b) => Math.abs(a[3] + a[4] / 2 - us) - Math.abs(b[3] + b[4] / 2 - us))[0] || null;
+}
+canvas.addEventListener("pointermove", (event) => {
+  if (drag && (drag.moved || Math.abs(event.clientX - drag.x) > 3)) { view.end = drag.end - ((event.clientX - drag.x) / (view.drawn.width - view.drawn.left)) * view.span; drag.moved = true; follow(false); return; }
+  if (drag) return;
+  const bar = (pointed = barAt(event));
+  if (!bar) return ($("hover").textContent = "Point at a task; click it for its journey.");
+  const [worker, , fn, , took, n, moved, why] = bar;
+  $("hover").textContent = `${state.functions[fn]}${n > 1 ? `, ${number(n)} tasks` : ""} on worker-${worker}: ${duration(took)}${moved ? `, after ${bytes(moved)} had come` : ""}${why ? `; there because ${why}` : ""}`;
+});
+// What was pointed at is what is clicked: the stream moves on meanwhile.
+let drag = null, pointed = null;
+canvas.addEventListener("pointerleave", () => (pointed = null));
+canvas.addEventListener("pointerdown", (event) => { drag = { x: event.clientX, end: endUs(), moved: false }; canvas.setPointerCapture(event.pointerId); });
+canvas.addEventListener("pointerup", async (event) => {
+  const was = drag; drag = null;
+  if (was?.moved) return reload();
+  const bar = pointed || barAt(event);
+  if (bar) await showJourney(bar[8]);
+});
+async function showJourney(key) {
+  const answer = await fetch(address("journey/" + key));
+  const text = await answer.text();
+  if (answer.ok) $("story").innerHTML = text; else $("story").replaceChildren(made("p", { class: "none" }, text));
+  $("journey").scrollIntoView({ block: "nearest" });
+}
+canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoom(event.deltaY > 0 ? 1.25 : 0.8); }, { passive: false });
+function zoom(by) { view.span = Math.min(86400e6, Math.max(1000, view.span * by)); dirty = true; reload(); }
+function pan(by) { view.end = Math.min(nowUs(), endUs() + by * view.span); follow(false); reload(); }
+function follow(on) { if (on) { view.end = null; loaded = null; } $("follow").setAttribute("aria-pressed", String(on)); dirty = true; }
+// What is further back than the page holds is fetched: finer, too, than it was told.
+let timer = null;
+function reload() {
+  clearTimeout(timer);
+  if (view.end === null && !paused) return;
+  timer = setTimeout(async () => {
+    const end = endUs(), answer = await fetch(address(`between?from=${Math.floor(end - view.span)}&to=${Math.ceil(end)}`));
+    if (answer.ok && (view.end !== null || paused)) { loaded = await answer.json(); dirty = true; }
+  }, 120);
+}
+$("back").onclick = () => pan(-0.5); $("forth").onclick = () => pan(0.5);
+$("wider").onclick = () => zoom(1.6); $("closer").onclick = () => zoom(0.625); $("follow").onclick = () => follow(true);
+canvas.addEventListener("keydown", (event) => {
+  const does = { ArrowLeft: () => pan(-0.25), ArrowRight: () => pan(0.25), "-": () => zoom(1.6), "+": () => zoom(0.625), "=": () => zoom(0.625), 0: () => follow(true) }[event.key];
+  if (does) { event.preventDefault(); does(); }
+});
+$("pause").onclick = () => {
+  view.frozen = nowUs(); paused = !paused; loaded = null;
+  $("pause").setAttribute("aria-pressed", String(paused)); $("pause").textContent = paused ? "Go on" : "Pause"; dirty = true;
+  if (paused) reload();
+};
+
+function drawRows() {
+  if (!state.rows.length) return;
+  $("rows").replaceChildren(...state.rows.map(([name, waiting, running, done, failed, cancelled]) => {
+    const total = waiting + running + done + failed + cancelled || 1;
+    const parts = [["done", done], ["failed", failed], ["cancelled", cancelled], ["running", running]].map(([kind, n]) => { const b = made("b", { class: kind }); b.style.width = (100 * n) / total + "%"; return b; });
+    const words = [`${number(done)} of ${number(total)}`, running && `${number(running)} running`, failed && `${number(failed)} failed`, cancelled && `${number(cancelled)} cancelled`].filter(Boolean).join(", ");
+    return made("div", { class: "row" }, made("div", {}, made("code", {}, name), made("span", {}, words)), made("div", { class: "bar", role: "progressbar", "aria-valuenow": done, "aria-valuemax": total, "aria-label": name }, ...parts));
+  }));
+}
+function drawWorkers() {
+  if (!state.workers.length) { $("cards").replaceChildren(made("p", { class: "none" }, "There is no worker.")); return; }
+  $("cards").replaceChildren(...state.workers.map((w) => {
+    const most = Math.max(w.limit, w.resident + w.spilled, 1), part = (kind, n) => { const b = made("b", { class: kind }); b.style.width = (100 * n) / most + "%"; return b; };
+    const tags = [w.is_paused && "paused", w.is_silent && "does not answer"].filter(Boolean).join(", ");
+    return made("div", { class: "worker" },
+      made("div", {}, made("b", {}, w.name), " ", made("span", { class: "tag" }, tags)),
+      made("div", { class: "bar", title: "values, other memory, on disk" }, part("managed", Math.min(w.managed, w.resident)), part("other", Math.max(0, w.resident - w.managed)), part("spilled", w.spilled)),
+      made("div", { class: "facts" }, `${bytes(w.resident)}${w.limit ? " of " + bytes(w.limit) : ""}, values ${bytes(w.managed)}${w.spilled ? ", on disk " + bytes(w.spilled) : ""}; ${number(w.n_assigned)} ${w.n_assigned === 1 ? "task" : "tasks"} now, ${number(w.n_values)} results; ${w.threads} ${w.threads === 1 ? "thread" : "threads"}, pid ${w.pid}`));
+  }));
+}
+let lastLine = null;
+function drawLines() {
+  const newest = state.lines[state.lines.length - 1];
+  if (newest === lastLine) return;
+  lastLine = newest;
+  const list = $("lines"), atEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 30;
+  list.replaceChildren(...state.lines.map(([at, kind, text]) => made("li", { class: kind === "failed" ? "failed-line" : kind }, made("time", {}, new Date(at / 1000).toLocaleTimeString("en-GB")), made("b", {}, kind), text)));
+  if (atEnd) list.scrollTop = list.scrollHeight;
+}
+function draw() {
+  const live = !paused && view.end === null && !state.ended;
+  if (dirty || live) drawStream();
+  if (dirty && !paused) { drawRows(); drawWorkers(); drawLines(); }
+  if (dirty) {
+    const total = state.rows.reduce((sum, row) => [sum[0] + row[3], sum[1] + row[1] + row[2] + row[3] + row[4] + row[5]], [0, 0]);
+    const text = trouble || (state.ended ? "the notebook has ended; this is the last picture" : `${state.workers.length} ${state.workers.length === 1 ? "worker" : "workers"}, ${number(total[0])} of ${number(total[1])} tasks done`) + (state.missed ? `; ${number(state.missed)} events were too many to follow` : "");
+    $("now").textContent = text; $("now").className = trouble ? "trouble" : "";
+    if (state.ended && !view.frozen) view.frozen = performance.now() * 1000 + offset;
+  }
+  dirty = false;
+}
+(function loop() { const began = performance.now(); draw(); const took = performance.now() - began; window.slowest = Math.max(window.slowest || 0, took); setTimeout(() => requestAnimationFrame(loop), document.hidden ? 1000 : 60); })();
+addEventListener("resize", () => (dirty = true));
+listen();

@@ -1,0 +1,93 @@
+//! What the threads and the answers have in common.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use skep_cluster::{
+    host::{Host, Subscription, Update},
+    model::cluster::ClusterInfo,
+};
+
+use crate::{
+    picture::{Picture, Told},
+    updates::Updates,
+};
+
+/// Updates of the page come this often.
+pub(crate) const EVERY: Duration = Duration::from_millis(200);
+
+pub(crate) struct Shared {
+    pub host: Weak<Host>,
+    pub token: String,
+    pub updates: Updates,
+    pub picture: Mutex<Picture>,
+    pub info: Mutex<ClusterInfo>,
+    pub has_ended: AtomicBool,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now_us() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as u64)
+}
+
+impl Shared {
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Everything, for who begins to look.
+    pub fn whole(&self) -> Told {
+        // The info first: the other thread takes both in this order.
+        let info = lock(&self.info).clone();
+        let picture = lock(&self.picture);
+        picture.whole(&info, self.updates.newest(), now_us())
+    }
+
+    /// Takes in what happens, until the cluster or the page has ended.
+    pub fn follow(&self, mut subscription: Subscription) {
+        let mut told = Instant::now();
+        let mut seq = 0;
+        while !self.has_ended() {
+            let update = subscription.next(EVERY);
+            let is_last = matches!(update, Some(Update::Ended));
+            if let Some(update) = update {
+                lock(&self.picture).update(update, now_us());
+            }
+            if told.elapsed() < EVERY && !is_last {
+                continue;
+            }
+            told = Instant::now();
+            // Nobody looks: the picture grows, and nothing is written.
+            if !self.updates.has_viewers() && !is_last {
+                continue;
+            }
+            if let Some(host) = self.host.upgrade()
+                && let Some(info) = host.info()
+            {
+                *lock(&self.info) = info;
+            }
+            let info = lock(&self.info).clone();
+            let mut picture = lock(&self.picture);
+            seq += 1;
+            let news = picture.news(&info, seq, now_us());
+            if let Ok(text) = serde_json::to_string(&news) {
+                self.updates.add(seq, text.into());
+            }
+            drop(picture);
+            if is_last {
+                break;
+            }
+        }
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,120 @@
+"""The page of a cluster: over HTTP, and as people look at it, in Chromium."""
+
+import json
+import os
+import pathlib
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from conftest import browser_of
+
+WORK = """fn slow(x: u64) -> u64 { sleep(Duration::from_millis(10 + x % 20)); println!("part {x}"); x }
+fn bad(x: u64) -> u64 { assert!(x != 3, "three is bad"); x }
+fn total(xs: Vec<u64>) -> u64 { xs.iter().sum() }"""
+
+
+@pytest.fixture
+def page_of(fresh):
+    kernel = fresh
+    kernel.execute("let cluster = Cluster::local().workers(2).threads(2).start()?;")
+    shown = kernel.execute("cluster.dashboard()?")
+    url, html = shown.text, shown.of("execute_result")[0]["data"]["text/html"]
+    assert "<iframe" in html and url in html, "it is below the cell"
+    assert kernel.execute(":dashboard").text == url, "there is one"
+
+    def get(path, with_token=True):
+        address = url.replace("/?", path + ("&" if "?" in path else "?")) if with_token else url.split("/?")[0] + path
+        return urllib.request.urlopen(address, timeout=10).read().decode()
+
+    return kernel, url, get
+
+
+def test_what_the_page_asks_for(page_of):
+    kernel, _, get = page_of
+    assert get("/health", with_token=False) == "ok"
+    for path in ("/", "/state", "/metrics", "/pane/stream", "/between?from=0&to=9", "/journey/00", "/events"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            get(path, with_token=False)
+    panes = json.loads(get("/individual-plots.json", with_token=False))
+    assert len(panes) >= 5 and all("<title>Skep" in get("/" + path) for path in panes.values())
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get("/pane/nothing")
+    kernel.execute(WORK)
+    kernel.execute("let parts = cluster.map(slow, 0..100u64); cluster.submit(total, &parts).gather()?")
+    kernel.execute("let some = cluster.map(bad, 0..5u64); cluster.wait(&some)?;")
+    [whole] = json.loads(get("/state"))
+    assert whole["is_whole"] and whole["rows"] == [["slow", 0, 0, 100, 0, 0], ["total", 0, 0, 1, 0, 0], ["bad", 0, 0, 4, 1, 0]]
+    assert [worker["threads"] for worker in whole["workers"]] == [2, 2]
+    assert len(whole["bars"]) == 105, "each task is a bar"
+    assert {bar[1] for bar in whole["bars"]} == {0, 1}, "a row for each thread"
+    lines = [line[1:] for line in whole["lines"]]
+    assert ["stdout", "slow: part 42"] in lines and any(kind == "failed" and "three is bad" in text for kind, text in lines)
+    bar = whole["bars"][0]
+    assert "Journey of slow" in get(f"/journey/{bar[8]}")
+    assert bar in json.loads(get(f"/between?from={bar[3]}&to={bar[3] + bar[4]}"))
+    metrics = get("/metrics")
+    assert "skep_workers 2\n" in metrics and "skep_tasks_done_total 105\n" in metrics and 'skep_worker_resident_bytes{worker="worker-1"}' in metrics
+
+
+def test_news_are_numbered_and_can_be_taken_up_again(page_of):
+    kernel, _, get = page_of
+    [whole] = json.loads(get("/state"))
+    seen, rows = whole["seq"], None
+    kernel.execute(WORK)
+    kernel.execute("let parts = cluster.map(slow, 0..20u64); cluster.gather(&parts)?;")
+    until = time.time() + 20
+    while time.time() < until and not (rows and rows[0][3] == 20):
+        for told in json.loads(get(f"/state?since={seen}")):
+            assert told["seq"] > seen or told["is_whole"]
+            seen, rows = told["seq"], told["rows"]
+    assert rows == [["slow", 0, 0, 20, 0, 0]]
+    [again] = json.loads(get("/state?since=999999"))
+    assert again["is_whole"], "who knows another cluster begins anew"
+
+
+def test_a_page_is_looked_at(page_of):
+    kernel, url, _ = page_of
+    shots = os.environ.get("SKEP_SCREENSHOTS")
+    kernel.execute(WORK)
+    errors = []
+    with sync_playwright() as playwright:
+        browser = browser_of(playwright)
+        for scheme, width in (("light", 1200), ("dark", 1200), ("light", 400), ("dark", 400)):
+            page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.goto(url)
+            page.get_by_text("2 workers").wait_for()
+            kernel.execute("let more = cluster.impure().map(slow, 0..60u64); cluster.gather(&more)?;")
+            page.locator("#rows code", has_text="slow").wait_for()
+            page.wait_for_function("document.querySelector('#bars').dataset.bars >= 60")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is cut off"
+            page.keyboard.press("Tab")
+            page.locator("#bars").focus()
+            page.keyboard.press("ArrowLeft")
+            assert page.locator("#follow").get_attribute("aria-pressed") == "false", "it looks back"
+            page.keyboard.press("0")
+            assert page.locator("#follow").get_attribute("aria-pressed") == "true"
+            box = page.locator("#bars").bounding_box()
+            for x in range(int(box["width"]) - 4, 80, -4):
+                page.mouse.move(box["x"] + x, box["y"] + 8)
+                if "slow" in page.locator("#hover").inner_text():
+                    break
+            page.mouse.down()
+            page.mouse.up()
+            page.get_by_text("Journey of slow").wait_for()
+            if shots:
+                page.screenshot(path=pathlib.Path(shots) / f"dashboard-{scheme}-{width}.png", full_page=True)
+            page.close()
+        page = browser.new_page()
+        page.goto(url)
+        page.get_by_text("2 workers").wait_for()
+        kernel.execute("cluster.shutdown()?; let cluster = Cluster::local().workers(1).start()?; cluster.submit(slow, 7u64).gather()?")
+        page.get_by_text("1 worker,").wait_for()
+        kernel.close()
+        page.get_by_text("the notebook has ended").or_(page.get_by_text("does not answer")).wait_for()
+        browser.close()
+    assert errors == []
