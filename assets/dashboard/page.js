@@ -193,12 +193,18 @@ $("pause").onclick = () => {
 
 function drawRows() {
   if (!state.rows.length) return;
-  $("rows").replaceChildren(...state.rows.map(([name, waiting, running, done, failed, cancelled]) => {
+  $("rows").replaceChildren(...state.rows.map(([name, waiting, running, done, failed, cancelled, spent]) => {
     const total = waiting + running + done + failed + cancelled || 1;
     const parts = [["done", done], ["failed", failed], ["cancelled", cancelled], ["running", running]].map(([kind, n]) => { const b = made("b", { class: kind }); b.style.width = (100 * n) / total + "%"; return b; });
     const words = [`${number(done)} of ${number(total)}`, running && `${number(running)} running`, failed && `${number(failed)} failed`, cancelled && `${number(cancelled)} cancelled`].filter(Boolean).join(", ");
-    return made("div", { class: "row" }, made("div", {}, made("code", {}, name), made("span", {}, words)), made("div", { class: "bar", role: "progressbar", "aria-valuenow": done, "aria-valuemax": total, "aria-label": name }, ...parts));
+    return made("div", { class: "row" }, made("div", {}, made("code", {}, name), made("span", {}, words)), made("div", { class: "bar", role: "progressbar", "aria-valuenow": done, "aria-valuemax": total, "aria-label": name }, ...parts), made("div", { class: "facts" }, took(spent, done)));
   }));
+}
+// Skew is what makes the last task keep all others waiting.
+function took(spent, n) {
+  if (!n || !spent.total_us) return "";
+  const mean = spent.total_us / n, times = spent.longest_us / mean;
+  return [`${duration(spent.total_us)} in all, ${duration(mean)} each`, n > 1 && times >= 2 && `the longest ${duration(spent.longest_us)}, ${times.toFixed(0)} times as long`, spent.n_rows && `${number(spent.n_rows)} rows`, spent.n_bytes && `gave ${bytes(spent.n_bytes)}`, spent.moved && `moved ${bytes(spent.moved)}`].filter(Boolean).join("; ");
 }
 function drawWorkers() {
   if (!state.workers.length) { $("cards").replaceChildren(made("p", { class: "none" }, "There is no worker.")); return; }
@@ -211,6 +217,18 @@ function drawWorkers() {
       made("div", { class: "facts" }, `${bytes(w.resident)}${w.limit ? " of " + bytes(w.limit) : ""}, values ${bytes(w.managed)}${w.spilled ? ", on disk " + bytes(w.spilled) : ""}; ${number(w.n_assigned)} ${w.n_assigned === 1 ? "task" : "tasks"} now, ${number(w.n_values)} results; ${w.threads} ${w.threads === 1 ? "thread" : "threads"}, pid ${w.pid}`));
   }));
 }
+// Drawn by the server, when something has changed and the pane is looked at.
+let drawnFor = "", graphSeen = false;
+new IntersectionObserver((entries) => (graphSeen = entries[0].isIntersecting)).observe($("graph"));
+setInterval(async () => {
+  const now = JSON.stringify(state.rows);
+  if (!graphSeen || paused || state.ended || document.hidden || now === drawnFor || !state.rows.length) return;
+  drawnFor = now;
+  try {
+    const answer = await fetch(address("graph"));
+    if (answer.status === 200) $("drawing").innerHTML = await answer.text();
+  } catch { drawnFor = ""; }
+}, 1000);
 let lastLine = null;
 function drawLines() {
   const newest = state.lines[state.lines.length - 1];

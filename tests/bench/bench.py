@@ -438,8 +438,55 @@ println!("{{ours:?}}\\n{{theirs:?}}");"""
     kernel.close()
 
 
+def bench_dashboard():
+    """A million tasks, without the page and with ten viewers of it, one of them a browser."""
+    import threading
+    import urllib.request
+
+    from conftest import browser_of
+    from playwright.sync_api import sync_playwright
+
+    kernel = Kernel(tempfile.mkdtemp())
+    kernel.execute("let cluster = Cluster::local().workers(2).threads(1).start()?; fn noop(x: i64) -> i64 { x }")
+    numbers = lambda code: json.loads(kernel.execute(f'println!("{{:?}}", {{ {code} }});', timeout=300).stream())
+    rates = lambda first, n: numbers(f"let mut rates = vec![]; for round in {first}..{first + n}i64 {{ let t = std::time::Instant::now(); let r = cluster.map(noop, (0..100_000).map(|x| x + round * 1_000_000)); cluster.gather(&r)?; rates.push((100_000.0 / t.elapsed().as_secs_f64()) as i64); }} rates")
+    rates(0, 2)
+    alone = statistics.median(rates(10, 5))
+    url = kernel.execute("cluster.dashboard()?").text
+    pid = kernel.manager.provisioner.pid
+    before = resident_mb(pid)
+    n_read = [0] * 9
+
+    def view(at):
+        with urllib.request.urlopen(url.replace("/?", "/events?"), timeout=300) as stream:
+            while line := stream.readline():
+                n_read[at] += len(line)
+
+    for at in range(9):
+        threading.Thread(target=view, args=[at], daemon=True).start()
+    with sync_playwright() as playwright:
+        browser = browser_of(playwright)
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.goto(url)
+        page.get_by_text("2 workers").wait_for()
+        page.evaluate("window.slowest = 0")
+        watched = statistics.median(rates(20, 10))
+        page.wait_for_timeout(1000)
+        slowest = page.evaluate("window.slowest")
+        shown = page.locator("#now").inner_text()
+        heap = page.evaluate("performance.memory ? performance.memory.usedJSHeapSize : 0") / 1e6
+        browser.close()
+    line("no-op tasks while ten look", watched, "tasks/s", alone, "nobody looks")
+    line("the page's slowest frame", slowest, "ms", target="<= 100 ms")
+    line("the page's memory (scripts)", heap, "MB", target="<= 200 MB")
+    line("the kernel's memory that came with a million tasks and ten viewers", resident_mb(pid) - before, "MB")
+    print(f"each viewer read {statistics.median(n_read) / 1e6:.1f} MB; the page says: {shown}", flush=True)
+    kernel.close()
+
+
+
 if __name__ == "__main__":
-    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch}
+    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard}
     chosen = sys.argv[1:] or list(benches)
     unknown = [name for name in chosen if name not in benches]
     if unknown:

@@ -36,18 +36,18 @@ def page_of(fresh):
 def test_what_the_page_asks_for(page_of):
     kernel, _, get = page_of
     assert get("/health", with_token=False) == "ok"
-    for path in ("/", "/state", "/metrics", "/pane/stream", "/between?from=0&to=9", "/journey/00", "/events"):
+    for path in ("/", "/state", "/metrics", "/pane/stream", "/between?from=0&to=9", "/journey/00", "/graph", "/events"):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             get(path, with_token=False)
     panes = json.loads(get("/individual-plots.json", with_token=False))
-    assert len(panes) >= 5 and all("<title>Skep" in get("/" + path) for path in panes.values())
+    assert len(panes) >= 6 and all("<title>Skep" in get("/" + path) for path in panes.values())
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get("/pane/nothing")
     kernel.execute(WORK)
     kernel.execute("let parts = cluster.map(slow, 0..100u64); cluster.submit(total, &parts).gather()?")
     kernel.execute("let some = cluster.map(bad, 0..5u64); cluster.wait(&some)?;")
     [whole] = json.loads(get("/state"))
-    assert whole["is_whole"] and whole["rows"] == [["slow", 0, 0, 100, 0, 0], ["total", 0, 0, 1, 0, 0], ["bad", 0, 0, 4, 1, 0]]
+    assert whole["is_whole"] and [row[:6] for row in whole["rows"]] == [["slow", 0, 0, 100, 0, 0], ["total", 0, 0, 1, 0, 0], ["bad", 0, 0, 4, 1, 0]]
     assert [worker["threads"] for worker in whole["workers"]] == [2, 2]
     assert len(whole["bars"]) == 105, "each task is a bar"
     assert {bar[1] for bar in whole["bars"]} == {0, 1}, "a row for each thread"
@@ -56,6 +56,8 @@ def test_what_the_page_asks_for(page_of):
     bar = whole["bars"][0]
     assert "Journey of slow" in get(f"/journey/{bar[8]}")
     assert bar in json.loads(get(f"/between?from={bar[3]}&to={bar[3] + bar[4]}"))
+    graph = get("/graph")
+    assert graph.startswith("<svg") and "slow ×100" in graph and "total" in graph
     metrics = get("/metrics")
     assert "skep_workers 2\n" in metrics and "skep_tasks_done_total 105\n" in metrics and 'skep_worker_resident_bytes{worker="worker-1"}' in metrics
 
@@ -71,7 +73,7 @@ def test_news_are_numbered_and_can_be_taken_up_again(page_of):
         for told in json.loads(get(f"/state?since={seen}")):
             assert told["seq"] > seen or told["is_whole"]
             seen, rows = told["seq"], told["rows"]
-    assert rows == [["slow", 0, 0, 20, 0, 0]]
+    assert [row[:6] for row in rows] == [["slow", 0, 0, 20, 0, 0]] and rows[0][6]["longest_us"] >= 29_000
     [again] = json.loads(get("/state?since=999999"))
     assert again["is_whole"], "who knows another cluster begins anew"
 

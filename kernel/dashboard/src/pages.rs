@@ -28,9 +28,10 @@ const STYLE: &str = include_str!("../../../assets/dashboard/page.css");
 const SCRIPT: &str = include_str!("../../../assets/dashboard/page.js");
 
 /// The panes, by the name in their address.
-pub(crate) const PANES: [(&str, &str); 5] = [
+pub(crate) const PANES: [(&str, &str); 6] = [
     ("stream", "Task stream"),
     ("progress", "Progress"),
+    ("graph", "Task graph"),
     ("workers", "Workers"),
     ("events", "Events and logs"),
     ("journey", "Journey of a task"),
@@ -47,6 +48,7 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .route("/events", get(events))
         .route("/between", get(between))
         .route("/journey/{key}", get(journey))
+        .route("/graph", get(graph))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(shared.clone(), admit));
     Router::new()
@@ -228,6 +230,18 @@ async fn journey(State(shared): Shown, Path(key): Path<String>) -> Response {
         }
         _ => missing("this task is not known any more\n"),
     }
+}
+
+/// Drawn in a thread of its own: ten thousand tasks take a moment.
+async fn graph(State(shared): Shown) -> Response {
+    let graph = lock(&shared.picture).graph();
+    if graph.n_nodes() == 0 {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let svg = tokio::task::spawn_blocking(move || graph.to_svg())
+        .await
+        .unwrap_or_default();
+    ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response()
 }
 
 /// In Prometheus' text format.

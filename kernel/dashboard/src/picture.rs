@@ -1,6 +1,9 @@
 //! What the page shows, as events make it: pure, and bounded however long a cluster works.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use serde::Serialize;
 use skep_cluster::{
@@ -8,11 +11,14 @@ use skep_cluster::{
     host::{Snapshot, Update},
     model::cluster::ClusterInfo,
 };
+use skep_render::graph::Graph;
 
 /// Tasks that a page may look back at.
 const MOST_BARS: usize = 500_000;
 /// Bars in one update; more are put together.
 const MOST_AT_ONCE: usize = 1_500;
+/// Tasks in the graph, the newest.
+const MOST_NODES: usize = 10_000;
 /// Lines of the log.
 const MOST_LINES: usize = 1_000;
 
@@ -54,9 +60,21 @@ impl Serialize for Bar {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Line(pub u64, pub &'static str, pub String);
 
-/// One function's tasks: name, waiting, running, done, failed, cancelled.
+/// One function's tasks: name, waiting, running, done, failed, cancelled; and what they took.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Row(pub String, pub u64, pub u64, pub u64, pub u64, pub u64);
+pub(crate) struct Row(pub String, pub u64, pub u64, pub u64, pub u64, pub u64, pub Spent);
+
+/// What the tasks of a function took, and gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Spent {
+    pub total_us: u64,
+    pub longest_us: u64,
+    pub n_bytes: u64,
+    /// Of tables.
+    pub n_rows: u64,
+    /// Bytes of inputs that came from other workers.
+    pub moved: u64,
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Worker {
@@ -92,10 +110,19 @@ pub(crate) struct Told {
     pub lines: Vec<Line>,
 }
 
+/// A task of the graph.
+struct Node {
+    function: FunctionId,
+    state: &'static str,
+    inputs: Arc<[Key]>,
+}
+
 #[derive(Default)]
 pub(crate) struct Picture {
     names: HashMap<FunctionId, u32>,
     functions: Vec<String>,
+    /// By function.
+    spent: HashMap<u32, Spent>,
     progress: Progress,
     bars: VecDeque<Bar>,
     /// Of bars that were ever added.
@@ -105,6 +132,9 @@ pub(crate) struct Picture {
     /// Tasks under way: why they got their worker, and bytes that had to move.
     assigned: HashMap<Key, (FunctionId, Reason, u64)>,
     functions_of: HashMap<Key, FunctionId>,
+    nodes: HashMap<Key, Node>,
+    /// Of the graph, as they were submitted.
+    order: VecDeque<Key>,
     /// When each row of a worker is free again.
     lanes: BTreeMap<u32, Vec<u64>>,
     missed: u64,
@@ -122,7 +152,20 @@ impl Picture {
         let names: Vec<u32> = history
             .totals
             .iter()
-            .map(|total| picture.function(total.function.clone()))
+            .map(|total| {
+                let function = picture.function(total.function.clone());
+                picture.spent.insert(
+                    function,
+                    Spent {
+                        total_us: total.total_us,
+                        longest_us: total.longest_us,
+                        n_bytes: total.n_bytes,
+                        n_rows: 0,
+                        moved: total.moved_bytes,
+                    },
+                );
+                function
+            })
             .collect();
         for (bar, total) in &history.bars {
             let function = names.get(*total as usize).copied().unwrap_or_default();
@@ -231,13 +274,34 @@ impl Picture {
                 let at = self.function(name.clone());
                 self.names.insert(*id, at);
             }
-            Event::Submitted { key, function, .. } => drop(self.functions_of.insert(*key, *function)),
+            Event::Submitted {
+                key,
+                function,
+                inputs,
+                ..
+            } => {
+                self.functions_of.insert(*key, *function);
+                let node = Node {
+                    function: *function,
+                    state: "pending",
+                    inputs: inputs.clone(),
+                };
+                if self.nodes.insert(*key, node).is_none() {
+                    self.order.push_back(*key);
+                }
+                if self.order.len() > MOST_NODES
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.nodes.remove(&oldest);
+                }
+            }
             Event::Assigned {
                 key,
                 why,
                 moved_bytes,
                 ..
             } => {
+                self.mark(*key, "running");
                 if let Some(function) = self.functions_of.get(key) {
                     self.assigned.insert(*key, (*function, *why, *moved_bytes));
                 }
@@ -245,12 +309,18 @@ impl Picture {
             Event::Done {
                 key,
                 worker,
+                n_bytes,
                 start_us,
                 duration_us,
-                ..
             } => {
+                self.mark(*key, "done");
                 if let Some((function, why, moved)) = self.assigned.remove(key) {
                     let function = self.names.get(&function).copied().unwrap_or_default();
+                    let spent = self.spent.entry(function).or_default();
+                    spent.total_us += duration_us;
+                    spent.longest_us = spent.longest_us.max(*duration_us);
+                    spent.n_bytes += n_bytes;
+                    spent.moved += moved;
                     self.add(
                         function,
                         *key,
@@ -262,16 +332,24 @@ impl Picture {
                     );
                 }
             }
+            Event::Counted { key, n_rows } => {
+                let function = self.functions_of.get(key).and_then(|id| self.names.get(id));
+                if let Some(function) = function {
+                    self.spent.entry(*function).or_default().n_rows += n_rows;
+                }
+            }
             Event::Freed { key } => {
                 self.functions_of.remove(key);
                 self.assigned.remove(key);
             }
             Event::Failed { key, why } => {
+                self.mark(*key, "failed");
                 self.assigned.remove(key);
                 let name = self.name_of(*key);
                 self.line(now_us, "failed", format!("{name}: {why}"));
             }
             Event::Retried { key, has_failed } => {
+                self.mark(*key, "pending");
                 let name = self.name_of(*key);
                 let why = if *has_failed {
                     "it failed"
@@ -317,14 +395,41 @@ impl Picture {
                 self.line(now_us, "silent", format!("{worker} {text}"));
             }
             Event::Stalled { why: Some(why) } => self.line(now_us, "waiting", why.clone()),
-            Event::Cancelled { key } => drop(self.assigned.remove(key)),
+            Event::Cancelled { key } => {
+                self.mark(*key, "failed");
+                self.assigned.remove(key);
+            }
+            Event::Stolen { key, .. } => self.mark(*key, "pending"),
             Event::Ready { .. }
             | Event::Tagged { .. }
-            | Event::Counted { .. }
-            | Event::Stolen { .. }
             | Event::Progressed { .. }
             | Event::Stalled { why: None } => {}
         }
+    }
+
+    fn mark(&mut self, key: Key, state: &'static str) {
+        if let Some(node) = self.nodes.get_mut(&key) {
+            node.state = state;
+        }
+    }
+
+    /// The newest tasks and what they need of each other.
+    pub fn graph(&self) -> Graph {
+        let mut graph = Graph::default();
+        let mut places = HashMap::with_capacity(self.order.len());
+        for key in &self.order {
+            let Some(node) = self.nodes.get(key) else { continue };
+            let function = self.names.get(&node.function);
+            let name = function.map_or("?", |at| self.functions[*at as usize].as_str());
+            places.insert(*key, graph.add_node(name, node.state));
+        }
+        for key in &self.order {
+            let inputs = self.nodes.get(key).map_or(&[][..], |node| &node.inputs);
+            for input in inputs.iter().filter_map(|input| places.get(input)) {
+                graph.add_edge(*input, places[key]);
+            }
+        }
+        graph
     }
 
     fn name_of(&self, key: Key) -> String {
@@ -343,9 +448,16 @@ impl Picture {
                     row.n_done,
                     row.n_failed,
                     row.n_cancelled,
+                    self.spent_by(&row.name),
                 )
             })
             .collect()
+    }
+
+    fn spent_by(&self, name: &str) -> Spent {
+        let function = self.functions.iter().position(|known| known == name);
+        let spent = function.and_then(|at| self.spent.get(&(at as u32)));
+        spent.copied().unwrap_or_default()
     }
 
     /// Everything, for a viewer that begins.
@@ -487,6 +599,7 @@ mod tests {
                 key,
                 function,
                 origin: 1,
+                inputs: [].into(),
             },
             Event::Assigned {
                 key,
@@ -523,12 +636,49 @@ mod tests {
         assert_eq!(lanes, [0, 1, 1, 0]);
         assert_eq!((told.bars[0].moved, told.bars[0].why), (7, "it holds the inputs"));
         assert_eq!(told.functions, [(0, "inc".to_string())]);
-        assert_eq!(told.rows, [Row("inc".into(), 0, 0, 3, 0, 0)]);
+        let spent = Spent {
+            total_us: 105,
+            longest_us: 50,
+            n_bytes: 24,
+            n_rows: 0,
+            moved: 21,
+        };
+        assert_eq!(told.rows, [Row("inc".into(), 0, 0, 3, 0, 0, spent)]);
         assert_eq!(picture.news(&ClusterInfo::default(), 2, 300).bars.len(), 4);
         let next = picture.news(&ClusterInfo::default(), 3, 300);
         assert!(next.bars.is_empty() && next.functions.is_empty());
         assert_eq!(picture.whole(&ClusterInfo::default(), 3, 300).bars.len(), 7);
         assert_eq!(picture.between(155, 158).len(), 1, "those that ran then");
+    }
+
+    #[test]
+    fn the_graph_has_the_newest_tasks_and_what_they_need() {
+        let mut picture = Picture::default();
+        ran(&mut picture, 1, 1, 100, 50);
+        let sum = FunctionId(2);
+        picture.apply(
+            &Event::Function {
+                id: sum,
+                name: "sum".into(),
+            },
+            0,
+        );
+        picture.apply(
+            &Event::Submitted {
+                key: Key(2),
+                function: sum,
+                origin: 1,
+                inputs: [Key(1)].into(),
+            },
+            0,
+        );
+        let text = picture.graph().to_text();
+        assert!(text.contains("inc") && text.contains("sum"), "{text}");
+        for i in 0..MOST_NODES as u128 {
+            ran(&mut picture, 100 + i, 1, 100, 1);
+        }
+        assert_eq!(picture.graph().n_nodes(), MOST_NODES);
+        assert!(picture.graph().to_svg().len() < 100_000, "it is grouped");
     }
 
     #[test]

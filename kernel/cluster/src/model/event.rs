@@ -1,6 +1,6 @@
 //! What happens in the scheduler, as one stream that progress, graphs and reports read.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ pub enum Event {
         function: FunctionId,
         /// What it belongs to: the number of a cell, or 0.
         origin: u32,
+        /// The tasks whose values it needs.
+        inputs: Arc<[Key]>,
     },
     /// It carries these words.
     Tagged {

@@ -120,6 +120,7 @@ impl Progress {
                 key,
                 function,
                 origin,
+                ..
             } => {
                 let open = Open {
                     function: *function,
@@ -252,6 +253,7 @@ fn counts_follow_the_events() {
             key,
             function,
             origin: 1,
+            inputs: [].into(),
         },
         Event::Assigned {
             key,

@@ -442,6 +442,7 @@ mod tests {
                     key,
                     function,
                     origin: 0,
+                    inputs: [].into(),
                 },
             ),
             (3_000, Event::Ready { key }),
@@ -515,6 +516,7 @@ mod tests {
                     key: Key(n),
                     function: FunctionId(1),
                     origin: 0,
+                    inputs: [].into(),
                 },
                 n as u64,
             );

@@ -300,25 +300,28 @@ impl Scheduler {
                     args: record.task.args.clone(),
                     ..task.clone()
                 });
+                let inputs = record.inputs.iter().copied().collect();
                 comm.event(Event::Submitted {
                     key,
                     function: task.function,
                     origin: task.origin,
+                    inputs,
                 });
                 return Some(key);
             }
             return None;
         }
+        let inputs = task.dependencies();
         comm.event(Event::Submitted {
             key,
             function: task.function,
             origin: task.origin,
+            inputs: inputs.as_slice().into(),
         });
         if let Some(options) = task.options.as_ref().filter(|options| !options.tags.is_empty()) {
             let tags = options.tags.clone();
             comm.event(Event::Tagged { key, tags });
         }
-        let inputs = task.dependencies();
         let shares = task.shares().map(Into::into);
         for input in &inputs {
             self.add_dependent(*input, key);

@@ -481,6 +481,7 @@ mod tests {
                 key: Key(n),
                 function: FunctionId(1),
                 origin: 1,
+                inputs: [].into(),
             },
         ]
     }
