@@ -193,7 +193,8 @@ $("pause").onclick = () => {
 
 function drawRows() {
   if (!state.rows.length) return;
-  $("rows").replaceChildren(...state.rows.map(([name, waiting, running, done, failed, cancelled, spent]) => {
+  $("rows").replaceChildren(...state.rows.map(({ waiting, running, cancelled, total: spent }) => {
+    const { function: name, n_done: done, n_failed: failed } = spent;
     const total = waiting + running + done + failed + cancelled || 1;
     const parts = [["done", done], ["failed", failed], ["cancelled", cancelled], ["running", running]].map(([kind, n]) => { const b = made("b", { class: kind }); b.style.width = (100 * n) / total + "%"; return b; });
     const words = [`${number(done)} of ${number(total)}`, running && `${number(running)} running`, failed && `${number(failed)} failed`, cancelled && `${number(cancelled)} cancelled`].filter(Boolean).join(", ");
@@ -204,7 +205,7 @@ function drawRows() {
 function took(spent, n) {
   if (!n || !spent.total_us) return "";
   const mean = spent.total_us / n, times = spent.longest_us / mean;
-  return [`${duration(spent.total_us)} in all, ${duration(mean)} each`, n > 1 && times >= 2 && `the longest ${duration(spent.longest_us)}, ${times.toFixed(0)} times as long`, spent.n_rows && `${number(spent.n_rows)} rows`, spent.n_bytes && `gave ${bytes(spent.n_bytes)}`, spent.moved && `moved ${bytes(spent.moved)}`].filter(Boolean).join("; ");
+  return [`${duration(spent.total_us)} in all, ${duration(mean)} each`, n > 1 && times >= 2 && `the longest ${duration(spent.longest_us)}, ${times.toFixed(0)} times as long`, spent.n_rows && `${number(spent.n_rows)} rows`, spent.n_bytes && `gave ${bytes(spent.n_bytes)}`, spent.moved_bytes && `moved ${bytes(spent.moved_bytes)}`].filter(Boolean).join("; ");
 }
 function drawWorkers() {
   if (!state.workers.length) { $("cards").replaceChildren(made("p", { class: "none" }, "There is no worker.")); return; }
@@ -243,7 +244,7 @@ function draw() {
   if (dirty || live) drawStream();
   if (dirty && !paused) { drawRows(); drawWorkers(); drawLines(); }
   if (dirty) {
-    const total = state.rows.reduce((sum, row) => [sum[0] + row[3], sum[1] + row[1] + row[2] + row[3] + row[4] + row[5]], [0, 0]);
+    const total = state.rows.reduce((sum, row) => [sum[0] + row.total.n_done, sum[1] + row.waiting + row.running + row.cancelled + row.total.n_done + row.total.n_failed], [0, 0]);
     const text = trouble || (state.ended ? "the notebook has ended; this is the last picture" : `${state.workers.length} ${state.workers.length === 1 ? "worker" : "workers"}, ${number(total[0])} of ${number(total[1])} tasks done`) + (state.missed ? `; ${number(state.missed)} events were too many to follow` : "");
     $("now").textContent = text; $("now").className = trouble ? "trouble" : "";
     if (state.ended && !view.frozen) view.frozen = performance.now() * 1000 + offset;

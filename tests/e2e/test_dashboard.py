@@ -17,6 +17,11 @@ fn bad(x: u64) -> u64 { assert!(x != 3, "three is bad"); x }
 fn total(xs: Vec<u64>) -> u64 { xs.iter().sum() }"""
 
 
+def counts(told):
+    """Of each function: its name, tasks that are open, done, failed."""
+    return [(row["total"]["function"], row["waiting"] + row["running"], row["total"]["n_done"], row["total"]["n_failed"]) for row in told["rows"]]
+
+
 @pytest.fixture
 def page_of(fresh):
     kernel = fresh
@@ -47,7 +52,7 @@ def test_what_the_page_asks_for(page_of):
     kernel.execute("let parts = cluster.map(slow, 0..100u64); cluster.submit(total, &parts).gather()?")
     kernel.execute("let some = cluster.map(bad, 0..5u64); cluster.wait(&some)?;")
     [whole] = json.loads(get("/state"))
-    assert whole["is_whole"] and [row[:6] for row in whole["rows"]] == [["slow", 0, 0, 100, 0, 0], ["total", 0, 0, 1, 0, 0], ["bad", 0, 0, 4, 1, 0]]
+    assert whole["is_whole"] and counts(whole) == [("slow", 0, 100, 0), ("total", 0, 1, 0), ("bad", 0, 4, 1)]
     assert [worker["threads"] for worker in whole["workers"]] == [2, 2]
     assert len(whole["bars"]) == 105, "each task is a bar"
     assert {bar[1] for bar in whole["bars"]} == {0, 1}, "a row for each thread"
@@ -65,17 +70,39 @@ def test_what_the_page_asks_for(page_of):
 def test_news_are_numbered_and_can_be_taken_up_again(page_of):
     kernel, _, get = page_of
     [whole] = json.loads(get("/state"))
-    seen, rows = whole["seq"], None
+    seen, rows, bars = whole["seq"], None, []
     kernel.execute(WORK)
     kernel.execute("let parts = cluster.map(slow, 0..20u64); cluster.gather(&parts)?;")
     until = time.time() + 20
-    while time.time() < until and not (rows and rows[0][3] == 20):
+    while time.time() < until and rows != [("slow", 0, 20, 0)]:
         for told in json.loads(get(f"/state?since={seen}")):
             assert told["seq"] > seen or told["is_whole"]
-            seen, rows = told["seq"], told["rows"]
-    assert [row[:6] for row in rows] == [["slow", 0, 0, 20, 0, 0]] and rows[0][6]["longest_us"] >= 29_000
+            seen, rows = told["seq"], counts(told)
+            bars += told["bars"]
+    assert rows == [("slow", 0, 20, 0)] and told["rows"][0]["total"]["longest_us"] >= 29_000
+    assert len({bar[8] for bar in bars}) == len(bars) == 20, "each bar is told once"
     [again] = json.loads(get("/state?since=999999"))
     assert again["is_whole"], "who knows another cluster begins anew"
+    kernel.execute("let next = cluster.impure().map(slow, 0..5u64); cluster.gather(&next)?;")
+    [late] = json.loads(get("/state"))
+    after = [bar for told in json.loads(get(f"/state?since={late['seq']}")) for bar in told["bars"]]
+    assert len(late["bars"]) == 25 and after == [], "what came as a whole does not come again"
+
+
+def test_a_page_that_is_opened_while_a_cell_runs_shows_what_is_under_way(fresh):
+    fresh.execute(f"let cluster = Cluster::local().workers(2).threads(1).start()?; {WORK} fn long(x: u64) -> u64 {{ sleep(Duration::from_secs(3)); x }}")
+    fresh.execute("let early = cluster.map(slow, 0..10u64); cluster.gather(&early)?;")
+    fresh.execute("let some = cluster.map(long, 0..4u64);")
+    time.sleep(1)
+    url = fresh.execute(":dashboard").text
+    get = lambda: json.loads(urllib.request.urlopen(url.replace("/?", "/state?"), timeout=10).read())[0]
+    whole = get()
+    assert counts(whole)[0] == ("slow", 0, 10, 0) and len(whole["bars"]) == 10, "what was before"
+    [row] = [row for row in whole["rows"] if row["total"]["function"] == "long"]
+    assert row["running"] >= 2 and row["waiting"] + row["running"] == 4
+    fresh.execute("cluster.gather(&some)?;")
+    whole = get()
+    assert counts(whole)[1] == ("long", 0, 4, 0) and len(whole["bars"]) == 14
 
 
 def test_a_page_is_looked_at(page_of):

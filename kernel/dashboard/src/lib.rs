@@ -8,6 +8,7 @@ mod pages;
 mod picture;
 mod server;
 mod shared;
+mod told;
 mod updates;
 
 pub use server::Dashboard;

@@ -37,6 +37,9 @@ pub(crate) const PANES: [(&str, &str); 6] = [
     ("journey", "Journey of a task"),
 ];
 
+/// Tasks that are drawn one by one: more of them in a row could not be read.
+const MOST_NODES: usize = 16;
+
 type Shown = State<Arc<Shared>>;
 
 pub(crate) fn routes(shared: Arc<Shared>) -> Router {
@@ -128,19 +131,23 @@ fn seen(query: &HashMap<String, String>) -> Option<u64> {
     query.get("since")?.parse().ok()
 }
 
-/// What comes after what the viewer saw last, as texts.
-fn since(shared: &Shared, seen: Option<u64>) -> (u64, Vec<Arc<str>>) {
-    match shared.updates.since(seen) {
-        Since::These(updates) => {
-            let last = updates.last().map_or(seen.unwrap_or(0), |(seq, _)| *seq);
-            (last, updates.into_iter().map(|(_, text)| text).collect())
-        }
-        Since::Whole => {
-            let whole = shared.whole();
-            let text = serde_json::to_string(&whole).unwrap_or_default();
-            (whole.seq, vec![text.into()])
-        }
+/// What comes after what the viewer saw last, as texts, and the number of the last of them.
+async fn since(shared: &Arc<Shared>, seen: Option<u64>) -> (u64, Vec<Arc<str>>) {
+    if let Since::These(updates) = shared.updates.since(seen) {
+        let last = updates.last().map_or(seen.unwrap_or(0), |(seq, _)| *seq);
+        return (last, updates.into_iter().map(|(_, text)| text).collect());
     }
+    // It asks the scheduler how things are.
+    let shared = shared.clone();
+    let whole = tokio::task::spawn_blocking(move || shared.whole())
+        .await
+        .unwrap_or_default();
+    let text = serde_json::to_string(&whole).unwrap_or_default();
+    (whole.seq, vec![text.into()])
+}
+
+fn list(texts: &[Arc<str>]) -> String {
+    format!("[{}]", texts.join(","))
 }
 
 /// For where streams do not come through: asked again and again.
@@ -151,9 +158,8 @@ async fn state(State(shared): Shown, Query(query): Query<HashMap<String, String>
         let patience = tokio::time::sleep(std::time::Duration::from_secs(1));
         tokio::select! { _ = watch.changed() => {}, () = patience => {} }
     }
-    let (_, texts) = since(&shared, seen(&query));
-    let text = format!("[{}]", texts.join(","));
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+    let (_, texts) = since(&shared, seen(&query)).await;
+    ([(header::CONTENT_TYPE, "application/json")], list(&texts)).into_response()
 }
 
 /// Server-sent events: a browser that lost the connection says by itself which one it saw last.
@@ -167,34 +173,19 @@ async fn events(
         .and_then(|value| value.to_str().ok()?.parse().ok());
     let seen = last.or(seen(&query));
     let watch = shared.updates.watch();
-    let stream = stream::unfold(
-        (shared, watch, seen, Vec::new()),
-        |(shared, mut watch, mut seen, mut waiting)| async move {
-            loop {
-                if let Some(text) = waiting.pop() {
-                    let text: Arc<str> = text;
-                    let seq = seen.unwrap_or(0);
-                    let event = sse::Event::default().id(seq.to_string()).data(&*text);
-                    return Some((Ok(event), (shared, watch, seen, waiting)));
-                }
-                watch.borrow_and_update();
-                let (next, texts) = since(&shared, seen);
-                // One at a time, with its own number last: what a viewer has begun to read it has read.
-                if let Some((first, rest)) = texts.split_first() {
-                    waiting = if rest.is_empty() {
-                        vec![first.clone()]
-                    } else {
-                        vec![format!("[{}]", texts.join(",")).into()]
-                    };
-                    seen = Some(next);
-                    continue;
-                }
-                if watch.changed().await.is_err() {
-                    return None;
-                }
+    let stream = stream::unfold((shared, watch, seen), |(shared, mut watch, seen)| async move {
+        loop {
+            watch.borrow_and_update();
+            let (last, texts) = since(&shared, seen).await;
+            if texts.is_empty() {
+                watch.changed().await.ok()?;
+                continue;
             }
-        },
-    );
+            // Several as one: the number is of the last, so that what a viewer has begun to read it has read.
+            let event = sse::Event::default().id(last.to_string()).data(list(&texts));
+            return Some((Ok(event), (shared, watch, Some(last))));
+        }
+    });
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
 
@@ -238,7 +229,7 @@ async fn graph(State(shared): Shown) -> Response {
     if graph.n_nodes() == 0 {
         return StatusCode::NO_CONTENT.into_response();
     }
-    let svg = tokio::task::spawn_blocking(move || graph.to_svg())
+    let svg = tokio::task::spawn_blocking(move || graph.compact(MOST_NODES).to_svg())
         .await
         .unwrap_or_default();
     ([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response()
@@ -246,12 +237,9 @@ async fn graph(State(shared): Shown) -> Response {
 
 /// In Prometheus' text format.
 async fn metrics(State(shared): Shown) -> Response {
-    let host = shared.host.clone();
-    let fresh = tokio::task::spawn_blocking(move || host.upgrade()?.info()).await;
-    let info = match fresh {
-        Ok(Some(info)) => info,
-        _ => lock(&shared.info).clone(),
-    };
+    let info = tokio::task::spawn_blocking(move || shared.info())
+        .await
+        .unwrap_or_default();
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, kind: &str, values: &[(String, u64)]| {
         let _ = writeln!(text, "# HELP skep_{name} {help}\n# TYPE skep_{name} {kind}");

@@ -5,13 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use serde::Serialize;
 use skep_cluster::{
-    Event, FunctionId, Key, Progress, Reason, WorkerId,
+    Event, FunctionId, Key, Progress, Reason,
     host::{Snapshot, Update},
-    model::cluster::ClusterInfo,
+    model::{cluster::ClusterInfo, history::Total},
 };
 use skep_render::graph::Graph;
+
+use crate::told::{Bar, Line, Row, Told, reason, together, workers};
 
 /// Tasks that a page may look back at.
 const MOST_BARS: usize = 500_000;
@@ -22,94 +23,6 @@ const MOST_NODES: usize = 10_000;
 /// Lines of the log.
 const MOST_LINES: usize = 1_000;
 
-/// A task that ran, or neighbours of the same function that are too short to be told apart.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Bar {
-    pub worker: u32,
-    /// Threads run at once: of a worker, which row.
-    pub lane: u32,
-    pub function: u32,
-    pub start_us: u64,
-    pub duration_us: u64,
-    pub n: u32,
-    pub moved: u64,
-    pub why: &'static str,
-    pub key: Key,
-}
-
-/// As the page reads it, an array to be short.
-impl Serialize for Bar {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let key = format!("{:032x}", self.key.0);
-        (
-            self.worker,
-            self.lane,
-            self.function,
-            self.start_us,
-            self.duration_us,
-            self.n,
-            self.moved,
-            self.why,
-            key,
-        )
-            .serialize(serializer)
-    }
-}
-
-/// Something that happened to a worker or was printed: when, what kind, the text.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Line(pub u64, pub &'static str, pub String);
-
-/// One function's tasks: name, waiting, running, done, failed, cancelled; and what they took.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Row(pub String, pub u64, pub u64, pub u64, pub u64, pub u64, pub Spent);
-
-/// What the tasks of a function took, and gave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Spent {
-    pub total_us: u64,
-    pub longest_us: u64,
-    pub n_bytes: u64,
-    /// Of tables.
-    pub n_rows: u64,
-    /// Bytes of inputs that came from other workers.
-    pub moved: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Worker {
-    pub id: u32,
-    pub name: String,
-    pub pid: u32,
-    pub threads: u32,
-    pub limit: u64,
-    pub resident: u64,
-    pub managed: u64,
-    pub spilled: u64,
-    pub is_paused: bool,
-    pub is_silent: bool,
-    pub n_assigned: u64,
-    pub n_values: u64,
-}
-
-/// What the page is told: all that is, or what is new since the update before.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Told {
-    pub seq: u64,
-    pub now_us: u64,
-    /// It replaces what the page knew.
-    pub is_whole: bool,
-    /// Events that were too many to follow; what they did is not in the picture.
-    pub missed: u64,
-    pub has_ended: bool,
-    /// By number.
-    pub functions: Vec<(u32, String)>,
-    pub bars: Vec<Bar>,
-    pub rows: Vec<Row>,
-    pub workers: Vec<Worker>,
-    pub lines: Vec<Line>,
-}
-
 /// A task of the graph.
 struct Node {
     function: FunctionId,
@@ -119,10 +32,9 @@ struct Node {
 
 #[derive(Default)]
 pub(crate) struct Picture {
+    /// Where functions are among the totals; those of one name are one.
     names: HashMap<FunctionId, u32>,
-    functions: Vec<String>,
-    /// By function.
-    spent: HashMap<u32, Spent>,
+    totals: Vec<Total>,
     progress: Progress,
     bars: VecDeque<Bar>,
     /// Of bars that were ever added.
@@ -139,6 +51,8 @@ pub(crate) struct Picture {
     lanes: BTreeMap<u32, Vec<u64>>,
     missed: u64,
     has_ended: bool,
+    /// Of the last news.
+    seq: u64,
     /// What was told already: functions, bars, lines.
     told: (usize, u64, u64),
     /// What was told before holds no more.
@@ -146,39 +60,41 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    pub fn new(snapshot: &Snapshot) -> Picture {
+    pub fn new(snapshot: &Snapshot, now_us: u64) -> Picture {
         let mut picture = Picture::default();
         let history = &snapshot.history;
-        let names: Vec<u32> = history
-            .totals
-            .iter()
-            .map(|total| {
-                let function = picture.function(total.function.clone());
-                picture.spent.insert(
-                    function,
-                    Spent {
-                        total_us: total.total_us,
-                        longest_us: total.longest_us,
-                        n_bytes: total.n_bytes,
-                        n_rows: 0,
-                        moved: total.moved_bytes,
-                    },
-                );
-                function
-            })
-            .collect();
+        let mut places = Vec::new();
+        for before in &history.totals {
+            let at = picture.function(&before.function);
+            let total = &mut picture.totals[at as usize];
+            total.n_done += before.n_done;
+            total.n_failed += before.n_failed;
+            total.n_repeated += before.n_repeated;
+            total.total_us += before.total_us;
+            total.longest_us = total.longest_us.max(before.longest_us);
+            total.n_bytes += before.n_bytes;
+            total.n_rows += before.n_rows;
+            total.moved_bytes += before.moved_bytes;
+            places.push(at);
+        }
         for (bar, total) in &history.bars {
-            let function = names.get(*total as usize).copied().unwrap_or_default();
-            picture.names.entry(bar.function).or_insert(function);
-            picture.add(
-                function,
-                bar.key,
-                bar.worker,
-                bar.start_us,
-                bar.duration_us,
-                0,
-                "",
-            );
+            let Some(function) = places.get(*total as usize) else {
+                continue;
+            };
+            picture.add(Bar {
+                worker: bar.worker.0,
+                lane: 0,
+                function: *function,
+                start_us: bar.start_us,
+                duration_us: bar.duration_us,
+                n: 1,
+                moved: 0,
+                why: "",
+                key: bar.key,
+            });
+        }
+        for event in &snapshot.open {
+            picture.apply(event, now_us);
         }
         for life in &history.workers {
             picture.line(
@@ -193,11 +109,14 @@ impl Picture {
         picture
     }
 
-    fn function(&mut self, name: String) -> u32 {
-        let at = self.functions.iter().position(|known| *known == name);
+    fn function(&mut self, name: &str) -> u32 {
+        let at = self.totals.iter().position(|known| known.function == name);
         let at = at.unwrap_or_else(|| {
-            self.functions.push(name);
-            self.functions.len() - 1
+            self.totals.push(Total {
+                function: name.to_string(),
+                ..Total::default()
+            });
+            self.totals.len() - 1
         });
         at as u32
     }
@@ -210,38 +129,21 @@ impl Picture {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a bar is made of")]
-    fn add(
-        &mut self,
-        function: u32,
-        key: Key,
-        worker: WorkerId,
-        start_us: u64,
-        duration_us: u64,
-        moved: u64,
-        why: &'static str,
-    ) {
-        let lanes = self.lanes.entry(worker.0).or_default();
+    /// Puts a bar into a row of its worker.
+    fn add(&mut self, mut bar: Bar) {
+        let lanes = self.lanes.entry(bar.worker).or_default();
         // The row that was free for the shortest time: they come in the order of their ends, and a thread that waits keeps its
         // row. Two clocks measure begin and length.
-        let slack_us = (duration_us / 10).min(50);
-        let free = (0..lanes.len()).filter(|lane| lanes[*lane] <= start_us + slack_us);
+        let slack_us = (bar.duration_us / 10).min(50);
+        let free = (0..lanes.len()).filter(|lane| lanes[*lane] <= bar.start_us + slack_us);
         let lane = free.max_by_key(|lane| lanes[*lane]).unwrap_or(lanes.len());
+        let end = bar.start_us + bar.duration_us;
         match lanes.get_mut(lane) {
-            Some(free) => *free = start_us + duration_us,
-            None => lanes.push(start_us + duration_us),
+            Some(free) => *free = end,
+            None => lanes.push(end),
         }
-        self.bars.push_back(Bar {
-            worker: worker.0,
-            lane: lane as u32,
-            function,
-            start_us,
-            duration_us,
-            n: 1,
-            moved,
-            why,
-            key,
-        });
+        bar.lane = lane as u32;
+        self.bars.push_back(bar);
         self.n_bars += 1;
         if self.bars.len() > MOST_BARS {
             self.bars.pop_front();
@@ -259,6 +161,7 @@ impl Picture {
             Update::Reset => {
                 *self = Picture {
                     is_anew: true,
+                    seq: self.seq,
                     ..Picture::default()
                 };
                 self.line(now_us, "reset", "the cluster began anew".into());
@@ -271,7 +174,7 @@ impl Picture {
         self.progress.apply(event);
         match event {
             Event::Function { id, name } => {
-                let at = self.function(name.clone());
+                let at = self.function(name);
                 self.names.insert(*id, at);
             }
             Event::Submitted {
@@ -314,28 +217,33 @@ impl Picture {
                 duration_us,
             } => {
                 self.mark(*key, "done");
-                if let Some((function, why, moved)) = self.assigned.remove(key) {
-                    let function = self.names.get(&function).copied().unwrap_or_default();
-                    let spent = self.spent.entry(function).or_default();
-                    spent.total_us += duration_us;
-                    spent.longest_us = spent.longest_us.max(*duration_us);
-                    spent.n_bytes += n_bytes;
-                    spent.moved += moved;
-                    self.add(
-                        function,
-                        *key,
-                        *worker,
-                        *start_us,
-                        *duration_us,
-                        moved,
-                        reason(why),
-                    );
-                }
+                let Some((function, why, moved)) = self.assigned.remove(key) else {
+                    return;
+                };
+                let Some(function) = self.names.get(&function).copied() else {
+                    return;
+                };
+                let total = &mut self.totals[function as usize];
+                total.n_done += 1;
+                total.total_us += duration_us;
+                total.longest_us = total.longest_us.max(*duration_us);
+                total.n_bytes += n_bytes;
+                total.moved_bytes += moved;
+                self.add(Bar {
+                    worker: worker.0,
+                    lane: 0,
+                    function,
+                    start_us: *start_us,
+                    duration_us: *duration_us,
+                    n: 1,
+                    moved,
+                    why: reason(why),
+                    key: *key,
+                });
             }
             Event::Counted { key, n_rows } => {
-                let function = self.functions_of.get(key).and_then(|id| self.names.get(id));
-                if let Some(function) = function {
-                    self.spent.entry(*function).or_default().n_rows += n_rows;
+                if let Some(total) = self.total_of(*key) {
+                    total.n_rows += n_rows;
                 }
             }
             Event::Freed { key } => {
@@ -345,6 +253,9 @@ impl Picture {
             Event::Failed { key, why } => {
                 self.mark(*key, "failed");
                 self.assigned.remove(key);
+                if let Some(total) = self.total_of(*key) {
+                    total.n_failed += 1;
+                }
                 let name = self.name_of(*key);
                 self.line(now_us, "failed", format!("{name}: {why}"));
             }
@@ -376,6 +287,7 @@ impl Picture {
                 self.line(now_us, "lost", format!("{worker}: {cause}"));
             }
             Event::WorkerRetired { worker } => {
+                self.lanes.remove(&worker.0);
                 self.line(now_us, "left", format!("{worker}: fewer were wanted"));
             }
             Event::WorkerPaused { worker } => {
@@ -420,7 +332,7 @@ impl Picture {
         for key in &self.order {
             let Some(node) = self.nodes.get(key) else { continue };
             let function = self.names.get(&node.function);
-            let name = function.map_or("?", |at| self.functions[*at as usize].as_str());
+            let name = function.map_or("?", |at| self.totals[*at as usize].function.as_str());
             places.insert(*key, graph.add_node(name, node.state));
         }
         for key in &self.order {
@@ -432,53 +344,62 @@ impl Picture {
         graph
     }
 
+    fn total_of(&mut self, key: Key) -> Option<&mut Total> {
+        let at = self.names.get(self.functions_of.get(&key)?)?;
+        self.totals.get_mut(*at as usize)
+    }
+
     fn name_of(&self, key: Key) -> String {
         let function = self.functions_of.get(&key).and_then(|id| self.names.get(id));
-        function.map_or_else(|| "a task".to_string(), |at| self.functions[*at as usize].clone())
+        function.map_or_else(
+            || "a task".to_string(),
+            |at| self.totals[*at as usize].function.clone(),
+        )
     }
 
+    /// Functions that have any task, as they came.
     fn rows(&self) -> Vec<Row> {
-        self.progress
-            .rows()
-            .map(|row| {
-                Row(
-                    row.name.clone(),
-                    row.n_waiting,
-                    row.n_running,
-                    row.n_done,
-                    row.n_failed,
-                    row.n_cancelled,
-                    self.spent_by(&row.name),
-                )
+        let mut rows: Vec<Row> = self
+            .totals
+            .iter()
+            .map(|total| Row {
+                total: total.clone(),
+                ..Row::default()
             })
-            .collect()
+            .collect();
+        for known in self.progress.rows() {
+            if let Some(row) = rows.iter_mut().find(|row| row.total.function == known.name) {
+                row.waiting += known.n_waiting;
+                row.running += known.n_running;
+                row.cancelled += known.n_cancelled;
+            }
+        }
+        rows.retain(|row| {
+            row.waiting + row.running + row.cancelled + row.total.n_done + row.total.n_failed > 0
+        });
+        rows
     }
 
-    fn spent_by(&self, name: &str) -> Spent {
-        let function = self.functions.iter().position(|known| known == name);
-        let spent = function.and_then(|at| self.spent.get(&(at as u32)));
-        spent.copied().unwrap_or_default()
+    fn functions_from(&self, first: usize) -> Vec<(u32, String)> {
+        let names = self.totals.iter().map(|total| total.function.clone());
+        (0..).zip(names).skip(first).collect()
     }
 
-    /// Everything, for a viewer that begins.
-    pub fn whole(&self, info: &ClusterInfo, seq: u64, now_us: u64) -> Told {
+    /// Everything, for a viewer that begins: it goes on with the news that come next.
+    pub fn whole(&self, info: &ClusterInfo, now_us: u64) -> Told {
         let newest = self.bars.iter().skip(self.bars.len().saturating_sub(20_000));
         Told {
-            seq,
-            now_us,
             is_whole: true,
-            missed: self.missed,
-            has_ended: self.has_ended,
-            functions: (0..).zip(self.functions.iter().cloned()).collect(),
+            functions: self.functions_from(0),
             bars: together(newest.cloned().collect(), 4 * MOST_AT_ONCE),
-            rows: self.rows(),
-            workers: workers(info),
             lines: self.lines.iter().cloned().collect(),
+            ..self.now(info, now_us)
         }
     }
 
-    /// What is new.
-    pub fn news(&mut self, info: &ClusterInfo, seq: u64, now_us: u64) -> Told {
+    /// What is new since this was called last.
+    pub fn news(&mut self, info: &ClusterInfo, now_us: u64) -> Told {
+        self.seq += 1;
         let (functions, n_bars, n_lines) = self.told;
         let old = |n_told: u64, n: u64, len: usize| len - ((n - n_told) as usize).min(len);
         let bars = self.bars.iter().skip(old(n_bars, self.n_bars, self.bars.len()));
@@ -487,22 +408,28 @@ impl Picture {
             .iter()
             .skip(old(n_lines, self.n_lines, self.lines.len()));
         let told = Told {
-            seq,
-            now_us,
             is_whole: self.is_anew,
-            missed: self.missed,
-            has_ended: self.has_ended,
-            functions: (functions as u32..)
-                .zip(self.functions.iter().skip(functions).cloned())
-                .collect(),
+            functions: self.functions_from(functions),
             bars: together(bars.cloned().collect(), MOST_AT_ONCE),
-            rows: self.rows(),
-            workers: workers(info),
             lines: lines.cloned().collect(),
+            ..self.now(info, now_us)
         };
-        self.told = (self.functions.len(), self.n_bars, self.n_lines);
+        self.told = (self.totals.len(), self.n_bars, self.n_lines);
         self.is_anew = false;
         told
+    }
+
+    /// How things stand.
+    fn now(&self, info: &ClusterInfo, now_us: u64) -> Told {
+        Told {
+            seq: self.seq,
+            now_us,
+            missed: self.missed,
+            has_ended: self.has_ended,
+            rows: self.rows(),
+            workers: workers(info),
+            ..Told::default()
+        }
     }
 
     /// The tasks between two times, for looking back.
@@ -512,80 +439,10 @@ impl Picture {
     }
 }
 
-fn workers(info: &ClusterInfo) -> Vec<Worker> {
-    info.workers
-        .iter()
-        .map(|worker| Worker {
-            id: worker.id.0,
-            name: worker.id.to_string(),
-            pid: worker.pid,
-            threads: worker.threads,
-            limit: worker.memory_limit,
-            resident: worker.memory.resident,
-            managed: worker.memory.managed,
-            spilled: worker.memory.spilled,
-            is_paused: worker.memory.is_paused,
-            is_silent: worker.is_silent,
-            n_assigned: worker.n_assigned,
-            n_values: worker.n_values,
-        })
-        .collect()
-}
-
-fn reason(why: Reason) -> &'static str {
-    match why {
-        Reason::OnlyOne => "no other worker had room",
-        Reason::Inputs => "it holds the inputs",
-        Reason::LeastBusy => "it was the least busy",
-        Reason::Pinned => "the task may run there only",
-        Reason::Resources => "it has the resources",
-        Reason::Alone => "a worker died under this task before",
-    }
-}
-
-/// At most about so many bars: neighbours of one function in one row become one where they stand closer than can be seen.
-fn together(mut bars: Vec<Bar>, most: usize) -> Vec<Bar> {
-    if bars.len() <= most {
-        return bars;
-    }
-    bars.sort_by_key(|bar| (bar.worker, bar.lane, bar.start_us));
-    let first = bars.iter().map(|bar| bar.start_us).min().unwrap_or(0);
-    let last = bars
-        .iter()
-        .map(|bar| bar.start_us + bar.duration_us)
-        .max()
-        .unwrap_or(0);
-    let n_rows = bars
-        .chunk_by(|a, b| (a.worker, a.lane) == (b.worker, b.lane))
-        .count();
-    // So wide that all of them fit, whatever functions take turns.
-    let mut gap = (last - first) * n_rows as u64 / most as u64 + 1;
-    loop {
-        let mut merged: Vec<Bar> = Vec::with_capacity(most);
-        for bar in &bars {
-            match merged.last_mut() {
-                Some(before)
-                    if (before.worker, before.lane) == (bar.worker, bar.lane)
-                        && bar.start_us < before.start_us + before.duration_us.max(gap)
-                        && (before.function == bar.function || before.duration_us < gap) =>
-                {
-                    let end = (before.start_us + before.duration_us).max(bar.start_us + bar.duration_us);
-                    before.duration_us = end - before.start_us;
-                    before.n += bar.n;
-                    before.moved += bar.moved;
-                }
-                _ => merged.push(bar.clone()),
-            }
-        }
-        if merged.len() <= most || gap > last - first {
-            return merged;
-        }
-        gap *= 2;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use skep_cluster::WorkerId;
+
     use super::*;
 
     fn ran(picture: &mut Picture, key: u128, worker: u32, start_us: u64, duration_us: u64) {
@@ -625,7 +482,7 @@ mod tests {
         ran(&mut picture, 1, 1, 100, 50);
         ran(&mut picture, 2, 1, 120, 50);
         ran(&mut picture, 3, 1, 160, 5);
-        let told = picture.news(&ClusterInfo::default(), 1, 200);
+        let told = picture.news(&ClusterInfo::default(), 200);
         let lanes: Vec<u32> = told.bars.iter().map(|bar| bar.lane).collect();
         assert_eq!(lanes, [0, 1, 0]);
         // One thread goes on while the other waits: it keeps its row, and the other one finds its own free.
@@ -636,18 +493,21 @@ mod tests {
         assert_eq!(lanes, [0, 1, 1, 0]);
         assert_eq!((told.bars[0].moved, told.bars[0].why), (7, "it holds the inputs"));
         assert_eq!(told.functions, [(0, "inc".to_string())]);
-        let spent = Spent {
+        let total = Total {
+            function: "inc".into(),
+            n_done: 3,
             total_us: 105,
             longest_us: 50,
             n_bytes: 24,
-            n_rows: 0,
-            moved: 21,
+            moved_bytes: 21,
+            ..Total::default()
         };
-        assert_eq!(told.rows, [Row("inc".into(), 0, 0, 3, 0, 0, spent)]);
-        assert_eq!(picture.news(&ClusterInfo::default(), 2, 300).bars.len(), 4);
-        let next = picture.news(&ClusterInfo::default(), 3, 300);
+        assert_eq!(told.rows.len(), 1);
+        assert_eq!((told.rows[0].waiting, &told.rows[0].total), (0, &total));
+        assert_eq!(picture.news(&ClusterInfo::default(), 300).bars.len(), 4);
+        let next = picture.news(&ClusterInfo::default(), 300);
         assert!(next.bars.is_empty() && next.functions.is_empty());
-        assert_eq!(picture.whole(&ClusterInfo::default(), 3, 300).bars.len(), 7);
+        assert_eq!(picture.whole(&ClusterInfo::default(), 300).bars.len(), 7);
         assert_eq!(picture.between(155, 158).len(), 1, "those that ran then");
     }
 
@@ -681,13 +541,71 @@ mod tests {
         assert!(picture.graph().to_svg().len() < 100_000, "it is grouped");
     }
 
+    /// The page may be opened while a long cell runs.
+    #[test]
+    fn what_was_under_way_before_is_part_of_the_picture() {
+        let (function, key) = (FunctionId(7), Key(9));
+        let before = Total {
+            function: "early".into(),
+            n_done: 4,
+            ..Total::default()
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.history.totals = vec![before];
+        snapshot.open = vec![
+            Event::Function {
+                id: function,
+                name: "long".into(),
+            },
+            Event::Submitted {
+                key,
+                function,
+                origin: 0,
+                inputs: [].into(),
+            },
+            Event::Assigned {
+                key,
+                worker: WorkerId(1),
+                why: Reason::LeastBusy,
+                moved_bytes: 0,
+            },
+        ];
+        let mut picture = Picture::new(&snapshot, 0);
+        let rows = picture.whole(&ClusterInfo::default(), 0).rows;
+        assert_eq!((rows[0].total.n_done, rows[1].running), (4, 1));
+        picture.apply(
+            &Event::Done {
+                key,
+                worker: WorkerId(1),
+                n_bytes: 8,
+                start_us: 5,
+                duration_us: 6,
+            },
+            11,
+        );
+        let told = picture.news(&ClusterInfo::default(), 11);
+        assert_eq!((told.bars.len(), told.rows[1].total.n_done), (1, 1));
+        assert_eq!(told.functions[told.bars[0].function as usize].1, "long");
+    }
+
+    /// What a viewer was told as a whole does not come again.
+    #[test]
+    fn news_begin_where_the_whole_ends() {
+        let mut picture = Picture::default();
+        ran(&mut picture, 1, 1, 100, 50);
+        let news = picture.news(&ClusterInfo::default(), 200);
+        let whole = picture.whole(&ClusterInfo::default(), 200);
+        assert_eq!((whole.seq, whole.bars.len()), (news.seq, 1));
+        assert!(picture.news(&ClusterInfo::default(), 300).bars.is_empty());
+    }
+
     #[test]
     fn many_short_tasks_are_few_bars_and_none_is_lost() {
         let mut picture = Picture::default();
         for i in 0..100_000u64 {
             ran(&mut picture, i.into(), (i % 4) as u32, i * 10, 9);
         }
-        let told = picture.news(&ClusterInfo::default(), 1, 0);
+        let told = picture.news(&ClusterInfo::default(), 0);
         assert!(
             (100..=MOST_AT_ONCE).contains(&told.bars.len()),
             "{}",
@@ -700,13 +618,16 @@ mod tests {
     fn a_cluster_that_begins_anew_is_another_picture() {
         let mut picture = Picture::default();
         ran(&mut picture, 1, 1, 100, 50);
-        picture.news(&ClusterInfo::default(), 1, 200);
+        picture.news(&ClusterInfo::default(), 200);
         picture.update(Update::Reset, 300);
         ran(&mut picture, 2, 1, 400, 50);
-        let told = picture.news(&ClusterInfo::default(), 2, 300);
-        assert_eq!((told.is_whole, told.rows[0].3, told.bars.len()), (true, 1, 1));
-        assert!(!picture.news(&ClusterInfo::default(), 3, 300).is_whole);
+        let told = picture.news(&ClusterInfo::default(), 300);
+        assert_eq!(
+            (told.is_whole, told.rows[0].total.n_done, told.bars.len()),
+            (true, 1, 1)
+        );
+        assert!(!picture.news(&ClusterInfo::default(), 300).is_whole);
         picture.update(Update::Lagged { missed: 9 }, 400);
-        assert_eq!(picture.news(&ClusterInfo::default(), 4, 400).missed, 9);
+        assert_eq!(picture.news(&ClusterInfo::default(), 400).missed, 9);
     }
 }

@@ -15,7 +15,7 @@ use skep_cluster::host::Host;
 use crate::{
     pages,
     picture::Picture,
-    shared::{EVERY, Shared},
+    shared::{EVERY, Shared, now_us},
     updates::Updates,
 };
 
@@ -55,7 +55,7 @@ impl Dashboard {
             host: Arc::downgrade(host),
             token: token.clone(),
             updates: Updates::new(),
-            picture: Mutex::new(Picture::new(&subscription.snapshot)),
+            picture: Mutex::new(Picture::new(&subscription.snapshot, now_us())),
             info: Mutex::new(subscription.snapshot.info.clone()),
             has_ended: AtomicBool::new(false),
         });
@@ -77,14 +77,6 @@ impl Dashboard {
     /// The page, with what lets in who has it.
     pub fn url(&self) -> String {
         format!("http://{}/?token={}", self.address, self.token)
-    }
-
-    pub fn port(&self) -> u16 {
-        self.address.port()
-    }
-
-    pub fn token(&self) -> &str {
-        &self.token
     }
 }
 

@@ -13,10 +13,7 @@ use skep_cluster::{
     model::cluster::ClusterInfo,
 };
 
-use crate::{
-    picture::{Picture, Told},
-    updates::Updates,
-};
+use crate::{picture::Picture, told::Told, updates::Updates};
 
 /// Updates of the page come this often.
 pub(crate) const EVERY: Duration = Duration::from_millis(200);
@@ -34,7 +31,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn now_us() -> u64 {
+pub(crate) fn now_us() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_micros() as u64)
@@ -45,18 +42,34 @@ impl Shared {
         self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Everything, for who begins to look.
+    /// Everything, for who begins to look, and goes on with what comes after it: so what is new is told to the others first.
     pub fn whole(&self) -> Told {
-        // The info first: the other thread takes both in this order.
-        let info = lock(&self.info).clone();
-        let picture = lock(&self.picture);
-        picture.whole(&info, self.updates.newest(), now_us())
+        let info = self.info();
+        let mut picture = lock(&self.picture);
+        self.tell(&mut picture, &info);
+        picture.whole(&info, now_us())
+    }
+
+    /// The workers as they are; those of the last time if the scheduler has ended.
+    pub fn info(&self) -> ClusterInfo {
+        let fresh = self.host.upgrade().and_then(|host| host.info());
+        let mut known = lock(&self.info);
+        if let Some(fresh) = fresh {
+            *known = fresh;
+        }
+        known.clone()
+    }
+
+    fn tell(&self, picture: &mut Picture, info: &ClusterInfo) {
+        let news = picture.news(info, now_us());
+        if let Ok(text) = serde_json::to_string(&news) {
+            self.updates.add(news.seq, text.into());
+        }
     }
 
     /// Takes in what happens, until the cluster or the page has ended.
     pub fn follow(&self, mut subscription: Subscription) {
         let mut told = Instant::now();
-        let mut seq = 0;
         while !self.has_ended() {
             let update = subscription.next(EVERY);
             let is_last = matches!(update, Some(Update::Ended));
@@ -71,19 +84,8 @@ impl Shared {
             if !self.updates.has_viewers() && !is_last {
                 continue;
             }
-            if let Some(host) = self.host.upgrade()
-                && let Some(info) = host.info()
-            {
-                *lock(&self.info) = info;
-            }
-            let info = lock(&self.info).clone();
-            let mut picture = lock(&self.picture);
-            seq += 1;
-            let news = picture.news(&info, seq, now_us());
-            if let Ok(text) = serde_json::to_string(&news) {
-                self.updates.add(seq, text.into());
-            }
-            drop(picture);
+            let info = self.info();
+            self.tell(&mut lock(&self.picture), &info);
             if is_last {
                 break;
             }

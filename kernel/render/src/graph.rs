@@ -108,6 +108,16 @@ impl Graph {
         Bundle::text(self.to_text()).with_svg(self.to_svg())
     }
 
+    /// With more than `most` nodes, calls of the same function in the same layer as one.
+    #[must_use]
+    pub fn compact(&self, most: usize) -> Graph {
+        if self.nodes.len() <= most {
+            self.clone()
+        } else {
+            self.by_function()
+        }
+    }
+
     /// A graph that is small enough to be read: what is alike is drawn as one.
     fn grouped(&self) -> Graph {
         if self.nodes.len() <= MOST_NODES {

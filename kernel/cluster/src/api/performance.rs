@@ -87,6 +87,7 @@ fn since(before: &History, mut after: History) -> History {
         total.n_repeated = total.n_repeated.saturating_sub(old.n_repeated);
         total.total_us = total.total_us.saturating_sub(old.total_us);
         total.n_bytes = total.n_bytes.saturating_sub(old.n_bytes);
+        total.n_rows = total.n_rows.saturating_sub(old.n_rows);
         total.moved_bytes = total.moved_bytes.saturating_sub(old.moved_bytes);
         let of_function = after.bars.iter().filter(|(_, function)| *function as usize == at);
         total.longest_us = of_function.map(|(bar, _)| bar.duration_us).max().unwrap_or(0);

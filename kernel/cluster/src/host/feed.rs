@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub next: u64,
     pub info: ClusterInfo,
     pub history: History,
+    /// The functions, and the tasks that have not ended, as the events that would make them.
+    pub open: Vec<Event>,
 }
 
 /// What a watcher hears.
@@ -65,7 +67,7 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub fn subscribe(&mut self, info: ClusterInfo, history: History) -> Subscription {
+    pub fn subscribe(&mut self, info: ClusterInfo, history: History, open: Vec<Event>) -> Subscription {
         let queue = Arc::new(Queue::default());
         queue.lock().first = self.next;
         self.queues.push(Arc::downgrade(&queue));
@@ -74,6 +76,7 @@ impl Feed {
                 next: self.next,
                 info,
                 history,
+                open,
             },
             queue,
         }
@@ -185,9 +188,9 @@ mod tests {
     fn a_watcher_hears_all_from_its_snapshot_on_and_what_it_missed() {
         let mut feed = Feed::default();
         feed.tell(&freed(0, 3));
-        let mut early = feed.subscribe(ClusterInfo::default(), History::default());
+        let mut early = feed.subscribe(ClusterInfo::default(), History::default(), Vec::new());
         feed.tell(&freed(3, 2));
-        let mut late = feed.subscribe(ClusterInfo::default(), History::default());
+        let mut late = feed.subscribe(ClusterInfo::default(), History::default(), Vec::new());
         assert_eq!((early.snapshot.next, late.snapshot.next), (3, 5));
         assert_eq!(
             early.next(Duration::ZERO),

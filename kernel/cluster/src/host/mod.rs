@@ -339,7 +339,7 @@ impl Server {
                     Order::Journey(key, answer) => drop(answer.send(self.stories.journey(key))),
                     Order::Subscribe(answer) => {
                         let (info, history) = (self.scheduler.info(), self.stories.history());
-                        drop(answer.send(self.feed.subscribe(info, history)));
+                        drop(answer.send(self.feed.subscribe(info, history, self.stories.open())));
                     }
                     Order::Reset(answer) => {
                         self.spec = None;

@@ -25,6 +25,8 @@ pub struct Total {
     pub longest_us: u64,
     /// Bytes of all results together.
     pub n_bytes: u64,
+    /// Rows of all results together, of those that are tables.
+    pub n_rows: u64,
     /// Bytes of inputs that came from other workers.
     pub moved_bytes: u64,
 }

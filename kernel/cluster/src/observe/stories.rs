@@ -216,7 +216,11 @@ impl Stories {
                     }
                 }
             }
-            Event::Counted { key, n_rows } => drop(self.rows.insert(*key, *n_rows)),
+            Event::Counted { key, n_rows } => {
+                self.rows.insert(*key, *n_rows);
+                let function = self.tasks.get(key).map(|record| record.function);
+                self.total(function, |total| total.n_rows += n_rows);
+            }
             Event::Failed { key, why } => {
                 self.why_failed.insert(*key, why.as_str().into());
                 let function = self.end(*key, End::Failed, now_us);
@@ -319,6 +323,38 @@ impl Stories {
             memory: self.memory.clone(),
             losses: self.losses.clone(),
         }
+    }
+
+    /// The functions, and the tasks that have not ended, as the events that would make them: for who begins to watch.
+    pub fn open(&self) -> Vec<Event> {
+        let mut events: Vec<Event> = self
+            .names
+            .iter()
+            .map(|(id, name)| Event::Function {
+                id: *id,
+                name: name.clone(),
+            })
+            .collect();
+        for key in &self.order {
+            let Some(record) = self.tasks.get(key).filter(|record| record.last.end == End::Open) else {
+                continue;
+            };
+            events.push(Event::Submitted {
+                key: *key,
+                function: record.function,
+                origin: 0,
+                inputs: [].into(),
+            });
+            if let Some(worker) = record.last.worker {
+                events.push(Event::Assigned {
+                    key: *key,
+                    worker,
+                    why: record.last.why,
+                    moved_bytes: record.last.moved_bytes,
+                });
+            }
+        }
+        events
     }
 
     /// Changes the record of a task, and says which function it is of.
