@@ -1,7 +1,7 @@
 //! Files with different columns as one table.
 
 use polars::prelude::{
-    DataType, Expr, ExtraColumnsPolicy, MissingColumnsPolicy, NULL, PlSmallStr, Schema, col, lit,
+    DataType, Expr, ExtraColumnsPolicy, LazyFrame, MissingColumnsPolicy, NULL, PlSmallStr, Schema, col, lit,
 };
 use serde::{Deserialize, Serialize};
 use skep_render::Message;
@@ -21,17 +21,18 @@ pub(crate) struct Options {
 pub(crate) struct Fit(Vec<(PlSmallStr, DataType, bool)>);
 
 impl Fit {
-    pub fn exprs(&self) -> Vec<Expr> {
-        self.0
-            .iter()
-            .map(|(name, dtype, is_there)| {
-                if *is_there {
-                    col(name.clone()).strict_cast(dtype.clone())
-                } else {
-                    lit(NULL).cast(dtype.clone()).alias(name.clone())
-                }
-            })
-            .collect()
+    /// A file's rows with the columns of all. Nulls are put beside what there is: by themselves they would be one row.
+    pub fn of(&self, file: LazyFrame) -> LazyFrame {
+        let typed = |(name, dtype, is_there): &(PlSmallStr, DataType, bool)| {
+            if *is_there {
+                col(name.clone()).strict_cast(dtype.clone())
+            } else {
+                lit(NULL).cast(dtype.clone()).alias(name.clone())
+            }
+        };
+        let typed: Vec<Expr> = self.0.iter().map(typed).collect();
+        let names: Vec<Expr> = self.0.iter().map(|(name, _, _)| col(name.clone())).collect();
+        file.with_columns(typed).select(names)
     }
 }
 

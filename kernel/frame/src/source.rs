@@ -63,7 +63,7 @@ impl Part {
             }
             Part::Timeseries { spec, index } => spec.partition(*index).map(IntoLazy::lazy),
             Part::Scan { plan, .. } => DslPlan::deserialize_versioned(plan.as_slice()).map(LazyFrame::from),
-            Part::Fitted { part, fit } => Ok(part.read()?.select(fit.exprs())),
+            Part::Fitted { part, fit } => Ok(fit.of(part.read()?)),
         }
     }
 

@@ -373,7 +373,7 @@ fn files_with_other_columns_become_one_table_when_asked_for() {
     let scratch = Scratch::new("differ");
     let years = [
         df!("year" => [1i64, 1], "n" => [1i64, 2], "old" => ["a", "b"]).unwrap(),
-        df!("n" => [3i64], "year" => [2i64], "new" => [0.5f64]).unwrap(),
+        df!("n" => [3i64, 5], "year" => [2i64, 2], "new" => [0.25f64, 0.25]).unwrap(),
         df!("year" => [3i64], "n" => [4i64], "old" => ["c"], "new" => [1.5f64]).unwrap(),
     ];
     type Write = fn(fs::File, &mut DataFrame);
@@ -412,8 +412,9 @@ fn files_with_other_columns_become_one_table_when_asked_for() {
             let path = scratch.0.join(format!("year{i}.{format}"));
             write(fs::File::create(path).unwrap(), &mut year.clone());
         }
-        let pattern = scratch.0.join(format!("*.{format}"));
-        let scan = || scan(pattern.to_str().unwrap());
+        let pattern = scratch.0.join(format!("year*.{format}"));
+        let of = scan;
+        let scan = || of(pattern.to_str().unwrap());
         let error = |scan: skep_frame::Scan| scan.finish().unwrap_err().to_string();
         let missing = error(scan());
         assert!(
@@ -437,7 +438,7 @@ fn files_with_other_columns_become_one_table_when_asked_for() {
             .unwrap();
         assert!(
             first.equals_missing(
-                &df!("year" => [1i64, 1, 2, 3], "n" => [1i64, 2, 3, 4], "old" => [Some("a"), Some("b"), None, Some("c")])
+                &df!("year" => [1i64, 1, 2, 3, 2], "n" => [1i64, 2, 3, 4, 5], "old" => [Some("a"), Some("b"), None, Some("c"), None])
                     .unwrap()
             ),
             "{format}: {first}"
@@ -456,8 +457,37 @@ fn files_with_other_columns_become_one_table_when_asked_for() {
                 sums.column("new").unwrap().get(0).unwrap(),
                 sums.column("len").unwrap().get(0).unwrap()
             ),
-            (AnyValue::Float32(2.0), AnyValue::UInt32(4)),
+            (AnyValue::Float32(2.0), AnyValue::UInt32(5)),
             "{format}"
+        );
+        let alone = filled()
+            .extra_columns(ExtraColumnsPolicy::Ignore)
+            .finish()
+            .unwrap();
+        let old = alone.select([col("old")]).collect().unwrap();
+        assert_eq!(
+            (old.height(), old.column("old").unwrap().null_count()),
+            (5, 2),
+            "{format}: a column of nulls is as long as its file"
+        );
+        for (i, columns) in [["n", "year"], ["year", "n"]].iter().enumerate() {
+            let path = scratch.0.join(format!("turned{i}.{format}"));
+            write(
+                fs::File::create(path).unwrap(),
+                &mut years[0].select(*columns).unwrap(),
+            );
+        }
+        let turned = of(scratch.0.join(format!("turned*.{format}")).to_str().unwrap())
+            .finish()
+            .unwrap();
+        let sums = turned
+            .select([col("n").sum(), col("year").sum()])
+            .collect()
+            .unwrap();
+        assert_eq!(
+            sums,
+            df!("n" => [6i64], "year" => [4i64]).unwrap(),
+            "{format}: columns in another order are the same columns"
         );
         let nowhere = error(filled().schema_overrides([("nowhere", DataType::Int8)]));
         assert!(
