@@ -146,8 +146,22 @@ impl Unfinished {
 }
 
 impl Drop for Unfinished {
+    /// A task of a write that failed may still be at it on another worker. It finds no folder under the name that it
+    /// knows, so nothing comes back behind what is removed here.
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let mut name = self.0.file_name().unwrap_or_default().to_owned();
+        name.push("-removed");
+        let removed = self.0.with_file_name(name);
+        let path = match fs::rename(&self.0, &removed) {
+            Ok(()) => &removed,
+            Err(_) => &self.0,
+        };
+        // A file that was being made while the folder changed its name is there by the second time.
+        for _ in 0..3 {
+            if fs::remove_dir_all(path).is_ok() || !path.exists() {
+                break;
+            }
+        }
     }
 }
 
@@ -183,8 +197,14 @@ fn write(
         for key in &keys {
             let value = group.column(key)?.get(0)?;
             path.push(format!("{key}={}", folder_name(&value)));
+            // One level at a time: the first is removed when another partition fails, and is not to come back.
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed(&path, &error));
+                }
+                _ => {}
+            }
         }
-        fs::create_dir_all(&path).map_err(|error| failed(&path, &error))?;
         one(
             group.drop_many(keys.iter().map(String::as_str)),
             &path.join(&name),

@@ -235,6 +235,12 @@ fn doubled(part: DataFrame) -> PolarsResult<DataFrame> {
         .collect()
 }
 
+fn panics_on_one_and_takes_long_over_others(part: DataFrame) -> DataFrame {
+    let part = panics_on_one(part);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    part
+}
+
 fn panics_on_one(part: DataFrame) -> DataFrame {
     let has = part
         .column("n")
@@ -328,6 +334,14 @@ fn files_are_written_whole_or_not_at_all() {
     let error = frame.map_partitions(panics_on_one).write_parquet(folder("p"));
     assert!(error.is_err());
     assert_eq!(files(), ["part-00000.parquet", "part-00001.parquet"]);
+    // Also while other partitions are still at it: what they write comes to nothing.
+    let late = frame.map_partitions(panics_on_one_and_takes_long_over_others);
+    assert!(late.write_parquet(folder("p")).is_err());
+    assert!(late.write_parquet_by(folder("p"), ["key"]).is_err());
+    for _ in 0..10 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(files(), ["part-00000.parquet", "part-00001.parquet"]);
+    }
 
     frame.write_parquet_by(folder("k"), ["key"]).unwrap();
     assert!(folder("k").join("key=k7").join("part-00000.parquet").exists());

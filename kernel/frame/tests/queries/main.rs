@@ -516,6 +516,63 @@ fn queries() -> Vec<(&'static str, Query, bool)> {
             false,
         ),
         (
+            "over what is no plain number",
+            |t, _| {
+                t.with_columns([
+                    col("id").sum().over([col("x")]).unwrap().alias("s"),
+                    (col("small").mean().over([col("x")]).unwrap() + lit(1.0)).alias("x"),
+                ])
+            },
+            false,
+        ),
+        (
+            "over two keys, one of them a category",
+            |t, _| {
+                t.filter(col("id").gt(lit(3))).select([
+                    (col("x").sum().over([col("cat"), col("k")]).unwrap() - col("x")).alias("rest"),
+                    len().over([col("cat"), col("k")]).unwrap().alias("n"),
+                    col("word")
+                        .first()
+                        .over([col("cat"), col("k")])
+                        .unwrap()
+                        .alias("first"),
+                    col("id"),
+                ])
+            },
+            false,
+        ),
+        (
+            "over a structure",
+            |t, _| t.with_column(col("id").max().over([col("pair")]).unwrap().alias("m")),
+            false,
+        ),
+        (
+            "over groups",
+            |t, _| {
+                t.group_by([col("k"), col("word")])
+                    .agg([col("id").sum()])
+                    .with_column((col("id") / col("id").sum().over([col("k")]).unwrap()).alias("share"))
+            },
+            false,
+        ),
+        (
+            "over in order",
+            |t, _| {
+                t.with_column(
+                    col("id")
+                        .first()
+                        .over_with_options(
+                            Some([col("k")]),
+                            Some(([col("at")], SortOptions::default().with_order_descending(true))),
+                            WindowMapping::GroupsToRows,
+                        )
+                        .unwrap()
+                        .alias("f"),
+                )
+            },
+            false,
+        ),
+        (
             "rank over",
             |t, _| {
                 t.select([
@@ -626,6 +683,52 @@ fn queries() -> Vec<(&'static str, Query, bool)> {
                     .join_builder()
                     .with(o)
                     .join_where(vec![col("x").gt(col("x_right")), col("k").lt(col("k_right"))])
+            },
+            false,
+        ),
+        (
+            "join_where by one inequality",
+            |t, o| {
+                t.join_builder()
+                    .with(o)
+                    .suffix("_of_o")
+                    .join_where(vec![col("small").gt_eq(col("k_of_o") * lit(3))])
+            },
+            false,
+        ),
+        (
+            "join_where by three conditions",
+            |t, o| {
+                t.join_builder().with(o).join_where(vec![
+                    col("x").lt_eq(col("x_right")),
+                    col("k").gt_eq(col("k_right")),
+                    col("id").neq(col("k_right")),
+                ])
+            },
+            false,
+        ),
+        (
+            "join_where by an equality and an inequality",
+            |t, o| {
+                t.join_builder()
+                    .with(o)
+                    .join_where(vec![col("k").eq(col("k_right")), col("x").gt(col("x_right"))])
+            },
+            false,
+        ),
+        (
+            "join_where with itself",
+            |t, _| {
+                let some = |t: LazyFrame| {
+                    t.filter(col("k").lt(lit(4)))
+                        .select([col("id"), col("x"), col("day")])
+                };
+                some(t.clone())
+                    .join_builder()
+                    .with(some(t))
+                    .join_where(vec![col("day").lt(col("day_right")), col("x").gt(col("x_right"))])
+                    .group_by([col("id")])
+                    .agg([len(), col("x_right").max()])
             },
             false,
         ),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, Expr, PlSmallStr, col};
+use polars::prelude::{DslPlan, Expr, PlSmallStr, SchemaRef, col};
 use polars_plan::{
     plans::IR,
     prelude::{Node, ProjectionOptions},
@@ -11,7 +11,7 @@ use polars_plan::{
 use super::{
     super::{
         Feed, Kind, Ungrouped,
-        aggregate::decompose,
+        aggregate::{Decomposed, decompose},
         pipe::{Pipe, row_bytes},
         words::{name_of_result, short_list},
     },
@@ -103,11 +103,30 @@ impl Lowering<'_> {
                 .shuffled(pipe, key_exprs.clone(), n, &why, Kind::Group)?;
             return Ok(by_itself(pipe, Kind::Group));
         };
-        let key_names: Vec<PlSmallStr> = keys.iter().map(|key| key.output_name().clone()).collect();
+        let key_names = keys.iter().map(|key| key.output_name().clone()).collect();
+        self.grouped(
+            pipe,
+            &schema,
+            (key_exprs, key_names),
+            &agg_exprs,
+            parts,
+            *maintain_order,
+        )
+    }
+
+    /// Groups by partial results of each partition.
+    pub(super) fn grouped(
+        &mut self,
+        pipe: Pipe,
+        schema: &SchemaRef,
+        (key_exprs, key_names): (Vec<Expr>, Vec<PlSmallStr>),
+        agg_exprs: &[Expr],
+        parts: Decomposed,
+        maintain_order: bool,
+    ) -> Cut<Pipe> {
         let names: Vec<Expr> = key_names.iter().cloned().map(col).collect();
         let n_bytes = pipe.n_bytes;
         let grouped = |keys: Vec<Expr>, aggs: Vec<Expr>| {
-            let maintain_order = *maintain_order;
             move |input: Arc<DslPlan>| DslPlan::GroupBy {
                 input,
                 keys: keys.clone(),
@@ -121,7 +140,7 @@ impl Lowering<'_> {
         let word = format!(
             "group by {}: partial {}",
             short_list(&key_exprs),
-            short_list(&agg_exprs)
+            short_list(agg_exprs)
         );
         let rows = pipe.clone();
         let partial = pipe
@@ -129,7 +148,7 @@ impl Lowering<'_> {
             .kind(Kind::Partial)
             .scaled(0.1);
         let merge = grouped(names.clone(), parts.merge.clone());
-        let merged = if n_bytes <= self.limits.one_task_bytes || *maintain_order {
+        let merged = if n_bytes <= self.limits.one_task_bytes || maintain_order {
             self.tree(partial, "merge partial results", &merge)?
         } else {
             // How many groups there are only the rows can tell: one task could have too much to do.
@@ -148,7 +167,7 @@ impl Lowering<'_> {
                 },
                 plan: select([key_exprs.clone(), parts.each.clone()].concat()),
                 rows_per_group: self.limits.rows_per_group,
-                n_rows: n_bytes / row_bytes(&schema) / n_tasks as f64,
+                n_rows: n_bytes / row_bytes(schema) / n_tasks as f64,
             };
             self.closed
                 .shuffled_groups(partial, names.clone(), n, &why, unless)?

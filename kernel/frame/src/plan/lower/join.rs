@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, Expr, JoinType, PlSmallStr, PolarsError, col};
-use polars_plan::{dsl::JoinOptions, plans::IR, prelude::Node};
+use polars::prelude::{DslPlan, Expr, InequalityOperator, JoinType, PlSmallStr, PolarsError, col};
+use polars_plan::{
+    dsl::{JoinOptions, JoinTypeOptionsIR},
+    plans::IR,
+    prelude::Node,
+};
 
 use super::{
     super::{
@@ -47,15 +51,44 @@ impl Lowering<'_> {
         let mut args = options.args.clone();
         let slice = args.slice.take();
         args.build_side = None;
-        let predicates = match &options.options {
-            None => Vec::new(),
-            Some(polars_plan::dsl::JoinTypeOptionsIR::CrossAndFilter { predicate }) => {
-                vec![self.expr(predicate)]
+        let (mut left_keys, mut right_keys) = (self.exprs(left_on), self.exprs(right_on));
+        let (mut predicates, mut conditions) = (Vec::new(), Vec::new());
+        match &options.options {
+            None => {}
+            Some(JoinTypeOptionsIR::CrossAndFilter { predicate }) => predicates.push(self.expr(predicate)),
+            Some(JoinTypeOptionsIR::IEJoin(options)) => {
+                let operators = [Some(options.operator1), options.operator2];
+                if left_keys.len() != right_keys.len() {
+                    return whole("it joins by a range");
+                }
+                // Polars makes this join of a cross join with conditions, in which columns of the right side that the left
+                // one has too have other names.
+                let schema = self.schema(*input_left);
+                let renamed = |expr: Expr| {
+                    expr.map_expr(|expr| match expr {
+                        Expr::Column(name) if schema.contains(&name) => {
+                            Expr::Column(format!("{name}{}", args.suffix()).into())
+                        }
+                        other => other,
+                    })
+                };
+                for ((left, right), operator) in left_keys
+                    .drain(..)
+                    .zip(right_keys.drain(..))
+                    .zip(operators.into_iter().flatten())
+                {
+                    let right = renamed(right);
+                    conditions.push(match operator {
+                        InequalityOperator::Lt => left.lt(right),
+                        InequalityOperator::LtEq => left.lt_eq(right),
+                        InequalityOperator::Gt => left.gt(right),
+                        InequalityOperator::GtEq => left.gt_eq(right),
+                    });
+                }
+                args.how = JoinType::Cross;
             }
-            Some(_) => return whole("it joins by an inequality"),
-        };
-        let has_condition = !predicates.is_empty();
-        let (left_keys, right_keys) = (self.exprs(left_on), self.exprs(right_on));
+        }
+        let has_condition = !predicates.is_empty() || !conditions.is_empty();
         let left = self.lower(*input_left)?;
         let right = self.lower(*input_right)?;
         let join_options = Arc::new(JoinOptions {
@@ -63,7 +96,9 @@ impl Lowering<'_> {
             force_parallel: false,
             args: args.clone(),
         });
-        let word = if left_keys.is_empty() {
+        let word = if !conditions.is_empty() {
+            format!("join where {}", short_list(&conditions))
+        } else if left_keys.is_empty() {
             format!("{} join", args.how).to_lowercase()
         } else {
             format!("{} join on {}", args.how, short_list(&left_keys)).to_lowercase()
@@ -75,7 +110,7 @@ impl Lowering<'_> {
                 input_right,
                 left_on: left_keys,
                 right_on: right_keys,
-                predicates: Vec::new(),
+                predicates: conditions,
                 options: join_options,
             };
             predicates
@@ -143,6 +178,9 @@ impl Lowering<'_> {
         let keeps_right = matches!(how, JoinType::Inner | JoinType::Right | JoinType::Cross);
         let orders = order != polars::prelude::MaintainOrderJoin::None;
         let right_is_better = right.n_bytes <= left.n_bytes || left.n == 1;
+        if is_cross && !orders && left.n_bytes.min(right.n_bytes) > self.limits.one_task_bytes {
+            return self.pairs(left, right, &word, step);
+        }
         if keeps_left && (is_small(&right) || is_cross && right_is_better) {
             return self.broadcast(left, right, true, word, step);
         }
@@ -184,6 +222,32 @@ impl Lowering<'_> {
         let left = self.closed.shuffled(left, left_keys, n, &why, Kind::Join)?;
         let right = self.closed.shuffled(right, right_keys, n, &why, Kind::Join)?;
         Ok(both(left, right, word, Kind::Join, step))
+    }
+
+    /// Each partition of one side meets each of the other.
+    fn pairs(
+        &mut self,
+        left: Pipe,
+        right: Pipe,
+        word: &str,
+        step: impl FnOnce(Arc<DslPlan>, Arc<DslPlan>) -> DslPlan,
+    ) -> Cut<Pipe> {
+        let why = "each row must meet each of the other side";
+        let (left_schema, left_bytes) = (left.schema()?, left.n_bytes);
+        let (right_schema, right_bytes) = (right.schema()?, right.n_bytes);
+        let left = self.closed.packed_partitions(left, why);
+        let right = self.closed.packed_partitions(right, why);
+        let pairs = left
+            .iter()
+            .flat_map(|left| right.iter().map(move |right| (left.clone(), right.clone())));
+        let (left, right) = pairs.unzip();
+        let left = Pipe::of(left, &left_schema, left_bytes, Kind::Join);
+        let right = Pipe::of(right, &right_schema, right_bytes, Kind::Join);
+        let word = format!("{word}: each partition of one side with each of the other");
+        // To take several together would be other pairs.
+        let mut pipe = both(left, right, word, Kind::Join, step);
+        pipe.may_be_packed = false;
+        Ok(pipe)
     }
 
     /// One side goes whole to each partition of the other.

@@ -212,8 +212,8 @@ impl Lowering<'_> {
                 input,
                 exprs,
                 options,
-                ..
-            } => self.with_columns(*input, exprs, *options),
+                schema,
+            } => self.with_columns(*input, exprs, *options, schema),
             IR::GroupBy { .. } => self.group_by(node),
             IR::Join { .. } => self.join(node),
             IR::Sort {

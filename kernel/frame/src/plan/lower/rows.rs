@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, Expr, PlSmallStr, by_name};
+use polars::prelude::{
+    DataType, DslPlan, Expr, JoinArgs, JoinType, MaintainOrderJoin, PlSmallStr, SchemaRef, by_name, col,
+};
 use polars_plan::{
-    dsl::{HConcatOptions, UnpivotArgsDSL},
+    dsl::{HConcatOptions, JoinOptions, UnpivotArgsDSL},
     plans::{AExpr, DslFunction, FunctionIR, expr_ir::ExprIR, is_elementwise_rec},
     prelude::{Arena, Node, ProjectionOptions},
 };
@@ -12,9 +14,9 @@ use polars_plan::{
 use super::{
     super::{
         Kind,
-        aggregate::decompose,
+        aggregate::{decompose, names},
         pipe::Pipe,
-        windows::keys_of_windows,
+        windows::{keys_of_windows, windows},
         words::{short, short_list},
     },
     Cut, Lowering,
@@ -22,12 +24,31 @@ use super::{
     whole,
 };
 
+/// Groups, as a share of the rows, where nobody knows.
+const GROUPS: f64 = 0.1;
+
+/// Without the columns that were added for a step alone.
+fn only(pipe: Pipe, schema: &SchemaRef) -> Pipe {
+    let mut pipe = pipe;
+    pipe.plan = DslPlan::Select {
+        expr: names(schema).into_iter().map(col).collect(),
+        input: Arc::new(pipe.plan),
+        options: ProjectionOptions::default(),
+    };
+    pipe
+}
+
 impl Lowering<'_> {
     pub(super) fn filter(&mut self, input: Node, predicate: &ExprIR) -> Cut<Pipe> {
         let mut pipe = self.lower(input)?;
-        let expr = self.expr(predicate);
+        let mut expr = self.expr(predicate);
+        let mut before = None;
         if !is_elementwise_rec(predicate.node(), self.arena()) {
-            if let Some(keys) = keys_of_windows(std::slice::from_ref(predicate), self.arena()) {
+            let exprs = std::slice::from_ref(predicate);
+            if let Some((with_groups, mut exprs)) = self.with_groups(&pipe, input, exprs)? {
+                before = Some(self.schema(input));
+                (pipe, expr) = (with_groups, exprs.remove(0));
+            } else if let Some(keys) = keys_of_windows(exprs, self.arena()) {
                 pipe = self.by_keys(pipe, keys, Kind::Window)?;
             } else {
                 pipe = self
@@ -35,14 +56,19 @@ impl Lowering<'_> {
                     .gathered(pipe, "the condition looks at all rows", Kind::Rows)?;
             }
         }
-        Ok(pipe
-            .then(format!("keep rows where {}", short(&expr)), |input| {
-                DslPlan::Filter {
+        let pipe = pipe
+            .then(
+                format!("keep rows where {}", short(&self.expr(predicate))),
+                |input| DslPlan::Filter {
                     input,
                     predicate: expr,
-                }
-            })
-            .scaled(0.5))
+                },
+            )
+            .scaled(0.5);
+        Ok(match before {
+            Some(schema) => only(pipe, &schema),
+            None => pipe,
+        })
     }
 
     pub(super) fn select(&mut self, input: Node, exprs: &[ExprIR], options: ProjectionOptions) -> Cut<Pipe> {
@@ -79,6 +105,9 @@ impl Lowering<'_> {
             let merged = self.tree(partial, "merge partial results", &merge)?;
             return Ok(finish(merged, &[], &parts.finish, &parts.last));
         }
+        if let Some((pipe, exprs)) = self.with_groups(&pipe, input, exprs)? {
+            return Ok(step(pipe, exprs, 1.0));
+        }
         if let Some(keys) = keys_of_windows(exprs, self.arena()) {
             let pipe = self.by_keys(pipe, keys, Kind::Window)?;
             return Ok(step(pipe, list, 1.0));
@@ -94,10 +123,20 @@ impl Lowering<'_> {
         input: Node,
         exprs: &[ExprIR],
         options: ProjectionOptions,
+        schema: &SchemaRef,
     ) -> Cut<Pipe> {
         let mut pipe = self.lower(input)?;
         let list = self.exprs(exprs);
         if pipe.n > 1 && !self.are_elementwise(exprs) {
+            if let Some((pipe, exprs)) = self.with_groups(&pipe, input, exprs)? {
+                let word = format!("add {}", short_list(&list));
+                let pipe = pipe.then(word, |input| DslPlan::HStack {
+                    input,
+                    exprs,
+                    options,
+                });
+                return Ok(only(pipe, schema));
+            }
             pipe = match keys_of_windows(exprs, self.arena()) {
                 Some(keys) => self.by_keys(pipe, keys, Kind::Window)?,
                 None => self
@@ -112,6 +151,63 @@ impl Lowering<'_> {
                 options,
             }),
         )
+    }
+
+    /// The rows, each with what its group has for the expressions, where all of them are windows of aggregations that
+    /// combine: the rows stay where they are, and the groups, which are few, come to them. `None` where that does not hold.
+    fn with_groups(&mut self, pipe: &Pipe, input: Node, exprs: &[ExprIR]) -> Cut<Option<(Pipe, Vec<Expr>)>> {
+        if pipe.n == 1 {
+            return Ok(None);
+        }
+        let Some(windows) = windows(exprs, self.arena()) else {
+            return Ok(None);
+        };
+        let schema = self.schema(input);
+        let Some(parts) = decompose(&windows.of_groups, true, self.arena(), &schema) else {
+            return Ok(None);
+        };
+        // Polars groups by structures and lists, but does not join by all of them.
+        let is_nested = |name: &PlSmallStr| schema.get(name).is_none_or(DataType::is_nested);
+        if windows.key_names.iter().any(is_nested) {
+            return Ok(None);
+        }
+        let aggs = self.exprs(&windows.of_groups);
+        let columns = windows.keys.len() + parts.partial.len();
+        let n_bytes = pipe.n_rows()? * 8.0 * columns as f64 * GROUPS;
+        if parts.partial.is_empty() || n_bytes > self.limits.broadcast_bytes {
+            return Ok(None);
+        }
+        let mut rows = pipe.clone();
+        if !rows.is_of_leaves() {
+            let (n_bytes, kind) = (rows.n_bytes, rows.kind);
+            let feeds = self
+                .closed
+                .partitions(rows, "its groups are needed for each of its rows");
+            rows = Pipe::of(feeds, &schema, n_bytes, kind);
+        }
+        let keys = (windows.keys.clone(), windows.key_names);
+        let groups = self.grouped(rows.clone(), &schema, keys, &aggs, parts, false)?;
+        let mut args = JoinArgs::new(JoinType::Left);
+        args.nulls_equal = true;
+        args.maintain_order = MaintainOrderJoin::Left;
+        let options = Arc::new(JoinOptions {
+            allow_parallel: true,
+            force_parallel: false,
+            args,
+        });
+        let word = format!("the groups of {} for each row", short_list(&windows.keys));
+        let left_on = windows.keys;
+        let joined = self.broadcast(rows, groups, true, word, |input_left, input_right| {
+            DslPlan::Join {
+                input_left,
+                input_right,
+                right_on: left_on.clone(),
+                left_on,
+                predicates: Vec::new(),
+                options,
+            }
+        })?;
+        Ok(Some((joined.kind(Kind::Window), windows.exprs)))
     }
 
     /// Rows with the same keys in one partition.
