@@ -484,9 +484,82 @@ def bench_dashboard():
     kernel.close()
 
 
+FORECAST_FUNCTIONS = """
+fn nap(ms: u64, tag: u64) -> u64 { sleep(Duration::from_millis(ms)); tag }
+fn nap_after(a: u64, ms: u64, tag: u64) -> u64 { sleep(Duration::from_millis(ms)); a ^ tag }
+fn nap_join(a: u64, b: u64, ms: u64) -> u64 { sleep(Duration::from_millis(ms)); a ^ b }
+fn spin(millions: u64, tag: u64) -> u64 { let mut x = tag; for i in 0..millions * 1_000_000 { x = std::hint::black_box(x.wrapping_mul(31).wrapping_add(i)); } x }
+fn spin_after(a: u64, millions: u64) -> u64 { spin(millions, a) }
+fn spin_join(a: u64, b: u64, millions: u64) -> u64 { spin(millions, a ^ b) }
+fn half(millions: u64, ms: u64, tag: u64) -> u64 { sleep(Duration::from_millis(ms)); spin(millions, tag) }
+fn big(mb: usize, tag: u64) -> Vec<u8> { let x = vec![tag as u8; mb << 20]; sleep(Duration::from_millis(20)); x }
+fn both(a: Vec<u8>, b: Vec<u8>, ms: u64) -> u64 { sleep(Duration::from_millis(ms)); a[0] as u64 + b[0] as u64 }
+fn look(a: Vec<u8>, ms: u64, tag: u64) -> u64 { sleep(Duration::from_millis(ms)); a[0] as u64 + tag }
+fn sum(a: Vec<u8>, b: Vec<u8>) -> Vec<u8> { a.iter().zip(&b).map(|(a, b)| a.wrapping_add(*b)).collect() }
+let mut tag = 0u64;
+"""
+
+# Twenty graphs; each is a block that waits for all its results. `t` tells one run from the next.
+FORECAST_GRAPHS = {
+    "40 naps": "let r: Vec<_> = (0..40).map(|i| cluster.submit(nap, (50, t + i))).collect(); cluster.gather(r)?;",
+    "200 short naps": "let r: Vec<_> = (0..200).map(|i| cluster.submit(nap, (10, t + i))).collect(); cluster.gather(r)?;",
+    "uneven naps": "let r: Vec<_> = (0..40).map(|i| cluster.submit(nap, (10 + 20 * (i % 7), t + i))).collect(); cluster.gather(r)?;",
+    "a long nap last": "let mut r: Vec<_> = (0..24).map(|i| cluster.submit(nap, (30, t + i))).collect(); r.push(cluster.submit(nap, (600, t + 99))); cluster.gather(r)?;",
+    "a long nap first": "let mut r = vec![cluster.submit(nap, (600, t + 99))]; r.extend((0..24).map(|i| cluster.submit(nap, (30, t + i)))); cluster.gather(r)?;",
+    "a chain of naps": "let mut a = cluster.submit(nap, (30, t)); for i in 1..15 { a = cluster.submit(nap_after, (&a, 30, t + i)); } a.gather()?;",
+    "six chains of naps": "let r: Vec<_> = (0..6).map(|c| { let mut a = cluster.submit(nap, (20, t + 100 * c)); for i in 1..8 { a = cluster.submit(nap_after, (&a, 20, t + 100 * c + i)); } a }).collect(); cluster.gather(r)?;",
+    "a tree of naps": "let mut r: Vec<_> = (0..32).map(|i| cluster.submit(nap, (25, t + i))).collect(); while r.len() > 1 { r = r.chunks(2).map(|p| cluster.submit(nap_join, (&p[0], &p[1], 15))).collect(); } r[0].gather()?;",
+    "three rounds": "for round in 0..3 { let r: Vec<_> = (0..12).map(|i| cluster.submit(nap, (30, t + 100 * round + i))).collect(); cluster.gather(r)?; }",
+    "naps of two kinds": "let mut r: Vec<_> = (0..20).map(|i| cluster.submit(nap, (15, t + i))).collect(); r.extend((0..10).map(|i| cluster.submit(nap_join, (&r[2 * i], &r[2 * i + 1], 60))).collect::<Vec<_>>()); cluster.gather(r)?;",
+    "16 that compute": "let r: Vec<_> = (0..16).map(|i| cluster.submit(spin, (60, t + i))).collect(); cluster.gather(r)?;",
+    "100 that compute a little": "let r: Vec<_> = (0..100).map(|i| cluster.submit(spin, (10, t + i))).collect(); cluster.gather(r)?;",
+    "uneven computing": "let r: Vec<_> = (0..20).map(|i| cluster.submit(spin, (10 + 25 * (i % 5), t + i))).collect(); cluster.gather(r)?;",
+    "a tree that computes": "let mut r: Vec<_> = (0..16).map(|i| cluster.submit(spin, (40, t + i))).collect(); while r.len() > 1 { r = r.chunks(2).map(|p| cluster.submit(spin_join, (&p[0], &p[1], 20))).collect(); } r[0].gather()?;",
+    "four chains that compute": "let r: Vec<_> = (0..4).map(|c| { let mut a = cluster.submit(spin, (30, t + 100 * c)); for _ in 1..6 { a = cluster.submit(spin_after, (&a, 30)); } a }).collect(); cluster.gather(r)?;",
+    "half computing, half waiting": "let r: Vec<_> = (0..24).map(|i| cluster.submit(half, (30, 40, t + i))).collect(); cluster.gather(r)?;",
+    "all pairs of six arrays": "let a: Vec<_> = (0..6).map(|i| cluster.submit(big, (8usize, t + i))).collect(); let mut r = vec![]; for i in 0..6 { for j in 0..i { r.push(cluster.submit(both, (&a[i], &a[j], 15))); } } cluster.gather(r)?;",
+    "one array for all": "let a = cluster.submit(big, (64usize, t)); let r: Vec<_> = (0..24).map(|i| cluster.submit(look, (&a, 20, t + i))).collect(); cluster.gather(r)?;",
+    "a tree of arrays": "let mut r: Vec<_> = (0..16).map(|i| cluster.submit(big, (8usize, t + i))).collect(); while r.len() > 1 { r = r.chunks(2).map(|p| cluster.submit(sum, (&p[0], &p[1]))).collect(); } cluster.submit(look, (&r[0], 1, t)).gather()?;",
+    "arrays, each used twice": "let a: Vec<_> = (0..12).map(|i| cluster.submit(big, (16usize, t + i))).collect(); let r: Vec<_> = (0..24).map(|i| cluster.submit(look, (&a[(i as usize * 5) % 12], 25, t + i))).collect(); cluster.gather(r)?;",
+}
+
+
+def bench_forecast():
+    """Twenty graphs, recorded on two workers, forecast for one and for four, and run there."""
+    kernel = Kernel(tempfile.mkdtemp())
+    n_cores = len(os.sched_getaffinity(0))
+    kernel.execute(FORECAST_FUNCTIONS, timeout=300)
+    real, forecast = {}, {}
+    for n in (1, 2, 4):
+        kernel.execute(f"let cluster = Cluster::local().workers({n}).threads(1).start()?;", timeout=300)
+        for round_ in range(4):
+            for name, graph in FORECAST_GRAPHS.items():
+                asks = f", {', '.join(f'run.what_if().workers({m}).cores({n_cores}).start()?.took().as_secs_f64()' for m in (1, 2, 4))}" if n == 2 else ""
+                code = f"{{ tag += 10_000; let t = tag; let (done, run) = cluster.performance(|| -> skep::Result<()> {{ {graph} Ok(()) }})?; done?; println!(\"{{:?}}\", vec![run.what_if().start()?.was().as_secs_f64(){asks}]); }}"
+                done = kernel.execute(code, timeout=300)
+                assert done.status == "ok", (name, done.reply)
+                was, *forecasts = json.loads(done.stream())
+                if round_ == 0:
+                    continue
+                real.setdefault((name, n), []).append(was)
+                for m, it in zip((1, 2, 4), forecasts):
+                    forecast.setdefault((name, m), []).append(it)
+    wrong = []
+    for name in FORECAST_GRAPHS:
+        texts = []
+        for n in (1, 2, 4):
+            was, said = (statistics.median(side[name, n]) for side in (real, forecast))
+            texts.append(f"{n}: {said:.3f} s, {was:.3f} s ({100 * (said / was - 1):+.0f} %)")
+            if n != 2:
+                wrong.append(abs(said / was - 1))
+        print(f"{name}, forecast and real by workers: {'; '.join(texts)}", flush=True)
+    line("forecasts for one and four workers are wrong by, median of all", 100 * statistics.median(wrong), "%", target="<= 10 %")
+    line("the worst", 100 * max(wrong), "%")
+    kernel.close()
+
 
 if __name__ == "__main__":
-    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard}
+    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard, "forecast": bench_forecast}
     chosen = sys.argv[1:] or list(benches)
     unknown = [name for name in chosen if name not in benches]
     if unknown:

@@ -129,6 +129,7 @@ fn run(n_tasks: usize, shape: &str, has_stories: bool) {
                 inline: None,
                 start_us: 0,
                 duration_us: 100,
+                cpu_us: 100,
             },
             &mut world,
         );

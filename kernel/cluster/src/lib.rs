@@ -14,6 +14,7 @@
 //! | [`scheduler`] | which task runs where, as a pure state machine |
 //! | [`observe`] | progress, the story of each task, reports |
 //! | [`worker`] | a worker: a pure machine, its threads, its server |
+//! | [`forecast`] | a recorded run played again on other workers, by a virtual clock |
 //! | [`host`] | the scheduler's thread and the processes of workers |
 //! | [`api`] | what a program holds: [`Cluster`], [`Remote`], [`Delayed`], [`Actor`] |
 //!
@@ -24,6 +25,7 @@ pub mod call;
 pub mod conformance;
 pub mod data;
 pub mod engine;
+pub mod forecast;
 pub mod graph;
 pub mod hooks;
 pub mod host;
@@ -50,6 +52,7 @@ pub use api::{
     pool::ActorPool,
     remote::Remote,
     show::{card, remotes_card, workers_card},
+    what_if::{Forecast, WhatIf},
 };
 pub use call::{
     code::code_id,

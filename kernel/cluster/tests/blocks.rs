@@ -100,6 +100,86 @@ fn a_block_says_what_it_did() {
     assert_eq!(nothing.n_tasks(), 0);
 }
 
+fn joined(a: u64, b: u64) -> u64 {
+    nap(40);
+    a + b
+}
+
+/// What a run would have been on other workers is what it is there.
+#[test]
+fn a_run_can_be_played_on_other_workers() {
+    let cluster = start();
+    let graph = |cluster: &Cluster| {
+        let naps = cluster.impure().map(nap, [30; 12]);
+        let pairs: Vec<_> = naps
+            .chunks(2)
+            .map(|pair| cluster.impure().submit(joined, (&pair[0], &pair[1])))
+            .collect();
+        cluster.gather(pairs).unwrap();
+    };
+    graph(&cluster);
+    let ((_, inner), run) = cluster
+        .performance(|| {
+            cluster.gather(cluster.impure().map(nap, [5; 4])).unwrap();
+            cluster.performance(|| graph(&cluster)).unwrap()
+        })
+        .unwrap();
+    let near = |found: Duration, expected: u64| {
+        let ms = found.as_millis() as u64;
+        assert!(
+            (expected * 95 / 100..=expected * 125 / 100 + 5).contains(&ms),
+            "{found:?}, not {expected} ms"
+        );
+    };
+    let on = |n: u32| inner.what_if().workers(n).start().unwrap();
+    near(on(2).took(), 6 * 30 + 3 * 40);
+    near(on(1).took(), 12 * 30 + 6 * 40);
+    near(on(6).took(), 2 * 30 + 40);
+    near(on(12).took(), 30 + 40);
+    near(
+        inner.what_if().workers(3).threads(2).start().unwrap().took(),
+        2 * 30 + 40,
+    );
+    near(on(1).critical_path(), 70);
+    assert_eq!(on(4).curve().len(), 7);
+    assert!(run.what_if().start().unwrap().took() > inner.what_if().start().unwrap().took());
+    let shown = skep_render::Rich::bundle(&on(12));
+    let text = shown.plain();
+    assert!(
+        text.starts_with("What if: ") && text.contains("12 workers of 1 thread"),
+        "{text}"
+    );
+    assert!(
+        text.contains("nap → joined") && text.contains("workers"),
+        "{text}"
+    );
+    assert!(shown.get("text/html").unwrap().contains("<svg"));
+
+    // It is so on one.
+    let one = Cluster::local().workers(1).threads(1).start().unwrap();
+    graph(&one);
+    let ((), alone) = one.performance(|| graph(&one)).unwrap();
+    near(
+        alone.what_if().start().unwrap().was(),
+        on(1).took().as_millis() as u64,
+    );
+
+    for (wrong, says) in [
+        (inner.what_if().workers(0), "at least one worker"),
+        (inner.what_if().threads(0), "at least one worker"),
+        (inner.what_if().cores(0), "at least one worker"),
+        (inner.what_if().workers(1_000_000), "at most 10,000"),
+        (inner.what_if().bandwidth(0), "moves nothing"),
+        (inner.what_if().memory("2 parsecs"), "no amount of memory"),
+    ] {
+        let error = wrong.start().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let ((), nothing) = one.performance(|| ()).unwrap();
+    let error = nothing.what_if().start().unwrap_err().to_string();
+    assert!(error.contains("no task was submitted"), "{error}");
+}
+
 fn fails_first(file: String) -> Result<u64, std::io::Error> {
     let n = std::fs::read_to_string(&file).unwrap_or_default().len();
     std::fs::write(&file, "x".repeat(n + 1))?;

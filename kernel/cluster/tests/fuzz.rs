@@ -75,6 +75,7 @@ fn real_messages() -> Vec<Vec<u8>> {
         inline: Some(ByteBuf::from(vec![1, 2])),
         start_us: 1 << 50,
         duration_us: 3,
+        cpu_us: 1,
     };
     let to_scheduler = vec![
         ToScheduler::Hello {

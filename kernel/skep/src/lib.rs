@@ -11,8 +11,8 @@ pub use plotters;
 pub use serde;
 pub use serde_json;
 pub use skep_cluster::{
-    Actor, ActorPool, AsCompleted, Cluster, Delayed, Error, Logs, Nested, Part, Performance, Remote, Reply,
-    chaos, coordination, progress,
+    Actor, ActorPool, AsCompleted, Cluster, Delayed, Error, Forecast, Logs, Nested, Part, Performance,
+    Remote, Reply, WhatIf, chaos, coordination, progress,
 };
 pub use skep_collections::{Bag, Blocked, Dot, ndarray};
 pub use skep_eval::{Bundle, Rich, interrupted as cancelled};

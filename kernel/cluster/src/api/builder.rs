@@ -303,7 +303,7 @@ enum Amount {
 impl Size {
     /// # Errors
     /// When it is no size; the message quotes it.
-    fn bytes(&self, machine: Option<u64>) -> Result<u64> {
+    pub(crate) fn bytes(&self, machine: Option<u64>) -> Result<u64> {
         let bytes = match &self.0 {
             Ok(Amount::Bytes(bytes)) => return Ok(*bytes),
             Ok(Amount::Part(part)) if *part > 0.0 && *part <= 1.0 => {
@@ -371,6 +371,8 @@ impl From<&str> for Size {
             return none();
         };
         let unit = unit.trim().to_ascii_lowercase();
+        // A bandwidth.
+        let unit = unit.strip_suffix("/s").unwrap_or(&unit);
         if unit == "%" {
             return Size(Ok(Amount::Part(number / 100.0)));
         }
@@ -399,6 +401,7 @@ fn sizes_are_read_in_every_way_that_people_write_them() {
         ("1.5GiB", 1_610_612_736),
         ("1 TB", 1_000_000_000_000),
         ("4G", 4_000_000_000),
+        ("1.5 GB/s", 1_500_000_000),
         ("25 %", 2_000_000_000),
     ] {
         assert_eq!(Size::from(text).bytes(machine).unwrap(), expect, "{text}");

@@ -24,3 +24,4 @@ mod replay;
 mod replicate;
 pub(crate) mod scope;
 pub(crate) mod show;
+pub(crate) mod what_if;

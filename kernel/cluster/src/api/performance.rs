@@ -5,8 +5,12 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use skep_render::{Bundle, Rich, bytes, card::Card, count, duration, stream};
 
 use crate::{
-    api::{cluster::Cluster, history},
-    model::{error::Result, history::History},
+    api::{cluster::Cluster, history, what_if::WhatIf},
+    model::{
+        error::{Error, Result},
+        history::History,
+        recording::Recording,
+    },
     observe::report::page,
 };
 
@@ -15,6 +19,8 @@ pub struct Performance {
     took: Duration,
     n_threads: usize,
     history: History,
+    /// `None` where the engine keeps none.
+    recording: Option<Recording>,
 }
 
 impl Cluster {
@@ -38,9 +44,15 @@ impl Cluster {
     /// When the scheduler is gone. What the block returns, also an error, is the first of the two.
     pub fn performance<R>(&self, block: impl FnOnce() -> R) -> Result<(R, Performance)> {
         let before = self.client.history()?;
+        let is_recorded = match self.client.record() {
+            Ok(()) => true,
+            Err(Error::Unsupported(_)) => false,
+            Err(error) => return Err(error),
+        };
         let began = std::time::Instant::now();
         let result = block();
         let took = began.elapsed();
+        let recording = is_recorded.then(|| self.client.recorded()).transpose()?;
         let info = self.info()?;
         Ok((
             result,
@@ -48,6 +60,7 @@ impl Cluster {
                 took,
                 n_threads: info.workers.iter().map(|worker| worker.threads as usize).sum(),
                 history: since(&before, self.client.history()?),
+                recording,
             },
         ))
     }
@@ -109,6 +122,22 @@ impl Performance {
     /// Tasks that ended while it ran.
     pub fn n_tasks(&self) -> u64 {
         self.history.totals.iter().map(|total| total.n_done).sum()
+    }
+
+    /// What it would have been on other workers: how long, and what would have kept it from being faster.
+    ///
+    /// ```no_run
+    /// # fn slow(x: i64) -> i64 { x }
+    /// # fn main() -> skep_cluster::Result<()> {
+    /// # let cluster = skep_cluster::Cluster::local().start()?;
+    /// let (_, run) = cluster.performance(|| cluster.gather(cluster.map(slow, 0..100)))?;
+    /// let forecast = run.what_if().workers(8).threads(2).memory("2 GB").bandwidth("1 GB/s").start()?;
+    /// println!("{:?}, and {:?} on 64 workers", forecast.took(), forecast.curve()[&64]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn what_if(&self) -> WhatIf<'_> {
+        WhatIf::new(self.recording.as_ref())
     }
 
     /// What share of the workers' time was spent in functions, from 0 to 1.

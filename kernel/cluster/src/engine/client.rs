@@ -25,6 +25,7 @@ use crate::{
         event::Event,
         history::{Explanation, History, Journey, LogLine},
         ids::{CodeId, FunctionId, Key, KeyMap, WorkerId},
+        recording::Recording,
         task::{Arg, Output, Task},
     },
 };
@@ -205,6 +206,16 @@ impl Client {
 
     pub fn history(&self) -> Result<History> {
         self.stories()?.history()
+    }
+
+    /// Notes the tasks that are submitted from now on.
+    pub fn record(&self) -> Result<()> {
+        self.stories()?.record()
+    }
+
+    /// What was noted since.
+    pub fn recorded(&self) -> Result<Recording> {
+        self.stories()?.recorded()
     }
 
     /// Asks something of a named object; an interrupt ends the cell.

@@ -30,6 +30,7 @@ use crate::{
         error::{Error, Result, TaskError},
         history::{Explanation, History, Journey, LogLine},
         ids::{CodeId, FunctionId, Key, KeyMap, Token, WorkerId},
+        recording::Recording,
         task::{Arg, Function, Output, Task},
     },
     wire::{
@@ -498,6 +499,17 @@ impl Stories for Local {
     fn logs(&self) -> Result<Vec<LogLine>> {
         match self.ask(Request::Logs)? {
             Answer::Logs(lines) => Ok(lines),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn record(&self) -> Result<()> {
+        self.order(Request::Record)
+    }
+
+    fn recorded(&self) -> Result<Recording> {
+        match self.ask(Request::Recorded)? {
+            Answer::Recorded(recording) => Ok(*recording),
             other => Err(unexpected(&other)),
         }
     }

@@ -17,6 +17,7 @@ use crate::{
         event::Event,
         history::{Explanation, History, Journey, LogLine},
         ids::{CodeId, FunctionId, Key, WorkerId},
+        recording::Recording,
         task::{Arg, Function, Output, Task},
     },
 };
@@ -160,6 +161,10 @@ pub trait Stories {
     fn task(&self, key: Key) -> Result<Option<Task>>;
     /// What happened to all tasks.
     fn history(&self) -> Result<History>;
+    /// Notes the tasks that are submitted from now on.
+    fn record(&self) -> Result<()>;
+    /// What was noted since.
+    fn recorded(&self) -> Result<Recording>;
     /// What tasks printed, and what befell workers: the newest lines, oldest first.
     fn logs(&self) -> Result<Vec<LogLine>>;
     /// The address of a page that shows the cluster while it works.

@@ -561,6 +561,11 @@ impl Server {
                 out.answer(asker, Answer::Logs(lines));
             }
             Request::Dashboard => self.open_dashboard_for(asker),
+            Request::Record => self.scheduler.begin_recording(asker.client),
+            Request::Recorded => {
+                let recording = self.scheduler.end_recording(asker.client);
+                out.answer(asker, Answer::Recorded(Box::new(recording)));
+            }
             Request::History => {
                 let history = self.stories.history();
                 out.answer(asker, Answer::History(history));

@@ -93,6 +93,8 @@ pub enum Error {
     Name(Message),
     /// Arrays whose shapes do not go together.
     Shape(Message),
+    /// An argument with which nothing can be done.
+    Argument(Message),
     /// It took longer than it was allowed to.
     TimedOut(Message),
     /// This engine does not do that.
@@ -125,6 +127,7 @@ impl Error {
             | Error::File(why)
             | Error::Name(why)
             | Error::Shape(why)
+            | Error::Argument(why)
             | Error::TimedOut(why)
             | Error::Unsupported(why) => why.clone(),
             Error::Interrupted => Message::new("interrupted"),

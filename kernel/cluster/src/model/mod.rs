@@ -7,4 +7,5 @@ pub mod error;
 pub mod event;
 pub mod history;
 pub mod ids;
+pub mod recording;
 pub mod task;

@@ -36,6 +36,7 @@ mod explain;
 mod failures;
 mod placement;
 mod published;
+mod recorder;
 mod values;
 mod workers;
 
@@ -112,6 +113,7 @@ pub struct Scheduler {
     set_up: Option<Task>,
     /// Looks in a row that found tasks waiting and none that runs.
     n_stalled: u32,
+    recorder: Option<Box<recorder::Recorder>>,
 }
 
 struct Record {
@@ -322,7 +324,10 @@ impl Scheduler {
             let tags = options.tags.clone();
             comm.event(Event::Tagged { key, tags });
         }
-        let shares = task.shares().map(Into::into);
+        let shares: Option<Box<[f32]>> = task.shares().map(Into::into);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note_task(&task, &inputs, shares.as_deref(), self.now_us);
+        }
         for input in &inputs {
             self.add_dependent(*input, key);
         }
@@ -464,6 +469,9 @@ impl Scheduler {
     }
 
     pub fn on_done(&mut self, worker: WorkerId, ran: Ran, comm: &mut impl Comm) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note_done(&ran, self.now_us);
+        }
         let Ran {
             key,
             attempt,
@@ -472,6 +480,7 @@ impl Scheduler {
             inline,
             start_us,
             duration_us,
+            ..
         } = ran;
         self.heard_from(worker);
         match self

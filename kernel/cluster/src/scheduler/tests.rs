@@ -58,6 +58,7 @@ pub(super) fn ran(key: Key) -> Ran {
         inline: None,
         start_us: 0,
         duration_us: 10,
+        cpu_us: 10,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
         event::Event,
         history::{Explanation, History, Journey, LogLine},
         ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId},
+        recording::Recording,
         task::{Arg, Function, Output, Resource, Task},
     },
 };
@@ -51,6 +52,10 @@ pub enum Request {
     },
     /// What happened to all tasks.
     History,
+    /// Note the tasks that are submitted from now on.
+    Record,
+    /// What was noted since.
+    Recorded,
     /// What tasks printed, and what befell workers.
     Logs,
     /// The address of the page that shows the cluster.
@@ -197,6 +202,8 @@ pub struct Ran {
     /// Microseconds since 1970, by the worker's clock.
     pub start_us: u64,
     pub duration_us: u64,
+    /// Of that, the time that processors worked on it.
+    pub cpu_us: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -302,6 +309,7 @@ pub enum Answer {
     Explained(Option<Explanation>),
     Task(Option<Task>),
     History(History),
+    Recorded(Box<Recording>),
     Logs(Vec<LogLine>),
     Dashboard(Result<String, Message>),
     Coordinated(Reply),

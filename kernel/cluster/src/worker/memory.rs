@@ -4,7 +4,7 @@
 use crate::model::{cluster::Memory, ids::Key};
 
 /// Values are written to disk when those in memory take this much of the limit,
-const TARGET: f64 = 0.6;
+pub const TARGET: f64 = 0.6;
 
 /// or when the process takes this much;
 const SPILL: f64 = 0.7;

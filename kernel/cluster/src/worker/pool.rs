@@ -1,6 +1,7 @@
 //! The tasks of a worker that are ready, most urgent first, and the threads that run them.
 
 use std::{
+    cell::Cell,
     collections::{BinaryHeap, HashMap},
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use mio::Waker;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     call::{
@@ -32,6 +34,9 @@ const STOP_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Code that was sent is here within this time.
 const CODE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Of shorter tasks nobody asks how busy they were.
+const LEAST_TIMED_US: u64 = 200;
 
 pub(crate) struct Pool {
     queue: Mutex<Queue>,
@@ -58,6 +63,7 @@ pub(crate) struct Ended {
     pub result: Result<(Stored, u64), TaskError>,
     pub start_us: u64,
     pub duration_us: u64,
+    pub cpu_us: u64,
 }
 
 #[derive(Default)]
@@ -385,7 +391,28 @@ impl Pool {
             result,
             start_us,
             duration_us,
+            cpu_us: self.cpu_us(duration_us),
         }
+    }
+
+    /// What processors worked of the time that a task took, about: also in threads that it did not make, such as those of
+    /// a library, as long as nothing else runs here.
+    fn cpu_us(&self, duration_us: u64) -> u64 {
+        thread_local! {
+            static LAST: Cell<[Duration; 2]> = const { Cell::new([Duration::ZERO; 2]) };
+        }
+        // The clocks cost as much as such a task.
+        if duration_us < LEAST_TIMED_US {
+            return duration_us;
+        }
+        let now = [ClockId::ThreadCPUTime, ClockId::ProcessCPUTime].map(|clock| {
+            let time = clock_gettime(clock);
+            Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        });
+        let last = LAST.replace(now);
+        let [thread, process] = [0, 1].map(|i| now[i].saturating_sub(last[i]).as_micros() as u64);
+        let n_running = lock(&self.queue).running.len().max(1) as u64;
+        thread.max(process / n_running).min(duration_us)
     }
 }
 

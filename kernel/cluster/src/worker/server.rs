@@ -353,6 +353,7 @@ impl Server {
             result,
             start_us,
             duration_us,
+            cpu_us,
         } in out.ended
         {
             match result {
@@ -368,6 +369,7 @@ impl Server {
                             inline,
                             start_us,
                             duration_us,
+                            cpu_us,
                         }));
                     }
                 }
