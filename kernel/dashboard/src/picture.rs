@@ -109,6 +109,37 @@ impl Picture {
         picture
     }
 
+    /// Whether events were lost: counts lack them.
+    pub fn has_holes(&self) -> bool {
+        self.missed > 0
+    }
+
+    /// The cluster as it is, in place of a picture with holes; tasks that are further back than the snapshot are kept.
+    pub fn renew(&mut self, snapshot: &Snapshot, now_us: u64) {
+        let mut new = Picture::new(snapshot, now_us);
+        let first = new.bars.front().map_or(u64::MAX, |bar| bar.start_us);
+        let old = std::mem::take(self);
+        for bar in old.bars.into_iter().rev().filter(|bar| bar.start_us < first) {
+            if new.bars.len() >= MOST_BARS {
+                break;
+            }
+            let function = new.function(&old.totals[bar.function as usize].function);
+            new.bars.push_front(Bar { function, ..bar });
+            new.n_bars += 1;
+        }
+        let lines = std::mem::replace(&mut new.lines, old.lines);
+        new.n_lines = old.n_lines;
+        let known = new.lines.back().map_or(0, |line| line.0);
+        for Line(at_us, kind, text) in lines.into_iter().filter(|line| line.0 > known) {
+            new.line(at_us, kind, text);
+        }
+        *self = Picture {
+            seq: old.seq,
+            is_anew: true,
+            ..new
+        };
+    }
+
     fn function(&mut self, name: &str) -> u32 {
         let at = self.totals.iter().position(|known| known.function == name);
         let at = at.unwrap_or_else(|| {
@@ -629,5 +660,43 @@ mod tests {
         assert!(!picture.news(&ClusterInfo::default(), 300).is_whole);
         picture.update(Update::Lagged { missed: 9 }, 400);
         assert_eq!(picture.news(&ClusterInfo::default(), 400).missed, 9);
+    }
+
+    #[test]
+    fn what_was_missed_is_made_up_for() {
+        let mut picture = Picture::default();
+        ran(&mut picture, 1, 1, 100, 50);
+        picture.line(120, "joined", "worker-1".into());
+        picture.update(Update::Lagged { missed: 7 }, 300);
+        assert!(picture.has_holes());
+        picture.news(&ClusterInfo::default(), 300);
+        let bar = skep_cluster::Bar {
+            key: Key(9),
+            worker: skep_cluster::WorkerId(1),
+            function: FunctionId(5),
+            start_us: 250,
+            duration_us: 10,
+        };
+        let mut fresh = Snapshot::default();
+        fresh.history.bars.push((bar, 0));
+        fresh.history.totals.push(Total {
+            function: "later".into(),
+            n_done: 4,
+            ..Total::default()
+        });
+        picture.renew(&fresh, 400);
+        let told = picture.news(&ClusterInfo::default(), 400);
+        assert_eq!((told.is_whole, told.missed, told.bars.len()), (true, 0, 2));
+        let done = |told: &Told| told.rows.iter().map(|row| row.total.n_done).sum::<u64>();
+        assert_eq!((done(&told), told.lines.len()), (4, 1));
+        let functions: Vec<&str> = told.functions.iter().map(|(_, name)| name.as_str()).collect();
+        let names: Vec<&str> = told
+            .bars
+            .iter()
+            .map(|bar| functions[bar.function as usize])
+            .collect();
+        assert_eq!(names.len(), 2);
+        assert!(names.contains(&"later"), "{names:?}");
+        assert!(picture.news(&ClusterInfo::default(), 500).bars.is_empty());
     }
 }

@@ -73,8 +73,16 @@ impl Shared {
         while !self.has_ended() {
             let update = subscription.next(EVERY);
             let is_last = matches!(update, Some(Update::Ended));
-            if let Some(update) = update {
-                lock(&self.picture).update(update, now_us());
+            match update {
+                Some(update) => lock(&self.picture).update(update, now_us()),
+                // It is calm: what was missed can be made up for.
+                None if lock(&self.picture).has_holes() => {
+                    if let Some(fresh) = self.host.upgrade().and_then(|host| host.subscribe()) {
+                        lock(&self.picture).renew(&fresh.snapshot, now_us());
+                        subscription = fresh;
+                    }
+                }
+                None => {}
             }
             if told.elapsed() < EVERY && !is_last {
                 continue;
