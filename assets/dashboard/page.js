@@ -7,8 +7,9 @@ const $ = (id) => document.getElementById(id);
 const MOST_BARS = 30000;
 const COLOURS = ["#4e79a7", "#e08a2e", "#59a14f", "#b07aa1", "#d3605b", "#3f9c99", "#c9a227", "#8f6d57", "#d37295", "#6d7fbf"];
 
-let state = { functions: [], bars: [], rows: [], workers: [], lines: [], now: 0, missed: 0, ended: false };
+let state = { functions: [], bars: [], rows: [], workers: [], lines: [], moves: [], now: 0, missed: 0, ended: false };
 let seen = null, paused = false, dirty = true, offset = 0, loaded = null;
+let movesChanged = false;
 let view = { span: 10e6, end: null };
 
 function take(told) {
@@ -19,6 +20,7 @@ function take(told) {
   state.lines.push(...told.lines);
   if (state.lines.length > 500) state.lines.splice(0, state.lines.length - 500);
   Object.assign(state, { rows: told.rows, workers: told.workers, missed: told.missed, ended: told.has_ended });
+  if (told.is_whole || told.moves) { state.moves = told.moves || []; movesChanged = true; }
   offset = told.now_us - performance.now() * 1000;
   seen = told.seq;
   dirty = true;
@@ -218,6 +220,37 @@ function drawWorkers() {
       made("div", { class: "facts" }, `${bytes(w.resident)}${w.limit ? " of " + bytes(w.limit) : ""}, values ${bytes(w.managed)}${w.spilled ? ", on disk " + bytes(w.spilled) : ""}; ${number(w.n_assigned)} ${w.n_assigned === 1 ? "task" : "tasks"} now, ${number(w.n_values)} results; ${w.threads} ${w.threads === 1 ? "thread" : "threads"}, pid ${w.pid}`));
   }));
 }
+// Who sent what to whom: workers on a circle, a curve for each pair, bent to the side of who receives.
+function svg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+function drawMap() {
+  if (!movesChanged || !state.moves.length) return;
+  movesChanged = false;
+  const ids = [...new Set(state.workers.map((w) => w.id).concat(state.moves.flatMap(([from, to]) => [from, to])))].sort((a, b) => a - b);
+  const at = new Map(ids.map((id, i) => { const angle = (2 * Math.PI * i) / ids.length - Math.PI / 2; return [id, [170 + 120 * Math.cos(angle), 150 + 120 * Math.sin(angle)]]; }));
+  const most = state.moves[0][2], drawing = svg("svg", { viewBox: "0 0 340 300", role: "img", "aria-label": "Bytes between workers; the list beside it says the same" });
+  const paths = state.moves.map(([from, to, n]) => {
+    const [x1, y1] = at.get(from), [x2, y2] = at.get(to), bend = 0.18;
+    const path = svg("path", { d: `M${x1} ${y1} Q${(x1 + x2) / 2 - bend * (y2 - y1)} ${(y1 + y2) / 2 + bend * (x2 - x1)} ${x2} ${y2}`, "stroke-width": 1 + 7 * Math.sqrt(n / most) }, svg("title", {}, `worker-${from} to worker-${to}: ${bytes(n)}`));
+    drawing.append(path);
+    return path;
+  });
+  for (const [id, [x, y]] of at) {
+    drawing.append(svg("circle", { cx: x, cy: y, r: ids.length > 24 ? 3 : 6 }));
+    if (ids.length <= 24) drawing.append(svg("text", { x: x + (x >= 170 ? 9 : -9), y: y + 4, "text-anchor": x >= 170 ? "start" : "end" }, String(id)));
+  }
+  const list = made("ol", {}, ...state.moves.slice(0, 8).map(([from, to, n], i) => {
+    const item = made("li", {}, `worker-${from} → worker-${to}: ${bytes(n)}`);
+    item.onpointerenter = () => paths[i].classList.add("pointed");
+    item.onpointerleave = () => paths[i].classList.remove("pointed");
+    return item;
+  }));
+  $("links").replaceChildren(drawing, list);
+}
 // Drawn by the server, when something has changed and the pane is looked at.
 let drawnFor = "", graphSeen = false;
 new IntersectionObserver((entries) => (graphSeen = entries[0].isIntersecting)).observe($("graph"));
@@ -242,7 +275,7 @@ function drawLines() {
 function draw() {
   const live = !paused && view.end === null && !state.ended;
   if (dirty || live) drawStream();
-  if (dirty && !paused) { drawRows(); drawWorkers(); drawLines(); }
+  if (dirty && !paused) { drawRows(); drawWorkers(); drawMap(); drawLines(); }
   if (dirty) {
     const total = state.rows.reduce((sum, row) => [sum[0] + row.total.n_done, sum[1] + row.waiting + row.running + row.cancelled + row.total.n_done + row.total.n_failed], [0, 0]);
     const text = trouble || (state.ended ? "the notebook has ended; this is the last picture" : `${state.workers.length} ${state.workers.length === 1 ? "worker" : "workers"}, ${number(total[0])} of ${number(total[1])} tasks done`) + (state.missed ? `; ${number(state.missed)} events were too many to follow` : "");

@@ -83,6 +83,8 @@ fn serve(python: &Path, options: &Options, page: &str) -> anyhow::Result<u8> {
         .arg(format!("--ServerApp.root_dir={}", folder.display()));
     // Not on the command line, which every user of the machine can read.
     lab.env("JUPYTER_TOKEN", &token);
+    lab.env("SKEP_DASHBOARD_TOKEN", dashboard_token()?)
+        .env("SKEP_PORTS_AT", "/proxy/{port}");
     lab.arg(format!("--LabApp.default_url=/lab/tree/{page}"))
         .arg("--ServerApp.log_level=WARN");
     if options.no_browser {
@@ -129,6 +131,8 @@ pub fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
                     "install",
                     "--quiet",
                     "--disable-pip-version-check",
+                    // The file names all of them, and leaves out what Dask's own page alone would need.
+                    "--no-deps",
                     "-r",
                 ])
                 .arg(&requirements),
@@ -141,10 +145,43 @@ pub fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
     install_kernelspec(home, &folder.join("share/jupyter/kernels/skep"))?;
     let settings = folder.join("share/jupyter/lab/settings");
     fs::create_dir_all(&settings)?;
-    // A workshop's forty laptops need no question about news.
-    let quiet = json!({ "@jupyterlab/apputils-extension:notification": { "fetchNews": "false", "checkForUpdates": false } });
-    fs::write(settings.join("overrides.json"), quiet.to_string())?;
+    let settings_of_lab = json!({
+        // A workshop's forty laptops need no question about news.
+        "@jupyterlab/apputils-extension:notification": { "fetchNews": "false", "checkForUpdates": false },
+        // The sidebar of Dask's extension docks the panes of Skep's page beside a notebook.
+        "dask-labextension:plugin": {
+            "defaultURL": format!("proxy/{}/with/{}", skep_session::DASHBOARD_PORT, dashboard_token()?),
+            "hideClusterManager": true,
+        },
+    });
+    write_private(&settings.join("overrides.json"), &settings_of_lab.to_string())?;
     Ok(python)
+}
+
+/// What lets JupyterLab's sidebar see the page of a cluster: made once for a user, and readable by nobody else.
+fn dashboard_token() -> anyhow::Result<String> {
+    let file = cache_folder().join("dashboard-token");
+    if let Ok(known) = fs::read_to_string(&file)
+        && known.len() >= 32
+    {
+        return Ok(known);
+    }
+    let new = token()?;
+    write_private(&file, &new)?;
+    Ok(new)
+}
+
+fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut open = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)?;
+    open.set_permissions(fs::Permissions::from_mode(0o600))?;
+    open.write_all(text.as_bytes())?;
+    Ok(())
 }
 
 fn run_quietly(command: &mut Command, failed: Message) -> anyhow::Result<()> {

@@ -103,6 +103,7 @@ fn raise_descriptor_limit() {
 
 fn main() -> std::process::ExitCode {
     raise_descriptor_limit();
+    tell_where_ports_are();
     let command = Arguments::parse().command;
     if matches!(
         command,
@@ -137,6 +138,18 @@ fn main() -> std::process::ExitCode {
             eprintln!("error: {}", joined(&error));
             std::process::ExitCode::FAILURE
         }
+    }
+}
+
+/// Behind a JupyterHub, a browser reaches the ports of this machine by its server's proxy.
+fn tell_where_ports_are() {
+    let Ok(prefix) = std::env::var("JUPYTERHUB_SERVICE_PREFIX") else {
+        return;
+    };
+    if std::env::var_os("SKEP_PORTS_AT").is_none() {
+        let at = format!("{}/proxy/{{port}}", prefix.trim_end_matches('/'));
+        // SAFETY: this is the first thing that the program does; there is no other thread yet.
+        unsafe { std::env::set_var("SKEP_PORTS_AT", at) };
     }
 }
 

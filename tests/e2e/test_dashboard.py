@@ -28,7 +28,7 @@ def page_of(fresh):
     kernel.execute("let cluster = Cluster::local().workers(2).threads(2).start()?;")
     shown = kernel.execute("cluster.dashboard()?")
     url, html = shown.text, shown.of("execute_result")[0]["data"]["text/html"]
-    assert "<iframe" in html and url in html, "it is below the cell"
+    assert "<object" in html and url in html, "it is below the cell"
     assert kernel.execute(":dashboard").text == url, "there is one"
 
     def get(path, with_token=True):
@@ -39,7 +39,7 @@ def page_of(fresh):
 
 
 def test_what_the_page_asks_for(page_of):
-    kernel, _, get = page_of
+    kernel, url, get = page_of
     assert get("/health", with_token=False) == "ok"
     for path in ("/", "/state", "/metrics", "/pane/stream", "/between?from=0&to=9", "/journey/00", "/graph", "/events"):
         with pytest.raises(urllib.error.HTTPError, match="403"):
@@ -48,6 +48,13 @@ def test_what_the_page_asks_for(page_of):
     assert len(panes) >= 6 and all("<title>Skep" in get("/" + path) for path in panes.values())
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get("/pane/nothing")
+    # Who joins names to the page's address, as JupyterLab's sidebar does.
+    token = url.split("token=")[1]
+    for path in ("", "/", "/pane/map", "/page.js", "/state", "/individual-plots.json"):
+        assert get(f"/with/{token}{path}", with_token=False)
+    for path in ("/", "/pane/map", "/state"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            get(f"/with/{'0' * 32}{path}", with_token=False)
     kernel.execute(WORK)
     kernel.execute("let parts = cluster.map(slow, 0..100u64); cluster.submit(total, &parts).gather()?")
     kernel.execute("let some = cluster.map(bad, 0..5u64); cluster.wait(&some)?;")
@@ -103,6 +110,26 @@ def test_a_page_that_is_opened_while_a_cell_runs_shows_what_is_under_way(fresh):
     fresh.execute("cluster.gather(&some)?;")
     whole = get()
     assert counts(whole)[1] == ("long", 0, 4, 0) and len(whole["bars"]) == 14
+
+
+def test_who_sent_what_to_whom(page_of):
+    kernel, url, get = page_of
+    kernel.execute("fn big(x: u8) -> Vec<u8> { vec![x; 4 << 20] }\nfn both(a: Vec<u8>, b: Vec<u8>) -> usize { sleep(Duration::from_millis(20)); a.len() + b.len() }")
+    kernel.execute("let parts = cluster.map(big, 0..6u8); let mut sums = vec![]; for i in 0..6 { for j in 0..i { sums.push(cluster.submit(both, (&parts[i], &parts[j]))); } } cluster.gather(&sums)?;")
+    [whole] = json.loads(get("/state"))
+    assert whole["moves"] and all(source != to and n >= 4 << 20 for source, to, n in whole["moves"])
+    seen = whole["seq"]
+    assert all("moves" not in told for told in json.loads(get(f"/state?since={seen}"))), "it is told when it has changed"
+    with sync_playwright() as playwright:
+        browser = browser_of(playwright)
+        page = browser.new_page(viewport={"width": 600, "height": 500})
+        page.goto(url.replace("/?", "/pane/map?"))
+        page.get_by_text("worker-1 → worker-2: ").or_(page.get_by_text("worker-2 → worker-1: ")).first.wait_for()
+        assert page.locator("#links path").count() == len(whole["moves"])
+        assert page.locator("h2:visible").all_inner_texts() == ["Cluster map"], "this pane alone"
+        if shots := os.environ.get("SKEP_SCREENSHOTS"):
+            page.screenshot(path=pathlib.Path(shots) / "dashboard-map.png")
+        browser.close()
 
 
 def test_a_page_is_looked_at(page_of):

@@ -247,6 +247,33 @@ def test_dark_theme(page):
     menu(page, "Settings", "Theme", "JupyterLab Light")
 
 
+def test_the_page_of_the_cluster_is_in_the_notebook_and_in_the_sidebar(page):
+    cell = new_cell(page, "let cluster = Cluster::local().workers(2).start()?; cluster.gather(cluster.map(|x: u64| x + 1, 0..50u64))?; cluster.dashboard()?")
+    idle(page)
+    link = cell.locator(".jp-OutputArea-executeResult a").first.get_attribute("href")
+    assert link.startswith("/proxy/"), "by Jupyter's own port, so that it works behind a hub too"
+    page.wait_for_timeout(1500)
+    inside = next(frame for frame in page.frames if "/proxy/" in frame.url and "/?token=" in frame.url)
+    expect(inside.get_by_text("2 workers,")).to_be_visible()
+    cell.scroll_into_view_if_needed()
+    shot(page, "dashboard-inline")
+    # Dask's own extension for JupyterLab, as people know it.
+    page.click("li.lm-TabBar-tab[data-id='dask-dashboard-launcher']")
+    pane = page.locator(".dask-DashboardListing-list button", has_text="Progress")
+    expect(pane).to_be_enabled(timeout=30_000)
+    pane.click()
+    docked = page.frame_locator("iframe[src*='pane/progress']")
+    expect(docked.locator("h2:visible")).to_have_text("Progress")
+    expect(docked.locator("#rows .row")).not_to_have_count(0)
+    shot(page, "dashboard-docked")
+    page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", has_text="Progress").locator(".lm-TabBar-tabCloseIcon").click()
+    page.click("li.lm-TabBar-tab[data-id='dask-dashboard-launcher']")
+    # A cell below it: what is typed into the page does not come to the notebook.
+    cell.locator(".jp-InputArea-editor").click()
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+
+
 def test_restart_forgets_and_goes_on(page):
     menu(page, "Kernel", "Restart Kernel…")
     page.click(".jp-Dialog button:has-text('Restart')")

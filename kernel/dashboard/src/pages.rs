@@ -4,11 +4,11 @@ use std::{collections::HashMap, convert::Infallible, fmt::Write, sync::Arc};
 
 use axum::{
     Router,
-    extract::{Path, Query, Request, State},
+    extract::{OriginalUri, Path, Query, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{
-        IntoResponse, Response,
+        IntoResponse, Redirect, Response,
         sse::{self, KeepAlive, Sse},
     },
     routing::get,
@@ -28,11 +28,12 @@ const STYLE: &str = include_str!("../../../assets/dashboard/page.css");
 const SCRIPT: &str = include_str!("../../../assets/dashboard/page.js");
 
 /// The panes, by the name in their address.
-pub(crate) const PANES: [(&str, &str); 6] = [
+pub(crate) const PANES: [(&str, &str); 7] = [
     ("stream", "Task stream"),
     ("progress", "Progress"),
     ("graph", "Task graph"),
     ("workers", "Workers"),
+    ("map", "Cluster map"),
     ("events", "Events and logs"),
     ("journey", "Journey of a task"),
 ];
@@ -53,13 +54,18 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .route("/journey/{key}", get(journey))
         .route("/graph", get(graph))
         .route("/metrics", get(metrics))
+        .route("/with/{token}/", get(|| async { html("", "") }))
         .layer(middleware::from_fn_with_state(shared.clone(), admit));
-    Router::new()
+    let all = Router::new()
         .merge(guarded)
         .route("/page.css", get(|| async { typed("text/css", STYLE) }))
         .route("/page.js", get(|| async { typed("text/javascript", SCRIPT) }))
         .route("/health", get(|| async { "ok" }))
-        .route("/individual-plots.json", get(individual_plots))
+        .route("/individual-plots.json", get(individual_plots));
+    Router::new()
+        .merge(all.clone())
+        // For who takes the address of a page and joins names to it, as `dask-labextension` does: a query would be lost.
+        .nest("/with/{token}", all)
         .with_state(shared)
 }
 
@@ -70,6 +76,7 @@ fn typed(kind: &'static str, text: &'static str) -> Response {
 /// Only who has the token: in the address, or in the cookie that the page was given with it.
 async fn admit(
     State(shared): Shown,
+    OriginalUri(uri): OriginalUri,
     query: Query<HashMap<String, String>>,
     request: Request,
     next: Next,
@@ -81,7 +88,9 @@ async fn admit(
         .and_then(|value| value.to_str().ok());
     let has_cookie = cookies.is_some_and(|all| all.split("; ").any(|one| one == cookie));
     let has_token = query.get("token").is_some_and(|token| *token == shared.token);
-    if !has_cookie && !has_token {
+    let mut parts = uri.path().split('/').skip(1);
+    let is_with_token = parts.next() == Some("with") && parts.next() == Some(&shared.token);
+    if !has_cookie && !has_token && !is_with_token {
         let text = "This page needs its token: open the whole link that `:dashboard` shows.\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
@@ -97,11 +106,19 @@ fn html(base: &str, only: &str) -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
 
-async fn page() -> Response {
-    html("", "")
+async fn page(OriginalUri(uri): OriginalUri) -> Response {
+    match uri.path().rsplit_once('/') {
+        // The page's links are relative: they need the slash at the end.
+        Some(("/with", token)) => Redirect::temporary(&format!("{token}/")).into_response(),
+        _ => html("", ""),
+    }
 }
 
-async fn pane(Path(name): Path<String>) -> Response {
+/// The part of a path that has this name; under `/with/…` it is not the only one.
+type Parts = Path<HashMap<String, String>>;
+
+async fn pane(Path(parts): Parts) -> Response {
+    let name = parts.get("name").map_or("", String::as_str);
     match PANES.iter().find(|(known, _)| *known == name) {
         Some((known, _)) => html("../", known),
         None => {
@@ -203,7 +220,8 @@ async fn between(State(shared): Shown, Query(query): Query<HashMap<String, Strin
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-async fn journey(State(shared): Shown, Path(key): Path<String>) -> Response {
+async fn journey(State(shared): Shown, Path(parts): Parts) -> Response {
+    let key = parts.get("key").map_or("", String::as_str);
     let missing = |text: &str| (StatusCode::NOT_FOUND, text.to_string()).into_response();
     let Some(key) = u128::from_str_radix(key.trim_start_matches("0x"), 16)
         .ok()

@@ -20,6 +20,9 @@ const MOST_BARS: usize = 500_000;
 const MOST_AT_ONCE: usize = 1_500;
 /// Tasks in the graph, the newest.
 const MOST_NODES: usize = 10_000;
+/// Pairs of workers between which bytes are counted, and those that are told.
+const MOST_PAIRS: usize = 20_000;
+const MOST_PAIRS_TOLD: usize = 300;
 /// Lines of the log.
 const MOST_LINES: usize = 1_000;
 
@@ -49,6 +52,9 @@ pub(crate) struct Picture {
     order: VecDeque<Key>,
     /// When each row of a worker is free again.
     lanes: BTreeMap<u32, Vec<u64>>,
+    /// From one worker to another, in bytes.
+    moves: BTreeMap<(u32, u32), u64>,
+    have_moves_changed: bool,
     missed: u64,
     has_ended: bool,
     /// Of the last news.
@@ -136,6 +142,8 @@ impl Picture {
         *self = Picture {
             seq: old.seq,
             is_anew: true,
+            // A snapshot does not say who sent what to whom.
+            moves: old.moves,
             ..new
         };
     }
@@ -238,6 +246,14 @@ impl Picture {
                 self.mark(*key, "running");
                 if let Some(function) = self.functions_of.get(key) {
                     self.assigned.insert(*key, (*function, *why, *moved_bytes));
+                }
+            }
+            Event::Moved {
+                from, to, n_bytes, ..
+            } => {
+                if self.moves.len() < MOST_PAIRS || self.moves.contains_key(&(from.0, to.0)) {
+                    *self.moves.entry((from.0, to.0)).or_default() += n_bytes;
+                    self.have_moves_changed = true;
                 }
             }
             Event::Done {
@@ -424,6 +440,7 @@ impl Picture {
             functions: self.functions_from(0),
             bars: together(newest.cloned().collect(), 4 * MOST_AT_ONCE),
             lines: self.lines.iter().cloned().collect(),
+            moves: Some(self.moves()),
             ..self.now(info, now_us)
         }
     }
@@ -443,11 +460,24 @@ impl Picture {
             functions: self.functions_from(functions),
             bars: together(bars.cloned().collect(), MOST_AT_ONCE),
             lines: lines.cloned().collect(),
+            moves: (self.have_moves_changed || self.is_anew).then(|| self.moves()),
             ..self.now(info, now_us)
         };
+        self.have_moves_changed = false;
         self.told = (self.totals.len(), self.n_bars, self.n_lines);
         self.is_anew = false;
         told
+    }
+
+    fn moves(&self) -> Vec<(u32, u32, u64)> {
+        let mut moves: Vec<(u32, u32, u64)> = self
+            .moves
+            .iter()
+            .map(|((from, to), n_bytes)| (*from, *to, *n_bytes))
+            .collect();
+        moves.sort_by_key(|(_, _, n_bytes)| std::cmp::Reverse(*n_bytes));
+        moves.truncate(MOST_PAIRS_TOLD);
+        moves
     }
 
     /// How things stand.

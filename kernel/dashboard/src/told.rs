@@ -86,6 +86,9 @@ pub(crate) struct Told {
     pub rows: Vec<Row>,
     pub workers: Vec<Worker>,
     pub lines: Vec<Line>,
+    /// Bytes that went from one worker to another, the most first; nothing if that has not changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Vec<(u32, u32, u64)>>,
 }
 
 pub(crate) fn workers(info: &ClusterInfo) -> Vec<Worker> {

@@ -2,14 +2,19 @@
 
 use std::fmt;
 
-use skep_render::{Bundle, Rich, escape};
+use skep_render::{Bundle, Rich, escape, stream};
 
-use crate::{api::cluster::Cluster, model::error::Result};
+use crate::{api::cluster::Cluster, model::error::Result, model::history::History};
+
+/// Tasks of the picture that stays in a saved notebook.
+const MOST_BARS: usize = 2_000;
 
 /// Where the page is; see [`Cluster::dashboard`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Dashboard {
     url: String,
+    /// What ran until it was asked for.
+    bars: Vec<stream::Bar>,
 }
 
 impl Cluster {
@@ -25,19 +30,60 @@ impl Cluster {
     /// # Errors
     /// When the cluster is not one of a notebook or of the terminal, the scheduler is gone, or no port is free.
     pub fn dashboard(&self) -> Result<Dashboard> {
-        Ok(Dashboard::at(self.client.dashboard()?))
+        let url = self.client.dashboard()?;
+        let bars = bars(&self.client.history()?);
+        Ok(Dashboard { url, bars })
     }
 }
 
 impl Dashboard {
     #[doc(hidden)]
     pub fn at(url: String) -> Dashboard {
-        Dashboard { url }
+        Dashboard {
+            url,
+            bars: Vec::new(),
+        }
     }
 
     /// With the token that lets in who has it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+}
+
+fn bars(history: &History) -> Vec<stream::Bar> {
+    let name = |function: u32| {
+        history
+            .totals
+            .get(function as usize)
+            .map_or("", |total| &total.function)
+    };
+    let newest = history
+        .bars
+        .iter()
+        .skip(history.bars.len().saturating_sub(MOST_BARS));
+    newest
+        .map(|(bar, function)| stream::Bar {
+            worker: bar.worker.to_string(),
+            name: name(*function).to_string(),
+            start_us: bar.start_us,
+            duration_us: bar.duration_us,
+        })
+        .collect()
+}
+
+/// The page as a browser reaches it: where something brings the ports of this machine to it, by that. `{port}` stands for
+/// the port there.
+fn reached(url: &str) -> String {
+    let prefix = std::env::var("SKEP_PORTS_AT").unwrap_or_default();
+    let rest = url
+        .strip_prefix("http://127.0.0.1:")
+        .and_then(|rest| rest.split_once('/'));
+    match rest {
+        Some((port, path)) if prefix.contains("{port}") => {
+            format!("{}/{path}", prefix.replace("{port}", port))
+        }
+        _ => url.to_string(),
     }
 }
 
@@ -49,9 +95,20 @@ impl fmt::Debug for Dashboard {
 
 impl Rich for Dashboard {
     fn bundle(&self) -> Bundle {
-        let url = escape(&self.url);
+        let reached = reached(&self.url);
+        let url = escape(&reached);
+        let picture = if self.bars.is_empty() {
+            String::new()
+        } else {
+            let picture = stream::bundle(&self.bars);
+            format!(
+                "<p>What had run when this was asked for:</p>{}",
+                picture.get("image/svg+xml").unwrap_or_default()
+            )
+        };
+        // What is inside is shown where the page is not there any more.
         Bundle::text(self.url.clone()).with_html(format!(
-            r#"<div><a href="{url}" target="_blank" rel="noopener">The cluster's page</a> (it is there for as long as this notebook runs)<iframe src="{url}" title="The cluster while it works" style="display:block;width:100%;height:640px;border:1px solid #8a8f98;border-radius:6px;margin-top:6px"></iframe></div>"#
+            r#"<div><a href="{url}" target="_blank" rel="noopener">The cluster's page</a> (it is there for as long as this notebook runs)<object type="text/html" data="{url}" title="The cluster while it works" style="display:block;width:100%;height:640px;border:1px solid #8a8f98;border-radius:6px;margin-top:6px">{picture}</object></div>"#
         ))
     }
 }

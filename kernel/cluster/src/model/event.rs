@@ -37,6 +37,13 @@ pub enum Event {
         /// Bytes of inputs that have to come from other workers.
         moved_bytes: u64,
     },
+    /// An input of a task that was assigned has to go from one worker to another.
+    Moved {
+        key: Key,
+        from: WorkerId,
+        to: WorkerId,
+        n_bytes: u64,
+    },
     Done {
         key: Key,
         worker: WorkerId,

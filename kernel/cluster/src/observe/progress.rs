@@ -142,6 +142,7 @@ impl Progress {
             Event::Freed { key } => self.forget(*key),
             Event::Ready { .. }
             | Event::Tagged { .. }
+            | Event::Moved { .. }
             | Event::Counted { .. }
             | Event::WorkerJoined { .. }
             | Event::WorkerRetired { .. }

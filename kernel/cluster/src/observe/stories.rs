@@ -253,6 +253,7 @@ impl Stories {
             }
             Event::WorkerRetired { worker } => self.leave(*worker, "fewer were wanted", now_us),
             Event::Printed { .. }
+            | Event::Moved { .. }
             | Event::Progressed { .. }
             | Event::Stalled { .. }
             | Event::WorkerPaused { .. }

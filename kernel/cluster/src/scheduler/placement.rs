@@ -365,12 +365,18 @@ impl Scheduler {
         };
         let is_suspect = record.deaths > 0;
         let mut inputs = Vec::new();
-        let mut moved_bytes = 0;
+        let (mut moved_bytes, mut moves) = (0, Vec::new());
         for (i, input) in record.inputs.iter().enumerate() {
             let Some((source, n_bytes)) = self.source_of(*input, id) else {
                 continue;
             };
-            moved_bytes += record.share(i, n_bytes);
+            let n_bytes = record.share(i, n_bytes);
+            moved_bytes += n_bytes;
+            if let Input::At { worker: from, .. } = &source
+                && n_bytes > 0
+            {
+                moves.push((*from, n_bytes));
+            }
             inputs.push((*input, source));
         }
         let guess_us = self
@@ -427,6 +433,14 @@ impl Scheduler {
             why,
             moved_bytes,
         });
+        for (from, n_bytes) in moves {
+            comm.event(Event::Moved {
+                key,
+                from,
+                to: id,
+                n_bytes,
+            });
+        }
         comm.to_worker(
             id,
             ToWorker::Compute(Assignment {
