@@ -535,7 +535,7 @@ def bench_forecast():
         for round_ in range(4):
             for name, graph in FORECAST_GRAPHS.items():
                 asks = f", {', '.join(f'run.what_if().workers({m}).cores({n_cores}).start()?.took().as_secs_f64()' for m in (1, 2, 4))}" if n == 2 else ""
-                code = f"{{ tag += 10_000; let t = tag; let (done, run) = cluster.performance(|| -> skep::Result<()> {{ {graph} Ok(()) }})?; done?; println!(\"{{:?}}\", vec![run.what_if().start()?.was().as_secs_f64(){asks}]); }}"
+                code = f"{{ tag += 10_000; let t = tag; let (done, run) = cluster.performance(|| -> Result<(), skep::Error> {{ {graph} Ok(()) }})?; done?; println!(\"{{:?}}\", vec![run.what_if().start()?.was().as_secs_f64(){asks}]); }}"
                 done = kernel.execute(code, timeout=300)
                 assert done.status == "ok", (name, done.reply)
                 was, *forecasts = json.loads(done.stream())

@@ -1,6 +1,10 @@
 //! What a block of code did on the cluster.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use skep_render::{Bundle, Rich, bytes, card::Card, count, duration, stream};
 
@@ -43,27 +47,44 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone. What the block returns, also an error, is the first of the two.
     pub fn performance<R>(&self, block: impl FnOnce() -> R) -> Result<(R, Performance)> {
+        // Little of it is compiled anew for each block.
+        let begun = self.begin_performance()?;
+        let result = block();
+        Ok((result, self.end_performance(begun)?))
+    }
+
+    fn begin_performance(&self) -> Result<Begun> {
         let before = self.client.history()?;
         let is_recorded = match self.client.record() {
             Ok(()) => true,
             Err(Error::Unsupported(_)) => false,
             Err(error) => return Err(error),
         };
-        let began = std::time::Instant::now();
-        let result = block();
-        let took = began.elapsed();
-        let recording = is_recorded.then(|| self.client.recorded()).transpose()?;
-        let info = self.info()?;
-        Ok((
-            result,
-            Performance {
-                took,
-                n_threads: info.workers.iter().map(|worker| worker.threads as usize).sum(),
-                history: since(&before, self.client.history()?),
-                recording,
-            },
-        ))
+        Ok(Begun {
+            before,
+            is_recorded,
+            at: Instant::now(),
+        })
     }
+
+    fn end_performance(&self, begun: Begun) -> Result<Performance> {
+        let took = begun.at.elapsed();
+        let recording = begun.is_recorded.then(|| self.client.recorded()).transpose()?;
+        let info = self.info()?;
+        Ok(Performance {
+            took,
+            n_threads: info.workers.iter().map(|worker| worker.threads as usize).sum(),
+            history: since(&begun.before, self.client.history()?),
+            recording,
+        })
+    }
+}
+
+/// How things were before a block.
+struct Begun {
+    before: History,
+    is_recorded: bool,
+    at: Instant,
 }
 
 /// What the second history has that the first has not.

@@ -168,8 +168,12 @@ impl<'r> WhatIf<'r> {
                 _ => chain.push((name, 1)),
             }
         }
-        let ended = recording.tasks.iter().map(|task| task.ended_us).max();
-        let began = recording.tasks.iter().map(|task| task.submitted_us).min();
+        // From the first begin: before it, code may have been compiled for the workers.
+        let ran = || recording.tasks.iter().filter(|task| task.ended_us > 0);
+        let ended = ran().map(|task| task.ended_us).max();
+        let began = ran()
+            .map(|task| task.ended_us.saturating_sub(task.duration_us))
+            .min();
         Ok(Forecast {
             scenario,
             was: Duration::from_micros(ended.unwrap_or(0) - began.unwrap_or(0)),
@@ -191,7 +195,7 @@ impl Forecast {
         Duration::from_micros(self.outcome.took_us)
     }
 
-    /// What it took when it was recorded.
+    /// What it took when it was recorded, from the begin of the first task to the end of the last.
     pub fn was(&self) -> Duration {
         self.was
     }

@@ -109,7 +109,7 @@ pub(super) fn limits(recording: &Recording, scenario: Scenario, outcome: &Outcom
         limits.push((
             moving,
             format!(
-                "transfers: {} move, and a worker waits for them {} of the time",
+                "transfers: {} move, and the link of one worker is taken {} of the time",
                 bytes(outcome.moved_bytes),
                 percent(moving.min(1.0))
             ),

@@ -42,7 +42,7 @@ pub struct Outcome {
     pub work_us: u64,
     /// Bytes from worker to worker.
     pub moved_bytes: u64,
-    /// The longest time that one worker spent with fetching.
+    /// The longest time that one worker's link was taken, by what it fetched and what others fetched from it.
     pub moving_us: u64,
     /// The most that one worker held of values.
     pub peak_bytes: u64,

@@ -104,6 +104,22 @@ fn inputs_take_the_time_that_a_link_has_for_their_bytes() {
         ..on(2)
     };
     assert_eq!(took_ms(&both, faster), 70);
+    // Many that need it wait for the one that has it.
+    let mut looks = vec![both.tasks[0].clone()];
+    looks[0].n_bytes = 50_000_000;
+    looks.extend((3..=10).map(|key| task(key, &[1], 200 * MS)));
+    let slow = Scenario {
+        bandwidth: 1e8,
+        ..on(8)
+    };
+    let outcome = forecast(&recording(looks), slow);
+    assert!(
+        outcome
+            .limits
+            .iter()
+            .any(|limit| limit.starts_with("transfers: ")),
+        "{outcome:?}"
+    );
     // A part of it takes a part of that.
     let mut parts = both.clone();
     parts.tasks[2].inputs = vec![(Key(1), 0.1), (Key(2), 0.1)];

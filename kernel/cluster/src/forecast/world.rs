@@ -91,7 +91,6 @@ fn waves(tasks: &[Recorded]) -> Vec<Wave> {
 struct Hears {
     to_workers: Vec<(WorkerId, ToWorker)>,
     ended: Vec<Key>,
-    moved_bytes: u64,
 }
 
 impl Comm for Hears {
@@ -109,11 +108,7 @@ impl Comm for Hears {
         }
     }
 
-    fn event(&mut self, event: Event) {
-        if let Event::Assigned { moved_bytes, .. } = event {
-            self.moved_bytes += moved_bytes;
-        }
-    }
+    fn event(&mut self, _: Event) {}
 }
 
 /// A worker's machine, and what is around it.
@@ -122,7 +117,7 @@ struct Worker {
     machine: machine::Worker<()>,
     hands: Hands,
     n_running: u32,
-    /// Until when its link is taken.
+    /// Until when its link is taken, and for how long it was.
     link_free_us: u64,
     moving_us: u64,
     peak_bytes: u64,
@@ -279,6 +274,7 @@ impl World<'_> {
         for (address, output) in fetches {
             let from: Option<WorkerId> = address.parse().ok().map(WorkerId);
             let n_bytes = self.sizes.get(&output.key()).copied().unwrap_or(0);
+            self.outcome.moved_bytes += n_bytes;
             let takes = (n_bytes as f64 / self.scenario.bandwidth * 1e6) as u64;
             let busy = |world: &World<'_>, id: WorkerId| {
                 world.workers.get(&id).map_or(0, |worker| worker.link_free_us)
@@ -290,10 +286,8 @@ impl World<'_> {
             for end in [Some(id), from].into_iter().flatten() {
                 if let Some(worker) = self.workers.get_mut(&end) {
                     worker.link_free_us = begins + takes;
+                    worker.moving_us += takes;
                 }
-            }
-            if let Some(worker) = self.workers.get_mut(&id) {
-                worker.moving_us += takes;
             }
             self.at(begins + takes + FETCH_US, Happening::Fetched(id, output));
         }
@@ -533,7 +527,6 @@ pub(super) fn play(recording: &Recording, scenario: Scenario) -> Outcome {
     }
     let mut outcome = std::mem::take(&mut world.outcome);
     outcome.took_us = world.clock;
-    outcome.moved_bytes = world.hears.moved_bytes;
     let durations = outcome
         .bars
         .iter()
