@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,6 +11,7 @@ use skep_render::{Bundle, Rich, bytes, card::Card, count, duration, stream};
 
 use crate::{
     api::{cluster::Cluster, history, what_if::WhatIf},
+    engine::client::Client,
     model::{
         error::{Error, Result},
         history::History,
@@ -47,7 +49,7 @@ impl Cluster {
     /// # Errors
     /// When the scheduler is gone. What the block returns, also an error, is the first of the two.
     pub fn performance<R>(&self, block: impl FnOnce() -> R) -> Result<(R, Performance)> {
-        // Little of it is compiled anew for each block.
+        // Little of it is compiled anew for each block. A block that panics ends its recording too.
         let begun = self.begin_performance()?;
         let result = block();
         Ok((result, self.end_performance(begun)?))
@@ -61,15 +63,17 @@ impl Cluster {
             Err(error) => return Err(error),
         };
         Ok(Begun {
+            client: self.client.clone(),
             before,
             is_recorded,
             at: Instant::now(),
         })
     }
 
-    fn end_performance(&self, begun: Begun) -> Result<Performance> {
+    fn end_performance(&self, mut begun: Begun) -> Result<Performance> {
         let took = begun.at.elapsed();
-        let recording = begun.is_recorded.then(|| self.client.recorded()).transpose()?;
+        let is_recorded = std::mem::take(&mut begun.is_recorded);
+        let recording = is_recorded.then(|| self.client.recorded()).transpose()?;
         let info = self.info()?;
         Ok(Performance {
             took,
@@ -82,9 +86,18 @@ impl Cluster {
 
 /// How things were before a block.
 struct Begun {
+    client: Arc<Client>,
     before: History,
     is_recorded: bool,
     at: Instant,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.is_recorded {
+            let _ = self.client.recorded();
+        }
+    }
 }
 
 /// What the second history has that the first has not.

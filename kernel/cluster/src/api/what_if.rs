@@ -16,6 +16,8 @@ use crate::{
 /// Between processes of one machine: what was measured, through shared memory.
 const BANDWIDTH: f64 = 2e9;
 
+const LEAST_BANDWIDTH: f64 = 1e3;
+
 /// A curve plays a run seven times: of more tasks than this it takes too long.
 const MOST_IN_CURVE: usize = 100_000;
 
@@ -136,9 +138,9 @@ impl<'r> WhatIf<'r> {
                 "`run.what_if().workers(8).threads(2).start()?`",
             ));
         }
-        if scenario.bandwidth < 1.0 {
+        if scenario.bandwidth < LEAST_BANDWIDTH {
             return Err(invalid(
-                "a bandwidth of nothing moves nothing",
+                "with a bandwidth of less than 1 kB/s nothing would end",
                 "`.bandwidth(\"1 GB/s\")`",
             ));
         }

@@ -171,6 +171,13 @@ pub(super) fn limits(recording: &Recording, scenario: Scenario, outcome: &Outcom
 
 pub(super) fn doubts(recording: &Recording, scenario: Scenario, outcome: &Outcome) -> Vec<String> {
     let mut doubts = Vec::new();
+    if outcome.n_unplayed > 0 {
+        doubts.push(format!(
+            "{} of {} tasks could not be played to their end: it takes longer than this",
+            count(outcome.n_unplayed),
+            count(recording.tasks.len() as u64)
+        ));
+    }
     let n_open = recording.tasks.iter().filter(|task| task.ended_us == 0).count();
     if n_open > 0 {
         doubts.push(format!(

@@ -52,6 +52,8 @@ pub struct Outcome {
     pub critical_us: u64,
     /// Its tasks, by their places in the recording, first to last.
     pub critical: Vec<u32>,
+    /// Tasks that could not be played, or not in reasonable time.
+    pub n_unplayed: u64,
     /// What keeps it from being faster, the most important first.
     pub limits: Vec<String>,
     /// Where it cannot know.
@@ -67,9 +69,13 @@ pub fn forecast(recording: &Recording, scenario: Scenario) -> Outcome {
     outcome
 }
 
+/// Of a curve's points: each step looks at all that runs.
+const MOST_THREADS: u64 = 1_000;
+
 /// What it would take on 1, 2, 4, … 64 workers that are otherwise the same.
 pub fn curve(recording: &Recording, scenario: Scenario) -> BTreeMap<u32, u64> {
     let counts = (0..7).map(|i| 1 << i);
+    let counts = counts.filter(|n| u64::from(*n) * u64::from(scenario.n_threads) <= MOST_THREADS);
     counts
         .map(|n_workers| {
             let outcome = world::play(

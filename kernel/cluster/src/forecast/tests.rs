@@ -170,6 +170,82 @@ fn what_was_submitted_after_a_result_comes_after_it_again() {
     assert_eq!(took_ms(&waves, on(1)), 270);
 }
 
+/// A task of a later wave.
+fn later(key: u128, inputs: &[u128], ms: u64, submitted_ms: u64, ended_ms: u64) -> Recorded {
+    Recorded {
+        submitted_us: submitted_ms * MS,
+        ended_us: ended_ms * MS,
+        ..task(key, inputs, ms * MS)
+    }
+}
+
+#[test]
+fn what_an_earlier_wave_made_is_there_for_a_later_one() {
+    // Two are made; of them the first is used, long after both were there.
+    let waves = recording(vec![
+        later(1, &[], 10, 0, 10),
+        later(2, &[], 20, 0, 20),
+        later(3, &[1], 30, 50, 80),
+        later(4, &[1, 2], 30, 100, 130),
+    ]);
+    for n in [1, 2, 8] {
+        let outcome = forecast(&waves, on(n));
+        assert_eq!(
+            (outcome.bars.len(), outcome.n_unplayed),
+            (4, 0),
+            "{n}: {outcome:?}"
+        );
+    }
+    // On one worker the second ends first, and what came after it needs what came after the first.
+    let mut crossed = recording(vec![
+        later(1, &[], 10, 0, 10),
+        later(2, &[], 20, 0, 20),
+        later(3, &[], 50, 15, 65),
+        later(4, &[3], 10, 25, 75),
+    ]);
+    crossed.tasks[1].priority = 0;
+    for n in [1, 2, 8] {
+        let outcome = forecast(&crossed, on(n));
+        assert_eq!(
+            (outcome.bars.len(), outcome.n_unplayed),
+            (4, 0),
+            "{n}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn what_would_take_for_ever_is_given_up_and_said() {
+    let mut large = task(1, &[], 10 * MS);
+    large.n_bytes = 2_000_000_000;
+    let mut also = task(2, &[], 10 * MS);
+    also.n_bytes = 2_000_000_000;
+    let both = recording(vec![large, also, task(3, &[1, 2], 10 * MS)]);
+    let began = std::time::Instant::now();
+    let crawl = Scenario {
+        bandwidth: 1e3,
+        ..on(2)
+    };
+    let outcome = forecast(&both, crawl);
+    let is_said = outcome
+        .doubts
+        .iter()
+        .any(|doubt| doubt.contains("could not be played"));
+    assert!(outcome.n_unplayed == 0 || is_said, "{outcome:?}");
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    assert_eq!(
+        curve(
+            &both,
+            Scenario {
+                n_threads: 500,
+                ..on(1)
+            }
+        )
+        .len(),
+        2
+    );
+}
+
 #[test]
 fn what_did_not_end_is_left_out_and_said() {
     let mut open = task(2, &[1], 0);

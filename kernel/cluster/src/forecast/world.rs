@@ -13,7 +13,7 @@ use crate::{
     model::{
         cluster::Memory,
         event::Event,
-        ids::{ClientId, CodeId, FunctionId, Key, KeyMap, WorkerId},
+        ids::{ClientId, CodeId, FunctionId, Key, KeyMap, KeySet, WorkerId},
         recording::{Recorded, Recording},
         task::{Arg, CodePlace, Function, Output, Task},
     },
@@ -32,7 +32,10 @@ const SCHEDULER_US: u64 = 6;
 /// What a fetch takes beside its bytes.
 const FETCH_US: u64 = 250;
 /// Workers say that they are alive.
-const BEAT_US: u64 = 1_000_000;
+const BEAT_US: u64 = 500_000;
+/// A run that takes more steps than this, and so many for each task, is given up.
+const MOST_STEPS: u64 = 2_000_000;
+const MOST_STEPS_A_TASK: u64 = 200;
 /// Tasks that were submitted within such a time of each other were submitted together.
 const TOGETHER_US: u64 = 2_000;
 
@@ -44,7 +47,6 @@ enum Happening {
     Fetched(WorkerId, Output),
     /// The running task that ends next does so, unless this is not the newest of its kind.
     Ends(u64),
-    Beat,
     Timer,
 }
 
@@ -424,49 +426,57 @@ pub(super) fn play(recording: &Recording, scenario: Scenario) -> Outcome {
         world.scheduler.add_worker(WorkerId(id), new, &mut world.hears);
     }
     let mut played = tasks_of(recording, &world.places, &mut world.sizes);
-    let needed: KeyMap<()> = tasks
-        .iter()
-        .filter(|task| is_played(task))
-        .flat_map(|task| task.inputs.iter().map(|(key, _)| (*key, ())))
-        .collect();
     let waves = waves(tasks);
+    let wanted = wanted(tasks, &waves);
     let mut n_left = world.places.len();
-    let mut after: KeyMap<Vec<usize>> = KeyMap::default();
-    for (wave, it) in waves.iter().enumerate() {
-        match it.after.filter(|key| world.places.contains_key(key)) {
-            Some(key) => after.entry(key).or_default().push(wave),
-            None if wave == 0 => world.at(0, Happening::Submit(0)),
-            None => {}
-        }
-    }
-    world.at(BEAT_US, Happening::Beat);
+    // When those ended that waves come after.
+    let mut ended: KeyMap<u64> = KeyMap::default();
+    let (mut next_wave, mut submitted_us, mut is_coming) = (0, 0, false);
+    let (mut beat_us, mut n_steps) = (0, 0);
+    let most_steps = MOST_STEPS + MOST_STEPS_A_TASK * n_left as u64;
     world.send(0);
-    while n_left > 0
-        && let Some(Reverse((time, number))) = world.heap.pop()
-    {
+    while n_left > 0 && n_steps < most_steps {
+        n_steps += 1;
+        // In the order in which they came: a later one may need what an earlier one makes.
+        if !is_coming && let Some(wave) = waves.get(next_wave) {
+            let after = wave.after.filter(|key| world.places.contains_key(key));
+            let due = match after {
+                None => Some(submitted_us + wave.gap_us),
+                Some(key) => ended.get(&key).map(|at| at + wave.gap_us),
+            };
+            if let Some(due) = due {
+                is_coming = true;
+                world.at(due, Happening::Submit(next_wave));
+            }
+        }
+        let Some(Reverse((time, number))) = world.heap.pop() else {
+            break;
+        };
         let Some(what) = world.what.remove(&number) else {
             continue;
         };
         world.clock = time;
         world.scheduler.set_now(time, &mut world.hears);
+        if time >= beat_us + BEAT_US {
+            beat_us = time;
+            for id in world.scheduler.worker_ids() {
+                world
+                    .scheduler
+                    .on_heartbeat(id, Memory::default(), &mut world.hears);
+            }
+        }
         match what {
             Happening::Submit(wave) => {
                 let range = waves[wave].tasks.clone();
-                let new: Vec<Task> = range.clone().filter_map(|place| played[place].take()).collect();
-                // What nothing else needs is what was asked for, and what later waves came after.
-                let wanted: Vec<Key> = new
+                let new: Vec<Task> = range.filter_map(|place| played[place].take()).collect();
+                let keys: Vec<Key> = new
                     .iter()
                     .map(|task| task.key)
-                    .filter(|key| !needed.contains_key(key) || after.contains_key(key))
+                    .filter(|key| wanted.contains(key))
                     .collect();
                 let n = new.len() as u64;
-                world.scheduler.submit(CLIENT, new, &wanted, &mut world.hears);
-                if let Some(next) = waves
-                    .get(wave + 1)
-                    .filter(|next| next.after.is_none_or(|key| !world.places.contains_key(&key)))
-                {
-                    world.at(time + next.gap_us, Happening::Submit(wave + 1));
-                }
+                world.scheduler.submit(CLIENT, new, &keys, &mut world.hears);
+                (next_wave, submitted_us, is_coming) = (wave + 1, time, false);
                 world.send(n / 2);
             }
             Happening::ToWorker(id, message) => {
@@ -505,28 +515,18 @@ pub(super) fn play(recording: &Recording, scenario: Scenario) -> Outcome {
                     n_left = n_left.saturating_sub(world.outcome.bars.len() - before);
                 }
             }
-            Happening::Beat => {
-                for id in world.scheduler.worker_ids() {
-                    world
-                        .scheduler
-                        .on_heartbeat(id, Memory::default(), &mut world.hears);
-                }
-                world.at(time + BEAT_US, Happening::Beat);
-                world.send(0);
-            }
             Happening::Timer => {
                 world.timer = None;
                 world.send(0);
             }
         }
         for key in std::mem::take(&mut world.hears.ended) {
-            for wave in after.remove(&key).unwrap_or_default() {
-                world.at(world.clock + waves[wave].gap_us, Happening::Submit(wave));
-            }
+            ended.entry(key).or_insert(time);
         }
     }
     let mut outcome = std::mem::take(&mut world.outcome);
     outcome.took_us = world.clock;
+    outcome.n_unplayed = n_left as u64;
     let durations = outcome
         .bars
         .iter()
@@ -541,6 +541,31 @@ pub(super) fn play(recording: &Recording, scenario: Scenario) -> Outcome {
         }
     }
     outcome
+}
+
+/// What a program holds: results that nothing needs, those that a later wave needs, and those that one came after.
+fn wanted(tasks: &[Recorded], waves: &[Wave]) -> KeySet {
+    let mut wave_of: KeyMap<usize> = KeyMap::default();
+    for (number, wave) in waves.iter().enumerate() {
+        wave_of.extend(tasks[wave.tasks.clone()].iter().map(|task| (task.key, number)));
+    }
+    let mut wanted: KeySet = tasks.iter().map(|task| task.key).collect();
+    for task in tasks {
+        for (input, _) in &task.inputs {
+            if wave_of.get(input) == wave_of.get(&task.key) {
+                wanted.remove(input);
+            }
+        }
+    }
+    for task in tasks {
+        for (input, _) in &task.inputs {
+            if wave_of.get(input) != wave_of.get(&task.key) {
+                wanted.insert(*input);
+            }
+        }
+    }
+    wanted.extend(waves.iter().filter_map(|wave| wave.after));
+    wanted
 }
 
 /// The tasks as they are submitted; what was there before the recording needs not be brought.

@@ -17,6 +17,8 @@ pub(super) struct Recorder {
     began_us: u64,
     tasks: Vec<Recorded>,
     at: KeyMap<usize>,
+    /// Calls that came again, since nobody held their value: by which name each is recorded.
+    names: KeyMap<Key>,
     functions: IdMap<FunctionId, u32>,
     n_left_out: u64,
 }
@@ -39,9 +41,17 @@ impl Recorder {
         let function = *self.functions.entry(task.function).or_insert(n_functions);
         let share = |i: usize| shares.map_or(1.0, |shares| shares[i]);
         let options = task.options.as_deref();
-        self.at.insert(task.key, self.tasks.len());
+        /// Odd, so that no two of them are alike.
+        const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let mut name = task.key;
+        if self.at.insert(task.key, self.tasks.len()).is_some() {
+            name = Key(task.key.0 ^ (self.tasks.len() as u128 + 1).wrapping_mul(SPREAD));
+            self.names.insert(task.key, name);
+        }
+        let names = &self.names;
+        let named = |key: &Key| names.get(key).copied().unwrap_or(*key);
         self.tasks.push(Recorded {
-            key: task.key,
+            key: name,
             function,
             priority: task.priority,
             submitted_us: now_us.saturating_sub(self.began_us),
@@ -49,7 +59,7 @@ impl Recorder {
             inputs: inputs
                 .iter()
                 .enumerate()
-                .map(|(i, key)| (*key, share(i)))
+                .map(|(i, key)| (named(key), share(i)))
                 .collect(),
             n_bytes: 0,
             is_inline: false,

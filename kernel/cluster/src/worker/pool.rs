@@ -1,7 +1,6 @@
 //! The tasks of a worker that are ready, most urgent first, and the threads that run them.
 
 use std::{
-    cell::Cell,
     collections::{BinaryHeap, HashMap},
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -357,7 +356,7 @@ impl Pool {
         let start_us = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_micros() as u64);
-        let start = Instant::now();
+        let (begun, start) = (cpu_times(), Instant::now());
         let (name, thunk) = self.thunk(job.task.function);
         // Arguments are read and sizes told by the types' own code, which may panic as a function may.
         let guarded = |run: &mut dyn FnMut() -> Result<(Stored, u64), TaskError>| {
@@ -391,29 +390,30 @@ impl Pool {
             result,
             start_us,
             duration_us,
-            cpu_us: self.cpu_us(duration_us),
+            cpu_us: self.cpu_us(begun, duration_us),
         }
     }
 
-    /// What processors worked of the time that a task took, about: also in threads that it did not make, such as those of
-    /// a library, as long as nothing else runs here.
-    fn cpu_us(&self, duration_us: u64) -> u64 {
-        thread_local! {
-            static LAST: Cell<[Duration; 2]> = const { Cell::new([Duration::ZERO; 2]) };
-        }
-        // The clocks cost as much as such a task.
+    /// What processors worked since `begun`, about: also in threads that the task did not make, such as those of a library,
+    /// as long as nothing else runs here.
+    fn cpu_us(&self, begun: [Duration; 2], duration_us: u64) -> u64 {
+        // A look at the clocks costs as much as such a task.
         if duration_us < LEAST_TIMED_US {
             return duration_us;
         }
-        let now = [ClockId::ThreadCPUTime, ClockId::ProcessCPUTime].map(|clock| {
-            let time = clock_gettime(clock);
-            Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-        });
-        let last = LAST.replace(now);
-        let [thread, process] = [0, 1].map(|i| now[i].saturating_sub(last[i]).as_micros() as u64);
+        let now = cpu_times();
+        let [thread, process] = [0, 1].map(|i| now[i].saturating_sub(begun[i]).as_micros() as u64);
         let n_running = lock(&self.queue).running.len().max(1) as u64;
         thread.max(process / n_running).min(duration_us)
     }
+}
+
+/// What processors worked for this thread, and for this process.
+fn cpu_times() -> [Duration; 2] {
+    [ClockId::ThreadCPUTime, ClockId::ProcessCPUTime].map(|clock| {
+        let time = clock_gettime(clock);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    })
 }
 
 impl context::Host for Pool {

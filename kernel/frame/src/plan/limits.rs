@@ -57,6 +57,14 @@ impl Limits {
         }
     }
 
+    /// As few tasks as have room for so many bytes in `n` partitions.
+    pub fn n_full(&self, n_bytes: f64, n: usize) -> usize {
+        if self.packed_bytes <= 0.0 {
+            return n;
+        }
+        ((n_bytes / self.packed_bytes).ceil() as usize).clamp(1, n.max(1))
+    }
+
     /// Tasks for so many bytes in `n` partitions: few and large ones, but one for each thread.
     pub fn n_tasks(&self, n_bytes: f64, n: usize) -> usize {
         if self.packed_bytes <= 0.0 {

@@ -45,6 +45,9 @@ fn collect(node: Node, arena: &Arena<AExpr>, keys: &mut Option<Vec<Expr>>) -> Op
         .try_for_each(|child| collect(child, arena, keys))
 }
 
+/// How columns are called that stand for windows.
+pub(super) const OVER: &str = "__over";
+
 /// Windows that give each row a value of its group.
 pub(super) struct Windows {
     pub keys: Vec<Expr>,
@@ -79,7 +82,7 @@ pub(super) fn windows(exprs: &[ExprIR], arena: &Arena<AExpr>) -> Option<Windows>
                     mapping: WindowMapping::GroupsToRows,
                     ..
                 } => {
-                    let name = PlSmallStr::from(format!("__over{}", of_groups.len()));
+                    let name = PlSmallStr::from(format!("{OVER}{}", of_groups.len()));
                     of_groups.push(ExprIR::from_node(*function, arena).with_alias(name.clone()));
                     replaced.replace(node, AExpr::Column(name));
                     known.push(node);

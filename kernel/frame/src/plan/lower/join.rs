@@ -11,7 +11,7 @@ use polars_plan::{
 
 use super::{
     super::{
-        Kind, Slot,
+        Feed, Kind, Slot,
         pipe::{Pipe, both},
         words::short_list,
     },
@@ -237,6 +237,10 @@ impl Lowering<'_> {
         let (right_schema, right_bytes) = (right.schema()?, right.n_bytes);
         let left = self.closed.packed_partitions(left, why);
         let right = self.closed.packed_partitions(right, why);
+        // Few and large pairs: each partition is read for each of the other side.
+        let n_left = self.limits.n_tasks(left_bytes, left.len());
+        let n_right = self.limits.n_full(right_bytes, right.len());
+        let (left, right) = (together(&left, n_left), together(&right, n_right));
         let pairs = left
             .iter()
             .flat_map(|left| right.iter().map(move |right| (left.clone(), right.clone())));
@@ -283,4 +287,10 @@ impl Lowering<'_> {
         let (left, right) = if is_right { (large, small) } else { (small, large) };
         Ok(both(left, right, word, Kind::Join, step))
     }
+}
+
+/// Neighbours together, so that there are so many.
+fn together(feeds: &[Feed], n: usize) -> Vec<Feed> {
+    let at = |i: usize| i * feeds.len() / n;
+    (0..n).map(|i| feeds[at(i)..at(i + 1)].concat()).collect()
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use polars::prelude::{
-    DataType, DslPlan, Expr, JoinArgs, JoinType, MaintainOrderJoin, PlSmallStr, SchemaRef, by_name, col,
+    DataFrame, DataType, DslPlan, Expr, IntoLazy, JoinArgs, JoinType, MaintainOrderJoin, PlSmallStr,
+    SchemaRef, by_name, col,
 };
 use polars_plan::{
     dsl::{HConcatOptions, JoinOptions, UnpivotArgsDSL},
@@ -15,8 +16,8 @@ use super::{
     super::{
         Kind,
         aggregate::{decompose, names},
-        pipe::Pipe,
-        windows::{keys_of_windows, windows},
+        pipe::{Pipe, row_bytes},
+        windows::{OVER, keys_of_windows, windows},
         words::{short, short_list},
     },
     Cut, Lowering,
@@ -26,6 +27,9 @@ use super::{
 
 /// Groups, as a share of the rows, where nobody knows.
 const GROUPS: f64 = 0.1;
+
+/// What the groups of a window may take at most, if each row is one.
+const MOST_GROUPS_BYTES: f64 = 512e6;
 
 /// Without the columns that were added for a step alone.
 fn only(pipe: Pipe, schema: &SchemaRef) -> Pipe {
@@ -168,13 +172,17 @@ impl Lowering<'_> {
         };
         // Polars groups by structures and lists, but does not join by all of them.
         let is_nested = |name: &PlSmallStr| schema.get(name).is_none_or(DataType::is_nested);
-        if windows.key_names.iter().any(is_nested) {
+        let is_taken = schema.iter_names().any(|name| name.starts_with(OVER));
+        let is_twice = |at: usize| windows.key_names[..at].contains(&windows.key_names[at]);
+        if is_taken || (0..windows.key_names.len()).any(is_twice) || windows.key_names.iter().any(is_nested) {
             return Ok(None);
         }
         let aggs = self.exprs(&windows.of_groups);
-        let columns = windows.keys.len() + parts.partial.len();
-        let n_bytes = pipe.n_rows()? * 8.0 * columns as f64 * GROUPS;
-        if parts.partial.is_empty() || n_bytes > self.limits.broadcast_bytes {
+        // How many groups there are only the rows can tell. Few are guessed; many must still have room on each worker.
+        let one = self.schema_of_groups(&schema, &windows.keys, &parts.partial)?;
+        let most = pipe.n_rows()? * row_bytes(&one);
+        let has_room = most <= MOST_GROUPS_BYTES && most <= self.limits.room / 8.0;
+        if parts.partial.is_empty() || !has_room || most * GROUPS > 2.0 * self.limits.broadcast_bytes {
             return Ok(None);
         }
         let mut rows = pipe.clone();
@@ -208,6 +216,11 @@ impl Lowering<'_> {
             }
         })?;
         Ok(Some((joined.kind(Kind::Window), windows.exprs)))
+    }
+
+    fn schema_of_groups(&self, schema: &SchemaRef, keys: &[Expr], parts: &[Expr]) -> Cut<SchemaRef> {
+        let empty = DataFrame::empty_with_schema(schema).lazy();
+        Ok(empty.group_by(keys).agg(parts).collect_schema()?)
     }
 
     /// Rows with the same keys in one partition.
