@@ -228,8 +228,9 @@ function svg(tag, attributes, ...children) {
   return element;
 }
 function drawMap() {
-  if (!movesChanged || !state.moves.length) return;
+  if (!movesChanged) return;
   movesChanged = false;
+  if (!state.moves.length) return $("links").replaceChildren(made("p", { class: "none" }, "Nothing has gone from one worker to another."));
   const ids = [...new Set(state.workers.map((w) => w.id).concat(state.moves.flatMap(([from, to]) => [from, to])))].sort((a, b) => a - b);
   const at = new Map(ids.map((id, i) => { const angle = (2 * Math.PI * i) / ids.length - Math.PI / 2; return [id, [170 + 120 * Math.cos(angle), 150 + 120 * Math.sin(angle)]]; }));
   const most = state.moves[0][2], drawing = svg("svg", { viewBox: "0 0 340 300", role: "img", "aria-label": "Bytes between workers; the list beside it says the same" });

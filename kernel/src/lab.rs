@@ -83,7 +83,13 @@ fn serve(python: &Path, options: &Options, page: &str) -> anyhow::Result<u8> {
         .arg(format!("--ServerApp.root_dir={}", folder.display()));
     // Not on the command line, which every user of the machine can read.
     lab.env("JUPYTER_TOKEN", &token);
-    lab.env("SKEP_DASHBOARD_TOKEN", dashboard_token()?)
+    // A port that nobody has now, in place of one that others listen on: the sidebar asks there with Jupyter's own token.
+    let (dashboard_port, dashboard_token) = (any_port()?, self::token()?);
+    let settings = cache_folder().join("lab").join(port.to_string());
+    write_settings(&settings, dashboard_port, &dashboard_token)?;
+    lab.arg(format!("--LabApp.app_settings_dir={}", settings.display()));
+    lab.env("SKEP_DASHBOARD_PORT", dashboard_port.to_string())
+        .env("SKEP_DASHBOARD_TOKEN", &dashboard_token)
         .env("SKEP_PORTS_AT", "/proxy/{port}");
     lab.arg(format!("--LabApp.default_url=/lab/tree/{page}"))
         .arg("--ServerApp.log_level=WARN");
@@ -143,32 +149,23 @@ pub fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
         println!("JupyterLab: ready after {:.0} s", began.elapsed().as_secs_f64());
     }
     install_kernelspec(home, &folder.join("share/jupyter/kernels/skep"))?;
-    let settings = folder.join("share/jupyter/lab/settings");
-    fs::create_dir_all(&settings)?;
-    let settings_of_lab = json!({
+    Ok(python)
+}
+
+/// JupyterLab's settings for one start, where nobody else reads them: with the address at which the sidebar finds the page of
+/// a cluster.
+fn write_settings(folder: &Path, dashboard_port: u16, dashboard_token: &str) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    let settings = json!({
         // A workshop's forty laptops need no question about news.
         "@jupyterlab/apputils-extension:notification": { "fetchNews": "false", "checkForUpdates": false },
         // The sidebar of Dask's extension docks the panes of Skep's page beside a notebook.
         "dask-labextension:plugin": {
-            "defaultURL": format!("proxy/{}/with/{}", skep_session::DASHBOARD_PORT, dashboard_token()?),
+            "defaultURL": format!("proxy/{dashboard_port}/with/{dashboard_token}"),
             "hideClusterManager": true,
         },
     });
-    write_private(&settings.join("overrides.json"), &settings_of_lab.to_string())?;
-    Ok(python)
-}
-
-/// What lets JupyterLab's sidebar see the page of a cluster: made once for a user, and readable by nobody else.
-fn dashboard_token() -> anyhow::Result<String> {
-    let file = cache_folder().join("dashboard-token");
-    if let Ok(known) = fs::read_to_string(&file)
-        && known.len() >= 32
-    {
-        return Ok(known);
-    }
-    let new = token()?;
-    write_private(&file, &new)?;
-    Ok(new)
+    write_private(&folder.join("overrides.json"), &settings.to_string())
 }
 
 fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
@@ -241,6 +238,10 @@ fn free_port(wanted: Option<u16>) -> anyhow::Result<u16> {
                 .hint("end another Jupyter, or name one with --port"),
         ),
     }
+}
+
+fn any_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 fn token() -> anyhow::Result<String> {

@@ -11,4 +11,4 @@ mod shared;
 mod told;
 mod updates;
 
-pub use server::{Dashboard, PORT};
+pub use server::Dashboard;

@@ -106,10 +106,13 @@ fn html(base: &str, only: &str) -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
 }
 
-async fn page(OriginalUri(uri): OriginalUri) -> Response {
+async fn page(State(shared): Shown, OriginalUri(uri): OriginalUri) -> Response {
     match uri.path().rsplit_once('/') {
         // The page's links are relative: they need the slash at the end.
-        Some(("/with", token)) => Redirect::temporary(&format!("{token}/")).into_response(),
+        Some(("/with", token)) if token == shared.token => {
+            Redirect::temporary(&format!("./{token}/")).into_response()
+        }
+        Some(("/with", _)) => (StatusCode::NOT_FOUND, "there is no such page\n").into_response(),
         _ => html("", ""),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Where Dask's page is looked for, and so this one, if nobody is there.
-pub const PORT: u16 = 8787;
+const PORT: u16 = 8787;
 
 /// A page that shows a cluster. Dropping it closes the page.
 ///
@@ -38,7 +38,8 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// Begins to follow the cluster, and to answer on this machine's own address, at port 8787 if that is free.
+    /// Begins to follow the cluster, and to answer on this machine's own address: at the port of `SKEP_DASHBOARD_PORT`, or
+    /// 8787, if that is free.
     ///
     /// # Errors
     /// When the scheduler has ended, or no port is free.
@@ -46,7 +47,10 @@ impl Dashboard {
         let subscription = host
             .subscribe()
             .ok_or_else(|| io::Error::other("the scheduler has ended"))?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT))
+        let port = std::env::var("SKEP_DASHBOARD_PORT")
+            .ok()
+            .and_then(|port| port.parse().ok());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.unwrap_or(PORT)))
             .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;

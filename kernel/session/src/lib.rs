@@ -33,7 +33,6 @@ pub use home::{Home, Private, cache_folder};
 pub use scope::named_types;
 pub use skep_assist::wire::Candidate;
 pub use skep_cell::{CellError, Completeness};
-pub use skep_dashboard::PORT as DASHBOARD_PORT;
 pub use skep_render::{Bundle, Message, text::set_columns};
 pub use state::{Handle, Session};
 pub use typed::split_typed;
