@@ -34,7 +34,7 @@ const FETCH_US: u64 = 250;
 /// Workers say that they are alive.
 const BEAT_US: u64 = 500_000;
 /// A run that takes more steps than this, and so many for each task, is given up.
-const MOST_STEPS: u64 = 2_000_000;
+const MOST_STEPS: u64 = 50_000;
 const MOST_STEPS_A_TASK: u64 = 200;
 /// Tasks that were submitted within such a time of each other were submitted together.
 const TOGETHER_US: u64 = 2_000;
