@@ -45,6 +45,7 @@ texts! {
     "05-frames",
     "06-when-things-go-wrong",
     "07-blocked-algorithms",
+    "08-speed",
 }
 
 /// The exercise with this number, `2.1`, and its lesson.
