@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{Bundle, count, duration, escape, plural, text};
+use crate::{Bundle, card::Card, count, duration, escape, plural, text};
 
 /// A task that ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,17 @@ pub fn bundle(bars: &[Bar]) -> Bundle {
         return Bundle::text("no task has run yet");
     };
     Bundle::text(picture.text()).with_svg(picture.svg())
+}
+
+/// A card, and below it the last burst of work.
+pub fn below(card: Card, bars: &[Bar]) -> Bundle {
+    let (card, picture) = (card.bundle(), bundle(bars));
+    let html = format!(
+        "{}{}",
+        card.get("text/html").unwrap_or_default(),
+        picture.get("image/svg+xml").unwrap_or_default()
+    );
+    Bundle::text(format!("{}\n{}", card.plain(), picture.plain())).with_html(html)
 }
 
 fn last_burst(bars: &[Bar]) -> Vec<&Bar> {

@@ -4,10 +4,7 @@ use std::fmt;
 
 use skep_render::{Bundle, Rich, escape, stream};
 
-use crate::{api::cluster::Cluster, model::error::Result, model::history::History};
-
-/// Tasks of the picture that stays in a saved notebook.
-const MOST_BARS: usize = 2_000;
+use crate::{api::cluster::Cluster, model::error::Result};
 
 /// Where the page is; see [`Cluster::dashboard`].
 #[derive(Clone, PartialEq, Eq)]
@@ -31,7 +28,7 @@ impl Cluster {
     /// When the cluster is not one of a notebook or of the terminal, the scheduler is gone, or no port is free.
     pub fn dashboard(&self) -> Result<Dashboard> {
         let url = self.client.dashboard()?;
-        let bars = bars(&self.client.history()?);
+        let bars = self.client.history()?.newest();
         Ok(Dashboard { url, bars })
     }
 }
@@ -49,27 +46,6 @@ impl Dashboard {
     pub fn url(&self) -> &str {
         &self.url
     }
-}
-
-fn bars(history: &History) -> Vec<stream::Bar> {
-    let name = |function: u32| {
-        history
-            .totals
-            .get(function as usize)
-            .map_or("", |total| &total.function)
-    };
-    let newest = history
-        .bars
-        .iter()
-        .skip(history.bars.len().saturating_sub(MOST_BARS));
-    newest
-        .map(|(bar, function)| stream::Bar {
-            worker: bar.worker.to_string(),
-            name: name(*function).to_string(),
-            start_us: bar.start_us,
-            duration_us: bar.duration_us,
-        })
-        .collect()
 }
 
 /// The page as a browser reaches it: where something brings the ports of this machine to it, by that. `{port}` stands for

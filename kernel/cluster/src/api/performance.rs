@@ -260,30 +260,7 @@ impl Performance {
 
 impl Rich for Performance {
     fn bundle(&self) -> Bundle {
-        let bars: Vec<stream::Bar> = self
-            .history
-            .bars
-            .iter()
-            .rev()
-            .take(4_000)
-            .map(|(bar, function)| stream::Bar {
-                worker: bar.worker.to_string(),
-                name: self
-                    .history
-                    .totals
-                    .get(*function as usize)
-                    .map_or_else(String::new, |total| total.function.clone()),
-                start_us: bar.start_us,
-                duration_us: bar.duration_us,
-            })
-            .collect();
-        let (card, picture) = (self.card().bundle(), stream::bundle(&bars));
-        let html = format!(
-            "{}{}",
-            card.get("text/html").unwrap_or_default(),
-            picture.get("image/svg+xml").unwrap_or_default()
-        );
-        Bundle::text(format!("{}\n{}", card.plain(), picture.plain())).with_html(html)
+        stream::below(self.card(), &self.history.newest())
     }
 }
 

@@ -327,13 +327,7 @@ impl Rich for Forecast {
                 duration_us: bar.duration_us,
             })
             .collect();
-        let (card, picture) = (self.card().bundle(), stream::bundle(&bars));
-        let html = format!(
-            "{}{}",
-            card.get("text/html").unwrap_or_default(),
-            picture.get("image/svg+xml").unwrap_or_default()
-        );
-        Bundle::text(format!("{}\n{}", card.plain(), picture.plain())).with_html(html)
+        stream::below(self.card(), &bars)
     }
 }
 

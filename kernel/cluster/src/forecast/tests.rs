@@ -16,7 +16,6 @@ fn task(key: u128, inputs: &[u128], duration_us: u64) -> Recorded {
         duration_us,
         cpu_us: 0,
         has_demands: false,
-        has_failed: false,
     }
 }
 

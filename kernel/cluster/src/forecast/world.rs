@@ -620,6 +620,6 @@ fn deliver(machine: &mut machine::Worker<()>, hands: &mut Hands, message: ToWork
         ToWorker::Cancel { keys } => machine.cancel(&keys, hands),
         ToWorker::GiveBack { keys, most } => machine.give_back(&keys, most as usize, hands),
         ToWorker::Acquire { key, source } => machine.acquire(key, source, hands),
-        ToWorker::Welcome { .. } | ToWorker::Function { .. } | ToWorker::Exit => {}
+        ToWorker::Welcome { .. } | ToWorker::Function { .. } | ToWorker::Timed(_) | ToWorker::Exit => {}
     }
 }

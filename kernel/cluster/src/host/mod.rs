@@ -561,9 +561,9 @@ impl Server {
                 out.answer(asker, Answer::Logs(lines));
             }
             Request::Dashboard => self.open_dashboard_for(asker),
-            Request::Record => self.scheduler.begin_recording(asker.client),
+            Request::Record => self.scheduler.begin_recording(asker.client, out),
             Request::Recorded => {
-                let recording = self.scheduler.end_recording(asker.client);
+                let recording = self.scheduler.end_recording(asker.client, out);
                 out.answer(asker, Answer::Recorded(Box::new(recording)));
             }
             Request::History => {

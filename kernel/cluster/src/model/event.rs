@@ -37,7 +37,7 @@ pub enum Event {
         /// Bytes of inputs that have to come from other workers.
         moved_bytes: u64,
     },
-    /// An input of a task that was assigned has to go from one worker to another.
+    /// Inputs of a task that was assigned have to go from one worker to another; said once for each worker that sends.
     Moved {
         key: Key,
         from: WorkerId,

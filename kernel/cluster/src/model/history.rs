@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skep_render::{Bundle, Rich, bytes, card::Card, duration, plural};
+use skep_render::{Bundle, Rich, bytes, card::Card, duration, plural, stream};
 
 use crate::model::{
     event::Reason,
@@ -61,6 +61,31 @@ pub struct History {
     pub workers: Vec<Life>,
     pub memory: Vec<Sample>,
     pub losses: Vec<String>,
+}
+
+/// A task stream shows this many tasks: more bars could not be told apart.
+const MOST_STREAMED: usize = 4_000;
+
+impl History {
+    /// The newest tasks, as a task stream draws them.
+    pub fn newest(&self) -> Vec<stream::Bar> {
+        let skipped = self.bars.len().saturating_sub(MOST_STREAMED);
+        let name = |function: u32| {
+            self.totals
+                .get(function as usize)
+                .map_or("", |total| &total.function)
+        };
+        self.bars
+            .iter()
+            .skip(skipped)
+            .map(|(bar, function)| stream::Bar {
+                worker: bar.worker.to_string(),
+                name: name(*function).to_string(),
+                start_us: bar.start_us,
+                duration_us: bar.duration_us,
+            })
+            .collect()
+    }
 }
 
 /// One time that a task was given to a worker.

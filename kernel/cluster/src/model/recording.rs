@@ -40,6 +40,4 @@ pub struct Recorded {
     pub cpu_us: u64,
     /// It asked for certain workers or for resources.
     pub has_demands: bool,
-    /// It failed, or was given up: nothing is known of how long it takes.
-    pub has_failed: bool,
 }

@@ -67,19 +67,7 @@ pub(crate) fn page(history: &History) -> String {
         }),
     );
     body.push_str("<h2>Task stream</h2>");
-    let bars: Vec<skep_render::stream::Bar> = history
-        .bars
-        .iter()
-        .rev()
-        .take(4_000)
-        .map(|(bar, function)| skep_render::stream::Bar {
-            worker: bar.worker.to_string(),
-            name: name_of(history, *function),
-            start_us: bar.start_us,
-            duration_us: bar.duration_us,
-        })
-        .collect();
-    let stream = skep_render::stream::bundle(&bars);
+    let stream = skep_render::stream::bundle(&history.newest());
     body.push_str(stream.get("image/svg+xml").unwrap_or("<p>No task has run.</p>"));
     body.push_str("<h2>Memory</h2>");
     body.push_str(&memory(history));

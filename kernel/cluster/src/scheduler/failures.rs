@@ -143,9 +143,6 @@ impl Scheduler {
             }
             let record = self.tasks.get_mut(&key).expect("invariant: looked up above");
             record.state = State::Failed(error.clone());
-            if let Some(recorder) = &mut self.recorder {
-                recorder.note_failed(key);
-            }
             record.wanted_by.retain(|client| *client != DETACHED);
             let wanted_by = record.wanted_by.clone();
             self.n_failed += u64::from(error.kind != TaskErrorKind::Cancelled);

@@ -365,7 +365,7 @@ impl Scheduler {
         };
         let is_suspect = record.deaths > 0;
         let mut inputs = Vec::new();
-        let (mut moved_bytes, mut moves) = (0, Vec::new());
+        let (mut moved_bytes, mut moves) = (0, Vec::<(WorkerId, u64)>::new());
         for (i, input) in record.inputs.iter().enumerate() {
             let Some((source, n_bytes)) = self.source_of(*input, id) else {
                 continue;
@@ -375,7 +375,10 @@ impl Scheduler {
             if let Input::At { worker: from, .. } = &source
                 && n_bytes > 0
             {
-                moves.push((*from, n_bytes));
+                match moves.iter_mut().find(|(known, _)| known == from) {
+                    Some((_, so_far)) => *so_far += n_bytes,
+                    None => moves.push((*from, n_bytes)),
+                }
             }
             inputs.push((*input, source));
         }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::{ClientId, FunctionId, IdMap, Key, KeyMap, Scheduler};
+use super::{ClientId, Comm, FunctionId, IdMap, Key, KeyMap, Scheduler};
 use crate::{
     model::{
         recording::{MOST_RECORDED, Recorded, Recording},
         task::Task,
     },
-    wire::protocol::Ran,
+    wire::protocol::{Ran, ToWorker},
 };
 
 #[derive(Default)]
@@ -67,7 +67,6 @@ impl Recorder {
             cpu_us: 0,
             has_demands: options
                 .is_some_and(|options| !options.workers.is_empty() || !options.resources.is_empty()),
-            has_failed: false,
         });
     }
 
@@ -79,20 +78,16 @@ impl Recorder {
         task.n_bytes = ran.n_bytes;
         task.is_inline = ran.inline.is_some();
         (task.duration_us, task.cpu_us) = (ran.duration_us, ran.cpu_us);
-        task.has_failed = false;
-    }
-
-    pub(super) fn note_failed(&mut self, key: Key) {
-        if let Some(at) = self.at.get(&key) {
-            self.tasks[*at].has_failed = true;
-        }
     }
 }
 
 impl Scheduler {
     /// From now on, tasks that are submitted are noted, for this program; also when it asks again, for a part of that.
-    pub fn begin_recording(&mut self, client: ClientId) {
+    pub fn begin_recording(&mut self, client: ClientId, comm: &mut impl Comm) {
         let now_us = self.now_us;
+        if self.recorder.is_none() {
+            self.time_tasks(true, comm);
+        }
         let recorder = self.recorder.get_or_insert_with(|| {
             Box::new(Recorder {
                 began_us: now_us,
@@ -109,7 +104,7 @@ impl Scheduler {
     }
 
     /// What was noted since the program asked last.
-    pub fn end_recording(&mut self, client: ClientId) -> Recording {
+    pub fn end_recording(&mut self, client: ClientId, comm: &mut impl Comm) -> Recording {
         let Some(recorder) = &mut self.recorder else {
             return Recording::default();
         };
@@ -134,9 +129,7 @@ impl Scheduler {
                 function.map_or_else(String::new, |function| function.name.clone())
             })
             .collect();
-        if recorder.begun.is_empty() {
-            self.recorder = None;
-        }
+        self.end_unused_recorder(comm);
         Recording {
             tasks,
             functions,
@@ -150,12 +143,27 @@ impl Scheduler {
     }
 
     /// The program is gone.
-    pub(super) fn forget_recordings_of(&mut self, client: ClientId) {
+    pub(super) fn forget_recordings_of(&mut self, client: ClientId, comm: &mut impl Comm) {
         if let Some(recorder) = &mut self.recorder {
             recorder.begun.retain(|begun| begun.client != client);
-            if recorder.begun.is_empty() {
-                self.recorder = None;
-            }
+        }
+        self.end_unused_recorder(comm);
+    }
+
+    fn end_unused_recorder(&mut self, comm: &mut impl Comm) {
+        let is_unused = self
+            .recorder
+            .as_ref()
+            .is_some_and(|recorder| recorder.begun.is_empty());
+        if is_unused {
+            self.recorder = None;
+            self.time_tasks(false, comm);
+        }
+    }
+
+    fn time_tasks(&self, is_timed: bool, comm: &mut impl Comm) {
+        for id in self.workers.keys() {
+            comm.to_worker(*id, ToWorker::Timed(is_timed));
         }
     }
 }

@@ -433,7 +433,7 @@ fn deliver(worker: &mut Simulated, message: ToWorker, setup: Setup) {
         ToWorker::Acquire { key, source } => {
             worker.with(|machine, hands| machine.acquire(key, source, hands))
         }
-        ToWorker::Welcome { .. } | ToWorker::Function { .. } | ToWorker::Exit => {}
+        ToWorker::Welcome { .. } | ToWorker::Function { .. } | ToWorker::Timed(_) | ToWorker::Exit => {}
     }
 }
 

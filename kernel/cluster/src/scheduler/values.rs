@@ -28,7 +28,7 @@ impl Scheduler {
     }
 
     pub fn on_client_lost(&mut self, client: ClientId, comm: &mut impl Comm) {
-        self.forget_recordings_of(client);
+        self.forget_recordings_of(client, comm);
         let keys: Vec<Key> = self
             .tasks
             .iter()

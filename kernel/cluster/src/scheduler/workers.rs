@@ -99,6 +99,9 @@ impl Scheduler {
 
     pub fn add_worker(&mut self, id: WorkerId, new: NewWorker, comm: &mut impl Comm) {
         comm.to_worker(id, ToWorker::Welcome { id });
+        if self.recorder.is_some() {
+            comm.to_worker(id, ToWorker::Timed(true));
+        }
         comm.event(Event::WorkerJoined {
             worker: id,
             pid: new.pid,

@@ -202,7 +202,7 @@ pub struct Ran {
     /// Microseconds since 1970, by the worker's clock.
     pub start_us: u64,
     pub duration_us: u64,
-    /// Of that, the time that processors worked on it.
+    /// Of that, the time that processors worked on it, if that was asked for.
     pub cpu_us: u64,
 }
 
@@ -251,6 +251,8 @@ pub enum ToWorker {
         key: Key,
         source: Input,
     },
+    /// Tell how long processors work on each task, or no more: to look costs as much as a short task.
+    Timed(bool),
     Exit,
 }
 

@@ -4,7 +4,10 @@ use std::{
     collections::{BinaryHeap, HashMap},
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -34,12 +37,11 @@ const STOP_PATIENCE: Duration = Duration::from_millis(300);
 /// Code that was sent is here within this time.
 const CODE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Of shorter tasks nobody asks how busy they were.
-const LEAST_TIMED_US: u64 = 200;
-
 pub(crate) struct Pool {
     queue: Mutex<Queue>,
     ready: Condvar,
+    /// Somebody asks how long processors work on tasks.
+    are_timed: AtomicBool,
     functions: Mutex<HashMap<FunctionId, Loaded>>,
     function_came: Condvar,
     /// What the threads have for the one that talks to others.
@@ -127,6 +129,7 @@ impl Pool {
         Pool {
             queue: Mutex::default(),
             ready: Condvar::new(),
+            are_timed: AtomicBool::new(false),
             functions: Mutex::default(),
             function_came: Condvar::new(),
             out: Mutex::default(),
@@ -356,7 +359,8 @@ impl Pool {
         let start_us = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_micros() as u64);
-        let (begun, start) = (cpu_times(), Instant::now());
+        let begun = self.are_timed.load(Ordering::Relaxed).then(cpu_times);
+        let start = Instant::now();
         let (name, thunk) = self.thunk(job.task.function);
         // Arguments are read and sizes told by the types' own code, which may panic as a function may.
         let guarded = |run: &mut dyn FnMut() -> Result<(Stored, u64), TaskError>| {
@@ -390,17 +394,18 @@ impl Pool {
             result,
             start_us,
             duration_us,
-            cpu_us: self.cpu_us(begun, duration_us),
+            cpu_us: begun.map_or(0, |begun| self.cpu_us(begun, duration_us)),
         }
+    }
+
+    /// Whether it is told how long processors work on each task.
+    pub fn time_tasks(&self, are_timed: bool) {
+        self.are_timed.store(are_timed, Ordering::Relaxed);
     }
 
     /// What processors worked since `begun`, about: also in threads that the task did not make, such as those of a library,
     /// as long as nothing else runs here.
     fn cpu_us(&self, begun: [Duration; 2], duration_us: u64) -> u64 {
-        // A look at the clocks costs as much as such a task.
-        if duration_us < LEAST_TIMED_US {
-            return duration_us;
-        }
         let now = cpu_times();
         let [thread, process] = [0, 1].map(|i| now[i].saturating_sub(begun[i]).as_micros() as u64);
         let n_running = lock(&self.queue).running.len().max(1) as u64;

@@ -235,6 +235,7 @@ impl Server {
             ToWorker::Compute(assignment) => self.worker.compute(assignment, &mut self.runtime),
             ToWorker::Free { keys } => self.worker.free(&keys),
             ToWorker::Cancel { keys } => self.worker.cancel(&keys, &mut self.runtime),
+            ToWorker::Timed(is_timed) => self.runtime.pool.time_tasks(is_timed),
             ToWorker::GiveBack { keys, most } => {
                 self.worker.give_back(&keys, most as usize, &mut self.runtime)
             }
