@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::model::recording::Recording;
 
 mod limits;
+mod waves;
 mod world;
 
 /// Workers as they might be.

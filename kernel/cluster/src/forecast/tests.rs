@@ -230,7 +230,7 @@ fn what_would_take_for_ever_is_given_up_and_said() {
         .doubts
         .iter()
         .any(|doubt| doubt.contains("could not be played"));
-    assert!(outcome.n_unplayed == 0 || is_said, "{outcome:?}");
+    assert_eq!(outcome.n_unplayed > 0, is_said, "{outcome:?}");
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     assert_eq!(
         curve(
@@ -283,4 +283,58 @@ fn many_tasks_are_played_in_a_moment() {
     assert_eq!(outcome.bars.len(), 20_000);
     assert!(outcome.took_us < 420 * MS, "{}", outcome.took_us);
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}
+
+#[test]
+fn random_runs_are_played_to_their_end_wherever() {
+    let mut n_waves = 0;
+    for seed in 0..400 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (n, spread) = (rng.u128(2..50), [0, 100, 1_000, 5_000][rng.usize(0..4)]);
+        let is_in_order = rng.bool();
+        let mut at = 0;
+        let tasks = (1..=n).map(|key| {
+            let mut inputs: Vec<u128> = (0..rng.u128(0..3).min(key - 1))
+                .map(|_| rng.u128(1..key))
+                .collect();
+            inputs.sort_unstable();
+            inputs.dedup();
+            let duration_us = [0, 10, MS, 20 * MS, 400 * MS][rng.usize(0..5)] + rng.u64(0..50);
+            at += rng.u64(0..=spread);
+            let n_bytes = [8, 1_000_000, 64_000_000][rng.usize(0..3)];
+            Recorded {
+                submitted_us: at,
+                ended_us: at + rng.u64(1..50 * MS),
+                priority: if is_in_order { key as u64 } else { rng.u64(0..9) },
+                n_bytes,
+                is_inline: n_bytes == 8 && rng.bool(),
+                cpu_us: if rng.bool() { duration_us } else { 0 },
+                ..task(key, &inputs, duration_us)
+            }
+        });
+        let run = recording(tasks.collect());
+        let scenario = Scenario {
+            n_workers: 1 << rng.u32(0..7),
+            n_threads: rng.u32(1..3),
+            memory: 0,
+            bandwidth: [1e10, 1e8, 5e6][rng.usize(0..3)],
+            n_cores: rng.bool().then_some(2),
+        };
+        let outcome = forecast(&run, scenario);
+        assert_eq!(
+            (outcome.n_unplayed, outcome.bars.len()),
+            (0, n as usize),
+            "{seed}: {scenario:?}"
+        );
+        let least = outcome
+            .critical_us
+            .max(outcome.work_us / u64::from(scenario.n_workers * scenario.n_threads));
+        assert!(
+            outcome.took_us >= least,
+            "{seed}: {} is less than {least}",
+            outcome.took_us
+        );
+        n_waves += waves::waves(&run.tasks).len();
+    }
+    assert!(n_waves > 1_000, "many runs have several waves: {n_waves}");
 }

@@ -3,23 +3,25 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap},
-    sync::Arc,
 };
 
 use serde_bytes::ByteBuf;
 
-use super::{Outcome, Played, Scenario};
+use super::{
+    Outcome, Played, Scenario,
+    waves::{Wave, wanted, waves},
+};
 use crate::{
     model::{
         cluster::Memory,
         event::Event,
         ids::{ClientId, CodeId, FunctionId, Key, KeyMap, KeySet, WorkerId},
-        recording::{Recorded, Recording},
+        recording::Recording,
         task::{Arg, CodePlace, Function, Output, Task},
     },
     scheduler::{Comm, NewWorker, Scheduler},
     wire::protocol::{Finished, Ran, ToClient, ToScheduler, ToWorker},
-    worker::{machine, memory::TARGET},
+    worker::{memory::TARGET, simulated::Simulated},
 };
 
 const CLIENT: ClientId = ClientId(1);
@@ -36,57 +38,16 @@ const BEAT_US: u64 = 500_000;
 /// A run that takes more steps than this, and so many for each task, is given up.
 const MOST_STEPS: u64 = 50_000;
 const MOST_STEPS_A_TASK: u64 = 200;
-/// Tasks that were submitted within such a time of each other were submitted together.
-const TOGETHER_US: u64 = 2_000;
 
 enum Happening {
-    /// A wave of submissions.
-    Submit(usize),
+    /// The next wave of submissions.
+    Submit,
     ToWorker(WorkerId, ToWorker),
     ToScheduler(WorkerId, ToScheduler),
     Fetched(WorkerId, Output),
     /// The running task that ends next does so, unless this is not the newest of its kind.
     Ends(u64),
     Timer,
-}
-
-/// Tasks that were submitted together.
-struct Wave {
-    tasks: std::ops::Range<usize>,
-    /// The task after whose end this came, if it came after one.
-    after: Option<Key>,
-    /// How long after that, or after the wave before.
-    gap_us: u64,
-}
-
-fn waves(tasks: &[Recorded]) -> Vec<Wave> {
-    let mut ends: Vec<(u64, Key)> = tasks
-        .iter()
-        .filter(|task| task.ended_us > 0)
-        .map(|task| (task.ended_us, task.key))
-        .collect();
-    ends.sort_unstable();
-    let mut waves: Vec<Wave> = Vec::new();
-    for (at, task) in tasks.iter().enumerate() {
-        let last = at.checked_sub(1).map(|before| tasks[before].submitted_us);
-        match (waves.last_mut(), last) {
-            (Some(wave), Some(last)) if task.submitted_us <= last + TOGETHER_US => wave.tasks.end = at + 1,
-            (_, last) => {
-                let last = last.unwrap_or(0);
-                let n_before = ends.partition_point(|(end, _)| *end <= task.submitted_us);
-                let before = n_before
-                    .checked_sub(1)
-                    .map(|i| ends[i])
-                    .filter(|(end, _)| *end > last);
-                waves.push(Wave {
-                    tasks: at..at + 1,
-                    after: before.map(|(_, key)| key),
-                    gap_us: task.submitted_us - before.map_or(last, |(end, _)| end),
-                });
-            }
-        }
-    }
-    waves
 }
 
 #[derive(Default)]
@@ -113,53 +74,15 @@ impl Comm for Hears {
     fn event(&mut self, _: Event) {}
 }
 
-/// A worker's machine, and what is around it.
+/// A worker, and what is around it.
 #[derive(Default)]
 struct Worker {
-    machine: machine::Worker<()>,
-    hands: Hands,
+    simulated: Simulated,
     n_running: u32,
     /// Until when its link is taken, and for how long it was.
     link_free_us: u64,
     moving_us: u64,
     peak_bytes: u64,
-}
-
-#[derive(Default)]
-struct Hands {
-    queue: BinaryHeap<Reverse<(u64, Key)>>,
-    waiting: KeyMap<u32>,
-    fetches: Vec<(String, Output)>,
-    reports: Vec<ToScheduler>,
-}
-
-impl machine::Comm<()> for Hands {
-    fn execute(&mut self, task: Arc<Task>, attempt: u32, _: HashMap<Key, ()>) {
-        self.queue.push(Reverse((task.priority, task.key)));
-        self.waiting.insert(task.key, attempt);
-    }
-
-    fn fetch(&mut self, address: &str, output: Output) {
-        self.fetches.push((address.to_string(), output));
-    }
-
-    fn report(&mut self, message: ToScheduler) {
-        self.reports.push(message);
-    }
-
-    fn forget(&mut self, key: Key, attempt: u32) {
-        if self.waiting.get(&key) == Some(&attempt) {
-            self.waiting.remove(&key);
-        }
-    }
-
-    fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key> {
-        let waiting = &mut self.waiting;
-        let given = keys.iter().filter(|key| waiting.remove(key).is_some());
-        given.take(most).copied().collect()
-    }
-
-    fn decode_inline(&mut self, _: &[u8]) {}
 }
 
 /// A task on a thread.
@@ -185,12 +108,23 @@ struct World<'r> {
     links: HashMap<(bool, WorkerId), u64>,
     scheduler: Scheduler,
     scheduler_free_us: u64,
+    /// When workers were last said to be alive.
+    beat_us: u64,
     timer: Option<u64>,
     hears: Hears,
     workers: BTreeMap<WorkerId, Worker>,
     places: KeyMap<u32>,
     /// Of what can be fetched.
     sizes: KeyMap<u64>,
+    /// Those that are still to be submitted, by their places.
+    tasks: Vec<Option<Task>>,
+    waves: Vec<Wave>,
+    next_wave: usize,
+    submitted_us: u64,
+    is_wave_coming: bool,
+    /// What the program holds, and when it ended.
+    wanted: KeySet,
+    ended: KeyMap<u64>,
     running: Vec<Running>,
     /// When what runs was last looked at.
     looked_us: f64,
@@ -224,7 +158,7 @@ impl World<'_> {
             );
         }
         if let Some(due) = self.scheduler.next_timer()
-            && self.timer.is_none_or(|timer| due < timer || timer < self.clock)
+            && self.timer.is_none_or(|timer| due < timer)
         {
             self.timer = Some(due);
             self.at(due, Happening::Timer);
@@ -267,9 +201,9 @@ impl World<'_> {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        worker.peak_bytes = worker.peak_bytes.max(worker.machine.bytes().0);
-        let reports = std::mem::take(&mut worker.hands.reports);
-        let fetches = std::mem::take(&mut worker.hands.fetches);
+        worker.peak_bytes = worker.peak_bytes.max(worker.simulated.machine.bytes().0);
+        let reports = worker.simulated.take_reports();
+        let fetches = worker.simulated.take_fetches();
         for message in reports {
             self.carry(true, id, self.clock, Happening::ToScheduler(id, message));
         }
@@ -300,12 +234,10 @@ impl World<'_> {
         let mut begun = Vec::new();
         if let Some(worker) = self.workers.get_mut(&id) {
             while worker.n_running < self.scenario.n_threads
-                && let Some(Reverse((_, key))) = worker.hands.queue.pop()
+                && let Some(next) = worker.simulated.next_task()
             {
-                if let Some(attempt) = worker.hands.waiting.remove(&key) {
-                    worker.n_running += 1;
-                    begun.push((key, attempt));
-                }
+                worker.n_running += 1;
+                begun.push(next);
             }
         }
         if begun.is_empty() {
@@ -351,21 +283,16 @@ impl World<'_> {
                 continue;
             };
             worker.n_running -= 1;
-            if worker
-                .machine
-                .on_finished(ran.key, ran.attempt, Some(((), task.n_bytes)))
-            {
-                worker.hands.reports.push(ToScheduler::Done(Ran {
-                    key: ran.key,
-                    attempt: ran.attempt,
-                    n_bytes: task.n_bytes,
-                    n_rows: None,
-                    inline: task.is_inline.then(ByteBuf::new),
-                    start_us,
-                    duration_us,
-                    cpu_us: task.cpu_us,
-                }));
-            }
+            worker.simulated.ran(Ran {
+                key: ran.key,
+                attempt: ran.attempt,
+                n_bytes: task.n_bytes,
+                n_rows: None,
+                inline: task.is_inline.then(ByteBuf::new),
+                start_us,
+                duration_us,
+                cpu_us: task.cpu_us,
+            });
             touched.push(ran.worker);
         }
         for id in touched {
@@ -375,197 +302,194 @@ impl World<'_> {
     }
 }
 
-pub(super) fn play(recording: &Recording, scenario: Scenario) -> Outcome {
-    let is_played = |task: &Recorded| task.ended_us > 0;
-    let tasks = &recording.tasks;
-    let mut places: KeyMap<u32> = KeyMap::default();
-    for (place, task) in tasks.iter().enumerate() {
-        if is_played(task) {
-            places.insert(task.key, place as u32);
-        }
-    }
-    let mut world = World {
-        recording,
-        scenario,
-        clock: 0,
-        heap: BinaryHeap::new(),
-        what: HashMap::new(),
-        n_sent: 0,
-        links: HashMap::new(),
-        scheduler: Scheduler::default(),
-        scheduler_free_us: 0,
-        timer: None,
-        hears: Hears::default(),
-        workers: BTreeMap::new(),
-        sizes: KeyMap::default(),
-        places,
-        running: Vec::new(),
-        looked_us: 0.0,
-        n_looks: 0,
-        outcome: Outcome::default(),
-    };
-    for (place, name) in recording.functions.iter().enumerate() {
-        let function = Function {
-            id: FunctionId(place as u64),
-            name: name.clone(),
-            code: CODE,
-            place: CodePlace::Offset(0),
+impl<'r> World<'r> {
+    /// Before anything was submitted.
+    fn new(recording: &'r Recording, scenario: Scenario) -> World<'r> {
+        let tasks = recording.tasks.iter().zip(0..);
+        let places = tasks
+            .filter(|(task, _)| task.ended_us > 0)
+            .map(|(task, place)| (task.key, place))
+            .collect();
+        let waves = waves(&recording.tasks);
+        let mut world = World {
+            scenario,
+            clock: 0,
+            heap: BinaryHeap::new(),
+            what: HashMap::new(),
+            n_sent: 0,
+            links: HashMap::new(),
+            scheduler: Scheduler::default(),
+            scheduler_free_us: 0,
+            beat_us: 0,
+            timer: None,
+            hears: Hears::default(),
+            workers: BTreeMap::new(),
+            sizes: KeyMap::default(),
+            places,
+            tasks: Vec::new(),
+            wanted: wanted(&recording.tasks, &waves),
+            waves,
+            ended: KeyMap::default(),
+            next_wave: 0,
+            submitted_us: 0,
+            is_wave_coming: false,
+            running: Vec::new(),
+            looked_us: 0.0,
+            n_looks: 0,
+            outcome: Outcome::default(),
+            recording,
         };
-        world.scheduler.add_function(function, &mut world.hears);
-    }
-    world.scheduler.code_ready(CODE, String::new(), &mut world.hears);
-    for id in 1..=scenario.n_workers {
-        let new = NewWorker {
-            pid: id,
-            address: id.to_string(),
-            threads: scenario.n_threads,
-            memory_limit: scenario.memory,
-            ..NewWorker::default()
-        };
-        world.workers.insert(WorkerId(id), Worker::default());
-        world.scheduler.add_worker(WorkerId(id), new, &mut world.hears);
-    }
-    let mut played = tasks_of(recording, &world.places, &mut world.sizes);
-    let waves = waves(tasks);
-    let wanted = wanted(tasks, &waves);
-    let mut n_left = world.places.len();
-    // When those ended that waves come after.
-    let mut ended: KeyMap<u64> = KeyMap::default();
-    let (mut next_wave, mut submitted_us, mut is_coming) = (0, 0, false);
-    let (mut beat_us, mut n_steps) = (0, 0);
-    let most_steps = MOST_STEPS + MOST_STEPS_A_TASK * n_left as u64;
-    world.send(0);
-    while n_left > 0 && n_steps < most_steps {
-        n_steps += 1;
-        // In the order in which they came: a later one may need what an earlier one makes.
-        if !is_coming && let Some(wave) = waves.get(next_wave) {
-            let after = wave.after.filter(|key| world.places.contains_key(key));
-            let due = match after {
-                None => Some(submitted_us + wave.gap_us),
-                Some(key) => ended.get(&key).map(|at| at + wave.gap_us),
+        world.tasks = tasks_of(recording, &world.places, &mut world.sizes);
+        for (place, name) in recording.functions.iter().enumerate() {
+            let function = Function {
+                id: FunctionId(place as u64),
+                name: name.clone(),
+                code: CODE,
+                place: CodePlace::Offset(0),
             };
-            if let Some(due) = due {
-                is_coming = true;
-                world.at(due, Happening::Submit(next_wave));
-            }
+            world.scheduler.add_function(function, &mut world.hears);
         }
-        let Some(Reverse((time, number))) = world.heap.pop() else {
-            break;
+        world.scheduler.code_ready(CODE, String::new(), &mut world.hears);
+        for id in 1..=scenario.n_workers {
+            let new = NewWorker {
+                pid: id,
+                address: id.to_string(),
+                threads: scenario.n_threads,
+                memory_limit: scenario.memory,
+                ..NewWorker::default()
+            };
+            world.workers.insert(WorkerId(id), Worker::default());
+            world.scheduler.add_worker(WorkerId(id), new, &mut world.hears);
+        }
+        world.send(0);
+        world
+    }
+
+    /// The next wave comes when it is due: in the order in which they came, since a later one may need what an earlier one
+    /// makes.
+    fn call_next_wave(&mut self) {
+        let Some(wave) = self.waves.get(self.next_wave).filter(|_| !self.is_wave_coming) else {
+            return;
         };
-        let Some(what) = world.what.remove(&number) else {
-            continue;
+        let due = match wave.after.filter(|key| self.places.contains_key(key)) {
+            None => Some(self.submitted_us + wave.gap_us),
+            Some(key) => self.ended.get(&key).map(|at| at + wave.gap_us),
         };
-        world.clock = time;
-        world.scheduler.set_now(time, &mut world.hears);
-        if time >= beat_us + BEAT_US {
-            beat_us = time;
-            for id in world.scheduler.worker_ids() {
-                world
-                    .scheduler
-                    .on_heartbeat(id, Memory::default(), &mut world.hears);
+        if let Some(due) = due {
+            self.is_wave_coming = true;
+            self.at(due, Happening::Submit);
+        }
+    }
+
+    /// Does what comes next; `false` if nothing does.
+    fn step(&mut self) -> bool {
+        self.call_next_wave();
+        let Some(Reverse((time, number))) = self.heap.pop() else {
+            return false;
+        };
+        let Some(what) = self.what.remove(&number) else {
+            return true;
+        };
+        self.clock = time;
+        self.scheduler.set_now(time, &mut self.hears);
+        if time >= self.beat_us + BEAT_US {
+            self.beat_us = time;
+            for id in self.scheduler.worker_ids() {
+                self.scheduler
+                    .on_heartbeat(id, Memory::default(), &mut self.hears);
             }
         }
         match what {
-            Happening::Submit(wave) => {
-                let range = waves[wave].tasks.clone();
-                let new: Vec<Task> = range.filter_map(|place| played[place].take()).collect();
-                let keys: Vec<Key> = new
-                    .iter()
-                    .map(|task| task.key)
-                    .filter(|key| wanted.contains(key))
-                    .collect();
-                let n = new.len() as u64;
-                world.scheduler.submit(CLIENT, new, &keys, &mut world.hears);
-                (next_wave, submitted_us, is_coming) = (wave + 1, time, false);
-                world.send(n / 2);
-            }
+            Happening::Submit => self.submit(),
             Happening::ToWorker(id, message) => {
-                if let Some(Worker { machine, hands, .. }) = world.workers.get_mut(&id) {
-                    deliver(machine, hands, message);
-                    world.act(id);
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.simulated.deliver(message);
+                    self.act(id);
                 }
             }
-            Happening::ToScheduler(id, message) => {
-                match message {
-                    ToScheduler::Done(ran) => world.scheduler.on_done(id, ran, &mut world.hears),
-                    ToScheduler::Missing { key, inputs } => {
-                        world.scheduler.on_missing(id, key, &inputs, &mut world.hears);
-                    }
-                    ToScheduler::GivenBack { keys } => {
-                        world.scheduler.on_given_back(id, &keys, &mut world.hears);
-                    }
-                    ToScheduler::Acquired { key, is_here } => {
-                        world.scheduler.on_acquired(id, key, is_here, &mut world.hears);
-                    }
-                    _ => {}
-                }
-                world.send(1);
-            }
+            Happening::ToScheduler(id, message) => self.hear(id, message),
             Happening::Fetched(id, output) => {
-                let n_bytes = world.sizes.get(&output.key()).copied().unwrap_or(0);
-                if let Some(Worker { machine, hands, .. }) = world.workers.get_mut(&id) {
-                    machine.on_fetched(output.key(), Some(((), n_bytes)), hands);
-                    world.act(id);
+                let n_bytes = self.sizes.get(&output.key()).copied().unwrap_or(0);
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    worker.simulated.fetched(output, Some(n_bytes));
+                    self.act(id);
                 }
             }
-            Happening::Ends(look) => {
-                if look == world.n_looks {
-                    let before = world.outcome.bars.len();
-                    world.end_tasks();
-                    n_left = n_left.saturating_sub(world.outcome.bars.len() - before);
-                }
+            Happening::Ends(look) if look == self.n_looks => self.end_tasks(),
+            // What was due is done.
+            Happening::Timer if self.timer == Some(time) => {
+                self.timer = None;
+                self.send(0);
             }
-            Happening::Timer => {
-                world.timer = None;
-                world.send(0);
+            // A newer one has taken its place.
+            Happening::Ends(_) | Happening::Timer => {}
+        }
+        for key in std::mem::take(&mut self.hears.ended) {
+            self.ended.entry(key).or_insert(time);
+        }
+        true
+    }
+
+    fn submit(&mut self) {
+        let range = self.waves[self.next_wave].tasks.clone();
+        let new: Vec<Task> = range.filter_map(|place| self.tasks[place].take()).collect();
+        let keys = new.iter().map(|task| task.key);
+        let keys: Vec<Key> = keys.filter(|key| self.wanted.contains(key)).collect();
+        let n = new.len() as u64;
+        self.scheduler.submit(CLIENT, new, &keys, &mut self.hears);
+        self.next_wave += 1;
+        self.submitted_us = self.clock;
+        self.is_wave_coming = false;
+        self.send(n / 2);
+    }
+
+    fn hear(&mut self, id: WorkerId, message: ToScheduler) {
+        let (scheduler, hears) = (&mut self.scheduler, &mut self.hears);
+        match message {
+            ToScheduler::Done(ran) => scheduler.on_done(id, ran, hears),
+            ToScheduler::Missing { key, inputs } => scheduler.on_missing(id, key, &inputs, hears),
+            ToScheduler::GivenBack { keys } => scheduler.on_given_back(id, &keys, hears),
+            ToScheduler::Acquired { key, is_here } => scheduler.on_acquired(id, key, is_here, hears),
+            _ => {}
+        }
+        self.send(1);
+    }
+
+    /// What it came to, with so many tasks that were not played.
+    fn outcome(self, n_unplayed: u64) -> Outcome {
+        let mut outcome = self.outcome;
+        outcome.took_us = self.clock;
+        outcome.n_unplayed = n_unplayed;
+        let tasks = outcome
+            .bars
+            .iter()
+            .map(|bar| &self.recording.tasks[bar.task as usize]);
+        outcome.work_us = tasks.map(|task| task.duration_us).sum();
+        for worker in self.workers.values() {
+            outcome.moving_us = outcome.moving_us.max(worker.moving_us);
+            outcome.peak_bytes = outcome.peak_bytes.max(worker.peak_bytes);
+            if self.scenario.memory > 0 {
+                let kept = (self.scenario.memory as f64 * TARGET) as u64;
+                outcome.spilled_bytes += worker.peak_bytes.saturating_sub(kept);
             }
         }
-        for key in std::mem::take(&mut world.hears.ended) {
-            ended.entry(key).or_insert(time);
-        }
+        outcome
     }
-    let mut outcome = std::mem::take(&mut world.outcome);
-    outcome.took_us = world.clock;
-    outcome.n_unplayed = n_left as u64;
-    let durations = outcome
-        .bars
-        .iter()
-        .map(|bar| tasks[bar.task as usize].duration_us);
-    outcome.work_us = durations.sum();
-    for worker in world.workers.values() {
-        outcome.moving_us = outcome.moving_us.max(worker.moving_us);
-        outcome.peak_bytes = outcome.peak_bytes.max(worker.peak_bytes);
-        if scenario.memory > 0 {
-            let kept = (scenario.memory as f64 * TARGET) as u64;
-            outcome.spilled_bytes += worker.peak_bytes.saturating_sub(kept);
-        }
-    }
-    outcome
 }
 
-/// What a program holds: results that nothing needs, those that a later wave needs, and those that one came after.
-fn wanted(tasks: &[Recorded], waves: &[Wave]) -> KeySet {
-    let mut wave_of: KeyMap<usize> = KeyMap::default();
-    for (number, wave) in waves.iter().enumerate() {
-        wave_of.extend(tasks[wave.tasks.clone()].iter().map(|task| (task.key, number)));
-    }
-    let mut wanted: KeySet = tasks.iter().map(|task| task.key).collect();
-    for task in tasks {
-        for (input, _) in &task.inputs {
-            if wave_of.get(input) == wave_of.get(&task.key) {
-                wanted.remove(input);
-            }
+pub(super) fn play(recording: &Recording, scenario: Scenario) -> Outcome {
+    let mut world = World::new(recording, scenario);
+    let n_tasks = world.places.len();
+    let most_steps = MOST_STEPS + MOST_STEPS_A_TASK * n_tasks as u64;
+    // Each task ends once: no worker dies here, and no value is lost.
+    let n_left = |world: &World<'_>| n_tasks.saturating_sub(world.outcome.bars.len()) as u64;
+    for _ in 0..most_steps {
+        if n_left(&world) == 0 || !world.step() {
+            break;
         }
     }
-    for task in tasks {
-        for (input, _) in &task.inputs {
-            if wave_of.get(input) != wave_of.get(&task.key) {
-                wanted.insert(*input);
-            }
-        }
-    }
-    wanted.extend(waves.iter().filter_map(|wave| wave.after));
-    wanted
+    let n_unplayed = n_left(&world);
+    world.outcome(n_unplayed)
 }
 
 /// The tasks as they are submitted; what was there before the recording needs not be brought.
@@ -611,15 +535,4 @@ fn tasks_of(recording: &Recording, places: &KeyMap<u32>, sizes: &mut KeyMap<u64>
         }));
     }
     tasks
-}
-
-fn deliver(machine: &mut machine::Worker<()>, hands: &mut Hands, message: ToWorker) {
-    match message {
-        ToWorker::Compute(assignment) => machine.compute(assignment, hands),
-        ToWorker::Free { keys } => machine.free(&keys),
-        ToWorker::Cancel { keys } => machine.cancel(&keys, hands),
-        ToWorker::GiveBack { keys, most } => machine.give_back(&keys, most as usize, hands),
-        ToWorker::Acquire { key, source } => machine.acquire(key, source, hands),
-        ToWorker::Welcome { .. } | ToWorker::Function { .. } | ToWorker::Timed(_) | ToWorker::Exit => {}
-    }
 }

@@ -11,7 +11,7 @@ use super::{tests::*, *};
 use crate::model::task::{Arg, Output};
 use crate::{
     wire::protocol::{Assignment, Input, ToScheduler},
-    worker::machine,
+    worker::{machine, simulated::Simulated},
 };
 
 /// What a run is like.
@@ -43,93 +43,17 @@ enum Happening {
     Look,
 }
 
-struct Simulated {
-    machine: machine::Worker<()>,
-    queue: BinaryHeap<Reverse<(u64, Key)>>,
-    waiting: KeyMap<u32>,
+struct Worker {
+    simulated: Simulated,
     running: Option<(Key, u32)>,
-    fetches: Vec<(String, Output)>,
-    reports: Vec<ToScheduler>,
 }
 
-impl machine::Comm<()> for Hands<'_> {
-    fn execute(&mut self, task: Arc<Task>, attempt: u32, inputs: HashMap<Key, ()>) {
-        for (input, _) in task.outputs() {
-            assert!(
-                inputs.contains_key(&input.key()) || inputs.contains_key(&input.task),
-                "{:?} begins without {input:?}",
-                task.key
-            );
-        }
-        self.queue.push(Reverse((task.priority, task.key)));
-        self.waiting.insert(task.key, attempt);
-    }
-
-    fn fetch(&mut self, address: &str, output: Output) {
-        self.fetches.push((address.to_string(), output));
-    }
-
-    fn report(&mut self, message: ToScheduler) {
-        self.reports.push(message);
-    }
-
-    fn forget(&mut self, key: Key, attempt: u32) {
-        if self.waiting.get(&key) == Some(&attempt) {
-            self.waiting.remove(&key);
-        }
-    }
-
-    fn take_back(&mut self, keys: &[Key], most: usize) -> Vec<Key> {
-        let mut given = Vec::new();
-        for key in keys {
-            if given.len() < most && self.waiting.remove(key).is_some() {
-                given.push(*key);
-            }
-        }
-        given
-    }
-
-    fn decode_inline(&mut self, _: &[u8]) {}
-}
-
-/// The parts of a simulated worker that its machine may touch.
-struct Hands<'w> {
-    queue: &'w mut BinaryHeap<Reverse<(u64, Key)>>,
-    waiting: &'w mut KeyMap<u32>,
-    fetches: &'w mut Vec<(String, Output)>,
-    reports: &'w mut Vec<ToScheduler>,
-}
-
-impl Simulated {
-    fn new() -> Simulated {
-        Simulated {
-            machine: machine::Worker::default(),
-            queue: BinaryHeap::new(),
-            waiting: KeyMap::default(),
+impl Worker {
+    fn new() -> Worker {
+        Worker {
+            simulated: Simulated::default(),
             running: None,
-            fetches: Vec::new(),
-            reports: Vec::new(),
         }
-    }
-
-    fn with<R>(&mut self, act: impl FnOnce(&mut machine::Worker<()>, &mut Hands<'_>) -> R) -> R {
-        let Simulated {
-            machine,
-            queue,
-            waiting,
-            fetches,
-            reports,
-            ..
-        } = self;
-        act(
-            machine,
-            &mut Hands {
-                queue,
-                waiting,
-                fetches,
-                reports,
-            },
-        )
     }
 }
 
@@ -189,9 +113,9 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
     };
     let mut world = World::default();
     let mut scheduler = started(0, &mut world);
-    let mut workers: BTreeMap<WorkerId, Simulated> = BTreeMap::new();
+    let mut workers: BTreeMap<WorkerId, Worker> = BTreeMap::new();
     for id in 1..=setup.n_workers {
-        workers.insert(WorkerId(id), Simulated::new());
+        workers.insert(WorkerId(id), Worker::new());
         scheduler.add_worker(WorkerId(id), new_worker(id), &mut world);
     }
     let (tasks, wanted) = graph(setup, &mut net.rng);
@@ -236,9 +160,9 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
                 let Some(worker) = workers.get_mut(&id) else {
                     continue;
                 };
-                let before = worker.machine.n_values();
+                let before = worker.simulated.machine.n_values();
                 deliver(worker, message, setup);
-                n_values = (n_values + worker.machine.n_values()).saturating_sub(before);
+                n_values = (n_values + worker.simulated.machine.n_values()).saturating_sub(before);
                 id
             }
             Happening::ToScheduler(id, message) => {
@@ -252,15 +176,13 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
                 if worker.running == Some((key, attempt)) {
                     worker.running = None;
                     outcome.n_runs += 1;
-                    let before = worker.machine.n_values();
-                    if worker.machine.on_finished(key, attempt, Some(((), 100))) {
-                        worker.reports.push(ToScheduler::Done(Ran {
-                            attempt,
-                            duration_us,
-                            ..ran(key)
-                        }));
-                    }
-                    n_values = (n_values + worker.machine.n_values()).saturating_sub(before);
+                    let before = worker.simulated.machine.n_values();
+                    worker.simulated.ran(Ran {
+                        attempt,
+                        duration_us,
+                        ..ran(key)
+                    });
+                    n_values = (n_values + worker.simulated.machine.n_values()).saturating_sub(before);
                     outcome.most_values = outcome.most_values.max(n_values);
                 }
                 id
@@ -268,24 +190,22 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
             Happening::Fetched(id, output, from) => {
                 let is_there = workers
                     .get(&from)
-                    .is_some_and(|worker| worker.machine.value(output.task).is_some());
+                    .is_some_and(|worker| worker.simulated.machine.value(output.task).is_some());
                 let Some(worker) = workers.get_mut(&id) else {
                     continue;
                 };
-                worker.with(|machine, hands| {
-                    machine.on_fetched(output.key(), is_there.then_some(((), 100)), hands);
-                });
+                worker.simulated.fetched(output, is_there.then_some(100));
                 id
             }
             Happening::Death => {
                 let alive: Vec<WorkerId> = workers.keys().copied().collect();
                 let victim = alive[net.rng.usize(0..alive.len())];
                 let died = workers.remove(&victim).expect("invariant: listed above");
-                n_values = n_values.saturating_sub(died.machine.n_values());
+                n_values = n_values.saturating_sub(died.simulated.machine.n_values());
                 scheduler.on_worker_lost(victim, "chaos", &mut world);
                 n_alive_names += 1;
                 let new = WorkerId(n_alive_names);
-                workers.insert(new, Simulated::new());
+                workers.insert(new, Worker::new());
                 scheduler.add_worker(new, new_worker(n_alive_names), &mut world);
                 continue;
             }
@@ -310,29 +230,27 @@ pub(super) fn simulate(setup: Setup) -> Outcome {
         };
         // What the worker does about it.
         let worker = workers.get_mut(&touched).expect("invariant: alive above");
-        for message in std::mem::take(&mut worker.reports) {
+        for message in worker.simulated.take_reports() {
             if net.rng.u32(0..1000) < setup.twice {
                 net.carry(true, touched, Happening::ToScheduler(touched, message.clone()));
             }
             net.carry(true, touched, Happening::ToScheduler(touched, message));
         }
-        for (address, output) in std::mem::take(&mut worker.fetches) {
+        for (address, output) in worker.simulated.take_fetches() {
             let from = WorkerId(address[1..].parse().expect("invariant: addresses are made here"));
             let takes = 100 + net.rng.u64(0..200);
             net.at(time + takes, Happening::Fetched(touched, output, from));
         }
-        while worker.running.is_none()
-            && let Some(Reverse((_, key))) = worker.queue.pop()
+        if worker.running.is_none()
+            && let Some((key, attempt)) = worker.simulated.next_task()
         {
-            if let Some(attempt) = worker.waiting.remove(&key) {
-                worker.running = Some((key, attempt));
-                let takes = if net.rng.u32(0..500) == 0 {
-                    50_000
-                } else {
-                    net.rng.u64(20..400)
-                };
-                net.at(time + takes, Happening::Ran(touched, key, attempt, takes));
-            }
+            worker.running = Some((key, attempt));
+            let takes = if net.rng.u32(0..500) == 0 {
+                50_000
+            } else {
+                net.rng.u64(20..400)
+            };
+            net.at(time + takes, Happening::Ran(touched, key, attempt, takes));
         }
     }
     outcome.virtual_us = net.clock;
@@ -419,22 +337,11 @@ fn graph(setup: Setup, rng: &mut fastrand::Rng) -> (Vec<Task>, Vec<Key>) {
     }
 }
 
-fn deliver(worker: &mut Simulated, message: ToWorker, setup: Setup) {
-    match message {
-        ToWorker::Compute(assignment) => {
-            check_assignment(&assignment, &worker.machine, setup);
-            worker.with(|machine, hands| machine.compute(assignment, hands));
-        }
-        ToWorker::Free { keys } => worker.machine.free(&keys),
-        ToWorker::Cancel { keys } => worker.with(|machine, hands| machine.cancel(&keys, hands)),
-        ToWorker::GiveBack { keys, most } => {
-            worker.with(|machine, hands| machine.give_back(&keys, most as usize, hands))
-        }
-        ToWorker::Acquire { key, source } => {
-            worker.with(|machine, hands| machine.acquire(key, source, hands))
-        }
-        ToWorker::Welcome { .. } | ToWorker::Function { .. } | ToWorker::Timed(_) | ToWorker::Exit => {}
+fn deliver(worker: &mut Worker, message: ToWorker, setup: Setup) {
+    if let ToWorker::Compute(assignment) = &message {
+        check_assignment(assignment, &worker.simulated.machine, setup);
     }
+    worker.simulated.deliver(message);
 }
 
 /// Each input is either named with its holder, or meant to be here.
@@ -466,7 +373,7 @@ fn hear(scheduler: &mut Scheduler, id: WorkerId, message: ToScheduler, world: &m
 /// What must hold at any time, over all records.
 fn check(
     scheduler: &Scheduler,
-    workers: &BTreeMap<WorkerId, Simulated>,
+    workers: &BTreeMap<WorkerId, Worker>,
     inputs: &KeyMap<Vec<Key>>,
     setup: Setup,
 ) {

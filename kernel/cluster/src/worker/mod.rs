@@ -8,4 +8,5 @@ pub mod options;
 pub(crate) mod pool;
 pub(crate) mod process;
 pub mod server;
+pub(crate) mod simulated;
 pub(crate) mod writer;
