@@ -12,7 +12,10 @@ use skep_cluster::{
 };
 use skep_render::graph::Graph;
 
-use crate::told::{Bar, Line, Row, Told, reason, together, workers};
+use crate::{
+    moves::Moves,
+    told::{Bar, Line, Row, Told, reason, together, workers},
+};
 
 /// Tasks that a page may look back at.
 const MOST_BARS: usize = 500_000;
@@ -20,9 +23,6 @@ const MOST_BARS: usize = 500_000;
 const MOST_AT_ONCE: usize = 1_500;
 /// Tasks in the graph, the newest.
 const MOST_NODES: usize = 10_000;
-/// Pairs of workers between which bytes are counted, and those that are told.
-const MOST_PAIRS: usize = 20_000;
-const MOST_PAIRS_TOLD: usize = 300;
 /// Lines of the log.
 const MOST_LINES: usize = 1_000;
 
@@ -52,9 +52,7 @@ pub(crate) struct Picture {
     order: VecDeque<Key>,
     /// When each row of a worker is free again.
     lanes: BTreeMap<u32, Vec<u64>>,
-    /// From one worker to another, in bytes.
-    moves: BTreeMap<(u32, u32), u64>,
-    have_moves_changed: bool,
+    moves: Moves,
     missed: u64,
     has_ended: bool,
     /// Of the last news.
@@ -250,12 +248,7 @@ impl Picture {
             }
             Event::Moved {
                 from, to, n_bytes, ..
-            } => {
-                if self.moves.len() < MOST_PAIRS || self.moves.contains_key(&(from.0, to.0)) {
-                    *self.moves.entry((from.0, to.0)).or_default() += n_bytes;
-                    self.have_moves_changed = true;
-                }
-            }
+            } => self.moves.add(*from, *to, *n_bytes),
             Event::Done {
                 key,
                 worker,
@@ -440,7 +433,7 @@ impl Picture {
             functions: self.functions_from(0),
             bars: together(newest.cloned().collect(), 4 * MOST_AT_ONCE),
             lines: self.lines.iter().cloned().collect(),
-            moves: Some(self.moves()),
+            moves: Some(self.moves.all()),
             ..self.now(info, now_us)
         }
     }
@@ -448,6 +441,10 @@ impl Picture {
     /// What is new since this was called last.
     pub fn news(&mut self, info: &ClusterInfo, now_us: u64) -> Told {
         self.seq += 1;
+        let moves = self
+            .moves
+            .news()
+            .or_else(|| self.is_anew.then(|| self.moves.all()));
         let (functions, n_bars, n_lines) = self.told;
         let old = |n_told: u64, n: u64, len: usize| len - ((n - n_told) as usize).min(len);
         let bars = self.bars.iter().skip(old(n_bars, self.n_bars, self.bars.len()));
@@ -460,24 +457,12 @@ impl Picture {
             functions: self.functions_from(functions),
             bars: together(bars.cloned().collect(), MOST_AT_ONCE),
             lines: lines.cloned().collect(),
-            moves: (self.have_moves_changed || self.is_anew).then(|| self.moves()),
+            moves,
             ..self.now(info, now_us)
         };
-        self.have_moves_changed = false;
         self.told = (self.totals.len(), self.n_bars, self.n_lines);
         self.is_anew = false;
         told
-    }
-
-    fn moves(&self) -> Vec<(u32, u32, u64)> {
-        let mut moves: Vec<(u32, u32, u64)> = self
-            .moves
-            .iter()
-            .map(|((from, to), n_bytes)| (*from, *to, *n_bytes))
-            .collect();
-        moves.sort_by_key(|(_, _, n_bytes)| std::cmp::Reverse(*n_bytes));
-        moves.truncate(MOST_PAIRS_TOLD);
-        moves
     }
 
     /// How things stand.
