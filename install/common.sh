@@ -1,5 +1,5 @@
 # Sourced by install/start and install/test: where the cache is, and how everything is built.
-# One cache outside the checkout holds the compiled dependencies; Polars takes 15 to 25 minutes once on two cores.
+# One cache outside the checkout holds the compiled dependencies; Polars takes 15 to 45 minutes once on two cores.
 SKEP_CACHE=${SKEP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/skep}
 export SKEP_CACHE
 export CARGO_TARGET_DIR=$SKEP_CACHE/target
@@ -146,14 +146,19 @@ report_progress() {
   total=$(cargo tree --quiet --locked -p skep -e normal,build --prefix none 2>/dev/null | sed 's| (.*||' | sort -u | wc -l) || total=350
   began=$(date +%s)
   last=-1
+  said=$began
   while kill -0 "$1" 2>/dev/null; do
     crates=("$CARGO_TARGET_DIR"/release/deps/*.d)
     done=${#crates[@]}
     [ -e "${crates[0]}" ] || done=0
     [ "$done" -le "$total" ] || done=$total
-    if [ "$done" -ne "$last" ]; then
-      printf 'Compiling: %s of about %s crates, %s s so far\n' "$done" "$total" "$(($(date +%s) - began))"
+    now=$(date +%s)
+    # Also when nothing has changed for a while: one crate alone may take ten minutes.
+    if [ "$done" -ne "$last" ] || [ $((now - said)) -ge 60 ]; then
+      crates_now=$(ps -eo args 2>/dev/null | sed -n 's/.*rustc .*--crate-name \([a-zA-Z0-9_]*\) .*/\1/p' | sort -u | head -3 | tr '\n' ' ' | sed 's/ $//; s/ /, /g') || crates_now=
+      printf 'Compiling: %s of about %s crates, %s s so far%s\n' "$done" "$total" "$((now - began))" "${crates_now:+ ($crates_now)}"
       last=$done
+      said=$now
     fi
     n=0
     while [ $n -lt 20 ] && kill -0 "$1" 2>/dev/null; do sleep 0.5; n=$((n + 1)); done

@@ -3,6 +3,10 @@
 import json
 import os
 import pathlib
+import re
+import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -10,7 +14,7 @@ import urllib.request
 import pytest
 from playwright.sync_api import sync_playwright
 
-from conftest import browser_of
+from conftest import Kernel, browser_of
 
 WORK = """fn slow(x: u64) -> u64 { sleep(Duration::from_millis(10 + x % 20)); println!("part {x}"); x }
 fn bad(x: u64) -> u64 { assert!(x != 3, "three is bad"); x }
@@ -110,6 +114,40 @@ def test_a_page_that_is_opened_while_a_cell_runs_shows_what_is_under_way(fresh):
     fresh.execute("cluster.gather(&some)?;")
     whole = get()
     assert counts(whole)[1] == ("long", 0, 4, 0) and len(whole["bars"]) == 14
+
+
+def test_the_page_behind_the_prefix_of_a_hub(tmp_path):
+    """A Jupyter server as a JupyterHub starts it for a user: a browser reaches nothing but its prefix."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {**os.environ, "JUPYTER_TOKEN": "t" * 32, "JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    server = subprocess.Popen([sys.executable, "-m", "jupyter_server", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.base_url=/user/ann/", "--allow-root", "--no-browser"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    kernel = Kernel(tmp_path, env={"JUPYTERHUB_SERVICE_PREFIX": "/user/ann/"})
+    try:
+        kernel.execute("let cluster = Cluster::local().workers(1).start()?;")
+        html = kernel.execute("cluster.dashboard()?").of("execute_result")[0]["data"]["text/html"]
+        link = re.search(r'href="(/user/ann/proxy/\d+/\?token=\w+)"', html)[1]
+
+        def get(path):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": "token " + "t" * 32})
+            return urllib.request.urlopen(request, timeout=10).read().decode()
+
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                page = get(link)
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline, "the server answers"
+                time.sleep(0.3)
+        assert "<title>Skep" in page
+        assert "Cluster map" in page and "EventSource" in get(link.split("?")[0] + "page.js"), "links are relative"
+        assert json.loads(get(link.replace("?", "state?")))[0]["workers"]
+    finally:
+        kernel.close()
+        server.terminate()
+        server.wait(timeout=20)
 
 
 def test_who_sent_what_to_whom(page_of):
