@@ -53,7 +53,7 @@ impl Lowering<'_> {
                     options: options.clone(),
                     apply: None,
                 })
-                .scaled(0.1)
+                .scaled(GROUPS)
         };
         if pipe.n == 1 {
             let kind = pipe.kind;
@@ -146,7 +146,7 @@ impl Lowering<'_> {
         let partial = pipe
             .then(word, grouped(key_exprs.clone(), parts.partial.clone()))
             .kind(Kind::Partial)
-            .scaled(0.1);
+            .scaled(GROUPS);
         let merge = grouped(names.clone(), parts.merge.clone());
         let merged = if n_bytes <= self.limits.one_task_bytes || maintain_order {
             self.tree(partial, "merge partial results", &merge)?
@@ -194,6 +194,9 @@ impl Lowering<'_> {
         }
     }
 }
+
+/// Groups, as a share of the rows, where nobody knows.
+pub(super) const GROUPS: f64 = 0.1;
 
 /// Rows whose keys tell how many groups there are.
 const PROBED: u32 = 32_768;

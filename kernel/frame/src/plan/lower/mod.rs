@@ -182,15 +182,21 @@ impl Lowering<'_> {
         if let Some(pipe) = self.known.get(&id.as_u128()) {
             return Ok(pipe.clone());
         }
-        let mut pipe = self.lower_node(*input)?;
-        // Rows that are only read and chosen are so again, where they are needed: to keep them would take more.
-        if !pipe.is_of_leaves() {
-            let (n_bytes, kind) = (pipe.n_bytes, pipe.kind);
-            let feeds = self.closed.partitions(pipe, "it is used more than once");
-            pipe = Pipe::of(feeds, &self.schema(*input), n_bytes, kind);
-        }
+        let pipe = self.lower_node(*input)?;
+        let pipe = self.for_several(pipe, &self.schema(*input), "it is used more than once");
         self.known.insert(id.as_u128(), pipe.clone());
         Ok(pipe)
+    }
+
+    /// What may be used more than once. Rows that are only read and chosen are so again, where they are needed: to keep them
+    /// would take more.
+    fn for_several(&mut self, pipe: Pipe, schema: &SchemaRef, why: &str) -> Pipe {
+        if pipe.is_of_leaves() {
+            return pipe;
+        }
+        let (n_bytes, kind) = (pipe.n_bytes, pipe.kind);
+        let feeds = self.closed.partitions(pipe, why);
+        Pipe::of(feeds, schema, n_bytes, kind)
     }
 
     fn lower_node(&mut self, node: Node) -> Cut<Pipe> {

@@ -21,12 +21,9 @@ use super::{
         words::{short, short_list},
     },
     Cut, Lowering,
-    group::finish,
+    group::{GROUPS, finish},
     whole,
 };
-
-/// Groups, as a share of the rows, where nobody knows.
-const GROUPS: f64 = 0.1;
 
 /// What the groups of a window may take at most, if each row is one.
 const MOST_GROUPS_BYTES: f64 = 512e6;
@@ -185,14 +182,8 @@ impl Lowering<'_> {
         if parts.partial.is_empty() || !has_room || most * GROUPS > 2.0 * self.limits.broadcast_bytes {
             return Ok(None);
         }
-        let mut rows = pipe.clone();
-        if !rows.is_of_leaves() {
-            let (n_bytes, kind) = (rows.n_bytes, rows.kind);
-            let feeds = self
-                .closed
-                .partitions(rows, "its groups are needed for each of its rows");
-            rows = Pipe::of(feeds, &schema, n_bytes, kind);
-        }
+        let why = "its groups are needed for each of its rows";
+        let rows = self.for_several(pipe.clone(), &schema, why);
         let keys = (windows.keys.clone(), windows.key_names);
         let groups = self.grouped(rows.clone(), &schema, keys, &aggs, parts, false)?;
         let mut args = JoinArgs::new(JoinType::Left);
