@@ -127,7 +127,7 @@ def test_the_page_behind_the_prefix_of_a_hub(tmp_path):
     try:
         kernel.execute("let cluster = Cluster::local().workers(1).start()?;")
         html = kernel.execute("cluster.dashboard()?").of("execute_result")[0]["data"]["text/html"]
-        link = re.search(r'href="(/user/ann/proxy/\d+/\?token=\w+)"', html)[1]
+        link = re.search(r'href="(/user/ann/proxy/\d+/with/\w+/)"', html)[1]
 
         def get(path):
             request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": "token " + "t" * 32})
@@ -142,8 +142,8 @@ def test_the_page_behind_the_prefix_of_a_hub(tmp_path):
                 assert time.monotonic() < deadline, "the server answers"
                 time.sleep(0.3)
         assert "<title>Skep" in page
-        assert "Cluster map" in page and "EventSource" in get(link.split("?")[0] + "page.js"), "links are relative"
-        assert json.loads(get(link.replace("?", "state?")))[0]["workers"]
+        assert "Cluster map" in page and "EventSource" in get(link + "page.js"), "links are relative"
+        assert json.loads(get(link + "state"))[0]["workers"]
     finally:
         kernel.close()
         server.terminate()

@@ -260,7 +260,7 @@ def test_the_page_of_the_cluster_is_in_the_notebook_and_in_the_sidebar(page):
     link = cell.locator(".jp-OutputArea-executeResult a").first.get_attribute("href")
     assert link.startswith("/proxy/"), "by Jupyter's own port, so that it works behind a hub too"
     page.wait_for_timeout(1500)
-    inside = next(frame for frame in page.frames if "/proxy/" in frame.url and "/?token=" in frame.url)
+    inside = next(frame for frame in page.frames if "/proxy/" in frame.url and "/with/" in frame.url)
     expect(inside.get_by_text("2 workers,")).to_be_visible()
     cell.scroll_into_view_if_needed()
     shot(page, "dashboard-inline")

@@ -49,15 +49,14 @@ impl Dashboard {
 }
 
 /// The page as a browser reaches it: where something brings the ports of this machine to it, by that. `{port}` stands for
-/// the port there.
-fn reached(url: &str) -> String {
-    let prefix = std::env::var("SKEP_PORTS_AT").unwrap_or_default();
-    let rest = url
+/// the port there. A Jupyter server takes `?token=` for its own: behind it ours is a part of the path.
+fn reached(url: &str, ports_at: &str) -> String {
+    let parts = url
         .strip_prefix("http://127.0.0.1:")
-        .and_then(|rest| rest.split_once('/'));
-    match rest {
-        Some((port, path)) if prefix.contains("{port}") => {
-            format!("{}/{path}", prefix.replace("{port}", port))
+        .and_then(|rest| rest.split_once("/?token="));
+    match parts {
+        Some((port, token)) if ports_at.contains("{port}") => {
+            format!("{}/with/{token}/", ports_at.replace("{port}", port))
         }
         _ => url.to_string(),
     }
@@ -71,7 +70,7 @@ impl fmt::Debug for Dashboard {
 
 impl Rich for Dashboard {
     fn bundle(&self) -> Bundle {
-        let reached = reached(&self.url);
+        let reached = reached(&self.url, &std::env::var("SKEP_PORTS_AT").unwrap_or_default());
         let url = escape(&reached);
         let picture = if self.bars.is_empty() {
             String::new()
@@ -87,4 +86,15 @@ impl Rich for Dashboard {
             r#"<div><a href="{url}" target="_blank" rel="noopener">The cluster's page</a> (it is there for as long as this notebook runs)<object type="text/html" data="{url}" title="The cluster while it works" style="display:block;width:100%;height:640px;border:1px solid #8a8f98;border-radius:6px;margin-top:6px">{picture}</object></div>"#
         ))
     }
+}
+
+#[test]
+fn the_page_is_reached_by_what_brings_ports() {
+    let url = "http://127.0.0.1:4321/?token=abc";
+    assert_eq!(reached(url, ""), url);
+    assert_eq!(reached(url, "/proxy/{port}"), "/proxy/4321/with/abc/");
+    assert_eq!(
+        reached(url, "/user/ann/proxy/{port}"),
+        "/user/ann/proxy/4321/with/abc/"
+    );
 }
