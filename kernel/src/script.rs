@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use skep_session::Message;
-use skep_session::{Bundle, CellError, Frontend, Home, Output, Session, script};
+use skep_session::{Bundle, CellError, Frontend, Home, Output, Session, control, script};
 
 /// Prints what cells show as text, and remembers it as a notebook does.
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl Frontend for Plain {
             Output::Result(bundle)
             | Output::Display { bundle, .. }
             | Output::UpdateDisplay { bundle, .. } => println!("{}", bundle.plain()),
-            Output::ClearOutput { .. } => {}
+            Output::ClearOutput { .. } | Output::Control { .. } | Output::ControlsGone => {}
         }
         let _ = std::io::stdout().flush();
     }
@@ -172,12 +172,15 @@ fn remember(outputs: &mut Vec<Value>, cell: u32, output: &Output) {
             }
         }
         Output::ClearOutput { .. } => outputs.clear(),
+        Output::Control { .. } | Output::ControlsGone => {}
     }
 }
 
 fn data(bundle: &Bundle) -> Value {
     let mut data = json!({ "text/plain": bundle.plain() });
-    for (mime, text) in bundle.rich() {
+    // Nobody sets a control in a saved notebook: its picture is enough.
+    let forms = bundle.rich().filter(|(mime, _)| *mime != control::MIME);
+    for (mime, text) in forms {
         let value = if mime.ends_with("json") {
             serde_json::from_str(text).unwrap_or_else(|_| json!(text))
         } else {

@@ -158,7 +158,7 @@ impl Frontend for Terminal {
                 Output::Result(bundle) | Output::Display { bundle, .. } => {
                     self.print_above(&mut state, &format!("{}\n", bundle.plain()))
                 }
-                Output::UpdateDisplay { .. } | Output::ClearOutput { .. } => {}
+                _ => {}
             }
             return;
         }
@@ -181,6 +181,7 @@ impl Frontend for Terminal {
             }
             Output::ClearOutput { wait: true } => state.clears_next = true,
             Output::ClearOutput { wait: false } => print!("\u{1b}[2J\u{1b}[H"),
+            Output::Control { .. } | Output::ControlsGone => {}
         }
         let _ = std::io::stdout().flush();
     }

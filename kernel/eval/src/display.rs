@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{link::send_in_order, show::Shown, wire::FromEval};
+use crate::{control, link::send_in_order, show::Shown, wire::FromEval};
 
 /// What [`display`] returns: a place on the page, to be filled anew.
 ///
@@ -41,6 +41,9 @@ pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
         bundle: bundle.clone(),
     }) {
         println!("{}", bundle.plain());
+    }
+    if let Some(control) = control::shown_in(&bundle) {
+        control::open_area(control);
     }
     DisplayHandle { id }
 }

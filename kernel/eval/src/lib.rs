@@ -5,6 +5,7 @@
 //! nothing of Jupyter, clusters or Polars: richer values join in through [`Rich`].
 
 pub mod cell;
+mod control;
 mod display;
 mod errors;
 mod input;
@@ -19,6 +20,9 @@ pub mod show;
 mod store;
 pub mod wire;
 
+pub use control::{
+    Bounds, Clicks, Control, Inputs, Number, button, checkbox, interact, number, select, slider, text,
+};
 pub use display::{DisplayHandle, clear_output, display};
 pub use input::{input, password, read_stdin};
 pub use interrupt::{

@@ -14,7 +14,10 @@ use std::{
 
 use skep_render::{Bundle, Message};
 
-use crate::wire::{self, FromEval};
+use crate::{
+    control,
+    wire::{self, FromEval},
+};
 
 /// A host that is this busy may mix up the order of text and values; the cell goes on.
 pub(crate) const MOST_WAIT: Duration = Duration::from_secs(2);
@@ -130,7 +133,16 @@ pub(crate) fn lock_shown(link: &Link) -> MutexGuard<'_, Passed> {
 
 /// Shows the value of a cell's last expression.
 pub fn result(bundle: Bundle) {
-    send_in_order(&FromEval::Result { bundle });
+    let Some(control) = control::shown_in(&bundle) else {
+        send_in_order(&FromEval::Result { bundle });
+        return;
+    };
+    // In a place of its own, so that a picture can take its place when nobody can set it any more.
+    send_in_order(&FromEval::Display {
+        id: Some(control::place_of(control)),
+        bundle,
+    });
+    control::open_area(control);
 }
 
 /// The last words before an abort.

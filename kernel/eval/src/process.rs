@@ -16,8 +16,11 @@ use std::{
     time::Duration,
 };
 
+use skep_render::control::Value;
+
 use crate::{
     cell::{self, Entry},
+    control,
     interrupt::{self, Flag},
     link::{CELL, LINK, Link, claim_end, flush, is_running, link_ref, lock_shown, send},
     panics, store,
@@ -27,17 +30,23 @@ use crate::{
 /// Cells may recurse deeply; the memory is only reserved, not used.
 const CELL_STACK: usize = 256 << 20;
 
+/// What the evaluation thread does, in order.
+enum Work {
+    Run(Job),
+    Turn {
+        cell: u32,
+        control: u64,
+        value: Option<Value>,
+        area: Option<String>,
+    },
+    Forget(Vec<String>),
+}
+
 struct Job {
     cell: u32,
     library: String,
     entry: String,
     epoch: u32,
-}
-
-/// What the evaluation thread does, in order.
-enum Work {
-    Run(Job),
-    Forget(Vec<String>),
 }
 
 struct Evaluator {
@@ -78,14 +87,27 @@ pub fn serve(fd: i32) -> ! {
                 columns,
             }) => {
                 skep_render::text::set_columns(columns.into());
-                interrupt::lower_flag(&evaluator.stop);
-                link_ref().running.store(cell, Ordering::SeqCst);
+                evaluator.begin(cell);
                 let _ = evaluator.jobs.send(Work::Run(Job {
                     cell,
                     library,
                     entry,
                     epoch,
                 }));
+            }
+            Ok(ToEval::Turn {
+                cell,
+                control,
+                value,
+                area,
+            }) => {
+                evaluator.begin(cell);
+                let _ = evaluator.jobs.send(Work::Turn {
+                    cell,
+                    control,
+                    value,
+                    area,
+                });
             }
             Ok(ToEval::Interrupt { cell }) if is_running(cell) => {
                 interrupt::raise(&evaluator.stop);
@@ -130,6 +152,12 @@ pub fn serve(fd: i32) -> ! {
 }
 
 impl Evaluator {
+    /// A cell, or a turn of a control, is about to run.
+    fn begin(&self, cell: u32) {
+        interrupt::lower_flag(&self.stop);
+        link_ref().running.store(cell, Ordering::SeqCst);
+    }
+
     fn start() -> Evaluator {
         let (jobs, inbox) = mpsc::channel::<Work>();
         let stop = Flag::default();
@@ -138,24 +166,32 @@ impl Evaluator {
             interrupt::adopt(&flag);
             panics::quiet_panics();
             for work in inbox {
-                let job = match work {
-                    Work::Run(job) => job,
+                let cell = match &work {
+                    Work::Run(Job { cell, .. }) | Work::Turn { cell, .. } => *cell,
                     Work::Forget(names) => {
-                        store::forget(&names);
+                        store::forget(names);
                         continue;
                     }
                 };
                 // It was given up while this thread was still busy dropping variables.
-                if !is_running(job.cell) {
+                if !is_running(cell) {
                     continue;
                 }
-                CELL.set(Some(job.cell));
-                store::begin_epoch(job.epoch);
-                let outcome = load_and_run(&job);
+                CELL.set(Some(cell));
+                let outcome = match work {
+                    Work::Run(job) => {
+                        store::begin_epoch(job.epoch);
+                        load_and_run(&job)
+                    }
+                    Work::Turn {
+                        control, value, area, ..
+                    } => control::turn(control, value.as_ref(), area.as_deref()),
+                    Work::Forget(_) => continue,
+                };
                 flush();
-                if claim_end(job.cell) {
+                if claim_end(cell) {
                     send(&FromEval::Ended {
-                        cell: job.cell,
+                        cell,
                         outcome,
                         variables: store::variables(),
                         lost: Vec::new(),

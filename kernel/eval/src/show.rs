@@ -272,6 +272,16 @@ listed! {
     HashSet<T, S>, [S], ("{", "}");
 }
 
+/// A result that nobody took apart: the value, or the error's words.
+impl<T: Rich, E: Display> OfStd for Result<T, E> {
+    fn show(&self) {
+        crate::link::result(match self {
+            Ok(value) => value.bundle(),
+            Err(error) => failed(error),
+        });
+    }
+}
+
 impl<T: Debug, const N: usize> OfStd for [T; N] {
     fn show(&self) {
         show_listed(self);
@@ -386,6 +396,30 @@ impl<T: Debug> Shown<()> for Option<T> {
     fn shown(&self) -> Bundle {
         debug_bundle(self).unwrap_or_default()
     }
+}
+
+/// Nothing.
+impl Shown<()> for () {
+    fn shown(&self) -> Bundle {
+        Bundle::default()
+    }
+}
+
+/// Tells a result by what it holds.
+pub struct InResult<Kind>(std::marker::PhantomData<Kind>);
+
+impl<Kind, T: Shown<Kind>, E: Display> Shown<InResult<Kind>> for Result<T, E> {
+    fn shown(&self) -> Bundle {
+        match self {
+            Ok(value) => value.shown(),
+            Err(error) => failed(error),
+        }
+    }
+}
+
+#[inline(never)]
+fn failed(error: &dyn Display) -> Bundle {
+    Bundle::text(format!("error: {error}"))
 }
 
 macro_rules! shown_as_text {

@@ -7,7 +7,10 @@
 use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use skep_render::{Bundle, Message};
+use skep_render::{
+    Bundle, Message,
+    control::{Control, Value},
+};
 
 /// The largest frame that is accepted, in bytes. A display bundle above it is refused by the sender.
 pub const MAX_FRAME: usize = 256 << 20;
@@ -78,6 +81,15 @@ pub enum ToEval {
     Input {
         value: Option<String>,
     },
+    /// A person has set a control: a turn of its own, which ends as a cell does.
+    Turn {
+        cell: u32,
+        control: u64,
+        /// `None` to run what reacts to it with the value that it has.
+        value: Option<Value>,
+        /// Only what shows its result there.
+        area: Option<String>,
+    },
     /// What was shown last has been passed on, with all text before it.
     Shown,
     Exit,
@@ -111,6 +123,20 @@ pub enum FromEval {
     CodeNeeded {
         library: String,
     },
+    /// A control as it stands now; the first time, it is new.
+    Control {
+        id: u64,
+        control: Control,
+    },
+    /// A closure is to be run now, and again when one of these controls is set. What it shows stands in this place.
+    Interact {
+        controls: Vec<u64>,
+        area: String,
+    },
+    /// What the turn shows from here on stands in this place.
+    Area {
+        id: String,
+    },
     /// A value was not kept, and why.
     Notice {
         text: String,
@@ -135,7 +161,7 @@ pub enum FromEval {
 
 /// The version and build both ends must share.
 pub fn build_fingerprint() -> String {
-    concat!(env!("CARGO_PKG_VERSION"), "-wire2").to_string()
+    concat!(env!("CARGO_PKG_VERSION"), "-wire3").to_string()
 }
 
 pub fn write_frame(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {

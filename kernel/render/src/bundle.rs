@@ -83,6 +83,30 @@ impl Bundle {
         }
     }
 
+    /// Several, one below the other, as one: what each looks best as.
+    pub fn stacked(parts: &[Bundle]) -> Bundle {
+        if let [one] = parts {
+            return one.clone();
+        }
+        let plain: Vec<&str> = parts.iter().map(Bundle::plain).collect();
+        let html: Vec<String> = parts
+            .iter()
+            .map(|part| {
+                let drawn = part.get("text/html").or(part.get("image/svg+xml"));
+                drawn.map_or_else(
+                    || format!("<pre>{}</pre>", crate::escape(part.plain())),
+                    |drawn| format!("<div>{drawn}</div>"),
+                )
+            })
+            .collect();
+        let stacked = Bundle::text(plain.join("\n"));
+        if html.is_empty() {
+            stacked
+        } else {
+            stacked.with_html(html.concat())
+        }
+    }
+
     pub fn plain(&self) -> &str {
         &self.plain
     }
@@ -122,6 +146,19 @@ fn capped(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_below_the_other() {
+        let one = Bundle::text("a").with_svg("<svg/>");
+        assert_eq!(Bundle::stacked(std::slice::from_ref(&one)), one);
+        let both = Bundle::stacked(&[one, Bundle::text("b <c>")]);
+        assert_eq!(both.plain(), "a\nb <c>");
+        assert_eq!(
+            both.get("text/html"),
+            Some("<div><svg/></div><pre>b &lt;c&gt;</pre>")
+        );
+        assert_eq!(Bundle::stacked(&[]), Bundle::default());
+    }
 
     #[test]
     fn huge_text_is_cut_and_says_so() {

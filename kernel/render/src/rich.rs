@@ -22,16 +22,6 @@ impl<T: Rich + ?Sized> Rich for &T {
     }
 }
 
-/// A result that nobody took apart: the value, or the error's words.
-impl<T: Rich, E: std::fmt::Display> Rich for Result<T, E> {
-    fn bundle(&self) -> Bundle {
-        match self {
-            Ok(value) => value.bundle(),
-            Err(error) => Bundle::text(format!("error: {error}")),
-        }
-    }
-}
-
 impl Rich for Bundle {
     fn bundle(&self) -> Bundle {
         self.clone()

@@ -23,7 +23,10 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skep_eval::wire::{self, FromEval, Outcome, ToEval, Variable};
-use skep_render::Message;
+use skep_render::{
+    Message,
+    control::{Control, MIME},
+};
 
 use crate::{
     frontend::{Frontend, Output},
@@ -107,6 +110,24 @@ pub struct Hooks {
     /// Called before the value of a cell's last expression is shown: the bar above it says how its tasks
     /// ended.
     pub before_result: Arc<dyn Fn() + Send + Sync>,
+    /// Controls, and what reacts to them.
+    pub on_control: Arc<dyn Fn(ControlReport) + Send + Sync>,
+}
+
+/// What the evaluation process says of its controls.
+pub enum ControlReport {
+    Control {
+        id: u64,
+        control: Control,
+    },
+    /// A closure is to be run now, and when one of these is set; what it shows stands in this place.
+    Interact {
+        controls: Vec<u64>,
+        area: String,
+    },
+    Shown(u64),
+    /// What comes next is shown there.
+    Area(String),
 }
 
 impl Evaluator {
@@ -198,15 +219,22 @@ impl Evaluator {
 
     /// Runs a compiled cell and waits for its end.
     pub fn run(&self, cell: u32, library: &Path, entry: &str, epoch: u32) -> Report {
-        self.current.store(cell, Ordering::SeqCst);
-        let message = ToEval::Run {
+        self.run_to_end(
             cell,
-            library: library.to_string_lossy().into_owned(),
-            entry: entry.to_string(),
-            epoch,
-            columns: skep_render::text::columns() as u16,
-        };
-        let sent = self.send(&message);
+            &ToEval::Run {
+                cell,
+                library: library.to_string_lossy().into_owned(),
+                entry: entry.to_string(),
+                epoch,
+                columns: skep_render::text::columns() as u16,
+            },
+        )
+    }
+
+    /// Runs `message`, which is `cell`, and waits for its end.
+    pub fn run_to_end(&self, cell: u32, message: &ToEval) -> Report {
+        self.current.store(cell, Ordering::SeqCst);
+        let sent = self.send(message);
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match reports.recv() {
@@ -438,7 +466,12 @@ impl Pump {
         match message {
             FromEval::Ready { .. } => {}
             FromEval::Result { bundle } => self.show(cell, Output::Result(bundle)),
-            FromEval::Display { id, bundle } => self.show(cell, Output::Display { id, bundle }),
+            FromEval::Display { id, bundle } => {
+                if let Some(control) = bundle.get(MIME).and_then(|id| u64::from_str_radix(id, 16).ok()) {
+                    (self.hooks.on_control)(ControlReport::Shown(control));
+                }
+                self.show(cell, Output::Display { id, bundle });
+            }
             FromEval::UpdateDisplay { id, bundle } => self.show(cell, Output::UpdateDisplay { id, bundle }),
             FromEval::ClearOutput { wait } => self.show(cell, Output::ClearOutput { wait }),
             FromEval::Returned { variables } => {
@@ -449,6 +482,16 @@ impl Pump {
             }
             FromEval::Notice { text } => self.frontend.output(cell, notes::note(&text)),
             FromEval::CodeNeeded { library } => (self.hooks.code_needed)(library),
+            FromEval::Control { id, control } => {
+                (self.hooks.on_control)(ControlReport::Control { id, control })
+            }
+            FromEval::Interact { controls, area } => {
+                (self.hooks.on_control)(ControlReport::Interact { controls, area })
+            }
+            FromEval::Area { id } => {
+                (self.hooks.on_control)(ControlReport::Area(id));
+                let _ = send(&self.answers, &ToEval::Shown);
+            }
             FromEval::Input { prompt, password } => self.ask(cell, prompt, password),
             FromEval::Ended {
                 cell,

@@ -62,7 +62,8 @@ impl Session {
         let mut page = None;
         let shown = Arc::new(Mutex::new(None));
         *lock(&self.frontend.last_result) = Some(shown.clone());
-        let result = self.execute_titled(cell, None, execute, &mut page);
+        let ran = self.execute_titled(cell, None, execute, &mut page);
+        let result = self.with_interactions(cell, ran);
         *lock(&self.shared.phase) = Phase::Idle;
         *lock(&self.frontend.last_result) = None;
         self.publish_scope();
@@ -111,6 +112,7 @@ impl Session {
             },
             &mut None,
         );
+        let result = self.with_interactions(number, result);
         *lock(&self.shared.phase) = Phase::Idle;
         self.publish_scope();
         Reply {

@@ -6,6 +6,7 @@
 mod assist;
 mod commands;
 mod complete;
+mod controls;
 mod deps;
 mod errors;
 mod evaluator;
@@ -33,6 +34,6 @@ pub use home::{Home, Private, cache_folder};
 pub use scope::named_types;
 pub use skep_assist::wire::Candidate;
 pub use skep_cell::{CellError, Completeness};
-pub use skep_render::{Bundle, Message, text::set_columns};
+pub use skep_render::{Bundle, Message, control, text::set_columns};
 pub use state::{Handle, Session};
 pub use typed::split_typed;

@@ -124,23 +124,13 @@ impl Session {
             }
             *phase = Phase::Running(cell);
         }
-        self.progress.begin(cell);
         let started = Instant::now();
-        let report = evaluator.run(cell, &compiled.library, &compiled.entry, compiled.epoch);
-        timing.run = Some(started.elapsed());
-        tracing::info!(target: "skep", compiled = ?timing.compile, ran = ?started.elapsed(), "{}", report.in_short());
-        if matches!(
-            &report,
-            Report::Ended {
-                outcome: Outcome::Interrupted,
-                ..
-            }
-        ) {
-            self.progress.settle(Duration::from_millis(500));
-        } else {
-            finish(&self.progress, &self.shared.host);
-        }
-        self.progress.end();
+        let report = self.watch(cell, || {
+            let report = evaluator.run(cell, &compiled.library, &compiled.entry, compiled.epoch);
+            timing.run = Some(started.elapsed());
+            report
+        });
+        tracing::info!(target: "skep", compiled = ?timing.compile, ran = ?timing.run, "{}", report.in_short());
         match report {
             Report::Died(reason) => Err(self.on_death(&reason)),
             Report::Ended {
@@ -161,6 +151,25 @@ impl Session {
                 self.result_of(outcome)
             }
         }
+    }
+
+    /// Runs something as `cell`, with the progress of its tasks beside it, which is right when this returns.
+    pub(crate) fn watch(&self, cell: u32, run: impl FnOnce() -> Report) -> Report {
+        self.progress.begin(cell);
+        let report = run();
+        if matches!(
+            &report,
+            Report::Ended {
+                outcome: Outcome::Interrupted,
+                ..
+            }
+        ) {
+            self.progress.settle(Duration::from_millis(500));
+        } else {
+            finish(&self.progress, &self.shared.host);
+        }
+        self.progress.end();
+        report
     }
 
     /// Functions of earlier cells are built for workers as soon as there are some.
@@ -198,7 +207,7 @@ impl Session {
         self.note_output(cell, evaluator);
     }
 
-    fn result_of(&self, outcome: Outcome) -> Result<(), CellError> {
+    pub(crate) fn result_of(&self, outcome: Outcome) -> Result<(), CellError> {
         match outcome {
             Outcome::Done => Ok(()),
             Outcome::Failed { message, at } => Err(self.failed("Error", &message, at)),

@@ -6,6 +6,7 @@ use skep_cluster::{
     chaos::Chaos,
     coordination::{Barrier, Event, Lock, Permit, Queue, Semaphore, Subscriber, Topic, Variable},
 };
+use skep_eval::Control;
 
 /// In front of every cell, on its first line.
 pub const PRELUDE: &str = "use ::skep::prelude::*;";
@@ -152,6 +153,7 @@ pub fn named_types() -> Vec<(&'static str, &'static str)> {
         (path_of::<Remote<()>>(), "::skep::Remote"),
         (path_of::<Delayed<()>>(), "::skep::Delayed"),
         (path_of::<Reply<()>>(), "::skep::Reply"),
+        (path_of::<Control<()>>(), "::skep::Control"),
         (path_of::<Chaos>(), "::skep::chaos::Chaos"),
         (path_of::<Lock>(), "::skep::coordination::Lock"),
         (path_of::<Semaphore>(), "::skep::coordination::Semaphore"),

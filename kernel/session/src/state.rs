@@ -20,6 +20,7 @@ use skep_render::{Bundle, Message};
 
 use crate::{
     assist::{client::Assist, members::Index},
+    controls::Controls,
     deps::Dependencies,
     errors::session_error,
     evaluator::{Evaluator, Hooks},
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     pub(crate) host: Arc<Host>,
     pub(crate) page: Arc<Page>,
+    pub(crate) controls: Arc<Controls>,
 }
 
 /// The page that shows the cluster, once somebody has asked for it.
@@ -158,6 +160,7 @@ impl Session {
             history: History::open(),
             host,
             page,
+            controls: Arc::default(),
         });
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
         let dependencies = Dependencies::new(&home);
@@ -204,8 +207,10 @@ impl Session {
         let progress = self.progress.clone();
         let (shown, host) = (self.progress.clone(), self.shared.host.clone());
         let before_result = Arc::new(move || finish(&shown, &host));
+        let (frontend, controls) = (self.frontend.clone(), self.shared.controls.clone());
         let hooks = Hooks {
             code_needed,
+            on_control: Arc::new(move |report| controls.on_report(report, &frontend)),
             before_output: Arc::new(move || progress.catch_up()),
             before_result,
         };
@@ -287,6 +292,7 @@ impl Session {
     /// The evaluation process is gone: says what went with it and starts a new one.
     pub(crate) fn on_death(&mut self, reason: &str) -> CellError {
         *lock(&self.shared.evaluator) = None;
+        self.forget_controls();
         let lost = self.notebook.forget_variables();
         let restarted = match self.start_evaluator() {
             Ok(_) => "a new one is running".to_string(),
@@ -488,6 +494,7 @@ impl Session {
     /// Begins anew, with a fresh evaluation process and without a cluster.
     pub(crate) fn restart(&mut self) -> io::Result<()> {
         *lock(&self.shared.evaluator) = None;
+        self.forget_controls();
         self.shared.host.reset();
         self.notebook.reset();
         self.dependencies = Dependencies::new(&self.home);

@@ -15,7 +15,7 @@ pub use skep_cluster::{
     Remote, Reply, WhatIf, chaos, coordination, progress,
 };
 pub use skep_collections::{Bag, Blocked, Dot, ndarray};
-pub use skep_eval::{Bundle, Rich, interrupted as cancelled};
+pub use skep_eval::{Bundle, Control, Rich, interrupted as cancelled};
 pub use skep_frame::{Frame, Table, polars, sql};
 pub use tokio;
 
@@ -163,6 +163,7 @@ pub mod prelude {
     pub use skep_eval::{
         Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep,
     };
+    pub use skep_eval::{button, checkbox, interact, number, select, slider, text};
     // All of Polars' own; the names above and below, and those that a cell defines, go before it.
     pub use skep_frame::polars::{self, df, prelude::*};
     pub use skep_frame::{Frame, Plottable as _, ToFrame as _};

@@ -14,7 +14,7 @@ use jupyter_protocol::{
     ErrorOutput, ExecuteInput, ExecuteReply, ExecuteRequest, ExecuteResult, ExecutionCount, ExpressionResult,
     JupyterMessage, Payload, ReplyError, ReplyStatus, Status, Transient,
 };
-use skep_session::{Bundle, CellError, Execute, Handle, Session};
+use skep_session::{Bundle, CellError, Execute, Handle, Session, control::Value};
 use tokio::runtime;
 
 use super::{
@@ -23,10 +23,18 @@ use super::{
     wire,
 };
 
-/// A cell that waits for its turn.
-pub struct Job {
-    pub execute: ExecuteRequest,
-    pub request: JupyterMessage,
+/// What waits for its turn.
+pub enum Job {
+    Cell {
+        execute: Box<ExecuteRequest>,
+        request: JupyterMessage,
+    },
+    /// A person has set a control.
+    Change {
+        control: u64,
+        value: Value,
+        request: JupyterMessage,
+    },
 }
 
 pub struct Executor {
@@ -44,10 +52,20 @@ impl Executor {
         let (sender, jobs) = mpsc::channel::<Job>();
         thread::Builder::new().name("execute".into()).spawn(move || {
             while let Ok(job) = jobs.recv() {
-                let behind = self.execute(job, &jobs);
-                self.n_queued.fetch_sub(1, Ordering::SeqCst);
+                let behind = match job {
+                    Job::Cell { execute, request } => self.execute(*execute, request, &jobs),
+                    change => vec![change],
+                };
                 for job in behind {
-                    self.abort(&job);
+                    match job {
+                        Job::Cell { request, .. } => self.abort(&request),
+                        // What a person has set stays set, whatever failed before.
+                        Job::Change {
+                            control,
+                            value,
+                            request,
+                        } => self.change(control, value, &request),
+                    }
                     self.n_queued.fetch_sub(1, Ordering::SeqCst);
                 }
             }
@@ -57,7 +75,12 @@ impl Executor {
 
     /// Returns the cells that are not run because this one failed: Run All stops at the first error. They are
     /// taken out of the queue before the reply is sent, since what is asked for after that is meant to run.
-    fn execute(&mut self, Job { execute, request }: Job, jobs: &mpsc::Receiver<Job>) -> Vec<Job> {
+    fn execute(
+        &mut self,
+        execute: ExecuteRequest,
+        request: JupyterMessage,
+        jobs: &mpsc::Receiver<Job>,
+    ) -> Vec<Job> {
         self.iopub.publish(Status::busy(), &request);
         let counts = execute.store_history && !execute.silent;
         let handle = self.session.handle();
@@ -128,11 +151,22 @@ impl Executor {
         }
         self.reply(content, &request);
         self.iopub.publish(Status::idle(), &request);
+        self.n_queued.fetch_sub(1, Ordering::SeqCst);
         behind
     }
 
-    fn abort(&self, job: &Job) {
-        self.iopub.publish(Status::busy(), &job.request);
+    /// A front end sends the next value when this one is done with.
+    fn change(&mut self, control: u64, value: Value, request: &JupyterMessage) {
+        self.iopub.publish(Status::busy(), request);
+        let count = self.session.handle().last_number() as usize;
+        self.page.begin(request, count, false, false);
+        // Why it failed has been shown below the control.
+        let _ = self.session.change(control, value);
+        self.iopub.publish(Status::idle(), request);
+    }
+
+    fn abort(&self, request: &JupyterMessage) {
+        self.iopub.publish(Status::busy(), request);
         let count = ExecutionCount::new(self.session.handle().last_number() as usize);
         self.reply(
             ExecuteReply {
@@ -141,9 +175,9 @@ impl Executor {
                 user_expressions: Some(HashMap::default()),
                 ..ExecuteReply::default()
             },
-            &job.request,
+            request,
         );
-        self.iopub.publish(Status::idle(), &job.request);
+        self.iopub.publish(Status::idle(), request);
     }
 
     fn reply(&self, content: ExecuteReply, request: &JupyterMessage) {

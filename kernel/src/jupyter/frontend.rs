@@ -10,14 +10,19 @@ use jupyter_protocol::{
     JupyterMessageContent as Content, Media, MediaType, Stdio, StreamContent, Transient, UpdateDisplayData,
 };
 use jupyter_zmq_client::{RouterRecvConnection, RouterSendConnection};
-use skep_session::{Bundle, Frontend, Output};
+use skep_session::{Bundle, Frontend, Output, control};
 use tokio::runtime;
 
-use super::{IoPub, wire};
+use super::{
+    IoPub,
+    widgets::{self, Widgets},
+    wire,
+};
 
 /// The Jupyter side of a session's output.
 pub struct Page {
     iopub: IoPub,
+    widgets: Arc<Widgets>,
     state: Mutex<State>,
     stdin: tokio::sync::Mutex<RouterSendConnection>,
     runtime: runtime::Handle,
@@ -36,9 +41,15 @@ struct State {
 }
 
 impl Page {
-    pub fn new(iopub: IoPub, stdin: RouterSendConnection, runtime: runtime::Handle) -> Page {
+    pub fn new(
+        iopub: IoPub,
+        widgets: Arc<Widgets>,
+        stdin: RouterSendConnection,
+        runtime: runtime::Handle,
+    ) -> Page {
         Page {
             iopub,
+            widgets,
             state: Mutex::default(),
             stdin: tokio::sync::Mutex::new(stdin),
             runtime,
@@ -57,6 +68,24 @@ impl Page {
             (Some(parent.clone()), count, is_silent, allows_stdin);
     }
 
+    fn say_all(&self, contents: Vec<Content>) {
+        let Some(parent) = self.state().parent.clone() else {
+            return;
+        };
+        for content in contents {
+            self.iopub.publish(content, &parent);
+        }
+    }
+
+    /// Nobody can set the controls on the page any more: pictures take their places.
+    pub fn end_controls(&self) {
+        let (pictures, closed) = self.widgets.take_all();
+        let pictures = pictures
+            .into_iter()
+            .map(|(place, picture)| UpdateDisplayData::new(media(&picture), &place).into());
+        self.say_all(pictures.chain(closed).collect());
+    }
+
     /// Collects results from now on; [`Page::end_capture`] gives them.
     pub fn capture(&self) {
         self.state().captured = Some(Vec::new());
@@ -69,6 +98,12 @@ impl Page {
 
 impl Frontend for Page {
     fn output(&self, _: u32, output: Output) {
+        match &output {
+            Output::Control { id, control } => return self.say_all(self.widgets.put(*id, control)),
+            Output::ControlsGone => return self.end_controls(),
+            Output::Display { id: Some(id), bundle } => self.widgets.show(id, bundle),
+            _ => {}
+        }
         let mut state = self.state();
         if let (Some(captured), Output::Result(bundle)) = (&mut state.captured, &output) {
             return captured.push(bundle.clone());
@@ -99,11 +134,16 @@ impl Frontend for Page {
             .into(),
             Output::UpdateDisplay { id, bundle } => UpdateDisplayData::new(media(&bundle), &id).into(),
             Output::ClearOutput { wait } => ClearOutput { wait }.into(),
+            Output::Control { .. } | Output::ControlsGone => return,
         };
         let parent = parent.clone();
         // Sending may wait for a front end; nobody else has to.
         drop(state);
         self.iopub.publish(content, &parent);
+    }
+
+    fn has_live_controls(&self) -> bool {
+        true
     }
 
     fn ask(&self, _: u32, prompt: &str, password: bool) -> Option<String> {
@@ -150,9 +190,14 @@ pub async fn hear_answers(mut stdin: RouterRecvConnection, page: Arc<Page>) {
 
 /// Every form of a bundle, by MIME type.
 pub fn media(bundle: &Bundle) -> Media {
+    if *bundle == Bundle::default() {
+        // A place that is filled later takes no room.
+        return Media::default();
+    }
     let mut forms = vec![MediaType::Plain(bundle.plain().to_string())];
     for (mime, data) in bundle.rich() {
         forms.push(match mime {
+            control::MIME => MediaType::Other((widgets::VIEW.to_string(), widgets::view(data))),
             "text/html" => MediaType::Html(data.to_string()),
             "image/svg+xml" => MediaType::Svg(data.to_string()),
             json if json.ends_with("json") => {

@@ -8,6 +8,8 @@ use tokio::sync::{
     oneshot,
 };
 
+use super::widgets::with_version;
+
 /// Messages that wait for the socket. Who speaks faster than it can send waits.
 const QUEUE: usize = 1024;
 
@@ -47,9 +49,8 @@ impl IoPub {
 
 fn post(content: impl Into<Content>, parent: Option<&JupyterMessage>) -> Post {
     // Without identities the delimiter comes first, which the empty subscription of every front end matches.
-    Post::Message(Box::new(
-        JupyterMessage::new(content, parent).with_zmq_identities(Vec::new()),
-    ))
+    let message = with_version(JupyterMessage::new(content, parent));
+    Post::Message(Box::new(message.with_zmq_identities(Vec::new())))
 }
 
 async fn publish_all(mut socket: KernelIoPubXPubConnection, mut posts: Receiver<Post>) {

@@ -8,6 +8,7 @@ mod frontend;
 mod iopub;
 mod relay;
 mod reply;
+mod widgets;
 mod wire;
 
 use std::{
@@ -31,7 +32,12 @@ use skep_session::{Handle, Home, Private, Session};
 use tokio::sync::Mutex as AsyncMutex;
 use zeromq::{Socket as _, SocketRecv as _, SocketSend as _};
 
-use self::{execute::Executor, frontend::Page, iopub::IoPub};
+use self::{
+    execute::Executor,
+    frontend::Page,
+    iopub::IoPub,
+    widgets::{Heard, Widgets},
+};
 
 /// A socket on which replies leave, one at a time.
 type Replies = Arc<AsyncMutex<RouterSendConnection>>;
@@ -40,6 +46,7 @@ type Replies = Arc<AsyncMutex<RouterSendConnection>>;
 #[derive(Clone)]
 struct Kernel {
     iopub: IoPub,
+    widgets: Arc<Widgets>,
     session: Handle,
     executor: mpsc::Sender<execute::Job>,
     /// Cells that run or wait.
@@ -108,8 +115,10 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     });
     iopub.tell(Status::starting(), None).await;
 
+    let widgets = Arc::new(Widgets::default());
     let page = Arc::new(Page::new(
         iopub.clone(),
+        widgets.clone(),
         stdin_send,
         tokio::runtime::Handle::current(),
     ));
@@ -121,7 +130,7 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let n_queued = Arc::new(AtomicUsize::new(0));
     let executor = Executor {
         session,
-        page,
+        page: page.clone(),
         iopub: iopub.clone(),
         shell: shell.clone(),
         runtime: tokio::runtime::Handle::current(),
@@ -130,6 +139,7 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
     let executor = executor.start()?;
     let kernel = Kernel {
         iopub: iopub.clone(),
+        widgets,
         session: handle,
         executor,
         n_queued,
@@ -143,6 +153,7 @@ async fn serve(info: &ConnectionInfo) -> anyhow::Result<()> {
         () = on_control => {}
         () = jupyter_is_gone() => {}
     }
+    let _ = reply::apart(move || page.end_controls()).await;
     // What is queued in the sockets is lost when they are dropped.
     let _ = tokio::time::timeout(Duration::from_secs(2), iopub.flush()).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -225,8 +236,8 @@ impl Kernel {
                 }
                 // In its turn; busy and idle are said when it is.
                 self.n_queued.fetch_add(1, Ordering::SeqCst);
-                let _ = self.executor.send(execute::Job {
-                    execute: execute.clone(),
+                let _ = self.executor.send(execute::Job::Cell {
+                    execute: Box::new(execute.clone()),
                     request,
                 });
                 true
@@ -241,6 +252,27 @@ impl Kernel {
                 wire::send(replies, JupyterMessage::new(reply, Some(&request))).await;
                 self.iopub.tell(Status::idle(), Some(&request)).await;
                 false
+            }
+            Content::CommMsg(message) => {
+                match self.widgets.hear(message) {
+                    // In its turn, as a cell.
+                    Heard::Change(control, value) => {
+                        self.n_queued.fetch_add(1, Ordering::SeqCst);
+                        let _ = self.executor.send(execute::Job::Change {
+                            control,
+                            value,
+                            request,
+                        });
+                    }
+                    Heard::Say(contents) => {
+                        self.iopub.tell(Status::busy(), Some(&request)).await;
+                        for content in contents {
+                            self.iopub.tell(content, Some(&request)).await;
+                        }
+                        self.iopub.tell(Status::idle(), Some(&request)).await;
+                    }
+                }
+                true
             }
             // These ask another process, which may take its time; what comes behind them does not wait.
             Content::CompleteRequest(_) | Content::InspectRequest(_) => {

@@ -8,7 +8,7 @@ use jupyter_protocol::{
 use serde_json::{Value, json};
 use skep_session::{Bundle, Completeness, Completion, Entry, History};
 
-use super::{Kernel, frontend::media};
+use super::{Kernel, frontend::media, widgets::Widgets};
 
 /// `None` for messages that get no reply.
 pub async fn reply(kernel: &Kernel, request: &JupyterMessage) -> Option<Content> {
@@ -58,11 +58,17 @@ pub async fn reply(kernel: &Kernel, request: &JupyterMessage) -> Option<Content>
             )
             .into()
         }
-        Content::CommInfoRequest(_) => CommInfoReply {
+        Content::CommInfoRequest(request) => CommInfoReply {
             status: ReplyStatus::Ok,
+            comms: kernel
+                .widgets
+                .comms(request.target_name.as_deref())
+                .into_iter()
+                .collect(),
             ..CommInfoReply::default()
         }
         .into(),
+        Content::CommOpen(open) if Widgets::takes(open) => return None,
         Content::CommOpen(open) => {
             // No target is known here, and a comm that nobody takes is closed.
             let close = jupyter_protocol::CommClose {

@@ -461,7 +461,7 @@ mod tests {
                 Output::Display { bundle, .. }
                 | Output::UpdateDisplay { bundle, .. }
                 | Output::Result(bundle) => bundle.plain().to_string(),
-                Output::ClearOutput { .. } => String::new(),
+                Output::ClearOutput { .. } | Output::Control { .. } | Output::ControlsGone => String::new(),
             };
             self.shown.lock().unwrap().push((cell, text));
         }
