@@ -7,9 +7,9 @@ const $ = (id) => document.getElementById(id);
 const MOST_BARS = 30000;
 const COLOURS = ["#4e79a7", "#e08a2e", "#59a14f", "#b07aa1", "#d3605b", "#3f9c99", "#c9a227", "#8f6d57", "#d37295", "#6d7fbf"];
 
-let state = { functions: [], bars: [], rows: [], workers: [], lines: [], moves: [], now: 0, missed: 0, ended: false };
+let state = { functions: [], bars: [], rows: [], workers: [], lines: [], moves: [], frames: [], now: 0, missed: 0, ended: false };
 let seen = null, paused = false, dirty = true, offset = 0, loaded = null;
-let movesChanged = false;
+let movesChanged = false, framesChanged = false;
 let view = { span: 10e6, end: null };
 
 function take(told) {
@@ -21,6 +21,7 @@ function take(told) {
   if (state.lines.length > 500) state.lines.splice(0, state.lines.length - 500);
   Object.assign(state, { rows: told.rows, workers: told.workers, missed: told.missed, ended: told.has_ended });
   if (told.is_whole || told.moves) { state.moves = told.moves || []; movesChanged = true; }
+  if (told.is_whole || told.frames) { state.frames = told.frames || []; framesChanged = true; }
   offset = told.now_us - performance.now() * 1000;
   seen = told.seq;
   dirty = true;
@@ -209,6 +210,25 @@ function took(spent, n) {
   const mean = spent.total_us / n, times = spent.longest_us / mean;
   return [`${duration(spent.total_us)} in all, ${duration(mean)} each`, n > 1 && times >= 2 && `the longest ${duration(spent.longest_us)}, ${times.toFixed(0)} times as long`, spent.n_rows && `${number(spent.n_rows)} rows`, spent.n_bytes && `gave ${bytes(spent.n_bytes)}`, spent.moved_bytes && `moved ${bytes(spent.moved_bytes)}`].filter(Boolean).join("; ");
 }
+// A table for each frame; rows without a number were not counted.
+function drawFrames() {
+  if (!framesChanged) return;
+  framesChanged = false;
+  if (!state.frames.length) return $("stages").replaceChildren(made("p", { class: "none" }, "No frame was collected yet."));
+  const table = made("table", {});
+  let before = null;
+  for (const s of state.frames) {
+    if (s.frame !== before) table.append(made("tr", {}, made("th", { colspan: 5 }, "Frame " + s.frame)));
+    before = s.frame;
+    const part = (kind, n) => { const b = made("b", { class: kind }); b.style.width = (100 * n) / (s.n_tasks || 1) + "%"; return b; };
+    const bar = made("div", { class: "bar", role: "progressbar", "aria-valuenow": s.n_done, "aria-valuemax": s.n_tasks, "aria-label": `stage ${s.number}` }, part("done", s.n_done), part("failed", s.n_failed), part("running", s.n_running));
+    const times = s.n_done > 1 ? s.longest_us / (s.total_us / s.n_done) : 1;
+    const skew = times >= 2 ? made("span", { class: "skew" }, `; the longest ${duration(s.longest_us)}, ${times.toFixed(0)} times the mean`) : "";
+    const gave = [s.n_rows && `${number(s.n_rows)} rows`, s.n_bytes && bytes(s.n_bytes), s.moved_bytes && `${bytes(s.moved_bytes)} moved`].filter(Boolean).join(", ");
+    table.append(made("tr", {}, made("td", {}, String(s.number)), made("td", {}, s.what), made("td", {}, bar), made("td", {}, `${number(s.n_done)} of ${number(s.n_tasks)}${s.n_failed ? `, ${number(s.n_failed)} failed` : ""}`), made("td", {}, gave, s.total_us ? `${gave ? "; " : ""}${duration(s.total_us)} in all` : "", skew)));
+  }
+  $("stages").replaceChildren(table);
+}
 function drawWorkers() {
   if (!state.workers.length) { $("cards").replaceChildren(made("p", { class: "none" }, "There is no worker.")); return; }
   $("cards").replaceChildren(...state.workers.map((w) => {
@@ -252,6 +272,34 @@ function drawMap() {
   }));
   $("links").replaceChildren(drawing, list);
 }
+// A run that the scheduler records, and plays again for other workers.
+let run = "nothing";
+function showRun(told) {
+  run = told.state;
+  $("record").textContent = run === "begun" ? "Stop" : run === "recorded" ? "Record another" : "Record a run";
+  $("record").setAttribute("aria-pressed", String(run === "begun"));
+  $("recorded").textContent = run === "begun" ? "Recording: run cells now, and stop when they are done." : run === "recorded" ? `${number(told.n_tasks)} tasks on ${number(told.n_workers)} ${told.n_workers === 1 ? "worker" : "workers"} were recorded.` : "Record what you run in the notebook, and see what it would have been on other workers.";
+  $("scenario").hidden = run !== "recorded";
+  if (run !== "recorded") $("forecast").replaceChildren();
+}
+async function askRun(path, options) {
+  try {
+    const answer = await fetch(address("what-if" + path), options);
+    if (answer.ok) showRun(await answer.json()); else $("recorded").textContent = await answer.text();
+  } catch { $("recorded").textContent = "The notebook does not answer."; }
+}
+$("record").onclick = () => askRun(run === "begun" ? "/stop" : "/record", { method: "POST" });
+$("scenario").onsubmit = async (event) => {
+  event.preventDefault();
+  $("forecast").className = ""; $("forecast").textContent = "playing …";
+  try {
+    const answer = await fetch(address("what-if/forecast?" + new URLSearchParams(new FormData($("scenario")))));
+    const text = await answer.text();
+    $("forecast").className = answer.ok ? "" : "trouble";
+    if (answer.ok) $("forecast").innerHTML = text; else $("forecast").textContent = text;
+  } catch { $("forecast").className = "trouble"; $("forecast").textContent = "The notebook does not answer."; }
+};
+askRun("");
 // Drawn by the server, when something has changed and the pane is looked at.
 let drawnFor = "", graphSeen = false;
 new IntersectionObserver((entries) => (graphSeen = entries[0].isIntersecting)).observe($("graph"));
@@ -276,7 +324,7 @@ function drawLines() {
 function draw() {
   const live = !paused && view.end === null && !state.ended;
   if (dirty || live) drawStream();
-  if (dirty && !paused) { drawRows(); drawWorkers(); drawMap(); drawLines(); }
+  if (dirty && !paused) { drawRows(); drawWorkers(); drawFrames(); drawMap(); drawLines(); }
   if (dirty) {
     const total = state.rows.reduce((sum, row) => [sum[0] + row.total.n_done, sum[1] + row.waiting + row.running + row.cancelled + row.total.n_done + row.total.n_failed], [0, 0]);
     const text = trouble || (state.ended ? "the notebook has ended; this is the last picture" : `${state.workers.length} ${state.workers.length === 1 ? "worker" : "workers"}, ${number(total[0])} of ${number(total[1])} tasks done`) + (state.missed ? `; ${number(state.missed)} events were too many to follow` : "");

@@ -4,6 +4,7 @@
 //! short ring of numbered `updates`, from which each viewer takes what it has not seen: nobody waits for a viewer, and one that
 //! was away for too long begins anew. `pages` are what a browser asks for.
 
+mod frames;
 mod moves;
 mod pages;
 mod picture;
@@ -11,5 +12,6 @@ mod server;
 mod shared;
 mod told;
 mod updates;
+mod what_if;
 
 pub use server::Dashboard;

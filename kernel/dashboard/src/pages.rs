@@ -11,7 +11,7 @@ use axum::{
         IntoResponse, Redirect, Response,
         sse::{self, KeepAlive, Sse},
     },
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::stream::{self, Stream};
 use serde_json::json;
@@ -21,6 +21,7 @@ use skep_render::Rich;
 use crate::{
     shared::{Shared, lock},
     updates::Since,
+    what_if,
 };
 
 const PAGE: &str = include_str!("../../../assets/dashboard/page.html");
@@ -28,12 +29,14 @@ const STYLE: &str = include_str!("../../../assets/dashboard/page.css");
 const SCRIPT: &str = include_str!("../../../assets/dashboard/page.js");
 
 /// The panes, by the name in their address.
-pub(crate) const PANES: [(&str, &str); 7] = [
+pub(crate) const PANES: [(&str, &str); 9] = [
     ("stream", "Task stream"),
     ("progress", "Progress"),
     ("graph", "Task graph"),
     ("workers", "Workers"),
+    ("frames", "Frames"),
     ("map", "Cluster map"),
+    ("what-if", "What if"),
     ("events", "Events and logs"),
     ("journey", "Journey of a task"),
 ];
@@ -54,6 +57,10 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .route("/journey/{key}", get(journey))
         .route("/graph", get(graph))
         .route("/metrics", get(metrics))
+        .route("/what-if", get(what_if::state))
+        .route("/what-if/record", post(what_if::record))
+        .route("/what-if/stop", post(what_if::stop))
+        .route("/what-if/forecast", get(what_if::forecast))
         .route("/with/{token}/", get(|| async { html("", "") }))
         .layer(middleware::from_fn_with_state(shared.clone(), admit));
     let all = Router::new()

@@ -13,6 +13,7 @@ use skep_cluster::{
 use skep_render::graph::Graph;
 
 use crate::{
+    frames::Frames,
     moves::Moves,
     told::{Bar, Line, Row, Told, reason, together, workers},
 };
@@ -53,6 +54,7 @@ pub(crate) struct Picture {
     /// When each row of a worker is free again.
     lanes: BTreeMap<u32, Vec<u64>>,
     moves: Moves,
+    frames: Frames,
     missed: u64,
     has_ended: bool,
     /// Of the last news.
@@ -142,6 +144,7 @@ impl Picture {
             is_anew: true,
             // A snapshot does not say who sent what to whom.
             moves: old.moves,
+            frames: old.frames,
             ..new
         };
     }
@@ -209,6 +212,7 @@ impl Picture {
 
     fn apply(&mut self, event: &Event, now_us: u64) {
         self.progress.apply(event);
+        self.frames.apply(event);
         match event {
             Event::Function { id, name } => {
                 let at = self.function(name);
@@ -434,6 +438,7 @@ impl Picture {
             bars: together(newest.cloned().collect(), 4 * MOST_AT_ONCE),
             lines: self.lines.iter().cloned().collect(),
             moves: Some(self.moves.all()),
+            frames: Some(self.frames.all()),
             ..self.now(info, now_us)
         }
     }
@@ -445,6 +450,10 @@ impl Picture {
             .moves
             .news()
             .or_else(|| self.is_anew.then(|| self.moves.all()));
+        let frames = self
+            .frames
+            .news()
+            .or_else(|| self.is_anew.then(|| self.frames.all()));
         let (functions, n_bars, n_lines) = self.told;
         let old = |n_told: u64, n: u64, len: usize| len - ((n - n_told) as usize).min(len);
         let bars = self.bars.iter().skip(old(n_bars, self.n_bars, self.bars.len()));
@@ -458,6 +467,7 @@ impl Picture {
             bars: together(bars.cloned().collect(), MOST_AT_ONCE),
             lines: lines.cloned().collect(),
             moves,
+            frames,
             ..self.now(info, now_us)
         };
         self.told = (self.totals.len(), self.n_bars, self.n_lines);

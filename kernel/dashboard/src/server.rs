@@ -62,6 +62,7 @@ impl Dashboard {
             picture: Mutex::new(Picture::new(&subscription.snapshot, now_us())),
             info: Mutex::new(subscription.snapshot.info.clone()),
             has_ended: AtomicBool::new(false),
+            run: Mutex::default(),
         });
         let followed = shared.clone();
         thread::Builder::new()

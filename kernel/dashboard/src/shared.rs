@@ -13,7 +13,7 @@ use skep_cluster::{
     model::cluster::ClusterInfo,
 };
 
-use crate::{picture::Picture, told::Told, updates::Updates};
+use crate::{picture::Picture, told::Told, updates::Updates, what_if::Run};
 
 /// Updates of the page come this often.
 pub(crate) const EVERY: Duration = Duration::from_millis(200);
@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     pub picture: Mutex<Picture>,
     pub info: Mutex<ClusterInfo>,
     pub has_ended: AtomicBool,
+    pub run: Mutex<Run>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -6,6 +6,8 @@ use skep_cluster::{
     model::{cluster::ClusterInfo, history::Total},
 };
 
+use crate::frames::Stage;
+
 /// A task that ran, or neighbours of the same function that are too short to be told apart.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bar {
@@ -89,6 +91,9 @@ pub(crate) struct Told {
     /// Bytes that went from one worker to another, the most first; nothing if that has not changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moves: Option<Vec<(u32, u32, u64)>>,
+    /// Stages of frames, the newest frame first; nothing if they have not changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<Vec<Stage>>,
 }
 
 pub(crate) fn workers(info: &ClusterInfo) -> Vec<Worker> {

@@ -1,9 +1,13 @@
 //! Stages as graphs of tasks.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use polars::prelude::DataFrame;
-use skep_cluster::{AnyHandle, Delayed, Key, Part as Piece};
+use skep_cluster::{AnyHandle, Delayed, Key, Part as Piece, model::stage::Stage as StageTag};
+use skep_render::text;
 
 use crate::{
     Result,
@@ -30,12 +34,19 @@ pub(crate) struct Tasks {
 /// # Errors
 /// For plans that cannot travel.
 pub(crate) fn graph(stages: &Stages, sources: &[Arc<Source>]) -> Result<Tasks> {
+    static QUERIES: AtomicU64 = AtomicU64::new(1);
     let mut run = Run {
         sources,
         outputs: Vec::new(),
     };
-    for stage in &stages.stages {
+    let query = QUERIES.fetch_add(1, Ordering::Relaxed);
+    for (number, stage) in (1..).zip(&stages.stages) {
         let outputs = run.stage(stage)?;
+        outputs.tag(&StageTag {
+            query,
+            number,
+            what: text::cut(&stage.in_short(), 100),
+        });
         run.outputs.push(outputs);
     }
     let result = stages
@@ -50,6 +61,22 @@ pub(crate) fn graph(stages: &Stages, sources: &[Arc<Source>]) -> Result<Tasks> {
 }
 
 impl Outputs {
+    /// The cluster's page shows what becomes of the tasks of a stage.
+    fn tag(&self, stage: &StageTag) {
+        match self {
+            Outputs::Tables(tables) => {
+                for table in tables {
+                    drop(table.clone().tag(stage.to_string()));
+                }
+            }
+            Outputs::Pieces(pieces) => {
+                for piece in pieces.iter().filter_map(|pieces| pieces.first()) {
+                    piece.set_tag(stage.to_string());
+                }
+            }
+        }
+    }
+
     fn keys(&self) -> Vec<Key> {
         match self {
             Outputs::Tables(tables) => tables.iter().filter_map(Delayed::key).collect(),

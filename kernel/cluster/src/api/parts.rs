@@ -121,6 +121,14 @@ impl<T> Part<T> {
         }
     }
 
+    /// The call that makes the list carries this word, as [`Delayed::tag`](crate::Delayed::tag) says. One that was submitted
+    /// stays as it is.
+    pub fn set_tag(&self, tag: impl Into<String>) {
+        if let Whole::Delayed(Ok(node)) = &self.whole {
+            node.set_tag(tag.into());
+        }
+    }
+
     pub(crate) fn add_to(&self, graph: &mut Graph) -> Result<Arg> {
         Ok(Arg::Part {
             task: self.whole.add_to(graph)?,

@@ -50,6 +50,12 @@ pub struct Forecast {
 }
 
 impl<'r> WhatIf<'r> {
+    /// Of a run that a host has recorded.
+    #[doc(hidden)]
+    pub fn of(recording: &'r Recording) -> WhatIf<'r> {
+        WhatIf::new(Some(recording))
+    }
+
     pub(crate) fn new(recording: Option<&'r Recording>) -> WhatIf<'r> {
         WhatIf {
             recording,

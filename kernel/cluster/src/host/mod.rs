@@ -24,6 +24,7 @@ use crate::{
         event::Event,
         history::{Bar, Journey},
         ids::{ClientId, CodeId, Key, Token, WorkerId},
+        recording::Recording,
     },
     observe::stories::Stories,
     scheduler::{Comm, NewWorker, Scheduler},
@@ -60,11 +61,16 @@ pub struct Host {
 }
 
 /// From the process that hosts the cluster.
+/// The host itself, among those that have runs recorded.
+const OWN: ClientId = ClientId(u32::MAX);
+
 enum Order {
     Info(std::sync::mpsc::Sender<ClusterInfo>),
     Stream(std::sync::mpsc::Sender<Vec<(Bar, String)>>),
     Journey(Key, std::sync::mpsc::Sender<Option<Journey>>),
     Subscribe(std::sync::mpsc::Sender<Subscription>),
+    Record,
+    Recorded(std::sync::mpsc::Sender<Recording>),
     Reset(std::sync::mpsc::Sender<()>),
     Offer(OpenDashboard),
     Answer(Asker, Answer),
@@ -155,6 +161,18 @@ impl Host {
     /// What `cluster.dashboard()` opens. Without it there is no page.
     pub fn offer_dashboard(&self, open: OpenDashboard) {
         self.order(Order::Offer(open));
+    }
+
+    /// From now on, tasks that are submitted are noted, until [`Host::recorded`].
+    pub fn record(&self) {
+        self.order(Order::Record);
+    }
+
+    /// What was noted since [`Host::record`]; `None` when the scheduler's thread has ended.
+    pub fn recorded(&self) -> Option<Recording> {
+        let (sender, answer) = std::sync::mpsc::channel();
+        self.order(Order::Recorded(sender));
+        answer.recv_timeout(Duration::from_secs(10)).ok()
     }
 
     /// The newest tasks that ran, for a task stream.
@@ -340,6 +358,11 @@ impl Server {
                     Order::Subscribe(answer) => {
                         let (info, history) = (self.scheduler.info(), self.stories.history());
                         drop(answer.send(self.feed.subscribe(info, history, self.stories.open())));
+                    }
+                    Order::Record => self.scheduler.begin_recording(OWN, &mut self.outbox),
+                    Order::Recorded(answer) => {
+                        let recording = self.scheduler.end_recording(OWN, &mut self.outbox);
+                        drop(answer.send(recording));
                     }
                     Order::Reset(answer) => {
                         self.spec = None;

@@ -8,4 +8,5 @@ pub mod event;
 pub mod history;
 pub mod ids;
 pub mod recording;
+pub mod stage;
 pub mod task;

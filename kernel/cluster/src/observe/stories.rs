@@ -346,6 +346,10 @@ impl Stories {
                 origin: 0,
                 inputs: [].into(),
             });
+            events.extend(self.tags.get(key).map(|tags| Event::Tagged {
+                key: *key,
+                tags: tags.clone(),
+            }));
             if let Some(worker) = record.last.worker {
                 events.push(Event::Assigned {
                     key: *key,

@@ -45,6 +45,17 @@ pub(crate) struct Stage {
     pub n_bytes: f64,
 }
 
+impl Stage {
+    /// What it does, in a line.
+    pub fn in_short(&self) -> String {
+        let kind = format!("{:?}", self.kind).to_lowercase();
+        if self.words.is_empty() {
+            return kind;
+        }
+        format!("{kind}: {}", self.words.join(", "))
+    }
+}
+
 /// What tasks of a stage are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
