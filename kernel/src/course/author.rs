@@ -133,10 +133,10 @@ pub fn check(folder: Option<&Path>, only: Option<u32>) -> anyhow::Result<u8> {
     Ok(u8::from(!wrong.is_empty()))
 }
 
-/// A second, on a machine that compiles a trivial cell in a fifth of one; on a slower or a busy one in proportion.
+/// A second, on a machine that compiles a trivial cell in 0.15 s; on a slower or a busy one in proportion.
 fn longest_to_compile(work: &Path) -> anyhow::Result<Duration> {
     const USUAL: Duration = Duration::from_secs(1);
-    const TRIVIAL: Duration = Duration::from_millis(200);
+    const TRIVIAL: Duration = Duration::from_millis(150);
     fs::create_dir_all(work)?;
     let file = work.join("trivial.ipynb");
     let cell = |n: u32| json!({ "cell_type": "code", "id": format!("cell-{n}"), "metadata": {}, "execution_count": null, "outputs": [], "source": format!("{TIMED}{n} + {n}") });
