@@ -91,6 +91,13 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    fn of(host: Weak<Host>) -> Page {
+        Page {
+            host,
+            open: Mutex::default(),
+        }
+    }
+
     /// Its address; opens it the first time.
     pub fn url(&self) -> Result<String, Message> {
         let mut open = lock(&self.open);
@@ -140,12 +147,17 @@ impl Session {
             command,
             Arc::new(move |events: &[_]| subscriber.on_events(events)),
         )?);
-        let page = Arc::new(Page {
-            host: Arc::downgrade(&host),
-            open: Mutex::default(),
-        });
-        let offered = page.clone();
-        host.offer_dashboard(Arc::new(move || offered.url()));
+        let page = Arc::new(Page::of(Arc::downgrade(&host)));
+        let offered = (Arc::downgrade(&host), page.clone());
+        host.offer_dashboards(Arc::new(move |of| {
+            // `:dashboard` and `cluster.dashboard()` open the same one.
+            let page = if of.ptr_eq(&offered.0) {
+                offered.1.clone()
+            } else {
+                Arc::new(Page::of(of))
+            };
+            Arc::new(move || page.url())
+        }));
         let shared = Arc::new(Shared {
             evaluator: Mutex::new(None),
             cancel: compiler.canceller(),

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -48,6 +48,9 @@ pub type Subscriber = Arc<dyn Fn(&[Event]) + Send + Sync>;
 /// Opens the page that shows the cluster, or finds it: its address. Called in a thread of its own.
 pub type OpenDashboard = Arc<dyn Fn() -> Result<String, Message> + Send + Sync>;
 
+/// Makes it for a host.
+pub type OfferDashboard = Arc<dyn Fn(Weak<Host>) -> OpenDashboard + Send + Sync>;
+
 /// Makes the command that starts a worker process.
 pub type WorkerCommand = Arc<dyn Fn(&ClusterSpec, &Path) -> Command + Send + Sync>;
 
@@ -72,7 +75,7 @@ enum Order {
     Record,
     Recorded(std::sync::mpsc::Sender<Recording>),
     Reset(std::sync::mpsc::Sender<()>),
-    Offer(OpenDashboard),
+    Offer(OpenDashboard, OfferDashboard),
     Answer(Asker, Answer),
     CodeReady(CodeId, String),
     Stop,
@@ -102,6 +105,7 @@ impl Host {
             command,
             subscriber,
             open_dashboard: None,
+            offer_dashboard: None,
             socket: socket.clone(),
             named: Vec::new(),
             sharing: HashMap::new(),
@@ -158,9 +162,10 @@ impl Host {
         answer.recv_timeout(Duration::from_secs(2)).ok()
     }
 
-    /// What `cluster.dashboard()` opens. Without it there is no page.
-    pub fn offer_dashboard(&self, open: OpenDashboard) {
-        self.order(Order::Offer(open));
+    /// What `cluster.dashboard()` opens; `of` makes it for this host, and for each that is made by name. Without it there is
+    /// no page.
+    pub fn offer_dashboards(self: &Arc<Host>, of: OfferDashboard) {
+        self.order(Order::Offer(of(Arc::downgrade(self)), of));
     }
 
     /// From now on, tasks that are submitted are noted, until [`Host::recorded`].
@@ -266,9 +271,10 @@ struct Server {
     command: WorkerCommand,
     subscriber: Subscriber,
     open_dashboard: Option<OpenDashboard>,
+    offer_dashboard: Option<OfferDashboard>,
     socket: PathBuf,
     /// Further clusters of this process, by name.
-    named: Vec<(String, Host)>,
+    named: Vec<(String, Arc<Host>)>,
     /// Other schedulers that run this process's code, by their sockets.
     sharing: HashMap<PathBuf, UnixStream>,
     peers: HashMap<ConnId, Peer>,
@@ -375,7 +381,9 @@ impl Server {
                         (self.scheduler, self.stories) = (Scheduler::with_code(code), Stories::default());
                         let _ = answer.send(());
                     }
-                    Order::Offer(open) => self.open_dashboard = Some(open),
+                    Order::Offer(open, of) => {
+                        (self.open_dashboard, self.offer_dashboard) = (Some(open), Some(of));
+                    }
                     Order::Answer(asker, answer) => self.outbox.answer(asker, answer),
                     Order::Stop => return self.stop_workers(),
                 }

@@ -7,6 +7,7 @@ use std::{
     fs, io,
     os::unix::{fs::symlink, net::UnixStream},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -59,6 +60,10 @@ impl Server {
         make_private(&folder).map_err(failed)?;
         let host = Host::start(&folder, self.command.clone(), self.subscriber.clone()).map_err(failed)?;
         link(name, &folder).map_err(failed)?;
+        let host = Arc::new(host);
+        if let Some(of) = &self.offer_dashboard {
+            host.offer_dashboards(of.clone());
+        }
         let socket = host.socket().to_path_buf();
         self.named.push((name.to_string(), host));
         Ok(socket)
