@@ -15,7 +15,7 @@ pub(super) struct Wave {
     pub tasks: Range<usize>,
     /// The task after whose end this came, if it came after one.
     pub after: Option<Key>,
-    /// How long after that, or after the wave before.
+    /// How long after that, or after the wave before; nothing for the first.
     pub gap_us: u64,
 }
 
@@ -33,7 +33,8 @@ pub(super) fn waves(tasks: &[Recorded]) -> Vec<Wave> {
         match (waves.last_mut(), last) {
             (Some(wave), Some(last)) if task.submitted_us <= last + TOGETHER_US => wave.tasks.end = at + 1,
             (_, last) => {
-                let last = last.unwrap_or(0);
+                // What a program did before it submitted anything is no part of the run.
+                let last = last.unwrap_or(task.submitted_us);
                 let n_before = ends.partition_point(|(end, _)| *end <= task.submitted_us);
                 let before = n_before
                     .checked_sub(1)
