@@ -81,7 +81,7 @@ function made(tag, attributes = {}, ...children) {
 // The stream.
 const canvas = $("bars");
 let rowsOf = [];
-const colour = (name) => { let h = 0; for (const c of name || "") h = (h * 31 + c.codePointAt(0)) >>> 0; return COLOURS[h % COLOURS.length]; };
+const colour = (at) => COLOURS[at % COLOURS.length];
 const nowUs = () => (paused || state.ended ? view.frozen : performance.now() * 1000 + offset);
 const endUs = () => view.end ?? nowUs();
 
@@ -124,7 +124,7 @@ function drawStream() {
   for (const bar of bars) {
     const i = place.get(bar[0] + "/" + bar[1]), from = Math.max(left, x(bar[3]));
     c.globalAlpha = bar[5] > 1 ? 0.75 : 1;
-    c.fillStyle = colour(state.functions[bar[2]]);
+    c.fillStyle = colour(bar[2]);
     c.fillRect(from, i * height + 1, Math.max(1, x(bar[3] + bar[4]) - from), Math.max(1, height - 2));
   }
   c.globalAlpha = 1;
@@ -132,7 +132,7 @@ function drawStream() {
   canvas.dataset.bars = bars.length;
   canvas.dataset.rows = all.length;
   const names = [...new Set(bars.map((bar) => bar[2]))].slice(0, 12);
-  $("legend").replaceChildren(...names.map((at) => { const dot = made("i"); dot.style.background = colour(state.functions[at]); return made("span", {}, dot, state.functions[at] || "?"); }));
+  $("legend").replaceChildren(...names.map((at) => { const dot = made("i"); dot.style.background = colour(at); return made("span", {}, dot, state.functions[at] || "?"); }));
   view.drawn = { left, height, start, width };
 }
 function barAt(event) {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -10,13 +10,22 @@ use std::{
 
 use skep_cluster::{
     host::{Host, Subscription, Update},
-    model::cluster::ClusterInfo,
+    model::{cluster::ClusterInfo, recording::Recording},
 };
 
-use crate::{picture::Picture, told::Told, updates::Updates, what_if::Run};
+use crate::{picture::Picture, told::Told, updates::Updates};
 
 /// Updates of the page come this often.
 pub(crate) const EVERY: Duration = Duration::from_millis(200);
+
+/// A run that people asked the page to record.
+#[derive(Default)]
+pub(crate) enum Run {
+    #[default]
+    Nothing,
+    Begun,
+    Recorded(Arc<Recording>),
+}
 
 pub(crate) struct Shared {
     pub host: Weak<Host>,

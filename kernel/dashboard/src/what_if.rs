@@ -8,19 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use skep_cluster::{WhatIf, model::recording::Recording};
+use skep_cluster::WhatIf;
 use skep_render::Rich;
 
-use crate::shared::{Shared, lock};
-
-/// A run that people asked the page to record.
-#[derive(Default)]
-pub(crate) enum Run {
-    #[default]
-    Nothing,
-    Begun,
-    Recorded(Arc<Recording>),
-}
+use crate::shared::{Run, Shared, lock};
 
 type Shown = State<Arc<Shared>>;
 type Words = Query<HashMap<String, String>>;

@@ -1,7 +1,7 @@
 //! A card: a title, facts, and rows of a small table. Clusters, remote values and frames show themselves as
 //! one.
 
-use crate::{Bundle, escape, escape_words, text};
+use crate::{Bundle, colours, escape, escape_words, text};
 
 /// What a card says; every string may come from a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,11 +161,8 @@ impl Card {
 
     fn to_html(&self) -> String {
         let colour = match self.state {
-            Some("done") => "#2e9e5b",
-            Some("running") => "#d9920a",
-            Some("failed") => "#d64545",
-            Some(_) => "#8a8f98",
-            None => "#d9a520",
+            Some(state) => colours::of_state(state),
+            None => colours::WAITING,
         };
         let mut html = format!(
             r#"<div style="border-left:4px solid {colour};padding:4px 12px;font-family:var(--jp-ui-font-family, sans-serif);font-size:13px;color:var(--jp-ui-font-color1, inherit)"><div style="font-weight:600;margin-bottom:4px">{}</div>"#,
@@ -179,7 +176,7 @@ impl Card {
             ));
         }
         if !self.rows.is_empty() {
-            html.push_str(r#"<table style="margin-top:6px;border-collapse:collapse;font-variant-numeric:tabular-nums"><thead><tr>"#);
+            html.push_str(r#"<table style="margin-top:6px;border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums"><thead><tr>"#);
             for cell in &self.header {
                 html.push_str(&format!(
                     r#"<th style="text-align:left;padding:2px 14px 2px 0;opacity:0.7">{}</th>"#,
@@ -192,7 +189,7 @@ impl Card {
                 for cell in row {
                     html.push_str(&format!(
                         r#"<td style="text-align:left;padding:2px 14px 2px 0">{}</td>"#,
-                        escape_words(cell)
+                        bar(cell).unwrap_or_else(|| escape_words(cell))
                     ));
                 }
                 html.push_str("</tr>");
@@ -214,6 +211,18 @@ impl Card {
         html.push_str("</div>");
         html
     }
+}
+
+/// A cell of blocks is a bar: drawn as one, and without styles still the blocks.
+fn bar(cell: &str) -> Option<String> {
+    let n = cell.chars().count();
+    (n > 0 && cell.chars().all(|c| c == '█')).then(|| {
+        format!(
+            r#"<div style="width:{}px;height:10px;border-radius:2px;background:{};font-size:0">{cell}</div>"#,
+            n * 9,
+            colours::SERIES[0]
+        )
+    })
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bundle, Message, escape};
+use crate::{Bundle, Message, colours, escape};
 
 /// The form of a [`Bundle`] that says which control it shows, for a front end that can make it live: its id in hexadecimal.
 pub const MIME: &str = "application/vnd.skep.control";
@@ -195,8 +195,9 @@ impl Control {
                     0.0
                 };
                 format!(
-                    r#"<div style="position:relative;width:220px;height:14px"><div style="position:absolute;top:5px;left:0;right:0;height:4px;border-radius:2px;background:rgba(128,128,128,0.35)"></div><div style="position:absolute;top:0;left:{:.1}px;width:14px;height:14px;border-radius:7px;background:#2a78c0"></div></div><div style="font-variant-numeric:tabular-nums">{value}</div>"#,
-                    part.clamp(0.0, 1.0) * 206.0
+                    r#"<div style="position:relative;width:220px;height:14px"><div style="position:absolute;top:5px;left:0;right:0;height:4px;border-radius:2px;background:rgba(128,128,128,0.35)"></div><div style="position:absolute;top:0;left:{:.1}px;width:14px;height:14px;border-radius:7px;background:{}"></div></div><div style="font-variant-numeric:tabular-nums">{value}</div>"#,
+                    part.clamp(0.0, 1.0) * 206.0,
+                    colours::ACCENT
                 )
             }
             (Kind::Checkbox, Value::Bool(is_set)) => {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Bundle, count, escape, plural, text};
+use crate::{Bundle, colours, count, escape, plural, text};
 
 /// Larger graphs are grouped.
 pub const MOST_NODES: usize = 60;
@@ -304,16 +304,12 @@ impl Graph {
             .iter()
             .map(|node| (24.0 + 7.4 * node.text(is_small).chars().count() as f64, 30.0))
             .collect();
-        let (centres, routes) = layout(&sizes, &grouped.edges);
-        let right = |(i, (x, _)): (usize, &(f64, f64))| x + sizes[i].0 / 2.0;
-        let width = centres
-            .iter()
-            .enumerate()
-            .map(right)
-            .chain(routes.iter().flatten().map(|p| p.0))
-            .fold(0.0, f64::max)
-            + 2.0;
-        let height = centres.iter().map(|(_, y)| y + 15.0).fold(0.0, f64::max) + 2.0;
+        let Layout {
+            centres,
+            routes,
+            width,
+            height,
+        } = Layout::of(&sizes, &grouped.edges);
         let mut svg = format!(
             r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {:.0} {:.0}" width="{:.0}" height="{:.0}" style="max-width:100%;height:auto" font-family="var(--jp-code-font-family, ui-monospace, monospace)" font-size="12" role="img" aria-label="{}"><title>{}</title>"#,
             width + 1.0,
@@ -328,7 +324,9 @@ impl Graph {
         }
         for (i, node) in grouped.nodes.iter().enumerate() {
             let ((w, h), (x, y)) = (sizes[i], centres[i]);
-            let fill = colour(node.state());
+            // JupyterLab shows SVG as an image, where its own colours do not arrive: a node brings the ground of its text.
+            let is_mixed = node.states.len() > 1;
+            let fill = colours::ground_of_state(if is_mixed { "" } else { node.state() });
             let states: Vec<String> = node
                 .states
                 .iter()
@@ -343,20 +341,35 @@ impl Graph {
                 y + 4.0,
                 escape(&node.text(is_small)),
             ));
+            if is_mixed {
+                svg.push_str(&node.strip(x - w / 2.0 + 6.0, y + h / 2.0 - 6.0, w - 12.0));
+            }
         }
         svg.push_str("</svg>");
         svg
     }
 }
 
-/// Dark enough for white text. JupyterLab shows SVG as an image, where neither `currentColor` nor its own
-/// colours arrive, so that a node brings the ground its text is read on.
-fn colour(state: &str) -> &'static str {
-    match state {
-        "done" => "#23804a",
-        "running" => "#a86f00",
-        "failed" => "#c23a3a",
-        _ => "#646b78",
+impl Node {
+    /// Which part of its tasks is in which state, as a bar.
+    fn strip(&self, x: f64, y: f64, width: f64) -> String {
+        /// One task of thousands is seen too.
+        const LEAST: f64 = 3.0;
+        let n = self.n().max(1) as f64;
+        let mut left = x;
+        let mut strip = String::new();
+        for state in ["failed", "running", "done"] {
+            let Some(part) = self.states.get(state).map(|n_of_it| *n_of_it as f64 / n) else {
+                continue;
+            };
+            let w = (part * width).max(LEAST).min(x + width - left);
+            let fill = colours::of_state(state);
+            strip.push_str(&format!(
+                r#"<rect x="{left:.1}" y="{y:.1}" width="{w:.1}" height="3" fill="{fill}"/>"#
+            ));
+            left += w;
+        }
+        strip
     }
 }
 
@@ -386,15 +399,62 @@ fn edge(route: &[(f64, f64)]) -> String {
     };
     let (a, b) = (corner(1.0), corner(-1.0));
     format!(
-        r##"<path d="{path}" fill="none" stroke="#8a8f98" stroke-width="1.3"/><path d="M{:.1},{:.1} L{:.1},{:.1} L{:.1},{:.1} Z" fill="#8a8f98"/>"##,
-        end.0, end.1, a.0, a.1, b.0, b.1
+        r#"<path d="{path}" fill="none" stroke="{grey}" stroke-width="1.3"/><path d="M{:.1},{:.1} L{:.1},{:.1} L{:.1},{:.1} Z" fill="{grey}"/>"#,
+        end.0,
+        end.1,
+        a.0,
+        a.1,
+        b.0,
+        b.1,
+        grey = colours::WAITING
     )
 }
 
 type Points = Vec<(f64, f64)>;
 
+/// A graph that would be wider is drawn from left to right, where that is narrower: shrunk to the page its words could not be
+/// read.
+const WIDEST: f64 = 900.0;
+
+struct Layout {
+    centres: Points,
+    /// The way of each edge from border to border.
+    routes: Vec<Points>,
+    width: f64,
+    height: f64,
+}
+
+impl Layout {
+    fn of(sizes: &[(f64, f64)], edges: &[(usize, usize)]) -> Layout {
+        let down = Layout::in_direction(sizes, edges, false);
+        if down.width <= WIDEST {
+            return down;
+        }
+        let across = Layout::in_direction(sizes, edges, true);
+        if across.width < down.width { across } else { down }
+    }
+
+    fn in_direction(sizes: &[(f64, f64)], edges: &[(usize, usize)], is_across: bool) -> Layout {
+        let (centres, routes) = layout(sizes, edges, is_across);
+        let bends = || routes.iter().flatten();
+        let ends = || centres.iter().zip(sizes);
+        let right = ends()
+            .map(|((x, _), (w, _))| x + w / 2.0)
+            .chain(bends().map(|p| p.0));
+        let bottom = ends()
+            .map(|((_, y), (_, h))| y + h / 2.0)
+            .chain(bends().map(|p| p.1));
+        Layout {
+            width: right.fold(0.0, f64::max) + 2.0,
+            height: bottom.fold(0.0, f64::max) + 2.0,
+            centres,
+            routes,
+        }
+    }
+}
+
 /// Centres of nodes, and the way of each edge from border to border.
-fn layout(sizes: &[(f64, f64)], edges: &[(usize, usize)]) -> (Points, Vec<Points>) {
+fn layout(sizes: &[(f64, f64)], edges: &[(usize, usize)], is_across: bool) -> (Points, Vec<Points>) {
     use dagre::{
         EdgeLabel, LayoutOptions, NodeLabel, RankDir,
         graph::{Graph, GraphOptions},
@@ -431,8 +491,8 @@ fn layout(sizes: &[(f64, f64)], edges: &[(usize, usize)]) -> (Points, Vec<Points
         );
     }
     let options = LayoutOptions {
-        rankdir: RankDir::TB,
-        nodesep: 22.0,
+        rankdir: if is_across { RankDir::LR } else { RankDir::TB },
+        nodesep: if is_across { 8.0 } else { 22.0 },
         edgesep: 12.0,
         ranksep: 42.0,
         ..LayoutOptions::default()
@@ -451,10 +511,12 @@ fn layout(sizes: &[(f64, f64)], edges: &[(usize, usize)]) -> (Points, Vec<Points
             .unwrap_or_default()
     };
     let mut routes: Vec<Points> = edges.iter().enumerate().map(route).collect();
-    // The layout's box leaves out the bends of long edges, which may be left of it.
-    let left = routes.iter().flatten().map(|point| point.0).fold(0.0, f64::min);
+    // The layout's box leaves out the bends of long edges, which may be left of it, or above.
+    let bends = || routes.iter().flatten();
+    let left = bends().map(|point| point.0).fold(0.0, f64::min);
+    let top = bends().map(|point| point.1).fold(0.0, f64::min);
     for point in centres.iter_mut().chain(routes.iter_mut().flatten()) {
-        point.0 -= left;
+        *point = (point.0 - left, point.1 - top);
     }
     (centres, routes)
 }
@@ -491,6 +553,48 @@ mod tests {
         assert!(text.starts_with("1,001 tasks: 1,000 done, 1 failed"), "{text}");
         assert!(text.contains("load ×1,000"), "{text}");
         assert_eq!(graph.to_svg().matches("<rect").count(), 2);
+        graph.nodes[2].states = BTreeMap::from([("failed".to_string(), 1)]);
+        let mixed = graph.to_svg();
+        assert_eq!(
+            mixed.matches("<rect").count(),
+            4,
+            "a bar says which part has failed"
+        );
+        assert!(
+            mixed.contains(&format!(r#"width="3.0" height="3" fill="{}""#, colours::FAILED)),
+            "{mixed}"
+        );
+    }
+
+    /// Reads that are added up in pairs, as far as `n` tasks and a bit; the first are done, one failed.
+    fn reduction(n: usize) -> Graph {
+        let mut graph = Graph::default();
+        let n_reads = n / 2;
+        let state = |i: usize| match i {
+            3 => "failed",
+            i if i < n_reads / 2 => "done",
+            i if i < n_reads / 2 + 2 => "running",
+            _ => "pending",
+        };
+        let mut layer: Vec<usize> = (0..n_reads).map(|i| graph.add_node("read", state(i))).collect();
+        while layer.len() > 1 {
+            let mut next = Vec::new();
+            for pair in layer.chunks(2) {
+                let sum = graph.add_node("add", "pending");
+                for input in pair {
+                    graph.add_edge(*input, sum);
+                }
+                next.push(sum);
+            }
+            layer = next;
+        }
+        graph
+    }
+
+    #[test]
+    fn graphs_of_many_tasks_are_pictures_too() {
+        insta::assert_snapshot!("sixty_svg", reduction(60).to_svg());
+        insta::assert_snapshot!("ten_thousand_svg", reduction(10_000).to_svg());
     }
 
     #[test]
@@ -570,7 +674,7 @@ mod tests {
                     .filter(|(a, b)| a < b)
                     .collect();
                 let sizes = vec![(60.0, 30.0); n];
-                let (centres, routes) = layout(&sizes, &edges);
+                let (centres, routes) = layout(&sizes, &edges, sizes.len() % 2 == 0);
                 assert_eq!(routes.len(), edges.len());
                 for (i, a) in centres.iter().enumerate() {
                     for b in &centres[..i] {

@@ -1,6 +1,6 @@
 //! The chunks of an array, drawn to scale.
 
-use crate::{Bundle, card::Card, text};
+use crate::{Bundle, card::Card, colours, text};
 
 /// Lengths of the chunks down the rows and along the columns; a vector is one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +45,9 @@ impl Grid {
     /// Grey lines hold on light and dark.
     fn to_svg(&self) -> String {
         let (width, height) = self.size();
+        let (fill, grey) = (colours::RUNNING, colours::WAITING);
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{:.0}\" height=\"{:.0}\" viewBox=\"-1 -1 {:.0} {:.0}\" role=\"img\" aria-label=\"{} × {} chunks\"><rect width=\"{width:.1}\" height=\"{height:.1}\" fill=\"#f2b134\" fill-opacity=\"0.35\" stroke=\"#808080\" stroke-width=\"1.5\"/>",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{:.0}\" height=\"{:.0}\" viewBox=\"-1 -1 {:.0} {:.0}\" role=\"img\" aria-label=\"{} × {} chunks\"><rect width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\" fill-opacity=\"0.35\" stroke=\"{grey}\" stroke-width=\"1.5\"/>",
             width + 2.0,
             height + 2.0,
             width + 2.0,
@@ -56,12 +57,12 @@ impl Grid {
         );
         for x in cuts(&self.columns, width) {
             svg.push_str(&format!(
-                "<line x1=\"{x:.1}\" y1=\"0\" x2=\"{x:.1}\" y2=\"{height:.1}\" stroke=\"#808080\"/>"
+                "<line x1=\"{x:.1}\" y1=\"0\" x2=\"{x:.1}\" y2=\"{height:.1}\" stroke=\"{grey}\"/>"
             ));
         }
         for y in cuts(&self.rows, height) {
             svg.push_str(&format!(
-                "<line x1=\"0\" y1=\"{y:.1}\" x2=\"{width:.1}\" y2=\"{y:.1}\" stroke=\"#808080\"/>"
+                "<line x1=\"0\" y1=\"{y:.1}\" x2=\"{width:.1}\" y2=\"{y:.1}\" stroke=\"{grey}\"/>"
             ));
         }
         svg.push_str("</svg>");

@@ -6,6 +6,7 @@
 
 mod bundle;
 pub mod card;
+pub mod colours;
 pub mod control;
 mod escape;
 pub mod graph;

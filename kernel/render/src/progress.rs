@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Bundle, count, duration, escape, plural, text};
+use crate::{Bundle, colours, count, duration, escape, plural, text};
 
 /// How far the tasks of one function are.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -151,15 +151,19 @@ fn html(rows: &[Row], elapsed: Duration, notes: &[String]) -> String {
         };
         html.push_str(&format!(
             r#"<div style="display:flex;align-items:center;gap:8px;margin:3px 0"><div style="width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;font-family:var(--jp-code-font-family, monospace)" title="{name}">{name}</div><div style="flex:1;display:flex;border-radius:3px;overflow:hidden;background:rgba(128,128,128,0.22)">{}{}{}</div><div style="width:150px;font-variant-numeric:tabular-nums">{}</div></div>"#,
-            bar(row.n_done, "#2e9e5b", "1"),
-            bar(row.n_failed, "#d64545", "1"),
-            bar(row.n_running, "#d9920a", "0.85"),
+            bar(row.n_done, colours::DONE, "1"),
+            bar(row.n_failed, colours::FAILED, "1"),
+            bar(row.n_running, colours::RUNNING, "0.85"),
             escape(&row.numbers()),
             name = escape(&row.name),
         ));
     }
     for note in notes {
-        html.push_str(&format!(r#"<div style="color:#d64545">{}</div>"#, escape(note)));
+        html.push_str(&format!(
+            r#"<div style="color:var(--jp-error-color1, {})">{}</div>"#,
+            colours::FAILED,
+            escape(note)
+        ));
     }
     html.push_str("</div>");
     html

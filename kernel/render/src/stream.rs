@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{Bundle, card::Card, count, duration, escape, plural, text};
+use crate::{
+    Bundle,
+    card::Card,
+    colours::{INK, SERIES, WAITING},
+    count, duration, escape, plural, text,
+};
 
 /// A task that ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,17 +19,6 @@ pub struct Bar {
     pub duration_us: u64,
 }
 
-/// Colours that tell functions apart on a light and on a dark page.
-const COLOURS: [&str; 8] = [
-    "steelblue",
-    "darkorange",
-    "mediumseagreen",
-    "indianred",
-    "mediumpurple",
-    "goldenrod",
-    "darkcyan",
-    "palevioletred",
-];
 /// A pause longer than this between tasks starts a new picture: the last burst of work is what people ask
 /// about.
 const PAUSE_US: u64 = 5_000_000;
@@ -150,7 +144,7 @@ impl<'b> Picture<'b> {
             .iter()
             .position(|(function, _, _)| *function == name)
             .unwrap_or(0);
-        COLOURS[at % COLOURS.len()]
+        SERIES[at % SERIES.len()]
     }
 
     fn legend(&self, (name, n, us): &(&str, u64, u64)) -> String {
@@ -170,23 +164,22 @@ impl<'b> Picture<'b> {
                     .map(|title| title.chars().count())
                     .max()
                     .unwrap_or(0) as f64;
-        let n_legend = self.functions.len().min(COLOURS.len());
+        let n_legend = self.functions.len().min(SERIES.len());
         let bottom = 34.0 + ROW * self.titles.len() as f64;
         let (width, height) = (left + WIDTH + 20.0, bottom + 26.0 + 16.0 * n_legend as f64);
-        // Its own ground: shown as an image it does not know whether the page is light or dark.
         let mut svg = format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" viewBox="0 0 {width:.0} {height:.0}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" rx="6" fill="white"/><text x="10" y="20" fill="black">{}</text>"#,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" viewBox="0 0 {width:.0} {height:.0}" font-family="sans-serif" font-size="12"><text x="10" y="20" fill="{INK}">{}</text>"#,
             escape(&self.headline())
         );
         for (row, title) in self.titles.iter().enumerate() {
             let y = 32.0 + ROW * row as f64;
             svg.push_str(&format!(
-                r#"<text x="10" y="{:.1}" fill="dimgray">{}</text>"#,
+                r#"<text x="10" y="{:.1}" fill="{INK}">{}</text>"#,
                 y + 12.0,
                 escape(title)
             ));
             svg.push_str(&format!(
-                r#"<rect x="{left:.1}" y="{y:.1}" width="{WIDTH:.0}" height="{:.1}" fill="whitesmoke"/>"#,
+                r#"<rect x="{left:.1}" y="{y:.1}" width="{WIDTH:.0}" height="{:.1}" fill="{WAITING}" fill-opacity="0.15"/>"#,
                 ROW - 2.0
             ));
         }
@@ -207,11 +200,11 @@ impl<'b> Picture<'b> {
             ));
         }
         svg.push_str(&format!(
-            r#"<text x="{left:.1}" y="{:.1}" fill="dimgray" font-size="11">0</text>"#,
+            r#"<text x="{left:.1}" y="{:.1}" fill="{INK}" font-size="11">0</text>"#,
             bottom + 12.0
         ));
         svg.push_str(&format!(
-            r#"<text x="{:.1}" y="{:.1}" fill="dimgray" font-size="11" text-anchor="end">{}</text>"#,
+            r#"<text x="{:.1}" y="{:.1}" fill="{INK}" font-size="11" text-anchor="end">{}</text>"#,
             left + WIDTH,
             bottom + 12.0,
             duration(Duration::from_micros(self.span_us))
@@ -220,7 +213,7 @@ impl<'b> Picture<'b> {
             let y = bottom + 18.0 + 16.0 * i as f64;
             svg.push_str(&format!(
                 r#"<rect x="{left:.1}" y="{y:.1}" width="10" height="10" fill="{}"/>"#,
-                COLOURS[i]
+                SERIES[i]
             ));
             let more = if i + 1 == n_legend && self.functions.len() > n_legend {
                 format!("; and {} more functions", self.functions.len() - n_legend)
@@ -228,7 +221,7 @@ impl<'b> Picture<'b> {
                 String::new()
             };
             svg.push_str(&format!(
-                r#"<text x="{:.1}" y="{:.1}" fill="black">{}</text>"#,
+                r#"<text x="{:.1}" y="{:.1}" fill="{INK}">{}</text>"#,
                 left + 16.0,
                 y + 10.0,
                 escape(&(self.legend(function) + &more))

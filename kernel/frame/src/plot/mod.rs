@@ -14,7 +14,7 @@ use polars::prelude::{
     DataFrame, DataType, Expr, IntoVec, NULL, PlSmallStr, QuantileMethod, SortMultipleOptions, col, len, lit,
     when,
 };
-use skep_render::{Bundle, Rich, count};
+use skep_render::{Bundle, Rich, colours, count};
 
 use self::{
     axis::{Axis, label_of, range, short_number},
@@ -29,16 +29,28 @@ const MOST_BARS: usize = 60;
 const BINS: usize = 30;
 
 /// Axes and words: to be read on white and on black.
-const INK: RGBColor = RGBColor(0x7a, 0x80, 0x8a);
-/// Told apart by those who see few colours, on white and on black.
-const COLORS: [RGBColor; 6] = [
-    RGBColor(0x3b, 0x82, 0xc4),
-    RGBColor(0xd9, 0x82, 0x2b),
-    RGBColor(0x2a, 0x9d, 0x6f),
-    RGBColor(0xa0, 0x6c, 0xc8),
-    RGBColor(0xd1, 0x49, 0x5b),
-    RGBColor(0x8c, 0x7a, 0x3c),
-];
+const INK: RGBColor = color(colours::INK);
+
+/// Of a line of a chart, in their order.
+fn color_of(at: usize) -> RGBColor {
+    color(colours::SERIES[at % colours::SERIES.len()])
+}
+
+/// `#7a808a` as plotters has it.
+const fn color(hex: &str) -> RGBColor {
+    const fn digit(byte: u8) -> u8 {
+        match byte {
+            b'0'..=b'9' => byte - b'0',
+            _ => byte - b'a' + 10,
+        }
+    }
+    let hex = hex.as_bytes();
+    RGBColor(
+        16 * digit(hex[1]) + digit(hex[2]),
+        16 * digit(hex[3]) + digit(hex[4]),
+        16 * digit(hex[5]) + digit(hex[6]),
+    )
+}
 
 /// The axes of every chart.
 macro_rules! styled {
@@ -217,7 +229,7 @@ impl Plot {
                 .x_label_formatter(&|value| x_of.label(*value))
                 .draw()?;
             for (at, points) in series.iter().enumerate() {
-                let color = COLORS[at % COLORS.len()];
+                let color = color_of(at);
                 draw(&mut chart, points, color)?;
                 if ys.len() > 1 {
                     // An empty series carries the legend.
@@ -381,7 +393,7 @@ impl Plot {
                     })
                     .draw()?;
                 for (at, five) in boxes.iter().enumerate() {
-                    let color = COLORS[at % COLORS.len()];
+                    let color = color_of(at);
                     let center = |value: f64| (SegmentValue::CenterOf(at as i32), value);
                     let whiskers = [[five[0], five[1]], [five[3], five[4]]];
                     chart.draw_series(whiskers.map(|[from, to]| {
@@ -455,7 +467,7 @@ impl Plot {
                         (SegmentValue::Exact(at), 0.0),
                         (SegmentValue::Exact(at + 1), *height),
                     ],
-                    COLORS[0].filled(),
+                    color_of(0).filled(),
                 );
                 bar.set_margin(0, 0, gap, gap);
                 bar
