@@ -194,11 +194,15 @@ impl Frontend for Terminal {
         let _ = std::io::stdout().flush();
         let cooked = Quiet::suspend(password);
         let cell = self.n_cells.load(Ordering::SeqCst);
-        while !is_line_there() {
+        loop {
+            let is_there = is_line_there();
             if self.n_cells.load(Ordering::SeqCst) != cell {
-                // The cell is gone, and the terminal belongs to the editor again.
+                // The cell is gone, and the terminal belongs to the editor again: what is there to read is the editor's.
                 std::mem::forget(cooked);
                 return None;
+            }
+            if is_there {
+                break;
             }
         }
         let mut line = String::new();

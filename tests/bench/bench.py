@@ -439,6 +439,11 @@ println!("{{ours:?}}\\n{{theirs:?}}");"""
 
 
 def bench_dashboard():
+    for n_workers in (2, 64):
+        watched_by_ten(n_workers)
+
+
+def watched_by_ten(n_workers):
     """A million tasks, without the page and with ten viewers of it, one of them a browser."""
     import threading
     import urllib.request
@@ -447,7 +452,7 @@ def bench_dashboard():
     from playwright.sync_api import sync_playwright
 
     kernel = Kernel(tempfile.mkdtemp())
-    kernel.execute("let cluster = Cluster::local().workers(2).threads(1).start()?; fn noop(x: i64) -> i64 { x }")
+    kernel.execute(f"let cluster = Cluster::local().workers({n_workers}).threads(1).start()?; fn noop(x: i64) -> i64 {{ x }}")
     numbers = lambda code: json.loads(kernel.execute(f'println!("{{:?}}", {{ {code} }});', timeout=300).stream())
     rates = lambda first, n: numbers(f"let mut rates = vec![]; for round in {first}..{first + n}i64 {{ let t = std::time::Instant::now(); let r = cluster.map(noop, (0..100_000).map(|x| x + round * 1_000_000)); cluster.gather(&r)?; rates.push((100_000.0 / t.elapsed().as_secs_f64()) as i64); }} rates")
     rates(0, 2)
@@ -468,7 +473,7 @@ def bench_dashboard():
         browser = browser_of(playwright)
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.goto(url)
-        page.get_by_text("2 workers").wait_for()
+        page.get_by_text(f"{n_workers} workers,").wait_for()
         page.evaluate("window.slowest = 0")
         watched = statistics.median(rates(20, 10))
         page.wait_for_timeout(1000)
@@ -476,7 +481,7 @@ def bench_dashboard():
         shown = page.locator("#now").inner_text()
         heap = page.evaluate("performance.memory ? performance.memory.usedJSHeapSize : 0") / 1e6
         browser.close()
-    line("no-op tasks while ten look", watched, "tasks/s", alone, "nobody looks")
+    line(f"{n_workers} workers: no-op tasks while ten look", watched, "tasks/s", alone, "nobody looks")
     line("the page's slowest frame", slowest, "ms", target="<= 100 ms")
     line("the page's memory (scripts)", heap, "MB", target="<= 200 MB")
     line("the kernel's memory that came with a million tasks and ten viewers", resident_mb(pid) - before, "MB")

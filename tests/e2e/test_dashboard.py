@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from conftest import Kernel, browser_of
 
@@ -168,6 +168,70 @@ def test_who_sent_what_to_whom(page_of):
         if shots := os.environ.get("SKEP_SCREENSHOTS"):
             page.screenshot(path=pathlib.Path(shots) / "dashboard-map.png")
         browser.close()
+
+
+def test_clusters_by_name_have_pages_of_their_own(page_of):
+    kernel, url, _ = page_of
+    other = kernel.execute('let b = Cluster::local().name("beside").workers(1).start()?; b.dashboard()?').text
+    assert other != url and kernel.execute("b.dashboard()?").text == other
+    kernel.execute("fn beside(x: u64) -> u64 { x } b.gather(&b.map(beside, 0..5u64))?;")
+    [of_b] = json.loads(urllib.request.urlopen(other.replace("/?", "/state?"), timeout=10).read())
+    assert len(of_b["workers"]) == 1 and counts(of_b) == [("beside", 0, 5, 0)]
+    [of_a] = json.loads(urllib.request.urlopen(url.replace("/?", "/state?"), timeout=10).read())
+    assert len(of_a["workers"]) == 2 and not of_a["rows"]
+
+
+def test_stages_of_frames(page_of, tmp_path):
+    kernel, url, get = page_of
+    kernel.execute('let table = df!("k" => (0..4000).map(|i| i % 7).collect::<Vec<i32>>(), "v" => (0..4000).collect::<Vec<i32>>())?; let frame = Frame::from_dataframe(table, 4);')
+    done = kernel.execute('frame.clone().group_by([col("k")]).agg([col("v").median()]).collect()?;')
+    assert done.status == "ok", done.reply
+    [whole] = json.loads(get("/state"))
+    stages = whole["frames"]
+    assert len(stages) >= 2 and all(stage["n_done"] == stage["n_tasks"] > 0 for stage in stages), stages
+    assert stages[0]["number"] == 1 and sum(stage["n_rows"] for stage in stages) > 0
+    seen = whole["seq"]
+    assert all("frames" not in told for told in json.loads(get(f"/state?since={seen}"))), "they are told when they have changed"
+    with sync_playwright() as playwright:
+        browser = browser_of(playwright)
+        page = browser.new_page(viewport={"width": 700, "height": 400})
+        page.goto(url.replace("/?", "/pane/frames?"))
+        expect(page.locator("#stages tr")).to_have_count(len(stages) + 1)
+        expect(page.locator("#stages")).to_contain_text("rows")
+        if shots := os.environ.get("SKEP_SCREENSHOTS"):
+            page.screenshot(path=pathlib.Path(shots) / "dashboard-frames.png")
+        browser.close()
+
+
+def test_a_run_is_played_again_from_the_page(page_of):
+    kernel, url, _ = page_of
+    with sync_playwright() as playwright:
+        browser = browser_of(playwright)
+        page = browser.new_page(viewport={"width": 900, "height": 700})
+        page.goto(url.replace("/?", "/pane/what-if?"))
+        page.click("text=Record a run")
+        expect(page.locator("#recorded")).to_contain_text("Recording")
+        kernel.execute("cluster.gather(&cluster.map(|x: u64| { sleep(Duration::from_millis(50)); x }, 0..16))?;")
+        page.click("button:text-is('Stop')")
+        expect(page.locator("#recorded")).to_contain_text("16 tasks on 2 workers")
+        page.fill("input[name=workers]", "8")
+        page.click("text=Play it")
+        expect(page.locator("#forecast")).to_contain_text("8 workers")
+        expect(page.locator("#forecast svg")).to_be_visible()
+        if shots := os.environ.get("SKEP_SCREENSHOTS"):
+            page.screenshot(path=pathlib.Path(shots) / "dashboard-what-if.png", full_page=True)
+        for field, wrong, says in (("workers", "many", "`many` is no number of workers"), ("workers", "0", "at least one worker"), ("memory", "2 GG", "2 GG")):
+            page.fill("input[name=workers]", "")
+            page.fill("input[name=memory]", "")
+            page.fill(f"input[name={field}]", wrong)
+            page.click("text=Play it")
+            expect(page.locator("#forecast.trouble")).to_contain_text(says)
+        page.click("text=Record another")
+        page.click("button:text-is('Stop')")
+        page.click("text=Play it")
+        expect(page.locator("#forecast.trouble")).to_contain_text("no task was submitted")
+        browser.close()
+    assert kernel.execute("cluster.gather(&cluster.map(|x: u64| x + 1, 0..3))?").text == "[1, 2, 3]"
 
 
 def test_a_page_is_looked_at(page_of):

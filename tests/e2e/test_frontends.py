@@ -281,6 +281,67 @@ def test_the_page_of_the_cluster_is_in_the_notebook_and_in_the_sidebar(page):
     page.keyboard.press("b")
 
 
+def test_sliders_move_in_the_page(page):
+    page.set_viewport_size({"width": 1200, "height": 900})
+    code = 'interact((slider("points", 5..=50).initial(10), select("kind", ["line", "scatter"])), |(n, kind)| { let table = df!("x" => (0..n).collect::<Vec<i32>>(), "y" => (0..n).map(|x| x * x).collect::<Vec<i32>>()).unwrap(); if kind == "line" { table.plot().line("x", ["y"]) } else { table.plot().scatter("x", ["y"]) } });'
+    cell = new_cell(page, code)
+    idle(page)
+    handle = cell.locator(".noUi-handle")
+    expect(handle).to_be_visible()
+    cell.scroll_into_view_if_needed()
+    chart = cell.locator(".jp-OutputArea-output svg, .jp-OutputArea-output img").last
+    expect(chart).to_be_visible()
+    before = chart.evaluate("e => e.outerHTML")
+    shot(page, "slider-before")
+    handle.click()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    expect(cell.locator(".widget-readout")).to_have_text("30")
+    page.wait_for_timeout(1000)
+    after = cell.locator(".jp-OutputArea-output svg, .jp-OutputArea-output img").last.evaluate("e => e.outerHTML")
+    assert after != before, "the chart is redrawn"
+    cell.locator("select").select_option("scatter")
+    page.wait_for_timeout(800)
+    shot(page, "slider-after")
+    # One that changes the number of workers, with the bar of its tasks below it.
+    workers = 'let cluster = Cluster::local().workers(1).start()?; let c = cluster.clone(); interact(slider("workers", 1..=3), move |n: usize| { c.scale(n)?; c.gather(&c.map(|x: u64| { sleep(Duration::from_millis(300)); x }, 0..6))?; Ok::<_, skep::Error>(c.clone()) });'
+    cell = new_cell(page, workers)
+    idle(page)
+    cell.scroll_into_view_if_needed()
+    cell.locator(".noUi-handle").click()
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    expect(cell.locator(".jp-OutputArea-output").last).to_contain_text("Cluster: 3 workers", timeout=20_000)
+    shot(page, "slider-workers")
+
+
+def test_controls_in_the_dark_and_after_a_reload(page):
+    menu(page, "Settings", "Theme", "JupyterLab Dark")
+    code = 'button("again").on_click(|| println!("pressed")); let f = text("airports that begin with", "J"); display(f.clone()); display(checkbox("sorted", true)); display(number("seed", 42_u64)); button("go").on_click(|| "went")'
+    cell = new_cell(page, code)
+    idle(page)
+    cell.scroll_into_view_if_needed()
+    cell.locator("button", has_text="go").click()
+    expect(cell.locator(".jp-OutputArea-output").last).to_contain_text("went")
+    cell.locator("input[type=text]").fill("LAX")
+    cell.locator("input[type=text]").press("Enter")
+    page.wait_for_timeout(500)
+    shot(page, "controls-dark")
+    read = new_cell(page, "f.value()")
+    idle(page)
+    expect(read.locator(".jp-OutputArea-output")).to_have_text('"LAX"')
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(1500)
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    again = page.locator(".jp-CodeCell:has-text('airports that begin with') input[type=text]")
+    again.scroll_into_view_if_needed()
+    expect(again).to_have_value("LAX", timeout=20_000)
+    shot(page, "controls-after-reload")
+    menu(page, "Settings", "Theme", "JupyterLab Light")
+
+
 def test_restart_forgets_and_goes_on(page):
     menu(page, "Kernel", "Restart Kernel…")
     page.click(".jp-Dialog button:has-text('Restart')")

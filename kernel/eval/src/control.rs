@@ -24,6 +24,7 @@ use skep_render::{
 use crate::{
     cell::outcome_of_panic,
     link::{self, send, send_in_order},
+    place::{area_of, place_of},
     show::Shown,
     wire::{FromEval, Outcome},
 };
@@ -103,6 +104,10 @@ numbers!(true: i8 i16 i32 i64 isize u8 u16 u32 u64 usize);
 numbers!(false: f32 f64);
 
 /// `1..=8`, `1..9` or `0.0..=1.0`: where a slider can stand.
+#[diagnostic::on_unimplemented(
+    message = "a slider goes over a range of numbers with two ends, and this is `{Self}`",
+    note = "`1..=8`, `1..9` or `0.0..=1.0`"
+)]
 pub trait Bounds<T> {
     /// The lowest and the highest.
     fn ends(self) -> (f64, f64);
@@ -187,6 +192,7 @@ pub fn number<T: Number>(label: impl Into<String>, initial: T) -> Control<T> {
 ///
 /// # Panics
 /// Without any value there is nothing to select.
+#[track_caller]
 pub fn select<T: Display + Clone + Send + Sync + 'static>(
     label: impl Into<String>,
     options: impl IntoIterator<Item = T>,
@@ -202,6 +208,7 @@ pub fn select<T: Display + Clone + Send + Sync + 'static>(
     }
 }
 
+#[track_caller]
 fn select_core(label: String, names: Vec<String>, options: Box<dyn Any + Send + Sync>) -> Arc<Core> {
     assert!(
         !names.is_empty(),
@@ -339,21 +346,28 @@ impl<T> Rich for Control<T> {
 }
 
 /// What [`interact`] takes: a control, or several as a tuple.
-pub trait Inputs: Send + 'static {
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a control nor a tuple of up to five controls",
+    note = "controls come first, then the closure: `interact(slider(\"n\", 1..=10), |n| n * n)`"
+)]
+pub trait Inputs {
     type Values;
-    fn values(&self) -> Self::Values;
-    fn cores(&self) -> Vec<Arc<Core>>;
+    fn into_inputs(self) -> (Vec<Arc<Core>>, impl Fn() -> Self::Values + Send + 'static);
 }
 
 impl<T: 'static> Inputs for Control<T> {
     type Values = T;
 
-    fn values(&self) -> T {
-        self.value()
+    fn into_inputs(self) -> (Vec<Arc<Core>>, impl Fn() -> T + Send + 'static) {
+        (vec![self.core.clone()], move || self.value())
     }
+}
 
-    fn cores(&self) -> Vec<Arc<Core>> {
-        vec![self.core.clone()]
+impl<T: 'static> Inputs for &Control<T> {
+    type Values = T;
+
+    fn into_inputs(self) -> (Vec<Arc<Core>>, impl Fn() -> T + Send + 'static) {
+        self.clone().into_inputs()
     }
 }
 
@@ -363,16 +377,13 @@ macro_rules! inputs {
         impl<$($name: Inputs),+> Inputs for ($($name,)+) {
             type Values = ($($name::Values,)+);
 
-            fn values(&self) -> Self::Values {
+            fn into_inputs(self) -> (Vec<Arc<Core>>, impl Fn() -> Self::Values + Send + 'static) {
                 let ($($name,)+) = self;
-                ($($name.values(),)+)
-            }
-
-            fn cores(&self) -> Vec<Arc<Core>> {
-                let ($($name,)+) = self;
+                $(let $name = $name.into_inputs();)+
                 let mut all = Vec::new();
-                $(all.extend($name.cores());)+
-                all
+                $(all.extend($name.0);)+
+                $(let $name = $name.1;)+
+                (all, move || ($($name(),)+))
             }
         }
     };
@@ -397,8 +408,8 @@ pub fn interact<I: Inputs, Kind, R: Shown<Kind>>(
     inputs: I,
     mut f: impl FnMut(I::Values) -> R + Send + 'static,
 ) {
-    let cores = inputs.cores();
-    begin(&cores, Box::new(move || show(f(inputs.values()).shown())));
+    let (cores, values) = inputs.into_inputs();
+    begin(&cores, Box::new(move || show(f(values()).shown())));
 }
 
 fn begin(cores: &[Arc<Core>], mut run: Box<dyn FnMut() + Send>) {
@@ -529,30 +540,6 @@ impl Core {
     }
 }
 
-/// The place on the page where a control stands.
-pub(crate) fn place_of(id: u64) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("skep-control-{id:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// The place below a control, for what reacts to it.
-fn area_of(id: u64) -> String {
-    format!("skep-area-{id:x}")
-}
-
-/// The control that a bundle shows.
-pub(crate) fn shown_in(bundle: &Bundle) -> Option<u64> {
-    u64::from_str_radix(bundle.get(MIME)?, 16).ok()
-}
-
-/// A control was shown: below it is the place for what reacts to it.
-pub(crate) fn open_area(id: u64) {
-    send_in_order(&FromEval::Display {
-        id: Some(area_of(id)),
-        bundle: Bundle::default(),
-    });
-}
-
 fn show(bundle: Bundle) {
     if bundle == Bundle::default() {
         return;
@@ -651,7 +638,7 @@ mod tests {
         );
         assert_eq!(*lock(&seen), [4, 4, 8, 2, 3]);
         let (a, b) = (slider("a", 1..=3), checkbox("b", true));
-        assert_eq!((a.clone(), b.clone()).values(), (1, true));
-        assert_eq!(((a,), b).cores().len(), 2);
+        assert_eq!((&a, b.clone()).into_inputs().1(), (1, true));
+        assert_eq!(((a,), b).into_inputs().0.len(), 2);
     }
 }

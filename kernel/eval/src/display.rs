@@ -2,7 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{control, link::send_in_order, show::Shown, wire::FromEval};
+use crate::{
+    link::{open_area, send_in_order},
+    place,
+    show::Shown,
+    wire::FromEval,
+};
 
 /// What [`display`] returns: a place on the page, to be filled anew.
 ///
@@ -42,8 +47,8 @@ pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
     }) {
         println!("{}", bundle.plain());
     }
-    if let Some(control) = control::shown_in(&bundle) {
-        control::open_area(control);
+    if let Some(control) = place::shown_in(&bundle) {
+        open_area(control);
     }
     DisplayHandle { id }
 }

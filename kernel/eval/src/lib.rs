@@ -15,6 +15,7 @@ mod local;
 pub mod look;
 mod measure;
 mod panics;
+mod place;
 mod process;
 pub mod show;
 mod store;

@@ -15,7 +15,7 @@ use std::{
 use skep_render::{Bundle, Message};
 
 use crate::{
-    control,
+    place,
     wire::{self, FromEval},
 };
 
@@ -133,16 +133,24 @@ pub(crate) fn lock_shown(link: &Link) -> MutexGuard<'_, Passed> {
 
 /// Shows the value of a cell's last expression.
 pub fn result(bundle: Bundle) {
-    let Some(control) = control::shown_in(&bundle) else {
+    let Some(control) = place::shown_in(&bundle) else {
         send_in_order(&FromEval::Result { bundle });
         return;
     };
     // In a place of its own, so that a picture can take its place when nobody can set it any more.
     send_in_order(&FromEval::Display {
-        id: Some(control::place_of(control)),
+        id: Some(place::place_of(control)),
         bundle,
     });
-    control::open_area(control);
+    open_area(control);
+}
+
+/// A control was shown: below it is the place for what reacts to it.
+pub(crate) fn open_area(control: u64) {
+    send_in_order(&FromEval::Display {
+        id: Some(place::area_of(control)),
+        bundle: Bundle::default(),
+    });
 }
 
 /// The last words before an abort.

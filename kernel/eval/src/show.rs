@@ -373,6 +373,10 @@ fn cut_list(len: usize, (open, close): Brackets, entries: &mut dyn Iterator<Item
 /// What [`crate::display`] accepts: rich values, text, numbers, and lists of anything that has `Debug`.
 ///
 /// `Kind` keeps the ways apart, so that another crate can add one for a type that is not its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be shown here",
+    note = "text, numbers, lists, tables, charts and what has `Rich` can; `format!` makes text of anything else"
+)]
 pub trait Shown<Kind> {
     fn shown(&self) -> Bundle;
 }

@@ -19,6 +19,7 @@ mod run;
 mod scope;
 pub mod script;
 mod state;
+mod turns;
 mod typed;
 mod view;
 

@@ -101,6 +101,11 @@ const PHRASES: &[Phrase] = &[
         hint: "`.gather()?` waits for it and brings it here",
     },
     Phrase {
+        says: " to `Control<",
+        message: "a control is not its value",
+        hint: "`.value()` is what it is set to",
+    },
+    Phrase {
         says: "a function sent to workers must not capture anything",
         message: "a function sent to workers must not capture anything, nor be a `fn` pointer",
         hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`; name the function itself rather than a variable that holds it",

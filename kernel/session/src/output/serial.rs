@@ -2,15 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use skep_render::Bundle;
 
-use crate::{
-    frontend::{Frontend, Output},
-    state::lock,
-};
+use crate::frontend::{Frontend, Output};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// One call of the frontend at a time, whoever speaks.
 pub struct Serial {
