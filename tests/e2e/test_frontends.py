@@ -115,7 +115,8 @@ def menu(page, *names):
 def new_cell(page, code, run=True):
     """A cell at the end of the notebook, typed as a person does."""
     page.keyboard.press("Escape")
-    page.locator(".jp-Notebook .jp-Cell").last.click()
+    # At its prompt: in the middle there may be something that takes keys.
+    page.locator(".jp-Notebook .jp-Cell").last.locator(".jp-InputArea-prompt").first.click()
     page.keyboard.press("Escape")
     page.keyboard.press("b")
     page.keyboard.press("Enter")
