@@ -11,6 +11,9 @@ pub(crate) struct Limits {
     pub one_task_bytes: f64,
     /// Partitions that a task takes together are no larger, as long as all threads have work.
     pub packed_bytes: f64,
+    /// From so many bytes on, the right side of a semi join is looked through for keys of the left one first: less is built into a
+    /// table of keys in the time that one more stage takes.
+    pub reduced_bytes: f64,
     /// Memory for each thread.
     pub room: f64,
     /// Tasks that run at once.
@@ -32,6 +35,7 @@ impl Limits {
                 broadcast_bytes: -1.0,
                 one_task_bytes: -1.0,
                 packed_bytes: 0.0,
+                reduced_bytes: -1.0,
                 n_threads: usize::MAX,
                 room: f64::INFINITY,
                 rows_per_group: if as_if == 2 { f64::INFINITY } else { ROWS_PER_GROUP },
@@ -47,6 +51,7 @@ impl Limits {
             broadcast_bytes: room.min(32e6),
             one_task_bytes: room.min(32e6),
             packed_bytes: (room / 2.0).min(256e6),
+            reduced_bytes: 4e6,
             n_threads: n_threads.max(1),
             room: if n_bytes_each == 0 {
                 f64::INFINITY

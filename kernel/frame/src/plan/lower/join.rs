@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, Expr, InequalityOperator, JoinType, PlSmallStr, PolarsError, col};
+use polars::prelude::{DslPlan, Expr, InequalityOperator, JoinArgs, JoinType, PlSmallStr, PolarsError, col};
 use polars_plan::{
     dsl::{JoinOptions, JoinTypeOptionsIR},
     plans::IR,
@@ -89,8 +89,14 @@ impl Lowering<'_> {
             }
         }
         let has_condition = !predicates.is_empty() || !conditions.is_empty();
-        let left = self.lower(*input_left)?;
-        let right = self.lower(*input_right)?;
+        let mut left = self.lower(*input_left)?;
+        let mut right = self.lower(*input_right)?;
+        if matches!(args.how, JoinType::Semi | JoinType::Anti)
+            && !left_keys.is_empty()
+            && self.is_worth_reducing(&left, &right)
+        {
+            (left, right) = self.reduced(left, right, &args, &left_keys, &right_keys)?;
+        }
         let join_options = Arc::new(JoinOptions {
             allow_parallel: true,
             force_parallel: false,
@@ -131,6 +137,51 @@ impl Lowering<'_> {
             step,
         )?;
         self.sliced_by(joined, slice)
+    }
+
+    /// Whether the right side of a semi or an anti join is small enough to go everywhere, and still so much larger than the
+    /// left one that it is better to look there first for which of its rows are of use.
+    fn is_worth_reducing(&self, left: &Pipe, right: &Pipe) -> bool {
+        let most = self.limits.broadcast_bytes;
+        let pays = right.n_bytes <= most && right.n_bytes >= self.limits.reduced_bytes;
+        right.n > 1 && (self.limits.reduced_bytes < 0.0 || pays && left.n_bytes * 4.0 <= right.n_bytes)
+    }
+
+    /// The left side as it is, and of the right one the rows whose keys the left one has: they are found where they are, and
+    /// each task then builds its table of keys of these alone.
+    fn reduced(
+        &mut self,
+        left: Pipe,
+        right: Pipe,
+        args: &JoinArgs,
+        left_keys: &[Expr],
+        right_keys: &[Expr],
+    ) -> Cut<(Pipe, Pipe)> {
+        let why = "it is used twice: to find which rows of the right side are of use, and to join them";
+        let (schema, n_bytes) = (left.schema()?, left.n_bytes);
+        let feeds = self.closed.packed_partitions(left, why);
+        let left = || Pipe::of(feeds.clone(), &schema, n_bytes, Kind::Join);
+        let options = Arc::new(JoinOptions {
+            allow_parallel: true,
+            force_parallel: false,
+            args: JoinArgs {
+                how: JoinType::Semi,
+                ..args.clone()
+            },
+        });
+        let (left_on, right_on) = (right_keys.to_vec(), left_keys.to_vec());
+        let word = format!("keep rows whose {} the left side has", short_list(right_keys));
+        let step = move |input_left: Arc<DslPlan>, input_right: Arc<DslPlan>| DslPlan::Join {
+            input_left,
+            input_right,
+            left_on,
+            right_on,
+            predicates: Vec::new(),
+            options,
+        };
+        let mut right = self.broadcast(right, left(), true, word, step)?;
+        right.n_bytes = n_bytes;
+        Ok((left(), right))
     }
 
     /// Refuses what would take days or more memory than there is, and notes what is large.

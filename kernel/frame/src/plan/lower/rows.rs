@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use polars::prelude::{
-    DataFrame, DataType, DslPlan, Expr, IntoLazy, JoinArgs, JoinType, MaintainOrderJoin, PlSmallStr,
-    SchemaRef, by_name, col,
+    DataFrame, DataType, DslPlan, Expr, IntoLazy, JoinArgs, JoinType, MaintainOrderJoin, Operator,
+    PlSmallStr, SchemaRef, by_name, col,
 };
 use polars_plan::{
     dsl::{HConcatOptions, JoinOptions, UnpivotArgsDSL},
@@ -27,6 +27,24 @@ use super::{
 
 /// What the groups of a window may take at most, if each row is one.
 const MOST_GROUPS_BYTES: f64 = 512e6;
+
+/// Which part of the rows a condition keeps: a guess, as databases without statistics make it.
+fn share_kept(condition: &Expr) -> f64 {
+    const LEAST: f64 = 0.01;
+    let share = match condition {
+        Expr::BinaryExpr { left, op, right } => match op {
+            Operator::And | Operator::LogicalAnd => share_kept(left) * share_kept(right),
+            Operator::Or | Operator::LogicalOr => (share_kept(left) + share_kept(right)).min(1.0),
+            Operator::Eq => 0.1,
+            Operator::NotEq => 0.9,
+            // One end of a range; of two columns nothing is known.
+            _ if matches!(**left, Expr::Literal(_)) || matches!(**right, Expr::Literal(_)) => 0.35,
+            _ => 0.5,
+        },
+        _ => 0.5,
+    };
+    share.max(LEAST)
+}
 
 /// Without the columns that were added for a step alone.
 fn only(pipe: Pipe, schema: &SchemaRef) -> Pipe {
@@ -65,7 +83,7 @@ impl Lowering<'_> {
                     predicate: expr,
                 },
             )
-            .scaled(0.5);
+            .scaled(share_kept(&self.expr(predicate)));
         Ok(match before {
             Some(schema) => only(pipe, &schema),
             None => pipe,
