@@ -220,7 +220,7 @@ def test_a_run_is_played_again_from_the_page(page_of):
         expect(page.locator("#forecast svg")).to_be_visible()
         if shots := os.environ.get("SKEP_SCREENSHOTS"):
             page.screenshot(path=pathlib.Path(shots) / "dashboard-what-if.png", full_page=True)
-        for field, wrong, says in (("workers", "many", "`many` is no number of workers"), ("workers", "0", "at least one worker"), ("memory", "2 GG", "2 GG")):
+        for field, wrong, says in (("workers", "many", "`many` is no number of workers"), ("workers", "0", "at least one worker"), ("memory", "2 GG", "is no size")):
             page.fill("input[name=workers]", "")
             page.fill("input[name=memory]", "")
             page.fill(f"input[name={field}]", wrong)

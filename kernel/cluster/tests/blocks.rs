@@ -169,8 +169,13 @@ fn a_run_can_be_played_on_other_workers() {
         (inner.what_if().threads(0), "at least one worker"),
         (inner.what_if().cores(0), "at least one worker"),
         (inner.what_if().workers(1_000_000), "at most 10,000"),
-        (inner.what_if().bandwidth(0), "less than 1 kB/s"),
-        (inner.what_if().memory("2 parsecs"), "no amount of memory"),
+        (inner.what_if().bandwidth(0), "`.bandwidth(0)` is no size"),
+        (inner.what_if().bandwidth(5), "less than 1 kB/s"),
+        (inner.what_if().memory("0"), "is no size"),
+        (
+            inner.what_if().memory("2 parsecs"),
+            "`.memory(\"2 parsecs\")` is no size",
+        ),
     ] {
         let error = wrong.start().unwrap_err().to_string();
         assert!(error.contains(says), "{error}");

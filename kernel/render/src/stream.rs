@@ -25,10 +25,16 @@ const PAUSE_US: u64 = 5_000_000;
 const WIDTH: f64 = 560.0;
 const ROW: f64 = 18.0;
 
+/// Lanes that are drawn; what runs on others is counted.
+const MOST_LANES: usize = 64;
+
 /// Draws the last burst of work.
 pub fn bundle(bars: &[Bar]) -> Bundle {
-    let bars = last_burst(bars);
-    let Some(picture) = Picture::of(&bars) else {
+    drawn(&last_burst(bars))
+}
+
+fn drawn(bars: &[&Bar]) -> Bundle {
+    let Some(picture) = Picture::of(bars) else {
         return Bundle::text("no task has run yet");
     };
     Bundle::text(picture.text()).with_svg(picture.svg())
@@ -36,7 +42,16 @@ pub fn bundle(bars: &[Bar]) -> Bundle {
 
 /// A card, and below it the last burst of work.
 pub fn below(card: Card, bars: &[Bar]) -> Bundle {
-    let (card, picture) = (card.bundle(), bundle(bars));
+    one_below_the_other(&card, &bundle(bars))
+}
+
+/// A card, and below it all of the work.
+pub fn whole(card: Card, bars: &[Bar]) -> Bundle {
+    one_below_the_other(&card, &drawn(&bars.iter().collect::<Vec<_>>()))
+}
+
+fn one_below_the_other(card: &Card, picture: &Bundle) -> Bundle {
+    let card = card.bundle();
     let html = format!(
         "{}{}",
         card.get("text/html").unwrap_or_default(),
@@ -65,6 +80,8 @@ struct Picture<'b> {
     rows: Vec<usize>,
     /// What stands in front of each row.
     titles: Vec<String>,
+    /// Lanes that are not drawn.
+    n_left_out: usize,
     /// Functions, most time first.
     functions: Vec<(&'b str, u64, u64)>,
     start_us: u64,
@@ -105,6 +122,8 @@ impl<'b> Picture<'b> {
                 }
             }));
         }
+        let n_lanes = titles.len();
+        titles.truncate(MOST_LANES);
         let rows = bars
             .iter()
             .zip(&lane_of)
@@ -121,6 +140,7 @@ impl<'b> Picture<'b> {
         Some(Picture {
             bars,
             rows,
+            n_left_out: n_lanes - titles.len(),
             titles,
             functions,
             start_us,
@@ -128,12 +148,23 @@ impl<'b> Picture<'b> {
         })
     }
 
+    /// The bars that are drawn, with their rows.
+    fn on_lanes(&self) -> impl Iterator<Item = (&&'b Bar, &usize)> {
+        let all = self.bars.iter().zip(&self.rows);
+        all.filter(|(_, row)| **row < self.titles.len())
+    }
+
     fn headline(&self) -> String {
         let busy: u64 = self.bars.iter().map(|bar| bar.duration_us).sum();
-        let share = 100.0 * busy as f64 / (self.span_us as f64 * self.titles.len() as f64);
+        let n_lanes = self.titles.len() + self.n_left_out;
+        let share = 100.0 * busy as f64 / (self.span_us as f64 * n_lanes as f64);
         let span = duration(Duration::from_micros(self.span_us));
+        let left_out = match self.n_left_out {
+            0 => String::new(),
+            n => format!("; {MOST_LANES} of {n_lanes} lanes are drawn, {n} are not"),
+        };
         format!(
-            "{} in {span}; lanes busy {share:.0} % of the time",
+            "{} in {span}; lanes busy {share:.0} % of the time{left_out}",
             plural(self.bars.len(), "task")
         )
     }
@@ -183,7 +214,7 @@ impl<'b> Picture<'b> {
                 ROW - 2.0
             ));
         }
-        for (bar, row) in self.bars.iter().zip(&self.rows) {
+        for (bar, row) in self.on_lanes() {
             let x = left + WIDTH * (bar.start_us - self.start_us) as f64 / self.span_us as f64;
             let w = (WIDTH * bar.duration_us as f64 / self.span_us as f64).max(0.5);
             let title = format!(
@@ -241,7 +272,7 @@ impl<'b> Picture<'b> {
             .unwrap_or(0);
         let columns = text::columns().saturating_sub(widest + 2).clamp(20, 120);
         let mut lanes = vec![vec![' '; columns]; self.titles.len()];
-        for (bar, row) in self.bars.iter().zip(&self.rows) {
+        for (bar, row) in self.on_lanes() {
             let column =
                 |us: u64| ((us - self.start_us) as f64 / self.span_us as f64 * columns as f64) as usize;
             let from = column(bar.start_us).min(columns - 1);
@@ -288,4 +319,20 @@ fn a_stream_has_a_lane_for_each_thread_and_shows_the_last_burst() {
     insta::assert_snapshot!("stream_text", shown.plain());
     insta::assert_snapshot!("stream_svg", shown.get("image/svg+xml").unwrap());
     assert_eq!(bundle(&[]).plain(), "no task has run yet");
+    let all = whole(Card::new("all"), &bars).plain().to_string();
+    assert!(
+        all.contains("old: 1 ×") && all.contains("4 tasks in 21.0 s"),
+        "{all}"
+    );
+    let many: Vec<Bar> = (0..1000)
+        .map(|n| bar(&format!("worker-{n}"), "inc", 0, 10))
+        .collect();
+    let shown = bundle(&many);
+    assert!(shown.plain().lines().count() < 70, "{}", shown.plain());
+    let words = shown.plain().replace('\n', " ");
+    assert!(
+        words.contains("64 of 1000 lanes are drawn, 936 are not"),
+        "{words}"
+    );
+    assert!(!shown.get("image/svg+xml").unwrap().contains("worker-64<"));
 }

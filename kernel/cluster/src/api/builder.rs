@@ -1,7 +1,7 @@
 //! How a local cluster is asked for, and where it comes from: the notebook that hosts this program, or the
 //! program itself.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use skep_render::Message;
 
@@ -300,6 +300,16 @@ enum Amount {
     Part(f64),
 }
 
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Ok(Amount::Part(part)) => write!(f, "{part}"),
+            Ok(Amount::Bytes(bytes)) => write!(f, "{bytes}"),
+            Err(text) => write!(f, "\"{text}\""),
+        }
+    }
+}
+
 impl Size {
     /// # Errors
     /// When it is no size; the message quotes it.
@@ -312,13 +322,8 @@ impl Size {
             Ok(Amount::Part(_)) | Err(_) => None,
         };
         bytes.ok_or_else(|| {
-            let text = match &self.0 {
-                Ok(Amount::Part(part)) => part.to_string(),
-                Ok(Amount::Bytes(bytes)) => bytes.to_string(),
-                Err(text) => format!("\"{text}\""),
-            };
             Error::start(
-                Message::new(format!("{text} is no amount of memory"))
+                Message::new(format!("{self} is no amount of memory"))
                     .hint("write it like `\"512 MB\"`, `\"2 GiB\"`, `2_000_000_000` or, as a part of the machine's memory, `0.25`"),
             )
         })

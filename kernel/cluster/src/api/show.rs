@@ -22,7 +22,13 @@ impl Rich for Cluster {
                 } else {
                     "off: every call runs"
                 };
-                card(&info).fact("caching", caching).bundle()
+                let mut card = card(&info).fact("caching", caching);
+                let name = &self.spec().name;
+                if !name.is_empty() {
+                    card = card.fact("name", name);
+                }
+                card.note("`.dashboard()?` shows what it does while it works")
+                    .bundle()
             }
             Err(error) => Card::new("Cluster")
                 .state("failed")

@@ -21,6 +21,9 @@ const LEAST_BANDWIDTH: f64 = 1e3;
 /// A curve plays a run seven times: of more tasks than this it takes too long.
 const MOST_IN_CURVE: usize = 100_000;
 
+/// Tasks in the picture of a forecast.
+const MOST_DRAWN: usize = 4_000;
+
 /// The most workers and threads that a forecast is made for.
 const MOST_WORKERS: u32 = 10_000;
 
@@ -109,9 +112,28 @@ impl<'r> WhatIf<'r> {
                 Message::new("this engine records no runs").hint("a local cluster does"),
             ));
         };
-        if recording.tasks.iter().all(|task| task.ended_us == 0) {
+        let size = |size: &Size, of: &str, like: &str| match size.bytes(None) {
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err(invalid(
+                &format!("`.{of}({size})` is no size that workers could have"),
+                &format!("write it like `\"{like}\"`, or as a number of bytes"),
+            )),
+        };
+        if !recording.tasks.is_empty() && recording.tasks.iter().all(|task| task.ended_us == 0) {
             return Err(invalid(
-                "no task was submitted and ended while it was recorded",
+                &format!(
+                    "{} submitted while it was recorded, and none gave a value",
+                    match recording.tasks.len() {
+                        1 => "1 task was".to_string(),
+                        n => format!("{n} tasks were"),
+                    }
+                ),
+                "wait for the results inside the block; what fails has no time that could be played",
+            ));
+        }
+        if recording.tasks.is_empty() {
+            return Err(invalid(
+                "no task was submitted while it was recorded",
                 "a call whose result is known is not made again: give it other arguments, or `impure()`; and wait for the results inside the block",
             ));
         }
@@ -128,11 +150,11 @@ impl<'r> WhatIf<'r> {
             n_workers: self.n_workers.unwrap_or(was.n_workers),
             n_threads: self.n_threads.unwrap_or(was.n_threads),
             memory: match &self.memory {
-                Some(size) => size.bytes(None)?,
+                Some(memory) => size(memory, "memory", "2 GB")?,
                 None => was.memory,
             },
             bandwidth: match &self.bandwidth {
-                Some(size) => size.bytes(None)? as f64,
+                Some(bandwidth) => size(bandwidth, "bandwidth", "1 GB/s")? as f64,
                 None => was.bandwidth,
             },
             n_cores: self.n_cores,
@@ -239,7 +261,7 @@ impl Forecast {
         &self.outcome.doubts
     }
 
-    /// What it would take on 1, 2, 4, … 64 such workers.
+    /// What it would take on 1, 2, 4, … 64 such workers, and on as many as were asked for.
     pub fn curve(&self) -> &BTreeMap<u32, Duration> {
         &self.curve
     }
@@ -319,7 +341,7 @@ impl Forecast {
 
 impl Rich for Forecast {
     fn bundle(&self) -> Bundle {
-        let skipped = self.names.len().saturating_sub(4_000);
+        let skipped = self.names.len().saturating_sub(MOST_DRAWN);
         let bars: Vec<stream::Bar> = self
             .outcome
             .bars
@@ -333,7 +355,11 @@ impl Rich for Forecast {
                 duration_us: bar.duration_us,
             })
             .collect();
-        stream::below(self.card(), &bars)
+        let mut card = self.card();
+        if skipped > 0 {
+            card = card.note(format!("the last {MOST_DRAWN} tasks are drawn"));
+        }
+        stream::whole(card, &bars)
     }
 }
 

@@ -73,8 +73,10 @@ pub(super) fn limits(recording: &Recording, scenario: Scenario, outcome: &Outcom
         let name = recording.functions.get(function as usize);
         name.map_or("?", String::as_str)
     };
-    if let Some(longest) = longest.filter(|longest| part(longest.duration_us) > 0.5 && outcome.bars.len() > 1)
-    {
+    let busy = (outcome.work_us as f64 / (took * n_threads)).min(1.0);
+    // Where all threads have work to the end, a task may be long.
+    let is_long = |us: u64| part(us) > 0.5 && busy < 0.9 && outcome.bars.len() > 1;
+    if let Some(longest) = longest.filter(|longest| is_long(longest.duration_us)) {
         limits.push((
             part(longest.duration_us),
             format!(
@@ -125,7 +127,6 @@ pub(super) fn limits(recording: &Recording, scenario: Scenario, outcome: &Outcom
             ),
         ));
     }
-    let busy = (outcome.work_us as f64 / (took * n_threads)).min(1.0);
     if let Some(n_cores) = scenario.n_cores.filter(|n| f64::from(*n) < n_threads) {
         let cpu: u64 = outcome
             .bars
@@ -137,7 +138,7 @@ pub(super) fn limits(recording: &Recording, scenario: Scenario, outcome: &Outcom
             limits.push((
                 of_cores,
                 format!(
-                    "processors: {} are at work {} of the time",
+                    "processors: {} at work {} of the time",
                     plural(n_cores as usize, "core"),
                     percent(of_cores.min(1.0))
                 ),

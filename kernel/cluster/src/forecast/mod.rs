@@ -1,7 +1,7 @@
 //! What a recorded run would have been on other workers: the real scheduler and the real worker machines, on a virtual
 //! clock and a simulated network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::recording::Recording;
 
@@ -75,8 +75,10 @@ const MOST_THREADS: u64 = 1_000;
 
 /// What it would take on 1, 2, 4, … 64 workers that are otherwise the same.
 pub fn curve(recording: &Recording, scenario: Scenario) -> BTreeMap<u32, u64> {
-    let counts = (0..7).map(|i| 1 << i);
-    let counts = counts.filter(|n| u64::from(*n) * u64::from(scenario.n_threads) <= MOST_THREADS);
+    let counts: BTreeSet<u32> = (0..7).map(|i| 1 << i).chain([scenario.n_workers]).collect();
+    let counts = counts
+        .into_iter()
+        .filter(|n| u64::from(*n) * u64::from(scenario.n_threads) <= MOST_THREADS);
     counts
         .map(|n_workers| {
             let outcome = world::play(
