@@ -153,6 +153,16 @@ def test_controls_of_a_process_that_is_gone_become_pictures(fresh):
     assert fresh.execute("slider(\"n\", 1..=8)").status == "ok"
 
 
+def test_what_is_out_of_range_and_what_a_button_gives(kernel):
+    made = kernel.execute("let b = number(\"b\", 5_u8); display(b.clone()); interact(button(\"go\"), |n| n);")
+    models = comms(made)
+    echoed = [m["content"]["data"]["state"]["value"] for m in set_to(kernel, models["IntTextModel"]["comm_id"], value=300) if m["msg_type"] == "comm_msg"]
+    assert echoed == [255] and kernel.execute("b.value()").text == "255", "the page is told"
+    assert below(made.messages)["text/plain"] == "0"
+    assert below(said(kernel, models["ButtonModel"]["comm_id"], {"method": "custom", "content": {"event": "click"}}))["text/plain"] == "1"
+    assert kernel.execute("let k = slider(\"k\", 0.0..=3.0).step(0.3); k.set(1.0); k.value()").text == "0.9"
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -197,6 +207,15 @@ def test_a_terminal_asks_for_the_values(tmp_path):
     terminal.expect_exact("k [2]: ")
     terminal.sendintr()
     terminal.prompt(5)
+    # A value that fails is told, and another one may be tried.
+    terminal.enter("interact(slider(\"d\", 0..=9), |d: i32| 12 / d)")
+    terminal.expect_exact("attempt to divide by zero")
+    terminal.expect_exact("d (0 to 9) [0]: ")
+    terminal.send("4\n")
+    terminal.expect_exact("3")
+    terminal.expect_exact("d (0 to 9) [4]: ")
+    terminal.send("\n")
+    terminal.prompt(6)
     terminal.close(force=True)
 
 

@@ -57,6 +57,18 @@ pub struct Core {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Clicks(pub u64);
 
+impl Display for Clicks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Shown<()> for Clicks {
+    fn shown(&self) -> Bundle {
+        Bundle::text(self.to_string())
+    }
+}
+
 /// What is done when a control is set.
 struct Reaction {
     /// The place on the page for what it shows.
@@ -81,15 +93,34 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Numbers that a slider can stand at.
+///
+/// Whole numbers beyond 2^53 are not told apart, as in the front ends that show them.
 pub trait Number: Copy {
     const IS_WHOLE: bool;
+    /// What a control of it can hold.
+    const ENDS: (f64, f64);
     fn to_f64(self) -> f64;
     fn from_f64(number: f64) -> Self;
+}
+
+/// Up to here every whole number is one of its own.
+const MOST: f64 = 9_007_199_254_740_992.0;
+
+const fn at_least(min: f64) -> f64 {
+    if min < -MOST { -MOST } else { min }
+}
+
+const fn at_most(max: f64) -> f64 {
+    if max > MOST { MOST } else { max }
 }
 
 macro_rules! numbers {
     ($is_whole:literal: $($t:ty)*) => { $(impl Number for $t {
         const IS_WHOLE: bool = $is_whole;
+        const ENDS: (f64, f64) = {
+            let (min, max) = (<$t>::MIN as f64, <$t>::MAX as f64);
+            if $is_whole { (at_least(min), at_most(max)) } else { (min, max) }
+        };
 
         fn to_f64(self) -> f64 {
             self as f64
@@ -143,7 +174,7 @@ pub fn slider<T: Number>(label: impl Into<String>, range: impl Bounds<T>) -> Con
 
 fn slider_core(label: String, (start, end): (f64, f64), is_whole: bool) -> Arc<Core> {
     let (mut min, mut max) = (start.min(end), start.max(end));
-    if !(min.is_finite() && max.is_finite()) {
+    if !(start.is_finite() && end.is_finite()) {
         link::note(&format!(
             "the slider `{label}` needs a range with two ends; it goes from 0 to 1"
         ));
@@ -174,7 +205,10 @@ fn slider_core(label: String, (start, end): (f64, f64), is_whole: bool) -> Arc<C
 /// let seed = number("seed", 42_u64);
 /// ```
 pub fn number<T: Number>(label: impl Into<String>, initial: T) -> Control<T> {
+    let (min, max) = T::ENDS;
     let kind = Kind::Number {
+        min,
+        max,
         is_whole: T::IS_WHOLE,
     };
     Control {
@@ -268,7 +302,7 @@ impl<T> Control<T> {
         (self.read)(&self.core)
     }
 
-    /// Sets it from code, also on the page. What reacts to a person does not react to this.
+    /// Sets it from code, also on the page; beyond its ends it stands at them. What reacts to a person does not react to this.
     pub fn set(&self, value: T)
     where
         T: Display,

@@ -8,6 +8,9 @@ use crate::{Bundle, Message, colours, escape};
 /// The form of a [`Bundle`] that says which control it shows, for a front end that can make it live: its id in hexadecimal.
 pub const MIME: &str = "application/vnd.skep.control";
 
+/// Choices that are listed.
+const MOST_OPTIONS: usize = 12;
+
 /// A control as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
@@ -20,8 +23,10 @@ pub struct Control {
 pub enum Kind {
     /// A number between two others.
     Slider(Span),
-    /// A number that is typed.
+    /// A number that is typed, between what its type can hold.
     Number {
+        min: f64,
+        max: f64,
         is_whole: bool,
     },
     /// One of these.
@@ -59,7 +64,16 @@ impl Span {
         // Not beyond the last step that fits.
         let most = ((self.max - self.min) / self.step + 1e-9).floor();
         let at = self.min + steps.clamp(0.0, most) * self.step;
-        if self.is_whole { at.round() } else { at }
+        if self.is_whole {
+            return at.round();
+        }
+        // Three steps of 0.3 are 0.9, and not 0.8999999999999999.
+        let exact = (at * 1e9).round() / 1e9;
+        if exact.is_finite() && at.abs() > 1e-6 {
+            exact
+        } else {
+            at
+        }
     }
 }
 
@@ -70,10 +84,15 @@ impl Control {
             (Kind::Slider(span), Value::Number(number)) if number.is_finite() => {
                 Value::Number(span.nearest(*number))
             }
-            (Kind::Number { is_whole: true }, Value::Number(number)) if number.is_finite() => {
-                Value::Number(number.round())
-            }
-            (Kind::Number { is_whole: false }, Value::Number(number)) => Value::Number(*number),
+            (
+                Kind::Number {
+                    min,
+                    max,
+                    is_whole: true,
+                },
+                Value::Number(number),
+            ) if number.is_finite() => Value::Number(number.round().clamp(*min, *max)),
+            (Kind::Number { is_whole: false, .. }, Value::Number(number)) => Value::Number(*number),
             (Kind::Select(options), Value::Choice(idx)) if *idx < options.len() => Value::Choice(*idx),
             (Kind::Checkbox, Value::Bool(_))
             | (Kind::Text, Value::Text(_))
@@ -90,23 +109,27 @@ impl Control {
         let typed = typed.trim();
         let no = |what: &str, hint: String| Err(Message::new(format!("`{typed}` is {what}")).hint(hint));
         match &self.kind {
-            Kind::Slider(Span { is_whole, .. }) | Kind::Number { is_whole } => {
+            Kind::Slider(Span {
+                min, max, is_whole, ..
+            })
+            | Kind::Number { min, max, is_whole } => {
                 let Ok(number) = typed.replace('_', "").parse::<f64>() else {
                     return no("no number", self.range_in_words());
                 };
                 if *is_whole && number.fract() != 0.0 {
                     return no("no whole number", self.range_in_words());
                 }
-                if let Kind::Slider(span) = &self.kind
-                    && !(span.min..=span.max).contains(&number)
-                {
+                let is_open = matches!(self.kind, Kind::Number { is_whole: false, .. });
+                if !is_open && !(min..=max).contains(&&number) {
                     return no("outside of its range", self.range_in_words());
                 }
                 self.accepts(&Value::Number(number))
                     .map_or_else(|| no("no number to work with", self.range_in_words()), Ok)
             }
             Kind::Select(options) => {
+                let same = |option: &String| option.to_lowercase() == typed.to_lowercase();
                 let by_name = options.iter().position(|option| option == typed);
+                let by_name = by_name.or_else(|| options.iter().position(same));
                 let by_number = || {
                     let number = typed.parse::<usize>().ok()?;
                     (1..=options.len()).contains(&number).then(|| number - 1)
@@ -153,8 +176,19 @@ impl Control {
                 };
                 format!("{} to {}{step}", number(span.min), number(span.max))
             }
-            Kind::Number { is_whole: true } => "a whole number".to_string(),
-            Kind::Number { is_whole: false } => "a number".to_string(),
+            Kind::Number {
+                min,
+                max,
+                is_whole: true,
+            } => {
+                format!("a whole number from {} to {}", number(*min), number(*max))
+            }
+            Kind::Number { is_whole: false, .. } => "a number".to_string(),
+            Kind::Select(options) if options.len() > MOST_OPTIONS => format!(
+                "{}, … and {} more",
+                options[..MOST_OPTIONS].join(", "),
+                options.len() - MOST_OPTIONS
+            ),
             Kind::Select(options) => options.join(", "),
             Kind::Checkbox => "y or n".to_string(),
             Kind::Text => "text".to_string(),
@@ -180,7 +214,8 @@ impl Control {
             _ => String::new(),
         };
         let text = format!("{}: {}{range}", self.label, self.value_in_words());
-        Bundle::text(text).with_html(self.html())
+        let text = crate::text::wrapped(&text, crate::text::columns());
+        Bundle::text(text.join("\n")).with_html(self.html())
     }
 
     fn html(&self) -> String {
@@ -275,11 +310,25 @@ mod tests {
         assert_eq!(said(&whole, "many"), "`many` is no number\nhint: 1 to 8");
         assert_eq!(said(&whole, "NaN"), "`NaN` is no whole number\nhint: 1 to 8");
         let tenth = slider(0.0, 1.0, 0.1, false, 0.5);
-        assert_eq!(said(&tenth, "0.31"), "Number(0.30000000000000004)");
+        assert_eq!(said(&tenth, "0.31"), "Number(0.3)");
         assert_eq!(
             said(&tenth, "inf"),
             "`inf` is outside of its range\nhint: 0 to 1, in steps of 0.1"
         );
+        let byte = Control {
+            kind: Kind::Number {
+                min: 0.0,
+                max: 255.0,
+                is_whole: true,
+            },
+            ..whole
+        };
+        assert_eq!(
+            said(&byte, "300"),
+            "`300` is outside of its range\nhint: a whole number from 0 to 255"
+        );
+        assert_eq!(byte.accepts(&Value::Number(-7.0)), Some(Value::Number(0.0)));
+        assert_eq!(said(&select(), "MEAN"), "Choice(0)");
         assert_eq!(said(&select(), "<sum>"), "Choice(1)");
         assert_eq!(said(&select(), "1"), "Choice(0)");
         assert_eq!(said(&select(), "3"), "Choice(2)", "a name goes before a number");

@@ -242,8 +242,10 @@ impl Graph {
         for (node, layer) in self.nodes.iter().zip(self.layers()) {
             *layers.entry(layer).or_default().entry(&node.label).or_default() += node.n();
         }
-        let mut lines =
-            vec!["too wide to be drawn here; each line is a layer that needs those above it:".to_string()];
+        let mut lines = text::wrapped(
+            "too wide to be drawn here; each line is a layer that needs those above it:",
+            text::columns(),
+        );
         let n_more = layers.len().saturating_sub(MOST_NODES);
         for (layer, nodes) in layers.into_iter().take(MOST_NODES) {
             let nodes: Vec<String> = nodes

@@ -113,7 +113,7 @@ impl Session {
             let result = self.turn(&first);
             // Where it stands below the controls it has been told.
             if !self.frontend.has_live_controls() {
-                result?;
+                self.told_or_failed(cell, result)?;
             }
             if self.has_terminal {
                 self.say(
@@ -127,6 +127,25 @@ impl Session {
             self.ask_for(cell, &shown)?;
         }
         Ok(())
+    }
+
+    /// Who sits at a terminal is told why something failed, and may try another value.
+    fn told_or_failed(&self, cell: u32, result: Result<(), CellError>) -> Result<(), CellError> {
+        let was_interrupted = self.shared.n_interrupts.load(Ordering::SeqCst) > 0;
+        match result {
+            Err(error) if self.has_terminal && !was_interrupted => {
+                let text = format!("{}\n", error.styled);
+                self.frontend.output(
+                    cell,
+                    Output::Text {
+                        is_stderr: true,
+                        text,
+                    },
+                );
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Asks for each of them once; says whether one was set.
@@ -150,11 +169,12 @@ impl Session {
             };
             if let Some(value) = value {
                 is_set = true;
-                self.turn(&Turn {
+                let result = self.turn(&Turn {
                     control: id,
                     value: Some(value),
                     area: None,
-                })?;
+                });
+                self.told_or_failed(cell, result)?;
             }
         }
         Ok(is_set)

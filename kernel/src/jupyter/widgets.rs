@@ -234,8 +234,8 @@ fn models(id: u64, control: &Control) -> Vec<(String, Json)> {
     let (name, style) = match control.kind {
         Kind::Slider(Span { is_whole: true, .. }) => ("IntSlider", "SliderStyle"),
         Kind::Slider(_) => ("FloatSlider", "SliderStyle"),
-        Kind::Number { is_whole: true } => ("IntText", "DescriptionStyle"),
-        Kind::Number { is_whole: false } => ("FloatText", "DescriptionStyle"),
+        Kind::Number { is_whole: true, .. } => ("IntText", "DescriptionStyle"),
+        Kind::Number { is_whole: false, .. } => ("FloatText", "DescriptionStyle"),
         Kind::Select(_) => ("Dropdown", "DescriptionStyle"),
         Kind::Checkbox => ("Checkbox", "CheckboxStyle"),
         Kind::Text => ("Text", "TextStyle"),
@@ -294,7 +294,7 @@ fn value_of(control: &Control) -> Map<String, Json> {
             "continuous_update": true,
             "behavior": "drag-tap",
         }),
-        (Kind::Number { is_whole }, Value::Number(value)) => json!({
+        (Kind::Number { is_whole, .. }, Value::Number(value)) => json!({
             "value": number(*value, *is_whole),
             "step": if *is_whole { json!(1) } else { Json::Null },
             "continuous_update": false,
