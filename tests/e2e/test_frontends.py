@@ -115,11 +115,16 @@ def menu(page, *names):
 def new_cell(page, code, run=True):
     """A cell at the end of the notebook, typed as a person does."""
     page.keyboard.press("Escape")
-    # At its prompt: in the middle there may be something that takes keys.
-    page.locator(".jp-Notebook .jp-Cell").last.locator(".jp-InputArea-prompt").first.click()
-    page.keyboard.press("Escape")
-    page.keyboard.press("b")
-    page.keyboard.press("Enter")
+    for _ in range(5):
+        # A control that was used keeps the keys; and in the middle of a cell there may be another one.
+        page.evaluate("document.activeElement.blur()")
+        page.locator(".jp-Notebook .jp-Cell").last.locator(".jp-InputArea-prompt").first.click()
+        page.keyboard.press("Escape")
+        page.keyboard.press("b")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        if page.evaluate("document.activeElement.classList.contains('cm-content') && !document.activeElement.innerText.trim()"):
+            break
     page.keyboard.insert_text(code)
     if run:
         page.keyboard.press("Control+Enter")
