@@ -193,6 +193,7 @@ impl Notebook {
                 ))];
             }
         }
+        self.explain_stand_in(prepared, &mut drawn);
         let mut seen = BTreeSet::new();
         drawn.notes.retain(|note| seen.insert(note.clone()));
         drawn
@@ -221,24 +222,37 @@ impl Notebook {
                 .insert(0, Note::hint(format!("import it: `{import}`")));
             return;
         }
+        if let Some(notes) = self.aside_notes(prepared, name) {
+            drawn.notes.splice(..0, notes);
+        }
+    }
+
+    /// What is said of an item that was set aside.
+    fn aside_notes(&self, prepared: &Prepared, name: &str) -> Option<[Note; 2]> {
         let dropped = prepared
             .dropped
             .iter()
             .map(|at| &prepared.candidates[*at])
             .map(|candidate| (candidate.cell, &candidate.definition));
         let mut aside = dropped.chain(self.aside.iter().map(|item| (item.cell, &item.definition)));
-        if let Some((cell, _)) =
-            aside.find(|(_, definition)| definition.keys.iter().any(|key| key.name() == Some(name)))
-        {
-            drawn.notes.insert(
-                0,
-                Note::plain(format!(
-                    "`{name}` of cell {cell} was set aside: it does not compile with newer definitions"
-                )),
-            );
-            drawn
-                .notes
-                .insert(1, Note::hint(format!("run cell {cell} again, adapted")));
+        let (cell, _) =
+            aside.find(|(_, definition)| definition.keys.iter().any(|key| key.name() == Some(name)))?;
+        Some([
+            Note::plain(format!(
+                "`{name}` of cell {cell} was set aside: it does not compile with newer definitions"
+            )),
+            Note::hint(format!("run cell {cell} again, adapted")),
+        ])
+    }
+
+    /// A name of what every cell has in scope stands for an item of that name that was set aside.
+    fn explain_stand_in(&self, prepared: &Prepared, drawn: &mut Drawn) {
+        let texts = drawn.marks.iter().filter(|mark| mark.cell == prepared.cell);
+        let notes = texts
+            .filter_map(|mark| prepared.parsed.source.get(mark.range.clone()))
+            .find_map(|text| self.aside_notes(prepared, text));
+        if let Some(notes) = notes {
+            drawn.notes.splice(..0, notes);
         }
     }
 
