@@ -230,7 +230,7 @@ fn types_are_where_the_table_says() {
     let mut lab = Lab::new();
     let parameters = |named: &str| match named.rsplit("::").next().unwrap_or_default() {
         "ChunkedArray" => "<::skep::polars::prelude::BooleanType>",
-        "Remote" | "Delayed" | "Reply" | "Queue" | "Variable" | "Topic" | "Subscriber" => "<i64>",
+        "Control" | "Remote" | "Delayed" | "Reply" | "Queue" | "Variable" | "Topic" | "Subscriber" => "<i64>",
         "OnceCell" | "Receiver" | "Sender" | "OnceLock" | "RwLock" | "JoinHandle" => "<()>",
         _ => "",
     };
