@@ -199,14 +199,14 @@ impl Notebook {
         drawn
     }
 
+    /// Of an earlier cell, or of this one.
+    fn is_variable(&self, prepared: &Prepared, name: &str) -> bool {
+        let mut bindings = prepared.parsed.bindings.iter();
+        self.variables.contains_key(name) || bindings.any(|binding| binding.name == name)
+    }
+
     fn explain_missing(&self, prepared: &Prepared, name: &str, drawn: &mut Drawn) {
-        let is_variable = self.variables.contains_key(name)
-            || prepared
-                .parsed
-                .bindings
-                .iter()
-                .any(|binding| binding.name == name);
-        if is_variable {
+        if self.is_variable(prepared, name) {
             drawn.notes = vec![Note::hint(format!(
                 "functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`"
             ))];
@@ -250,6 +250,7 @@ impl Notebook {
         let texts = drawn.marks.iter().filter(|mark| mark.cell == prepared.cell);
         let notes = texts
             .filter_map(|mark| prepared.parsed.source.get(mark.range.clone()))
+            .filter(|text| !self.is_variable(prepared, text))
             .find_map(|text| self.aside_notes(prepared, text));
         if let Some(notes) = notes {
             drawn.notes.splice(..0, notes);
