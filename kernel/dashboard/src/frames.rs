@@ -72,9 +72,18 @@ impl Frames {
         let known = self.stages.entry(at).or_insert_with(|| Stage {
             frame: stage.query,
             number: stage.number,
-            what: stage.what,
+            what: stage.what.clone(),
             ..Stage::default()
         });
+        if known.what != stage.what {
+            // Another process counts its frames from 1 again.
+            *known = Stage {
+                frame: known.frame,
+                number: known.number,
+                what: stage.what,
+                ..Stage::default()
+            };
+        }
         known.n_tasks += 1;
         self.have_changed = true;
         let mut frames: Vec<u64> = self.stages.keys().map(|(frame, _)| *frame).collect();
@@ -92,7 +101,7 @@ impl Frames {
         let Some(stage) = self.stages.get_mut(at) else {
             return;
         };
-        stage.n_running = stage.n_running + u64::from(runs) - u64::from(before);
+        stage.n_running = (stage.n_running + u64::from(runs)).saturating_sub(u64::from(before));
         change(stage);
         self.have_changed = true;
     }
@@ -170,6 +179,13 @@ mod tests {
         );
         assert_eq!((stages[1].what.as_str(), stages[1].n_tasks), ("group by k", 1));
         assert_eq!(frames.news(), None);
+        frames.apply(&tagged(20, "stage 2 of frame 4: sort"));
+        let other = &frames.news().unwrap()[1];
+        assert_eq!(
+            (other.what.as_str(), other.n_tasks),
+            ("sort", 1),
+            "of another process"
+        );
         frames.apply(&Event::Freed { key: Key(1) });
         frames.apply(&done(1, 7));
         assert_eq!(frames.all()[0].n_done, 1, "a task that is freed is forgotten");

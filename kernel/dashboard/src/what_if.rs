@@ -34,10 +34,19 @@ pub(crate) async fn record(State(shared): Shown) -> Response {
 pub(crate) async fn stop(State(shared): Shown) -> Response {
     let stopping = shared.clone();
     let told = tokio::task::spawn_blocking(move || {
-        let mut run = lock(&stopping.run);
-        if matches!(*run, Run::Begun) {
+        // The scheduler may take a moment, and others ask how it stands meanwhile.
+        let is_begun = {
+            let mut run = lock(&stopping.run);
+            let is_begun = matches!(*run, Run::Begun);
+            if is_begun {
+                *run = Run::Nothing;
+            }
+            is_begun
+        };
+        if is_begun {
             let recorded = stopping.host.upgrade().and_then(|host| host.recorded());
-            *run = recorded.map_or(Run::Nothing, |recording| Run::Recorded(Arc::new(recording)));
+            *lock(&stopping.run) =
+                recorded.map_or(Run::Nothing, |recording| Run::Recorded(Arc::new(recording)));
         }
     });
     let _ = told.await;
