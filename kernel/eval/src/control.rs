@@ -11,7 +11,7 @@ use std::{
     ops::{Range, RangeInclusive},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -611,7 +611,14 @@ pub(crate) fn turn(id: u64, value: Option<&Value>, area: Option<&str>) -> Outcom
             send_in_order(&FromEval::Area {
                 id: reaction.area.clone(),
             });
-            lock(&reaction.run)();
+            match reaction.run.try_lock() {
+                Ok(mut run) => run(),
+                Err(TryLockError::Poisoned(run)) => run.into_inner()(),
+                // To wait for it would be to wait for ever.
+                Err(TryLockError::WouldBlock) => show(Bundle::text(
+                    "what reacts to this was given up with an earlier value, and still runs",
+                )),
+            }
         }
     };
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -671,6 +678,20 @@ mod tests {
             "and it is called again"
         );
         assert_eq!(*lock(&seen), [4, 4, 8, 2, 3]);
+        // A turn that was given up goes on alone: the next one does not wait for it.
+        let busy = slider("busy", 1..=3);
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        busy.on_change(move |_| {
+            let _ = begun.send(());
+            let _ = may_go_on.recv();
+        });
+        let id = busy.core.id;
+        let alone = std::thread::spawn(move || turn(id, Some(&Value::Number(2.0)), None));
+        has_begun.recv().unwrap();
+        assert_eq!(turn(id, Some(&Value::Number(3.0)), None), Outcome::Done);
+        drop(go_on);
+        assert_eq!((alone.join().unwrap(), busy.value()), (Outcome::Done, 3));
         let (a, b) = (slider("a", 1..=3), checkbox("b", true));
         assert_eq!((&a, b.clone()).into_inputs().1(), (1, true));
         assert_eq!(((a,), b).into_inputs().0.len(), 2);
