@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use skep_render::control::shown_in;
+
 use crate::{
     link::{open_area, send_in_order},
-    place,
     show::Shown,
     wire::FromEval,
 };
@@ -47,7 +48,7 @@ pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
     }) {
         println!("{}", bundle.plain());
     }
-    if let Some(control) = place::shown_in(&bundle) {
+    if let Some(control) = shown_in(&bundle) {
         open_area(control);
     }
     DisplayHandle { id }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use skep_render::{Bundle, Message};
+use skep_render::{Bundle, Message, control::shown_in};
 
 use crate::{
     place,
@@ -133,7 +133,7 @@ pub(crate) fn lock_shown(link: &Link) -> MutexGuard<'_, Passed> {
 
 /// Shows the value of a cell's last expression.
 pub fn result(bundle: Bundle) {
-    let Some(control) = place::shown_in(&bundle) else {
+    let Some(control) = shown_in(&bundle) else {
         send_in_order(&FromEval::Result { bundle });
         return;
     };

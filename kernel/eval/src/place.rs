@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use skep_render::{Bundle, control::MIME};
-
 /// A place for a control, each time that it is shown.
 pub(crate) fn place_of(id: u64) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -13,9 +11,4 @@ pub(crate) fn place_of(id: u64) -> String {
 /// The place below a control, for what reacts to it.
 pub(crate) fn area_of(id: u64) -> String {
     format!("skep-area-{id:x}")
-}
-
-/// The control that a bundle shows.
-pub(crate) fn shown_in(bundle: &Bundle) -> Option<u64> {
-    u64::from_str_radix(bundle.get(MIME)?, 16).ok()
 }

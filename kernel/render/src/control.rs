@@ -11,6 +11,11 @@ pub const MIME: &str = "application/vnd.skep.control";
 /// Choices that are listed.
 const MOST_OPTIONS: usize = 12;
 
+/// The control that a bundle shows.
+pub fn shown_in(bundle: &Bundle) -> Option<u64> {
+    u64::from_str_radix(bundle.get(MIME)?, 16).ok()
+}
+
 /// A control as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {

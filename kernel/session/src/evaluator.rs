@@ -25,7 +25,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skep_eval::wire::{self, FromEval, Outcome, ToEval, Variable};
 use skep_render::{
     Message,
-    control::{Control, MIME},
+    control::{Control, shown_in},
 };
 
 use crate::{
@@ -467,7 +467,7 @@ impl Pump {
             FromEval::Ready { .. } => {}
             FromEval::Result { bundle } => self.show(cell, Output::Result(bundle)),
             FromEval::Display { id, bundle } => {
-                if let Some(control) = bundle.get(MIME).and_then(|id| u64::from_str_radix(id, 16).ok()) {
+                if let Some(control) = shown_in(&bundle) {
                     (self.hooks.on_control)(ControlReport::Shown(control));
                 }
                 self.show(cell, Output::Display { id, bundle });

@@ -14,7 +14,7 @@ use jupyter_protocol::{
 use serde_json::{Map, Value as Json, json};
 use skep_session::{
     Bundle,
-    control::{Control, Kind, MIME, Span, Value},
+    control::{Control, Kind, Span, Value, shown_in},
 };
 
 /// A bundle's form that is drawn by the front-end part of ipywidgets.
@@ -174,11 +174,6 @@ impl Widgets {
         control.value = accepted;
         Some((id, value))
     }
-}
-
-/// The control that a bundle shows.
-fn shown_in(bundle: &Bundle) -> Option<u64> {
-    u64::from_str_radix(bundle.get(MIME)?, 16).ok()
 }
 
 /// A bundle's control as a view of it.
@@ -406,7 +401,7 @@ mod tests {
     fn pictures_take_their_places_at_the_end() {
         let widgets = Widgets::default();
         widgets.put(1, &slider(4.0));
-        let shown = slider(1.0).bundle().with(MIME, "1");
+        let shown = slider(1.0).bundle().with(skep_session::control::MIME, "1");
         widgets.show("here", &shown);
         let (pictures, closed) = widgets.take_all();
         assert_eq!(pictures, [("here".to_string(), slider(4.0).bundle())]);
