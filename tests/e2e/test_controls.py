@@ -129,6 +129,17 @@ def test_what_reacts_runs_after_the_cell_and_an_interrupt_ends_it(kernel):
     assert time.monotonic() - began < 5
 
 
+def test_what_cannot_be_stopped_does_not_hold_up_what_comes_next(fresh):
+    made = fresh.execute("let n = slider(\"n\", 0..=9); n.on_change(|n| { if n == 9 { std::thread::sleep(Duration::from_secs(40)); } n })")
+    slider = comms(made)["IntSliderModel"]["comm_id"]
+    fresh.client.shell_channel.send(fresh.client.session.msg("comm_msg", {"comm_id": slider, "data": {"method": "update", "state": {"value": 9}}}))
+    time.sleep(0.5)
+    fresh.interrupt()
+    began = time.monotonic()
+    assert "still runs" in below(set_to(fresh, slider, value=3))["text/plain"]
+    assert fresh.execute("n.value()").text == "3" and time.monotonic() - began < 20
+
+
 def test_a_slider_changes_the_number_of_workers(fresh):
     fresh.execute("let cluster = Cluster::local().workers(1).start()?;")
     made = fresh.execute("let c = cluster.clone(); interact(slider(\"workers\", 1..=3), move |n: usize| { c.scale(n)?; c.gather(&c.map(|x: u64| { sleep(Duration::from_millis(300)); x }, 0..3))?; Ok::<_, skep::Error>(c.clone()) });")
