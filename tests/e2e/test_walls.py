@@ -21,6 +21,7 @@ POLARS, JUPYTER, CLUSTER = {"polars", "skep-frame"}, {"jupyter-protocol", "jupyt
     ("kernel/eval", POLARS | JUPYTER | CLUSTER),
     ("kernel/cluster", POLARS | JUPYTER | {"skep-cell", "skep-eval", "skep-session"}),
     ("kernel/collections", POLARS | JUPYTER | {"mio", "skep-eval", "skep-session"}),
+    ("kernel/flow", POLARS | JUPYTER | {"mio", "skep-session"}),
     ("kernel/frame", JUPYTER | {"mio", "skep-session"}),
     ("kernel/render", POLARS | JUPYTER | CLUSTER | {"mio", "tokio", "rustix"}),
     ("kernel/assist", POLARS | JUPYTER | CLUSTER | {"skep-cell", "skep-eval", "skep-session"}),

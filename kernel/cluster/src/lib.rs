@@ -38,6 +38,7 @@ pub mod worker;
 pub use api::{
     actor::{Actor, Reply},
     builder::{ClusterBuilder, Size},
+    call::{Call, Ended, Listening, Started},
     chaos,
     cluster::Cluster,
     compute::{Computed, Root},
@@ -52,6 +53,7 @@ pub use api::{
     pool::ActorPool,
     remote::Remote,
     show::{card, remotes_card, workers_card},
+    task_run::{Managed, TaskRun},
     what_if::{Forecast, WhatIf},
 };
 pub use call::{
@@ -64,7 +66,7 @@ pub use data::{
     lists::register_list,
     segment::{Bytes, Segment},
     size::heap_bytes,
-    value::{Codec, Shared, TaskValue, register_codec, registered},
+    value::{Codec, Shared, TaskValue, decoded, finished, register_codec, registered},
 };
 #[doc(hidden)]
 pub use graph::concrete;

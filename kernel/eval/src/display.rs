@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use skep_render::control::shown_in;
+use skep_render::{Bundle, control::shown_in};
 
 use crate::{
     link::{open_area, send_in_order},
@@ -52,6 +52,35 @@ pub fn display<Kind, T: Shown<Kind>>(value: T) -> DisplayHandle {
         open_area(control);
     }
     DisplayHandle { id }
+}
+
+/// How the ids of pictures of work under way begin.
+pub const MOVING: &str = "skep-progress-flow-";
+
+/// A picture of work under way, drawn anew while a cell waits: in the terminal it stands where progress stands, and a script
+/// leaves it out. Outside a notebook it is not shown.
+#[derive(Default)]
+pub struct Moving {
+    id: Option<String>,
+}
+
+impl Moving {
+    pub fn show(&mut self, bundle: Bundle) {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let message = match &self.id {
+            Some(id) => FromEval::UpdateDisplay {
+                id: id.clone(),
+                bundle,
+            },
+            None => {
+                let n = NEXT.fetch_add(1, Ordering::Relaxed);
+                let id = format!("{MOVING}{}-{n}", std::process::id());
+                self.id = Some(id.clone());
+                FromEval::Display { id: Some(id), bundle }
+            }
+        };
+        send_in_order(&message);
+    }
 }
 
 /// Clears the cell's output; with `wait`, only when the next output arrives, so that nothing flickers.

@@ -24,7 +24,7 @@ pub mod wire;
 pub use control::{
     Bounds, Clicks, Control, Inputs, Number, button, checkbox, interact, number, select, slider, text,
 };
-pub use display::{DisplayHandle, clear_output, display};
+pub use display::{DisplayHandle, MOVING, Moving, clear_output, display};
 pub use input::{input, password, read_stdin};
 pub use interrupt::{
     Interrupted, adopt_flag, interrupted, lower_flag, on_interrupt, poll, raise_flag, sleep,

@@ -16,6 +16,8 @@ pub use skep_cluster::{
 };
 pub use skep_collections::{Bag, Blocked, Dot, ndarray};
 pub use skep_eval::{Bundle, Control, Rich, interrupted as cancelled};
+pub use skep_flow as flow;
+pub use skep_flow::{Flow, Run, Task, TaskRun};
 pub use skep_frame::{Frame, Table, polars, sql};
 pub use tokio;
 
@@ -164,6 +166,7 @@ pub mod prelude {
         Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep,
     };
     pub use skep_eval::{button, checkbox, interact, number, select, slider, text};
+    pub use skep_flow::{Chain as _, Flow, Group as _, Reprocess, TaskRun, task};
     // All of Polars' own; the names above and below, and those that a cell defines, go before it.
     pub use skep_frame::polars::{self, df, prelude::*};
     pub use skep_frame::{Frame, Plottable as _, ToFrame as _};

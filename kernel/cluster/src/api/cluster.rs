@@ -54,6 +54,11 @@ impl Cluster {
         self.client.engine_name()
     }
 
+    /// Whether both are connections to one cluster.
+    pub fn is_same(&self, other: &Cluster) -> bool {
+        Arc::ptr_eq(&self.client, &other.client)
+    }
+
     /// Keeps every event from now on for [`Cluster::next_events`].
     ///
     /// # Errors

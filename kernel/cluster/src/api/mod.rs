@@ -3,6 +3,7 @@
 pub(crate) mod actor;
 pub mod awaiting;
 pub(crate) mod builder;
+pub(crate) mod call;
 pub mod chaos;
 pub(crate) mod cluster;
 pub(crate) mod compute;
@@ -24,4 +25,5 @@ mod replay;
 mod replicate;
 pub(crate) mod scope;
 pub(crate) mod show;
+pub(crate) mod task_run;
 pub(crate) mod what_if;

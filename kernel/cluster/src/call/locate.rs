@@ -3,7 +3,7 @@
 use std::{any::type_name, collections::HashMap, ffi::c_void};
 
 use crate::{
-    call::code,
+    call::{code, thunk::Thunk},
     data::type_names::names_of_cells,
     hooks::{Hooks, hooks},
     model::{
@@ -47,6 +47,15 @@ pub(crate) fn checked<F: Copy>(address: usize, role: &'static str) -> FnRef {
 }
 
 impl FnRef {
+    /// What workers call as it is: it takes its arguments itself.
+    pub fn to_thunk(thunk: Thunk, name: &'static str) -> FnRef {
+        FnRef {
+            address: thunk as usize,
+            type_name: name,
+            role: "task",
+        }
+    }
+
     /// What calls `F` in another way, under its name.
     pub fn in_role<F>(self, role: &'static str) -> FnRef {
         FnRef {

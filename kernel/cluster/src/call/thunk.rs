@@ -54,6 +54,14 @@ impl<'t> Inputs<'t> {
             .ok_or_else(|| unreadable("an argument is missing".into()))
     }
 
+    /// The bytes of the next argument, which is a value.
+    pub(crate) fn next_bytes(&mut self) -> std::result::Result<Vec<u8>, TaskError> {
+        match self.next_arg()? {
+            Arg::Value(bytes) => Ok(bytes.to_vec()),
+            _ => Err(unreadable("an argument is no value".into())),
+        }
+    }
+
     /// The next argument, by the codec of its type.
     pub fn next_with<A>(&mut self, codec: &'static Codec<A>) -> std::result::Result<A, TaskError>
     where

@@ -194,6 +194,43 @@ pub(crate) fn decode<T: TaskValue>(bytes: &Bytes) -> Result<T, String> {
     (codec::<T>().read)(bytes)
 }
 
+/// What a program computed, as bytes; where it is the `Err` of a `Result`, what that says is the error.
+///
+/// # Errors
+/// That, or that it cannot be turned into bytes.
+#[doc(hidden)]
+pub fn finished<T: TaskValue>(value: &T) -> Result<Vec<u8>, String> {
+    let bytes = encode(value)?;
+    match text_of_err(type_name::<T>(), || bytes.first().copied(), || bytes.clone()) {
+        Some(text) => Err(text),
+        None => Ok(bytes),
+    }
+}
+
+/// A value from bytes that [`finished`] gave.
+///
+/// # Errors
+/// When they are of another type.
+#[doc(hidden)]
+pub fn decoded<T: TaskValue>(bytes: &[u8]) -> Result<T, String> {
+    decode(&bytes.to_vec().into())
+}
+
+/// What an `Err` of a type of this name says, if these bytes are one. Postcard writes the variant first, as one byte.
+fn text_of_err(
+    name: &str,
+    first: impl FnOnce() -> Option<u8>,
+    bytes: impl FnOnce() -> Vec<u8>,
+) -> Option<String> {
+    if !name.starts_with("core::result::Result<") || first() != Some(1) {
+        return None;
+    }
+    if name.ends_with(", alloc::string::String>") || name.ends_with(", alloc::boxed::Box<str>>") {
+        return postcard::from_bytes::<String>(&bytes()[1..]).ok();
+    }
+    Some(format!("it returned the `Err` of a `{}`", skep_render::short_type(name)))
+}
+
 /// A value on its worker, with its type forgotten.
 pub(crate) trait AnyValue: Any + Send + Sync {
     fn write(&self, out: &mut dyn Write) -> Result<(), String>;
@@ -413,25 +450,20 @@ impl Stored {
     /// Only errors that can travel come here; those that cannot are told by [`crate::graph::task_fn::Fails`].
     pub fn error_text(&self) -> Option<String> {
         let Stored::Typed(value) = self else { return None };
-        let name = value.type_name();
-        if !name.starts_with("core::result::Result<") {
-            return None;
-        }
-        // Postcard writes the variant first, as one byte.
-        let mut first = First(None);
-        let _ = value.write(&mut first);
-        if first.0 != Some(1) {
-            return None;
-        }
-        if name.ends_with(", alloc::string::String>") || name.ends_with(", alloc::boxed::Box<str>>") {
-            let mut bytes = Vec::new();
-            value.write(&mut bytes).ok()?;
-            return postcard::from_bytes::<String>(&bytes[1..]).ok();
-        }
-        Some(format!(
-            "it returned the `Err` of a `{}`",
-            skep_render::short_type(name)
-        ))
+        text_of_err(
+            value.type_name(),
+            || {
+                let mut first = First(None);
+                let _ = value.write(&mut first);
+                first.0
+            },
+            || {
+                let mut bytes = Vec::new();
+                // What cannot be written has no text.
+                let _ = value.write(&mut bytes);
+                bytes
+            },
+        )
     }
 
     /// One of the parts of a result that has such.

@@ -45,6 +45,9 @@ pub(crate) fn set_current(client: Arc<Client>) {
     *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = Some(client);
 }
 
+/// Who hears events as they come.
+pub(crate) type Listener = dyn Fn(&[Event]) + Send + Sync;
+
 #[derive(Clone, Debug)]
 pub(crate) enum Status {
     Pending,
@@ -70,6 +73,10 @@ struct State {
     code: HashSet<CodeId>,
     released: Vec<Key>,
     events: VecDeque<Event>,
+    /// Somebody takes events from there.
+    keeps_events: bool,
+    /// Those who hear events as they come.
+    listeners: Vec<Weak<Listener>>,
     /// Futures that wait for a value to end.
     wakers: Arc<Wakers>,
     /// When values were fetched, for their journeys.
@@ -253,7 +260,26 @@ impl Client {
 
     /// Events from now on are kept for [`Client::next_events`].
     pub fn follow(&self) -> Result<()> {
-        self.engine.follow()
+        self.lock().keeps_events = true;
+        self.engine.follow(true)
+    }
+
+    /// Calls `listener` with events from now on, for as long as it is there.
+    pub fn listen(&self, listener: Weak<Listener>) -> Result<()> {
+        self.lock().listeners.push(listener);
+        self.engine.follow(true)
+    }
+
+    /// A listener has gone.
+    pub fn unlisten(&self) {
+        let wants_none = {
+            let mut state = self.lock();
+            state.listeners.retain(|listener| listener.strong_count() > 0);
+            state.listeners.is_empty() && !state.keeps_events
+        };
+        if wants_none {
+            let _ = self.engine.follow(false);
+        }
     }
 
     /// Events that came since the last call; waits for one, for as long as `patience`.
@@ -498,9 +524,14 @@ impl State {
     fn on_told(&mut self, told: Told) {
         match told {
             Told::Events(events) => {
-                self.events.extend(events);
-                let n_extra = self.events.len().saturating_sub(MOST_EVENTS);
-                self.events.drain(..n_extra);
+                for listener in self.listeners.iter().filter_map(Weak::upgrade) {
+                    listener(&events);
+                }
+                if self.keeps_events {
+                    self.events.extend(events);
+                    let n_extra = self.events.len().saturating_sub(MOST_EVENTS);
+                    self.events.drain(..n_extra);
+                }
             }
             Told::Ended { key, how } => {
                 let Some(entry) = self.tasks.get_mut(&key) else {

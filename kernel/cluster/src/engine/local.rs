@@ -273,8 +273,8 @@ impl Engine for Local {
         self.send(&[ToScheduler::Cancel { keys }])
     }
 
-    fn follow(&self) -> Result<()> {
-        self.send(&[ToScheduler::Follow])
+    fn follow(&self, is_on: bool) -> Result<()> {
+        self.send(&[ToScheduler::Follow { is_on }])
     }
 
     fn detach(&self, key: Key) -> Result<()> {

@@ -59,8 +59,8 @@ pub trait Engine: Send + Sync {
     /// Ends tasks that have not ended, and what needs them.
     fn cancel(&self, keys: Vec<Key>) -> Result<()>;
 
-    /// Tells the sink every event from now on.
-    fn follow(&self) -> Result<()>;
+    /// Tells the sink every event from now on, or none any more.
+    fn follow(&self, is_on: bool) -> Result<()>;
 
     /// Ends the workers; their values are lost.
     fn close(&self) -> Result<()>;

@@ -104,6 +104,14 @@ impl Graph {
         }
     }
 
+    /// Of calls that have this key with their number, whatever their arguments.
+    pub fn keyed(id: &str) -> Graph {
+        Graph {
+            given: Some((id.into(), 0)),
+            ..Graph::default()
+        }
+    }
+
     /// The next call needs this one's result.
     pub fn need(&mut self, node: Arc<Node>) {
         self.inputs.push(node);
@@ -139,6 +147,12 @@ impl Graph {
         }
     }
 
+    /// A call in the place of another one.
+    pub fn call_as(&mut self, key: Key, f: FnRef, args: Vec<Arg>) -> Result<Arc<Node>> {
+        let located = located(f)?;
+        Ok(Arc::new(self.node(key, &located, args)))
+    }
+
     /// Ends a call: its key comes from function, code and arguments.
     fn add(&mut self, located: &Arc<Located>, args: Vec<Arg>, is_impure: bool) -> Arc<Node> {
         static SALT: AtomicU64 = AtomicU64::new(1);
@@ -167,6 +181,12 @@ impl Graph {
                 .try_into()
                 .expect("invariant: a hash has 32 bytes"),
         ));
+        let node = Arc::new(self.node(key, located, args));
+        self.roots.push(node.clone());
+        node
+    }
+
+    fn node(&mut self, key: Key, located: &Arc<Located>, args: Vec<Arg>) -> Node {
         let task = Task {
             key,
             function: located.function.id,
@@ -175,7 +195,7 @@ impl Graph {
             origin: 0,
             options: None,
         };
-        let node = Arc::new(Node {
+        Node {
             task,
             located: located.clone(),
             inputs: std::mem::take(&mut self.inputs),
@@ -184,9 +204,7 @@ impl Graph {
             kinds: std::mem::take(&mut self.kinds),
             has_run: AtomicBool::new(false),
             tag: OnceLock::new(),
-        });
-        self.roots.push(node.clone());
-        node
+        }
     }
 
     /// All nodes as tasks, inputs first, in an order that finishes one branch before it begins the next, and
@@ -252,7 +270,7 @@ impl How {
     }
 }
 
-fn hash(arg: &Arg, hasher: &mut blake3::Hasher) {
+pub(crate) fn hash(arg: &Arg, hasher: &mut blake3::Hasher) {
     match arg {
         Arg::Value(bytes) => drop(
             hasher

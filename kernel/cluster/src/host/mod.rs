@@ -514,8 +514,12 @@ impl Server {
             ToScheduler::Submit { tasks, wanted } => self.scheduler.submit(client, tasks, &wanted, out),
             ToScheduler::Release { keys } => self.scheduler.release(client, &keys, out),
             ToScheduler::Cancel { keys } => self.scheduler.cancel(&keys, out),
-            ToScheduler::Follow if self.followers.contains(&client) => {}
-            ToScheduler::Follow => self.followers.push(client),
+            ToScheduler::Follow { is_on } => {
+                self.followers.retain(|follower| *follower != client);
+                if is_on {
+                    self.followers.push(client);
+                }
+            }
             ToScheduler::Ask { id, request } => self.on_request(Asker { client, id }, request),
             _ => {}
         }

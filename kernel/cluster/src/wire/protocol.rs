@@ -129,8 +129,10 @@ pub enum ToScheduler {
     Cancel {
         keys: Vec<Key>,
     },
-    /// Tell this program every event from now on.
-    Follow,
+    /// Tell this program every event from now on, or none any more.
+    Follow {
+        is_on: bool,
+    },
     /// A question, or an order that has no answer.
     Ask {
         id: AskId,

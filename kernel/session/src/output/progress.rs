@@ -378,6 +378,10 @@ impl State {
         let compiling = self.compile_note();
         let Some(running) = &mut self.cell else { return };
         let Some(since) = running.busy_since else { return };
+        // Its tasks are those of a flow, whose picture shows them.
+        if running.id.is_none() && self.frontend.shows_flow(running.cell) {
+            return;
+        }
         if (is_final && running.id.is_none()) || !(running.has_changed || compiling.is_some()) {
             return;
         }

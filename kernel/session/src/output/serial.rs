@@ -2,9 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
+use skep_eval::MOVING;
 use skep_render::Bundle;
 
 use crate::frontend::{Frontend, Output};
@@ -23,6 +27,8 @@ pub struct Serial {
     pub titles: Mutex<BTreeMap<u32, String>>,
     /// What the turn of a control has shown, while one goes on.
     turn: Mutex<Option<Turn>>,
+    /// The newest cell that shows a flow while it runs.
+    flow_in: AtomicU32,
 }
 
 /// What reacts to a control shows its results in a place below it: all that a turn shows becomes one.
@@ -84,7 +90,13 @@ impl Serial {
             last_result: Mutex::default(),
             titles: Mutex::default(),
             turn: Mutex::default(),
+            flow_in: AtomicU32::new(0),
         }
+    }
+
+    /// Whether this cell shows a flow while it runs.
+    pub fn shows_flow(&self, cell: u32) -> bool {
+        cell != 0 && self.flow_in.load(Ordering::Relaxed) == cell
     }
 
     /// From here on, what `cell` shows stands where [`Serial::show_at`] says.
@@ -138,6 +150,11 @@ impl Frontend for Serial {
             && let Some(last) = &*lock(&self.last_result)
         {
             *lock(last) = Some(bundle.plain().to_string());
+        }
+        if let Output::Display { id: Some(id), .. } = &output
+            && id.starts_with(MOVING)
+        {
+            self.flow_in.store(cell, Ordering::Relaxed);
         }
         let _guard = lock(&self.lock);
         let output = match &mut *lock(&self.turn) {

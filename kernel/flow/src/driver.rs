@@ -1,0 +1,761 @@
+//! What runs the tasks of flows: one thread, which feeds the state machine and does what it says.
+//!
+//! A turn takes all that has come, lets the machine decide, writes what is to be noted as one transaction, and only then
+//! lets others see it and launches what is next: what anybody has seen is in the journal. A store that cannot be written
+//! holds up no run: what is to be written waits, is tried again, and the run says so.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Condvar, LazyLock, Mutex, PoisonError},
+    task::{Wake, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use skep_cluster::{Cluster, Error, Event, Key, Listening, TaskErrorKind};
+
+use crate::{
+    live::{Drive, Entry, Live, Now},
+    machine::{Action, Machine, Outcome, TaskId},
+    state::State,
+    store::{Kept, Record, now_us},
+};
+
+/// Larger values are kept only where a task says so: writing them would take longer than most tasks do.
+pub(crate) const MOST_KEPT: u64 = 64 << 20;
+
+/// How long the end of a run waits for what its tasks printed.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// A store that could not be written is tried again after this time.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// What the driver is told.
+pub(crate) enum Message {
+    /// A task was called. `record` makes it known; `restored` is its state if its value is there from before.
+    Submit {
+        entry: Arc<Entry>,
+        record: Option<Record>,
+        restored: Option<State>,
+    },
+    /// Its call may have ended.
+    Woken {
+        id: TaskId,
+        attempt: u32,
+    },
+    /// Its call could not be begun.
+    NotBegun {
+        id: TaskId,
+        attempt: u32,
+        error: Error,
+    },
+    Happened(Vec<Event>),
+    /// Nobody can ask for its value any more.
+    Dropped(TaskId),
+    Cancel {
+        run: u32,
+        reason: String,
+    },
+    /// The function of a run has returned. Says when everything about its tasks is written.
+    Over {
+        run: Arc<Live>,
+        done: Arc<Done>,
+    },
+}
+
+/// Somebody waits for the driver.
+#[derive(Default)]
+pub(crate) struct Done {
+    is_so: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Done {
+    pub fn set(&self) {
+        *self.is_so.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for so long; whether it is done.
+    pub fn wait_for(&self, limit: Duration) -> bool {
+        let is_so = self.is_so.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(is_so, limit, |is_so| !*is_so);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub fn wait(&self) {
+        let mut is_so = self.is_so.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*is_so {
+            is_so = self.changed.wait(is_so).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Inbox {
+    messages: Mutex<Vec<Message>>,
+    changed: Condvar,
+}
+
+static INBOX: LazyLock<Arc<Inbox>> = LazyLock::new(|| {
+    let inbox = Arc::new(Inbox::default());
+    let own = inbox.clone();
+    let started = thread::Builder::new()
+        .name("flows".into())
+        .spawn(move || Driver::new().run(&own));
+    if let Err(error) = started {
+        // Every wait of a flow would be for ever.
+        panic!("the thread that runs flows could not be started: {error}");
+    }
+    inbox
+});
+
+pub(crate) fn send(message: Message) {
+    let mut messages = INBOX.messages.lock().unwrap_or_else(PoisonError::into_inner);
+    messages.push(message);
+    if messages.len() == 1 {
+        INBOX.changed.notify_one();
+    }
+}
+
+/// The driver, as those know it who call tasks.
+pub(crate) struct Driven;
+
+impl Drive for Driven {
+    fn submit(&self, entry: Arc<Entry>, record: Option<Record>, restored: Option<State>) {
+        send(Message::Submit {
+            entry,
+            record,
+            restored,
+        });
+    }
+
+    fn cancel(&self, run: u32, reason: String) {
+        send(Message::Cancel { run, reason });
+    }
+
+    fn let_go(&self, id: TaskId) {
+        send(Message::Dropped(id));
+    }
+}
+
+/// Wakes the driver when a call has ended.
+struct Woken {
+    id: TaskId,
+    attempt: u32,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        send(Message::Woken {
+            id: self.id,
+            attempt: self.attempt,
+        });
+    }
+}
+
+struct Driver {
+    machine: Machine,
+    entries: HashMap<TaskId, Arc<Entry>>,
+    /// Calls that run, by the keys that events name.
+    by_key: HashMap<Key, TaskId>,
+    /// Whose events are heard; one for each cluster, with the runs that use it.
+    heard: Vec<Heard>,
+    /// What could not be written yet, by run.
+    unwritten: Vec<(Arc<Live>, Vec<Record>)>,
+    try_again_at: Option<Instant>,
+    over: Vec<Over>,
+    /// The zero of the machine's clock.
+    began: Instant,
+}
+
+struct Heard {
+    cluster: Cluster,
+    runs: Vec<u32>,
+    _listening: Option<Listening>,
+}
+
+struct Over {
+    run: Arc<Live>,
+    done: Arc<Done>,
+    until: Instant,
+}
+
+/// What a turn comes to, in order.
+#[derive(Default)]
+struct Turn {
+    actions: VecDeque<Action>,
+    records: Vec<(Arc<Live>, Record)>,
+    seen: Vec<(TaskId, State, String, u32)>,
+    launches: Vec<(TaskId, u32)>,
+    stops: Vec<TaskId>,
+}
+
+impl Driver {
+    fn new() -> Driver {
+        Driver {
+            machine: Machine::new(now_us()),
+            entries: HashMap::new(),
+            by_key: HashMap::new(),
+            heard: Vec::new(),
+            unwritten: Vec::new(),
+            try_again_at: None,
+            over: Vec::new(),
+            began: Instant::now(),
+        }
+    }
+
+    fn run(mut self, inbox: &Inbox) {
+        loop {
+            let messages = self.next(inbox);
+            let mut turn = Turn::default();
+            for message in messages {
+                self.on_message(message, &mut turn);
+            }
+            let now = self.now();
+            self.step(&mut turn, |machine, out| machine.tick(now, out));
+            self.finish(turn);
+            self.end_runs();
+        }
+    }
+
+    /// Microseconds of a clock that nobody sets.
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+
+    fn next(&self, inbox: &Inbox) -> Vec<Message> {
+        let timer = self
+            .machine
+            .next_timer()
+            .map(|at| self.began + Duration::from_micros(at));
+        let over = self.over.iter().map(|over| over.until).min();
+        let until = [timer, over, self.try_again_at].into_iter().flatten().min();
+        let mut messages = inbox.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        while messages.is_empty() {
+            messages = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => inbox
+                    .changed
+                    .wait(messages)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    let waited = inbox.changed.wait_timeout(messages, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        std::mem::take(&mut *messages)
+    }
+
+    fn on_message(&mut self, message: Message, turn: &mut Turn) {
+        match message {
+            Message::Submit {
+                entry,
+                record,
+                restored,
+            } => self.on_submit(&entry, record, restored, turn),
+            Message::Woken { id, attempt } => self.on_woken(id, attempt, turn),
+            Message::NotBegun { id, attempt, error } => self.on_failed(id, attempt, error, turn),
+            Message::Happened(events) => events.iter().for_each(|event| self.on_event(event, turn)),
+            Message::Dropped(id) => {
+                if let Some(entry) = self.entries.get(&id) {
+                    let mut now = entry.now();
+                    now.is_dropped = true;
+                    let value = let_go(&mut now);
+                    drop(now);
+                    drop(value);
+                }
+            }
+            Message::Cancel { run, reason } => {
+                self.step(turn, |machine, out| machine.cancel(run, &reason, out));
+            }
+            Message::Over { run, done } => self.over.push(Over {
+                run,
+                done,
+                until: Instant::now() + LAST_WORDS,
+            }),
+        }
+    }
+
+    fn on_submit(
+        &mut self,
+        entry: &Arc<Entry>,
+        record: Option<Record>,
+        restored: Option<State>,
+        turn: &mut Turn,
+    ) {
+        let id = entry.id;
+        self.entries.insert(id, entry.clone());
+        self.hear(&entry.run);
+        turn.records
+            .extend(record.map(|record| (entry.run.clone(), record)));
+        let attempts = entry.now().attempt;
+        // A retry count begins anew with each process: what failed before was failed by what has been mended since.
+        let attempts = if restored.is_some() { attempts } else { 0 };
+        self.step(turn, |machine, out| {
+            let (name, policy) = (entry.name.clone(), entry.policy.clone());
+            machine.submit(id, name, policy, &entry.inputs, attempts, restored, out);
+        });
+    }
+
+    fn hear(&mut self, run: &Arc<Live>) {
+        if self.heard.iter().any(|heard| heard.runs.contains(&run.no)) {
+            return;
+        }
+        let Ok(cluster) = run.cluster() else { return };
+        if let Some(heard) = self
+            .heard
+            .iter_mut()
+            .find(|heard| heard.cluster.is_same(&cluster))
+        {
+            return heard.runs.push(run.no);
+        }
+        let listening = cluster.listen(|events| {
+            let concerns_us = |event: &&Event| {
+                matches!(
+                    event,
+                    Event::Assigned { .. }
+                        | Event::Printed { key: Some(_), .. }
+                        | Event::Done { .. }
+                        | Event::Failed { .. }
+                )
+            };
+            let ours: Vec<Event> = events.iter().filter(concerns_us).cloned().collect();
+            if !ours.is_empty() {
+                send(Message::Happened(ours));
+            }
+        });
+        self.heard.push(Heard {
+            cluster,
+            runs: vec![run.no],
+            // Without it, states and prints come late; everything else is as it is.
+            _listening: listening.ok(),
+        });
+    }
+
+    fn on_event(&mut self, event: &Event, turn: &mut Turn) {
+        match event {
+            Event::Assigned { key, worker, .. } => {
+                let Some(id) = self.by_key.get(key).copied() else {
+                    return;
+                };
+                let worker = worker.to_string();
+                self.step(turn, |machine, out| machine.started(id, &worker, out));
+            }
+            Event::Printed {
+                key: Some(key),
+                worker,
+                is_stderr,
+                text,
+            } => {
+                let Some(entry) = self.by_key.get(key).and_then(|id| self.entries.get(id)) else {
+                    return;
+                };
+                let log = Record::Log {
+                    run: entry.run.id.clone(),
+                    no: entry.id.no,
+                    worker: worker.to_string(),
+                    is_stderr: *is_stderr,
+                    text: text.trim_end_matches('\n').to_string(),
+                    at_us: now_us(),
+                };
+                turn.records.push((entry.run.clone(), log));
+            }
+            // The last that is told of a call: nothing that it printed comes after it.
+            Event::Done { key, .. } | Event::Failed { key, .. } => {
+                let is_final = |id: &TaskId| self.machine.state(*id).is_none_or(State::is_final);
+                if self.by_key.get(key).is_some_and(is_final) {
+                    self.by_key.remove(key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A call has ended, or its value was lost and came again.
+    fn on_woken(&mut self, id: TaskId, attempt: u32, turn: &mut Turn) {
+        let Some(entry) = self.entries.get(&id).cloned() else {
+            return;
+        };
+        if self.machine.state(id).is_none_or(State::is_final) {
+            return;
+        }
+        let started = {
+            let now = entry.now();
+            if now.attempt != attempt {
+                return;
+            }
+            now.started.clone()
+        };
+        let Some(started) = started else { return };
+        let waker = Waker::from(Arc::new(Woken { id, attempt }));
+        match started.ended(&waker) {
+            None => {}
+            Some(Err(error)) => self.on_failed(id, attempt, error, turn),
+            Some(Ok(ended)) => {
+                let worker = ended.worker.to_string();
+                self.step(turn, |machine, out| machine.started(id, &worker, out));
+                let is_kept = entry.policy.keep.unwrap_or(ended.n_bytes <= MOST_KEPT);
+                if is_kept {
+                    self.keep(&entry, turn);
+                }
+                let now = self.now();
+                self.step(turn, |machine, out| {
+                    machine.ended(id, attempt, &Outcome::Done, now, out);
+                });
+            }
+        }
+    }
+
+    /// Writes the value of a task that has ended.
+    fn keep(&mut self, entry: &Arc<Entry>, turn: &mut Turn) {
+        let started = entry.now().started.clone();
+        let Some(bytes) = started.and_then(|started| started.bytes().ok()) else {
+            return;
+        };
+        match entry.run.store.keep(bytes.as_slice()) {
+            Ok(kept) => self.note_kept(entry, kept, turn),
+            Err(error) => entry.run.set_trouble(Some(error.to_string())),
+        }
+    }
+
+    fn note_kept(&mut self, entry: &Arc<Entry>, kept: Kept, turn: &mut Turn) {
+        entry.now().kept = Some(kept.clone());
+        let (run, no) = (entry.run.id.clone(), entry.id.no);
+        if let Some(key) = self.cache_key(entry) {
+            let cached = Record::Cached {
+                key,
+                name: entry.name.clone(),
+                kept: kept.clone(),
+                at_us: now_us(),
+            };
+            turn.records.push((entry.run.clone(), cached));
+        }
+        turn.records
+            .push((entry.run.clone(), Record::Kept { run, no, kept }));
+    }
+
+    /// Under which the value of a call is cached: its code, its arguments, and the values of its inputs. `None` if it is not.
+    fn cache_key(&self, entry: &Arc<Entry>) -> Option<u128> {
+        entry.policy.cache?;
+        let call = entry.now().call.clone()?;
+        let mut is_known = true;
+        let inputs: HashMap<Key, u128> = entry
+            .inputs
+            .iter()
+            .filter_map(|no| {
+                let input = self.entries.get(&TaskId { no: *no, ..entry.id })?;
+                let (kept, started) = {
+                    let now = input.now();
+                    (now.kept.as_ref().map(|kept| kept.hash), now.started.clone())
+                };
+                // What was too large to be kept is read for its hash.
+                let hash = kept.or_else(|| {
+                    let bytes = started?.bytes().ok()?;
+                    Some(crate::store::hash_of(bytes.as_slice()))
+                });
+                is_known &= hash.is_some();
+                Some((input.key, hash?))
+            })
+            .collect();
+        is_known.then(|| call.fingerprint(true, |key| inputs.get(&key).copied()))
+    }
+
+    fn on_failed(&mut self, id: TaskId, attempt: u32, error: Error, turn: &mut Turn) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let outcome = match &error {
+            Error::Task(task) => match task.kind {
+                TaskErrorKind::KilledWorkers | TaskErrorKind::Code | TaskErrorKind::ActorLost => {
+                    Outcome::Crashed(one_line(&task.message))
+                }
+                TaskErrorKind::TimedOut => {
+                    Outcome::Failed(one_line(&format!("it took too long: {}", task.message)))
+                }
+                TaskErrorKind::Cancelled => Outcome::Failed("its call was cancelled".into()),
+                _ => Outcome::Failed(one_line(&task.message)),
+            },
+            _ => Outcome::Crashed(one_line(&error.message().what)),
+        };
+        entry.now().error = Some(error);
+        let now = self.now();
+        self.step(turn, |machine, out| {
+            machine.ended(id, attempt, &outcome, now, out)
+        });
+    }
+
+    /// Lets the machine decide, and does at once what it must know the answer of.
+    fn step(&mut self, turn: &mut Turn, decide: impl FnOnce(&mut Machine, &mut Vec<Action>)) {
+        let mut out = Vec::new();
+        decide(&mut self.machine, &mut out);
+        turn.actions.extend(out);
+        while let Some(action) = turn.actions.pop_front() {
+            match action {
+                Action::Record {
+                    id,
+                    state,
+                    reason,
+                    attempt,
+                } => {
+                    let Some(entry) = self.entries.get(&id) else {
+                        continue;
+                    };
+                    let record = Record::TaskState {
+                        run: entry.run.id.clone(),
+                        no: id.no,
+                        state,
+                        reason: reason.clone(),
+                        attempt,
+                        at_us: now_us(),
+                    };
+                    turn.records.push((entry.run.clone(), record));
+                    turn.seen.push((id, state, reason, attempt));
+                }
+                Action::LookUp(id) => {
+                    let is_there = self.look_up(id, turn);
+                    let mut out = Vec::new();
+                    self.machine.looked_up(id, is_there, &mut out);
+                    for action in out.into_iter().rev() {
+                        turn.actions.push_front(action);
+                    }
+                }
+                Action::Launch { id, attempt } => turn.launches.push((id, attempt)),
+                Action::Stop(id) => turn.stops.push(id),
+            }
+        }
+    }
+
+    fn look_up(&mut self, id: TaskId, turn: &mut Turn) -> bool {
+        let Some(entry) = self.entries.get(&id).cloned() else {
+            return false;
+        };
+        let expires = entry.policy.cache.and_then(|cache| cache.expires);
+        let Some(key) = self.cache_key(&entry) else {
+            return false;
+        };
+        let Ok(Some(kept)) = entry.run.store.cached(key, expires) else {
+            return false;
+        };
+        entry.now().kept = Some(kept.clone());
+        let (run, no) = (entry.run.id.clone(), id.no);
+        turn.records
+            .push((entry.run.clone(), Record::Kept { run, no, kept }));
+        true
+    }
+
+    /// Writes, shows, launches: in this order.
+    fn finish(&mut self, turn: Turn) {
+        for (run, record) in turn.records {
+            match self.unwritten.iter_mut().find(|(known, _)| known.no == run.no) {
+                Some((_, records)) => records.push(record),
+                None => self.unwritten.push((run, vec![record])),
+            }
+        }
+        self.write();
+        let mut changed: Vec<Arc<Live>> = Vec::new();
+        for (id, state, reason, attempt) in turn.seen {
+            let Some(entry) = self.entries.get(&id) else {
+                continue;
+            };
+            show(entry, state, reason, attempt);
+            if !changed.iter().any(|run| run.no == id.run) {
+                changed.push(entry.run.clone());
+            }
+        }
+        for id in turn.stops {
+            let started = self
+                .entries
+                .get(&id)
+                .and_then(|entry| entry.now().started.clone());
+            if let Some(started) = started {
+                // If nobody is there to stop it, it has ended.
+                let _ = started.cancel();
+            }
+        }
+        self.launch(turn.launches);
+        changed.iter().for_each(|run| run.on_change());
+    }
+
+    fn write(&mut self) {
+        if self.try_again_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.try_again_at = None;
+        for (run, mut records) in std::mem::take(&mut self.unwritten) {
+            match run.store.write(&records) {
+                Ok(()) => run.set_trouble(None),
+                Err(error) => {
+                    run.set_trouble(Some(error.message().what));
+                    self.try_again_at = Some(Instant::now() + TRY_AGAIN);
+                    records.shrink_to_fit();
+                    self.unwritten.push((run, records));
+                }
+            }
+        }
+    }
+
+    fn launch(&mut self, launches: Vec<(TaskId, u32)>) {
+        // Those that shall run alike go together.
+        let mut batches: Vec<Vec<(Arc<Entry>, u32)>> = Vec::new();
+        for (id, attempt) in launches {
+            let Some(entry) = self.entries.get(&id).cloned() else {
+                continue;
+            };
+            entry.now().attempt = attempt;
+            if let Err(error) = self.bring_inputs(&entry) {
+                send(Message::NotBegun { id, attempt, error });
+                continue;
+            }
+            self.by_key.insert(entry.key, id);
+            match batches.last_mut() {
+                Some(batch)
+                    if Arc::ptr_eq(&batch[0].0.policy, &entry.policy)
+                        && batch[0].0.id.run == entry.id.run =>
+                {
+                    batch.push((entry, attempt));
+                }
+                _ => batches.push(vec![(entry, attempt)]),
+            }
+        }
+        for batch in batches {
+            if let Err(error) = begin(&batch) {
+                for (entry, attempt) in batch {
+                    send(Message::NotBegun {
+                        id: entry.id,
+                        attempt,
+                        error: error.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Puts values that a call needs on the cluster, where they are only in the store.
+    fn bring_inputs(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        for no in &entry.inputs {
+            let Some(input) = self.entries.get(&TaskId { no: *no, ..entry.id }) else {
+                continue;
+            };
+            let (call, kept) = {
+                let now = input.now();
+                match (&now.started, &now.call, &now.kept) {
+                    (None, Some(call), Some(kept)) => (call.clone(), kept.clone()),
+                    _ => continue,
+                }
+            };
+            let cluster = entry.run.cluster()?;
+            let started = match &kept.inline {
+                Some(bytes) => cluster.restore(&call, bytes)?,
+                None => cluster.restore_file(&call, &entry.run.store.path_of(kept.hash))?,
+            };
+            input.now().started = Some(started);
+        }
+        Ok(())
+    }
+
+    /// Runs whose functions have returned end when everything about their tasks is told and written.
+    fn end_runs(&mut self) {
+        if self.over.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for over in std::mem::take(&mut self.over) {
+            let no = over.run.no;
+            let has_more_to_say = self.by_key.values().any(|id| id.run == no);
+            let is_unwritten = self.unwritten.iter().any(|(run, _)| run.no == no);
+            if (has_more_to_say || is_unwritten) && now < over.until {
+                self.over.push(over);
+                continue;
+            }
+            self.machine.forget(no);
+            self.by_key.retain(|_, id| id.run != no);
+            self.entries.retain(|id, _| id.run != no);
+            for heard in &mut self.heard {
+                heard.runs.retain(|run| *run != no);
+            }
+            self.heard.retain(|heard| !heard.runs.is_empty());
+            over.done.set();
+        }
+    }
+}
+
+/// Lets others see the state of a task.
+fn show(entry: &Entry, state: State, reason: String, attempt: u32) {
+    let mut now = entry.now();
+    let at = now_us();
+    match state {
+        State::Running => {
+            now.started_us = Some(at);
+            now.worker = Some(reason.clone());
+        }
+        State::AwaitingRetry => now.error = None,
+        _ if state.is_final() => now.ended_us = Some(at),
+        _ => {}
+    }
+    if state.is_good() {
+        now.error = None;
+    }
+    (now.state, now.attempt) = (state, now.attempt.max(attempt));
+    now.reason = if state == State::Running {
+        String::new()
+    } else {
+        reason
+    };
+    let value = let_go(&mut now);
+    drop(now);
+    drop(value);
+}
+
+/// What nobody can ask for any more is let go. Given back, since what a call holds may lead here again when it goes.
+#[must_use]
+fn let_go(now: &mut Now) -> Option<(Option<skep_cluster::Call>, Option<skep_cluster::Started>)> {
+    if !now.state.is_final() {
+        return None;
+    }
+    let call = if now.is_dropped || !now.state.is_good() {
+        now.call.take()
+    } else {
+        None
+    };
+    let started = if now.is_dropped { now.started.take() } else { None };
+    Some((call, started))
+}
+
+fn begin(batch: &[(Arc<Entry>, u32)]) -> Result<(), Error> {
+    let first = &batch[0].0;
+    let mut cluster = first.run.cluster()?;
+    if let Some(limit) = first.policy.timeout {
+        cluster = cluster.timeout(limit);
+    }
+    for tag in &first.policy.tags {
+        cluster = cluster.tag(tag);
+    }
+    let calls: Vec<skep_cluster::Call> = batch
+        .iter()
+        .filter_map(|(entry, _)| entry.now().call.clone())
+        .collect();
+    let started = cluster.begin(&calls.iter().collect::<Vec<_>>())?;
+    for ((entry, attempt), started) in batch.iter().zip(started) {
+        let id = entry.id;
+        entry.now().started = Some(started.clone());
+        let waker = Waker::from(Arc::new(Woken {
+            id,
+            attempt: *attempt,
+        }));
+        if started.ended(&waker).is_some() {
+            waker.wake();
+        }
+    }
+    Ok(())
+}
+
+fn one_line(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_string(),
+    }
+}

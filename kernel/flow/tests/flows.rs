@@ -1,0 +1,575 @@
+//! Flows on real workers: this program again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use skep_cluster::{Cluster, Error, Result};
+use skep_flow::{Chain, Flow, Group, Reprocess, Run, State, task};
+use skep_render::Rich;
+
+skep_cluster::workers_are_this_program!(|| {});
+
+/// A cluster of two, and a store of this test's own.
+fn begin(name: &str) -> (Cluster, PathBuf) {
+    let folder = std::env::temp_dir().join(format!("skep-flows-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    // SAFETY: each test is a process of its own, and has one thread so far.
+    unsafe { std::env::set_var("SKEP_FLOWS", folder.join("store")) };
+    fs::create_dir_all(&folder).unwrap();
+    (Cluster::local().workers(2).threads(2).start().unwrap(), folder)
+}
+
+fn inc(x: i64) -> i64 {
+    x + 1
+}
+
+fn sum(all: Vec<i64>) -> i64 {
+    all.iter().sum()
+}
+
+/// A line in a file for each call: who ran, and how often.
+fn noted(folder: &str, word: &str) {
+    use std::io::Write;
+    let path = PathBuf::from(folder).join("calls");
+    let mut file = fs::File::options().append(true).create(true).open(path).unwrap();
+    writeln!(file, "{word}").unwrap();
+}
+
+fn calls(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("calls")).unwrap_or_default();
+    let mut calls: Vec<String> = text.lines().map(str::to_string).collect();
+    calls.sort();
+    calls
+}
+
+fn states(run: &Run<impl Sized>) -> Vec<(String, State, u32)> {
+    let tasks = run.tasks().unwrap();
+    tasks
+        .into_iter()
+        .map(|task| (task.name, task.state, task.attempt))
+        .collect()
+}
+
+#[test]
+fn a_function_becomes_a_flow() {
+    let (_cluster, _) = begin("plain");
+    fn hello(name: String) -> String {
+        format!("hello {name}")
+    }
+    let run = Flow::new("hello", hello).run("Ada").unwrap();
+    assert_eq!(run.result().unwrap(), "hello Ada");
+    assert_eq!(run.parameters().unwrap(), "\"Ada\"");
+
+    fn total(n: i64, by: i64) -> Result<i64> {
+        let all = task(inc).map((0..n).map(|i| i * by));
+        let sums = all.chord(&task(sum));
+        let twice = sums.then(&task(inc));
+        assert_eq!(all.group().result()?.len() as i64, n);
+        twice.result()
+    }
+    let run = Flow::new("total", total).run((4, 10)).unwrap();
+    assert_eq!(run.result().unwrap(), 1 + 10 * 6 + 4);
+    assert_eq!(run.parameters().unwrap(), "[4,10]");
+    assert!(
+        states(&run)
+            .iter()
+            .all(|(_, state, attempt)| *state == State::Completed && *attempt == 1)
+    );
+    let text = run.bundle().plain().to_string();
+    assert!(
+        text.contains("Flow total: Completed") && text.contains("inc(10)"),
+        "{text}"
+    );
+    assert_eq!(Flow::runs().unwrap().len(), 2);
+}
+
+fn flaky(folder: String, until: usize) -> std::result::Result<usize, std::io::Error> {
+    noted(&folder, "flaky");
+    let n = calls(Path::new(&folder)).len();
+    if n < until {
+        return Err(std::io::Error::other(format!("not yet, {n}")));
+    }
+    Ok(n)
+}
+
+#[test]
+fn failures_are_tried_again() {
+    let (_cluster, folder) = begin("retries");
+    fn patient(folder: String) -> Result<usize> {
+        task(flaky)
+            .retries(3)
+            .retry_delay(Duration::from_millis(30))
+            .call((folder, 3))
+    }
+    let run = Flow::new("patient", patient)
+        .run(folder.to_str().unwrap())
+        .unwrap();
+    assert_eq!(run.result().unwrap(), 3);
+    assert_eq!(states(&run), [("flaky".to_string(), State::Completed, 3)]);
+    let went: Vec<State> = run
+        .states()
+        .unwrap()
+        .iter()
+        .filter(|row| row.no == 1)
+        .map(|row| row.state)
+        .collect();
+    use State::{AwaitingRetry, Completed, Pending, Running};
+    assert_eq!(
+        went,
+        [
+            Pending,
+            Running,
+            AwaitingRetry,
+            Pending,
+            Running,
+            AwaitingRetry,
+            Pending,
+            Running,
+            Completed
+        ]
+    );
+}
+
+#[test]
+fn what_failed_runs_again_and_nothing_else() {
+    let (_cluster, folder) = begin("rerun");
+    fn good(folder: String, i: i64) -> i64 {
+        noted(&folder, &format!("good {i}"));
+        i
+    }
+    fn bad(folder: String, i: i64) -> std::result::Result<i64, std::io::Error> {
+        noted(&folder, &format!("bad {i}"));
+        match PathBuf::from(&folder).join("mended").exists() {
+            true => Ok(i),
+            false => Err(std::io::Error::other("broken")),
+        }
+    }
+    fn both(folder: String) -> Result<i64> {
+        let good = task(good).map((0..3).map(|i| (folder.clone(), i)));
+        let bad = task(bad).submit((folder.clone(), 7));
+        let sums = task(sum).submit(&good);
+        Ok(sums.result()? + bad.result()?)
+    }
+    let flow = Flow::new("both", both);
+    let error = flow.run(folder.to_str().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("broken"), "{error}");
+    let run = flow.last().unwrap();
+    assert_eq!(run.state().unwrap(), State::Failed);
+    assert!(
+        flow.last()
+            .unwrap()
+            .result()
+            .unwrap_err()
+            .to_string()
+            .contains("broken")
+    );
+    fs::write(folder.join("mended"), "").unwrap();
+    let again = run.rerun_failed().unwrap();
+    assert_eq!(again.id(), run.id());
+    assert_eq!(again.result().unwrap(), 10);
+    assert_eq!(calls(&folder), ["bad 7", "bad 7", "good 0", "good 1", "good 2"]);
+    assert!(
+        run.rerun_failed()
+            .unwrap_err()
+            .to_string()
+            .contains("no task of the run")
+    );
+}
+
+#[test]
+fn what_stands_on_a_failure_does_not_run_and_says_why() {
+    let (_cluster, folder) = begin("upstream");
+    fn fail(_: i64) -> std::result::Result<i64, std::io::Error> {
+        Err(std::io::Error::other("no such day"))
+    }
+    fn chain(folder: String) -> Result<i64> {
+        let first = task(fail).submit(1);
+        let second = first.then(&task(inc));
+        let third = second.then(&task(inc));
+        let error = third.result().unwrap_err().to_string();
+        noted(&folder, error.lines().next().unwrap());
+        assert_eq!(second.state(), "Cancelled");
+        assert!(
+            second.reason().contains("`fail`, which it needs, failed"),
+            "{}",
+            second.reason()
+        );
+        third.result()
+    }
+    let flow = Flow::new("chain", chain);
+    let error = flow.run(folder.to_str().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("no such day"), "{error}");
+    let names: Vec<State> = states(&flow.last().unwrap())
+        .into_iter()
+        .map(|(_, state, _)| state)
+        .collect();
+    assert_eq!(names, [State::Failed, State::Cancelled, State::Cancelled]);
+}
+
+#[test]
+fn a_failure_that_nobody_asked_for_fails_the_run() {
+    let (_cluster, _) = begin("unheard");
+    fn fail(_: i64) -> std::result::Result<i64, std::io::Error> {
+        Err(std::io::Error::other("unheard of"))
+    }
+    fn careless() -> i64 {
+        task(fail).submit(1);
+        5
+    }
+    let error = Flow::new("careless", careless).run(()).unwrap_err().to_string();
+    assert!(error.contains("unheard of"), "{error}");
+    fn careful() -> i64 {
+        task(fail).submit(1).result().unwrap_or(9)
+    }
+    assert_eq!(
+        Flow::new("careful", careful).run(()).unwrap().result().unwrap(),
+        9
+    );
+}
+
+#[test]
+fn values_are_cached_across_runs_by_code_and_inputs() {
+    let (_cluster, folder) = begin("cache");
+    fn load(folder: String, i: i64) -> i64 {
+        noted(&folder, "load");
+        i
+    }
+    fn double(folder: String, x: i64) -> Vec<i64> {
+        noted(&folder, "double");
+        vec![x; 100_000]
+    }
+    fn once(folder: String, i: i64) -> Result<i64> {
+        let loaded = task(load).submit((folder.clone(), i));
+        let doubled = task(double).cache().submit((folder.clone(), &loaded));
+        task(sum).call(&doubled)
+    }
+    let flow = Flow::new("once", once);
+    let place = folder.to_str().unwrap();
+    for i in [1, 1, 2, 1] {
+        assert_eq!(flow.run((place, i)).unwrap().result().unwrap(), 100_000 * i);
+    }
+    let state = states(&flow.last().unwrap());
+    assert_eq!(state[1].1, State::Cached);
+    assert_eq!(calls(&folder).iter().filter(|call| *call == "double").count(), 2);
+    assert_eq!(calls(&folder).iter().filter(|call| *call == "load").count(), 4);
+
+    fn fresh(folder: String) -> Result<usize> {
+        Ok(task(double).cache_for(Duration::ZERO).call((folder, 5))?.len())
+    }
+    let fresh = Flow::new("fresh", fresh);
+    fresh.run(place).unwrap();
+    std::thread::sleep(Duration::from_millis(2));
+    assert_eq!(
+        states(&fresh.run(place).unwrap())[0].1,
+        State::Completed,
+        "it had expired"
+    );
+}
+
+#[test]
+fn limits_hold_and_timeouts_end() {
+    let (_cluster, folder) = begin("limits");
+    fn alone(folder: String, i: i64) -> bool {
+        let lock = PathBuf::from(&folder).join("lock");
+        let is_alone = fs::File::create_new(&lock).is_ok();
+        std::thread::sleep(Duration::from_millis(20));
+        let _ = fs::remove_file(&lock);
+        is_alone || i < 0
+    }
+    fn one_by_one(folder: String) -> Result<bool> {
+        let runs = task(alone)
+            .limit("db", 1)
+            .map((0..6).map(|i| (folder.clone(), i)));
+        let mut all = true;
+        for run in runs {
+            all &= run.result()?;
+        }
+        Ok(all)
+    }
+    let run = Flow::new("one by one", one_by_one)
+        .run(folder.to_str().unwrap())
+        .unwrap();
+    assert!(run.result().unwrap(), "two ran at once");
+    fn slow() -> i64 {
+        std::thread::sleep(Duration::from_secs(20));
+        1
+    }
+    fn hasty() -> Result<i64> {
+        task(slow).timeout(Duration::from_millis(100)).call(())
+    }
+    let began = Instant::now();
+    let error = Flow::new("hasty", hasty).run(()).unwrap_err().to_string();
+    assert!(
+        error.contains("took too long") && began.elapsed() < Duration::from_secs(10),
+        "{error}"
+    );
+    fn endless() -> Result<i64> {
+        task(slow).call(())
+    }
+    let flow = Flow::new("endless", endless).timeout(Duration::from_millis(200));
+    let error = flow.run(()).unwrap_err().to_string();
+    assert!(error.contains("took longer than 200 ms"), "{error}");
+    assert_eq!(flow.last().unwrap().state().unwrap(), State::Cancelled);
+}
+
+#[test]
+fn a_run_waits_for_approval() {
+    let (_cluster, folder) = begin("approval");
+    fn step(folder: String, word: String) -> i64 {
+        noted(&folder, &word);
+        1
+    }
+    fn inner(folder: String) -> Result<i64> {
+        Flow::pause("load it")?;
+        task(step).call((folder, "loaded"))
+    }
+    fn outer(folder: String) -> Result<i64> {
+        task(step).call((folder.clone(), "extracted"))?;
+        Flow::new("inner", inner).run(folder)?.result()
+    }
+    let flow = Flow::new("outer", outer);
+    let run = flow.run(folder.to_str().unwrap()).unwrap();
+    assert_eq!(run.state().unwrap(), State::Paused);
+    assert!(run.reason().unwrap().contains("load it"));
+    assert!(run.result().unwrap_err().to_string().contains("is paused"));
+    let run = run.approve().unwrap();
+    assert_eq!(run.result().unwrap(), 1);
+    assert_eq!(calls(&folder), ["extracted", "loaded"]);
+    assert!(run.approve().unwrap_err().to_string().contains("does not wait"));
+    let second = flow.run(folder.to_str().unwrap()).unwrap();
+    second.refuse().unwrap();
+    assert_eq!(second.state().unwrap(), State::Failed);
+    assert!(
+        second.reason().unwrap().contains("was refused"),
+        "{}",
+        second.reason().unwrap()
+    );
+}
+
+#[test]
+fn flows_try_again_say_so_and_are_not_endless() {
+    let (_cluster, folder) = begin("flows");
+    fn part(folder: String) -> i64 {
+        noted(&folder, "part");
+        1
+    }
+    fn unsure(folder: String) -> std::result::Result<i64, Box<dyn std::error::Error>> {
+        let n = task(part).call(folder.clone())?;
+        noted(&folder, "try");
+        if calls(Path::new(&folder))
+            .iter()
+            .filter(|call| *call == "try")
+            .count()
+            < 3
+        {
+            return Err("not yet".into());
+        }
+        Ok(n)
+    }
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
+    let flow = Flow::new("unsure", unsure)
+        .retries(1)
+        .on_failure(move |reason| heard.lock().unwrap().push(reason.to_string()));
+    flow.run(folder.to_str().unwrap()).unwrap_err();
+    assert_eq!(told.lock().unwrap().len(), 1);
+    assert!(told.lock().unwrap()[0].contains("not yet"));
+    assert_eq!(flow.last().unwrap().resume().unwrap().result().unwrap(), 1);
+    assert_eq!(calls(&folder), ["part", "try", "try", "try"]);
+
+    fn forever() -> Result<i64> {
+        Flow::new("forever", forever).run(())?.result()
+    }
+    let error = Flow::new("forever", forever).run(()).unwrap_err().to_string();
+    assert!(error.contains("calls itself"), "{error}");
+}
+
+#[test]
+fn backfills_make_the_runs_that_are_missing() {
+    let (_cluster, folder) = begin("backfill");
+    fn day(folder: String, day: u32) -> std::result::Result<u32, std::io::Error> {
+        noted(&folder, &format!("day {day}"));
+        if day == 3 && !PathBuf::from(&folder).join("mended").exists() {
+            return Err(std::io::Error::other("no data"));
+        }
+        Ok(day)
+    }
+    fn load(folder: String, n: u32) -> Result<u32> {
+        task(day).call((folder, n))
+    }
+    let flow = Flow::new("load", load);
+    let place = folder.to_str().unwrap();
+    let days = |range: std::ops::RangeInclusive<u32>| range.map(|n| (place, n)).collect::<Vec<_>>();
+    assert_eq!(flow.backfill(days(1..=4)).dry_run().unwrap().n_runs(), 4);
+    assert!(calls(&folder).is_empty());
+    let error = flow
+        .backfill(days(1..=4))
+        .max_active_runs(2)
+        .run()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("1 of 4 runs failed") && error.contains("no data"),
+        "{error}"
+    );
+    assert_eq!(flow.backfill(days(1..=4)).dry_run().unwrap().n_runs(), 0);
+    fs::write(folder.join("mended"), "").unwrap();
+    let done = flow
+        .backfill(days(1..=5))
+        .reprocess(Reprocess::Failed)
+        .run()
+        .unwrap();
+    assert_eq!(done.n_runs(), 2);
+    assert_eq!(calls(&folder).len(), 6);
+    let all = flow
+        .backfill(days(1..=5))
+        .reprocess(Reprocess::Completed)
+        .dry_run()
+        .unwrap();
+    assert_eq!(all.n_runs(), 5);
+}
+
+/// Run as a process of its own by the test below, and killed in the middle.
+#[test]
+fn the_victim() {
+    let Ok(folder) = std::env::var("SKEP_VICTIM") else {
+        return;
+    };
+    let _cluster = Cluster::local().workers(2).threads(1).start().unwrap();
+    let _ = Flow::new("survivor", survivor).run(folder);
+}
+
+fn slow_step(folder: String, i: i64) -> i64 {
+    noted(&folder, &format!("began {i}"));
+    std::thread::sleep(Duration::from_millis(60));
+    noted(&folder, &format!("ended {i}"));
+    i
+}
+
+fn survivor(folder: String) -> Result<i64> {
+    let steps = task(slow_step).map((0..20).map(|i| (folder.clone(), i)));
+    task(sum).call(&steps)
+}
+
+#[test]
+fn a_killed_process_leaves_a_run_that_goes_on() {
+    let (_cluster, folder) = begin("killed");
+    let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_victim"])
+        .env("SKEP_VICTIM", &folder)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let flow = Flow::new("survivor", survivor);
+    let n_completed = |run: &Run<i64>| {
+        states(run)
+            .iter()
+            .filter(|(_, state, _)| *state == State::Completed)
+            .count()
+    };
+    let until = Instant::now() + Duration::from_secs(30);
+    let run = loop {
+        assert!(Instant::now() < until, "the victim does not get on");
+        match flow.last() {
+            Ok(run) if n_completed(&run) >= 5 => break run,
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    assert_eq!(run.state().unwrap(), State::Running);
+    let error = run.resume().unwrap_err().to_string();
+    assert!(error.contains("is running"), "{error}");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let completed: Vec<String> = run
+        .tasks()
+        .unwrap()
+        .into_iter()
+        .filter(|task| task.state == State::Completed)
+        .map(|task| task.arguments)
+        .collect();
+    assert_eq!(run.state().unwrap(), State::Crashed);
+    assert!(completed.len() < 20);
+    let run = run.resume().unwrap();
+    assert_eq!(run.result().unwrap(), 190);
+    let began: Vec<String> = calls(&folder)
+        .into_iter()
+        .filter(|call| call.starts_with("began"))
+        .collect();
+    for i in 0..20 {
+        let n = began.iter().filter(|call| **call == format!("began {i}")).count();
+        let had_completed = completed
+            .iter()
+            .any(|arguments| arguments.ends_with(&format!(", {i}")));
+        assert!(
+            n >= 1 && (!had_completed || n == 1),
+            "task {i} ran {n} times; completed: {had_completed}"
+        );
+    }
+}
+
+#[test]
+fn a_thousand_tasks_of_which_some_fail() {
+    let (_cluster, _) = begin("thousand");
+    static N: AtomicU32 = AtomicU32::new(0);
+    fn sometimes(i: i64) -> std::result::Result<i64, std::io::Error> {
+        // Each worker fails the first time that it sees one of these.
+        static SEEN: Mutex<Vec<i64>> = Mutex::new(Vec::new());
+        let mut seen = SEEN.lock().unwrap();
+        if i % 10 == 0 && !seen.contains(&i) {
+            seen.push(i);
+            return Err(std::io::Error::other("the first time"));
+        }
+        Ok(i)
+    }
+    fn many() -> Result<i64> {
+        let runs = task(sometimes).retries(2).map(0..1000);
+        N.store(runs.len() as u32, Ordering::Relaxed);
+        task(sum).call(&runs)
+    }
+    let began = Instant::now();
+    let run = Flow::new("many", many).run(()).unwrap();
+    println!("{:?}", began.elapsed());
+    assert_eq!(run.result().unwrap(), 999 * 500);
+    assert_eq!(N.load(Ordering::Relaxed), 1000);
+    let tasks = run.tasks().unwrap();
+    assert_eq!(tasks.len(), 1001);
+    assert!(tasks.iter().filter(|task| task.attempt > 1).count() >= 100);
+    let text = run.bundle().plain().to_string();
+    assert!(text.contains("sometimes ×1,000"), "{text}");
+}
+
+#[test]
+fn calls_outside_a_flow_say_so() {
+    let (_cluster, _) = begin("outside");
+    let error = task(inc).call(1).unwrap_err().to_string();
+    assert!(error.contains("no flow runs here"), "{error}");
+    assert!(matches!(Flow::run_of("nothing").unwrap_err(), Error::Argument(_)));
+    assert!(
+        Flow::run_named("unknown", "1")
+            .unwrap_err()
+            .to_string()
+            .contains("not defined here")
+    );
+    fn two(a: i64, b: i64) -> i64 {
+        a + b
+    }
+    let flow = Flow::new("two", two);
+    assert_eq!(
+        Flow::run_named("two", "[1, 2]").unwrap().state().unwrap(),
+        State::Completed
+    );
+    assert!(
+        Flow::run_named("two", "1")
+            .unwrap_err()
+            .to_string()
+            .contains("no parameters of the flow")
+    );
+    assert_eq!(flow.run((1, 2)).unwrap().result().unwrap(), 3);
+}
