@@ -8,6 +8,7 @@ use skep_session::{Home, Message};
 mod assemble;
 mod child;
 mod course;
+mod flow;
 mod index;
 mod jupyter;
 mod lab;
@@ -49,6 +50,11 @@ enum Command {
     Course {
         #[command(subcommand)]
         what: Option<course::What>,
+    },
+    /// Flows: runs in the store, a flow of a script, flows at their times.
+    Flow {
+        #[command(subcommand)]
+        what: flow::What,
     },
     /// The notebook in the terminal.
     Repl {
@@ -117,6 +123,7 @@ fn main() -> std::process::ExitCode {
         Command::Kernel { connection_file } => jupyter::run(&connection_file).map(|()| 0),
         Command::Lab(options) => lab::run(&options),
         Command::Course { what } => course::run(what.unwrap_or(course::What::List)),
+        Command::Flow { what } => flow::run(what),
         Command::Repl { file } => Home::locate()
             .map_err(Into::into)
             .and_then(|home| skep_repl::run(home, file.as_deref())),

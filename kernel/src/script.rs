@@ -60,6 +60,11 @@ impl Frontend for Plain {
 /// Runs every cell up to the first error that nobody expects, which is the exit code. With `output`, writes
 /// an executed notebook.
 pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
+    run_then(file, output, None)
+}
+
+/// As [`run`], and then one more cell.
+pub fn run_then(file: &Path, output: Option<&Path>, then: Option<&str>) -> anyhow::Result<u8> {
     let is_notebook = file.extension().is_some_and(|extension| extension == "ipynb");
     ensure!(
         output.is_none() || is_notebook,
@@ -69,7 +74,7 @@ pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
         ))
         .hint("leave --output out")
     );
-    let cells = if file == Path::new("-") {
+    let mut cells = if file == Path::new("-") {
         script::split(
             &std::io::read_to_string(std::io::stdin()).context("reading standard input")?,
             None,
@@ -77,6 +82,7 @@ pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
     } else {
         script::read(file)?
     };
+    cells.extend(then.into_iter().flat_map(|then| script::split(then, None)));
     let mut executed = output.map(|to| Executed::begin(file, to)).transpose()?;
     let frontend = Arc::new(Plain::default());
     let mut session = Session::start(Home::locate()?, frontend.clone())?;

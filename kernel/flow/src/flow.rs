@@ -89,6 +89,14 @@ impl Flow<(), ()> {
         Runs::of(None)
     }
 
+    /// The runs of the flow of this name, the newest last.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn runs_of(flow: &str) -> Result<Runs> {
+        Runs::of(Some(flow))
+    }
+
     /// The run whose id begins so.
     ///
     /// # Errors

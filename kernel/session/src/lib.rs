@@ -35,6 +35,6 @@ pub use home::{Home, Private, cache_folder};
 pub use scope::named_types;
 pub use skep_assist::wire::Candidate;
 pub use skep_cell::{CellError, Completeness};
-pub use skep_render::{Bundle, Message, control, text::set_columns};
+pub use skep_render::{Bundle, Message, Rich, control, text::set_columns};
 pub use state::{Handle, Session};
 pub use typed::split_typed;

@@ -228,7 +228,10 @@ fn text_of_err(
     if name.ends_with(", alloc::string::String>") || name.ends_with(", alloc::boxed::Box<str>>") {
         return postcard::from_bytes::<String>(&bytes()[1..]).ok();
     }
-    Some(format!("it returned the `Err` of a `{}`", skep_render::short_type(name)))
+    Some(format!(
+        "it returned the `Err` of a `{}`",
+        skep_render::short_type(name)
+    ))
 }
 
 /// A value on its worker, with its type forgotten.

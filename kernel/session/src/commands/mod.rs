@@ -17,6 +17,7 @@ mod cluster;
 mod course;
 mod dep;
 mod evcxr;
+mod flows;
 mod help;
 mod measure;
 mod restart;
@@ -228,6 +229,13 @@ pub const COMMANDS: &[Command] = &[
         help: "the task graph of a delayed value or a frame",
         more: "The same as `.graph()`.",
         run: Run::InTurn(cluster::graph),
+    },
+    Command {
+        name: "flows",
+        usage: ":flows [RUN]",
+        help: "the runs of flows, of all notebooks; or one of them, with its tasks",
+        more: "`:flows 3f2a` shows the run whose id begins so, also while it runs. The same as `Flow::runs()?` and `Flow::run_of(\"3f2a\")?`.",
+        run: Run::Anytime(flows::flows),
     },
     Command {
         name: "hint",
