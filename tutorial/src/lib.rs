@@ -46,6 +46,7 @@ texts! {
     "06-when-things-go-wrong",
     "07-blocked-algorithms",
     "08-speed",
+    "09-flows",
 }
 
 /// The exercise with this number, `2.1`, and its lesson.

@@ -17,6 +17,7 @@ use crate::{
     live::Live,
     policy::Policy,
     registry::{AnyFlow, paused, register},
+    report::{self, report_to},
     run::{Run, Runs},
     schedule::Schedule,
     show::Picture,
@@ -80,6 +81,9 @@ impl<Args, Out> Clone for Inner<Args, Out> {
     }
 }
 
+/// How long a run that has ended waits for a Prefect server to hear of it.
+const LAST_REPORT: Duration = Duration::from_secs(2);
+
 impl Flow<(), ()> {
     /// All runs in the store, of all flows, the newest last.
     ///
@@ -104,6 +108,22 @@ impl Flow<(), ()> {
     pub fn run_of(id: &str) -> Result<Run<()>> {
         let row = store()?.run(id)?.ok_or_else(|| unknown_run(id))?;
         Ok(Run::of(row.id))
+    }
+
+    /// Runs that begin from now on are shown by a Prefect server too, whose API is at this address: states, tasks, what they
+    /// print, and as artifacts the tasks as a table and their graph. A server that is away holds up nothing: what it missed is
+    /// sent when it is back, also by a later notebook that reports to it.
+    ///
+    /// ```no_run
+    /// # use skep_flow::Flow;
+    /// Flow::report_to("http://127.0.0.1:4200/api")?;
+    /// # Ok::<(), skep_cluster::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When it is no address of one: `http://`, and no `https`.
+    pub fn report_to(server: &str) -> Result<()> {
+        report_to(server)
     }
 
     /// Waits for somebody's approval: the run is `Paused` until [`Run::approve`] lets it go on, and then goes on from here.
@@ -401,6 +421,9 @@ impl<Args: Parameter, Out: TaskValue> Flow<Args, Out> {
         if is_known {
             return Ok(());
         }
+        if let Some(server) = report::server() {
+            live.store.report(&server, &live.id)?;
+        }
         let mut attempt = 1;
         loop {
             let ended = self.attempt(&live, args.clone());
@@ -510,6 +533,9 @@ impl<Args: Parameter, Out: TaskValue> Flow<Args, Out> {
         self.note(live, state, reason, result);
         live.draw_last(state, reason);
         live.close();
+        if live.parent.is_none() {
+            report::catch_up(LAST_REPORT);
+        }
     }
 
     fn note(&self, live: &Live, state: State, reason: &str, result: Option<Vec<u8>>) {

@@ -11,6 +11,7 @@
 //! | `live`, `driver` | runs in this process: what waits for them, what runs their tasks |
 //! | `registry` | the flows of this process by their names |
 //! | [`task()`], [`Flow`], [`Run`] | what a program holds |
+//! | `report` | runs on the page of a Prefect server |
 //! | `backfill`, `serve` | many runs of a flow; runs at their times |
 //!
 //! A run is its function, run in the process that asked for it: there is no graph but what the function calls. So a run goes
@@ -26,6 +27,7 @@ mod live;
 mod machine;
 mod policy;
 mod registry;
+mod report;
 mod run;
 mod schedule;
 mod serve;

@@ -210,7 +210,7 @@ impl View {
         card.table(["task", "good", "open", "bad", "retries", "time"], rows)
     }
 
-    fn graph(&self) -> Graph {
+    pub fn graph(&self) -> Graph {
         let mut graph = Graph::default();
         let mut at: BTreeMap<u32, usize> = BTreeMap::new();
         for task in &self.tasks {

@@ -10,6 +10,7 @@
 #[doc(hidden)]
 pub mod concrete;
 mod csv;
+mod database;
 mod error;
 mod exec;
 mod explain;

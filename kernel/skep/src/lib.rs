@@ -8,6 +8,7 @@
 //! checks of the course's exercises, which look at everything.
 
 pub use plotters;
+pub use rusqlite;
 pub use serde;
 pub use serde_json;
 pub use skep_cluster::{

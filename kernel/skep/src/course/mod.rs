@@ -1,11 +1,13 @@
 //! What cells of the course call: its data, and the checks of its exercises.
 
 mod check;
+mod flows;
 mod speed;
 
 pub use check::{
     check_1_1, check_1_2, check_2_1, check_2_2, check_2_3, check_3_1, check_3_2, check_3_3, check_4_1,
     check_4_2, check_5_1, check_5_2, check_6_1, check_6_2, check_6_3, check_7_1, check_7_2,
 };
+pub use flows::{check_9_1, check_9_2, check_9_3};
 pub use skep_course::{ROWS_A_YEAR, Verdict, flights_year, poem};
 pub use speed::{check_8_1, check_8_2, check_8_3};

@@ -1,0 +1,268 @@
+//! Runs in the store: beginning, finding, forgetting.
+
+use std::{fs, time::Duration};
+
+use rusqlite::{OptionalExtension, params};
+use skep_cluster::{Error, Result};
+use skep_render::Message;
+
+use super::{
+    FlowLog, Kept, RunRow, StateRow, Store, TaskRow, now_us, short,
+    tables::{RUN, blob, hash_at, kept_of, log_row, run_of, state_row, task_of, time},
+};
+use crate::state::State;
+
+/// A run that is about to begin.
+pub(crate) struct NewRun<'r> {
+    pub id: &'r str,
+    pub flow: &'r str,
+    pub parent: Option<&'r str>,
+    pub identity: Option<u128>,
+    pub parameters: &'r str,
+    pub args: &'r [u8],
+    pub state: State,
+}
+
+pub(crate) fn unknown_run(id: &str) -> Error {
+    Error::Argument(
+        Message::new(format!("there is no run `{id}`")).hint("`Flow::runs()?` lists those that there are"),
+    )
+}
+
+impl Store {
+    /// A value for this key, if there is one that is not older than `expires`.
+    pub(crate) fn cached(&self, key: u128, expires: Option<Duration>) -> Result<Option<Kept>> {
+        let found: Option<(u64, Kept)> = self.ask(|db| {
+            db.prepare_cached("select created_us, hash, n_bytes, value from cache where key = ?1")?
+                .query_row([blob(key)], |row| {
+                    Ok((
+                        time(row, 0)?.unwrap_or(0),
+                        kept_of(row, 1)?.expect("invariant: not null"),
+                    ))
+                })
+                .optional()
+        })?;
+        let Some((created_us, kept)) = found else {
+            return Ok(None);
+        };
+        // A clock that was set back makes nothing older than it is.
+        let age = Duration::from_micros(now_us().saturating_sub(created_us));
+        let is_fresh = expires.is_none_or(|limit| age <= limit);
+        Ok((is_fresh && self.has(&kept)).then_some(kept))
+    }
+
+    pub(crate) fn begin(&self, run: &NewRun<'_>) -> Result<()> {
+        let now = now_us() as i64;
+        self.transact(|db| {
+            db.execute(
+                "insert into runs (id, flow, parent, identity, state, parameters, args, process, created_us, started_us)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                params![
+                    run.id,
+                    run.flow,
+                    run.parent,
+                    run.identity.map(blob),
+                    run.state.name(),
+                    run.parameters,
+                    run.args,
+                    self.process,
+                    now,
+                    (run.state == State::Running).then_some(now)
+                ],
+            )?;
+            db.execute(
+                "insert into states values (?1, 0, ?2, ?3, '', 1)",
+                params![run.id, now, run.state.name()],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Makes a run this process's own, so that it can go on here.
+    ///
+    /// # Errors
+    /// When it runs elsewhere, or is not known.
+    pub(crate) fn take_over(&self, id: &str) -> Result<()> {
+        let Some(run) = self.run(id)? else {
+            return Err(unknown_run(id));
+        };
+        if run.state == State::Running {
+            return Err(Error::Argument(
+                Message::new(format!(
+                    "the run {} is running, in another notebook or program",
+                    short(id)
+                ))
+                .hint("it can go on here once it has ended there"),
+            ));
+        }
+        let now = now_us() as i64;
+        let n = self.transact(|db| {
+            db.execute(
+                "insert into states values (?1, 0, ?2, 'Running', 'it goes on', 1)",
+                params![id, now],
+            )?;
+            db.execute(
+                "update runs set process = ?2, state = 'Running', reason = '', ended_us = null, started_us = ifnull(started_us, ?4)
+                 where id = ?1 and process = ?3",
+                params![id, self.process, run.process, now],
+            )
+        })?;
+        if n == 0 {
+            return Err(Error::Argument(Message::new(format!(
+                "the run {} was taken up elsewhere a moment ago",
+                short(id)
+            ))));
+        }
+        Ok(())
+    }
+
+    /// Runs, the newest last; those of one flow, if it is named. Runs that other runs called are not among them.
+    pub fn runs(&self, flow: Option<&str>) -> Result<Vec<RunRow>> {
+        let rows = self.ask(|db| {
+            db.prepare_cached(&format!(
+                "select {RUN} from runs where parent is null and (?1 is null or flow = ?1) order by created_us, rowid"
+            ))?
+            .query_map([flow], run_of)?
+            .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        Ok(rows.into_iter().map(|run| self.as_it_is(run)).collect())
+    }
+
+    /// The run whose id begins so.
+    pub fn run(&self, id: &str) -> Result<Option<RunRow>> {
+        let found = self.ask(|db| {
+            db.prepare_cached(&format!(
+                "select {RUN} from runs where substr(id, 1, length(?1)) = ?1 order by created_us desc limit 1"
+            ))?
+            .query_row([id], run_of)
+            .optional()
+        })?;
+        Ok(found.map(|run| self.as_it_is(run)))
+    }
+
+    /// The run that a call of another run made.
+    pub(crate) fn run_called(&self, parent: &str, identity: u128) -> Result<Option<RunRow>> {
+        let found = self.ask(|db| {
+            db.prepare_cached(&format!(
+                "select {RUN} from runs where parent = ?1 and identity = ?2"
+            ))?
+            .query_row(params![parent, blob(identity)], run_of)
+            .optional()
+        })?;
+        Ok(found.map(|run| self.as_it_is(run)))
+    }
+
+    /// The newest run of a flow with these parameters.
+    pub(crate) fn run_with(&self, flow: &str, parameters: &str) -> Result<Option<RunRow>> {
+        let found = self.ask(|db| {
+            db.prepare_cached(&format!(
+                "select {RUN} from runs where flow = ?1 and parameters = ?2 and parent is null
+                 order by created_us desc, rowid desc limit 1"
+            ))?
+            .query_row([flow, parameters], run_of)
+            .optional()
+        })?;
+        Ok(found.map(|run| self.as_it_is(run)))
+    }
+
+    /// A run whose process is gone has crashed.
+    fn as_it_is(&self, mut run: RunRow) -> RunRow {
+        let is_open = matches!(run.state, State::Running | State::Pending);
+        if is_open && !self.is_alive(&run.process) {
+            run.state = State::Crashed;
+            run.reason = "the process that ran it is gone".into();
+        }
+        run
+    }
+
+    pub fn tasks(&self, run: &str) -> Result<Vec<TaskRow>> {
+        self.ask(|db| {
+            db.prepare_cached(
+                "select no, name, arguments, identity, nth, inputs, tags, state, reason, attempt, created_us, started_us,
+                 ended_us, hash, n_bytes, value from tasks where run = ?1 order by no",
+            )?
+            .query_map([run], task_of)?
+            .collect()
+        })
+    }
+
+    /// What a run and its tasks went through, in order.
+    pub fn states(&self, run: &str) -> Result<Vec<StateRow>> {
+        self.ask(|db| {
+            db.prepare_cached(
+                "select no, at_us, state, reason, attempt from states where run = ?1 order by rowid",
+            )?
+            .query_map([run], state_row)?
+            .collect()
+        })
+    }
+
+    pub fn logs(&self, run: &str) -> Result<Vec<FlowLog>> {
+        self.ask(|db| {
+            db.prepare_cached(
+                "select ifnull(tasks.name, ''), logs.worker, logs.is_stderr, logs.text, logs.at_us from logs
+                 left join tasks on tasks.run = logs.run and tasks.no = logs.no
+                 where logs.run = ?1 order by logs.rowid",
+            )?
+            .query_map([run], log_row)?
+            .collect()
+        })
+    }
+
+    /// Whether somebody approved, or refused; `None` while nobody has.
+    pub(crate) fn approval(&self, run: &str, name: &str) -> Result<Option<bool>> {
+        self.ask(|db| {
+            db.prepare_cached("select is_granted from approvals where run = ?1 and name = ?2")?
+                .query_row([run, name], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    pub(crate) fn approve(&self, run: &str, name: &str, is_granted: bool) -> Result<()> {
+        self.transact(|db| {
+            db.execute(
+                "insert or replace into approvals values (?1, ?2, ?3, ?4)",
+                params![run, name, is_granted, now_us() as i64],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Removes a run, the runs that it called, and values that nothing else has.
+    pub(crate) fn forget(&self, id: &str) -> Result<()> {
+        let orphans: Vec<u128> = self.transact(|db| {
+            db.execute_batch("create temp table if not exists gone (id text)")?;
+            db.execute("delete from temp.gone", [])?;
+            db.execute(
+                "insert into temp.gone with recursive below(id) as (select ?1 union select runs.id from runs
+                 join below on runs.parent = below.id) select id from below",
+                [id],
+            )?;
+            let hashes = db
+                .prepare(
+                    "select distinct hash from tasks where run in (select id from temp.gone) and hash is not null
+                     and value is null",
+                )?
+                .query_map([], |row| hash_at(row, 0))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            for table in ["tasks", "states", "logs", "approvals", "reports", "reported_tasks"] {
+                db.execute(&format!("delete from {table} where run in (select id from temp.gone)"), [])?;
+            }
+            db.execute("delete from runs where id in (select id from temp.gone)", [])?;
+            let mut still = db.prepare(
+                "select exists(select 1 from tasks where hash = ?1) or exists(select 1 from cache where hash = ?1)",
+            )?;
+            let mut orphans = Vec::new();
+            for hash in hashes.into_iter().flatten() {
+                if !still.query_row([blob(hash)], |row| row.get::<_, bool>(0))? {
+                    orphans.push(hash);
+                }
+            }
+            Ok(orphans)
+        })?;
+        for hash in orphans {
+            let _ = fs::remove_file(self.path_of(hash));
+        }
+        Ok(())
+    }
+}

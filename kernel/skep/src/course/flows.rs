@@ -1,0 +1,105 @@
+//! Checks of the lesson on flows: they ask runs, which remember how they went.
+
+use skep_course::Verdict;
+use skep_flow::{Flow, Run, State};
+use skep_frame::Frame;
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Exercise 9.1: a task that is tried again.
+pub fn check_9_1<T>(run: &Run<T>) -> Verdict {
+    Verdict::of("9.1", |verdict| {
+        let tasks = run.tasks().map_err(said)?;
+        let downloads: Vec<_> = tasks.iter().filter(|task| task.name == "download").collect();
+        if downloads.is_empty() {
+            return verdict.not_begun("`run` is a run of `reports`, and no `download` ran in it");
+        }
+        let state = run.state().map_err(said)?;
+        verdict.holds(
+            state == State::Completed,
+            "the run completed".to_string(),
+            format!("the run is {state}"),
+        );
+        let n_again = downloads.iter().filter(|task| task.attempt > 1).count();
+        verdict.holds(
+            n_again > 0,
+            format!("{n_again} of {} downloads were tried again", downloads.len()),
+            "no download was tried again: by chance none failed; run the cell once more".to_string(),
+        );
+        Ok(())
+    })
+}
+
+/// Exercise 9.2: a value that was there.
+pub fn check_9_2<T>(run: &Run<T>) -> Verdict {
+    Verdict::of("9.2", |verdict| {
+        let tasks = run.tasks().map_err(said)?;
+        let renders: Vec<_> = tasks.iter().filter(|task| task.name == "render").collect();
+        if renders.is_empty() {
+            return verdict.not_begun("`run` is a run of `books`, and no `render` ran in it");
+        }
+        let state_of = |chapter: &str| {
+            renders
+                .iter()
+                .find(|task| task.arguments.starts_with(chapter))
+                .map(|task| task.state)
+        };
+        for chapter in ["1", "2", "3"] {
+            let state = state_of(chapter);
+            verdict.holds(
+                state == Some(State::Cached),
+                format!("chapter {chapter} was taken from an earlier run"),
+                format!(
+                    "chapter {chapter} is {}, not Cached",
+                    state.map_or("not there", State::name)
+                ),
+            );
+        }
+        let state = state_of("4");
+        verdict.holds(
+            state == Some(State::Completed),
+            "chapter 4, which is new, was rendered".to_string(),
+            format!(
+                "chapter 4 is {}: four chapters are asked for, and the fourth for the first time",
+                state.map_or("not there", State::name)
+            ),
+        );
+        Ok(())
+    })
+}
+
+/// Exercise 9.3: a load that can be done twice.
+pub fn check_9_3() -> Verdict {
+    Verdict::of("9.3", |verdict| {
+        let runs = Flow::runs_of("delays").map_err(said)?.in_state(State::Completed);
+        let again = |year: &str| runs.iter().filter(|run| run.parameters().is_ok_and(|it| it == year)).count();
+        let n = again("1990");
+        if n == 0 {
+            return verdict.not_begun("no run of `delays` for 1990 has completed");
+        }
+        verdict.holds(
+            n >= 2,
+            format!("1990 was loaded {n} times"),
+            "1990 was loaded once: run it again".to_string(),
+        );
+        let counted = Frame::read_sqlite(
+            "data/delays.db",
+            "select count(*) as rows, count(distinct Year || Origin) as keys from delays",
+        )
+        .and_then(|frame| frame.collect())
+        .map_err(said)?;
+        let at = |name: &str| -> Result<i64, String> {
+            let column = counted.column(name).map_err(said)?;
+            column.get(0).map_err(said)?.try_extract().map_err(said)
+        };
+        let (rows, keys) = (at("rows")?, at("keys")?);
+        verdict.holds(
+            rows == keys,
+            format!("{rows} rows, and none twice"),
+            format!("{rows} rows for {keys} airports and years: some are there twice"),
+        );
+        Ok(())
+    })
+}
