@@ -2,17 +2,19 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use skep_cluster::{Error, Result, TaskValue};
+use skep_cluster::{Error, Result};
 use skep_render::{Bundle, Message, Rich, card::Card, plural};
 
 use crate::{
-    flow::Flow,
+    definition::{Definition, Parameters},
+    flow::{Flow, parameters},
     function::{IntoArgs, Parameter},
+    run::Run,
     state::State,
     store::{short, store},
 };
@@ -30,9 +32,9 @@ pub enum Reprocess {
 }
 
 /// Runs to be made, for [`Flow::backfill`].
-pub struct Backfill<Args, Out> {
-    flow: Flow<Args, Out>,
-    all: Vec<Args>,
+pub struct Backfill {
+    flow: Arc<Definition>,
+    all: Result<Vec<Parameters>>,
     reprocess: Reprocess,
     most: usize,
 }
@@ -47,7 +49,7 @@ enum Plan {
     Skip(String, State),
 }
 
-impl<Args: Parameter, Out: TaskValue> Flow<Args, Out> {
+impl<Args: Parameter, Out> Flow<Args, Out> {
     /// A run for each of these parameters, those that have none: `reprocess` says which others.
     ///
     /// ```no_run
@@ -58,17 +60,18 @@ impl<Args: Parameter, Out: TaskValue> Flow<Args, Out> {
     /// load.backfill(1..=31u32).reprocess(Reprocess::Failed).max_active_runs(2).run()?;
     /// # Ok::<(), skep_cluster::Error>(())
     /// ```
-    pub fn backfill<In: IntoArgs<Args>>(&self, all: impl IntoIterator<Item = In>) -> Backfill<Args, Out> {
+    pub fn backfill<In: IntoArgs<Args>>(&self, all: impl IntoIterator<Item = In>) -> Backfill {
+        let parameters = |args: In| parameters(&args.into_args());
         Backfill {
-            flow: self.clone(),
-            all: all.into_iter().map(IntoArgs::into_args).collect(),
+            flow: self.definition.clone(),
+            all: all.into_iter().map(parameters).collect(),
             reprocess: Reprocess::None,
             most: 1,
         }
     }
 }
 
-impl<Args: Parameter, Out: TaskValue> Backfill<Args, Out> {
+impl Backfill {
     /// Which parameters that had runs before run again.
     #[must_use]
     pub fn reprocess(mut self, which: Reprocess) -> Self {
@@ -89,29 +92,33 @@ impl<Args: Parameter, Out: TaskValue> Backfill<Args, Out> {
     /// When the store cannot be read.
     pub fn dry_run(&self) -> Result<Backfilled> {
         let plans = self.plans()?;
-        let rows = self.all.iter().zip(plans).map(|(args, plan)| {
+        let rows = self.all()?.iter().zip(plans).map(|(args, plan)| {
             let (what, run) = match plan {
                 Plan::Run => ("a new run".to_string(), String::new()),
                 Plan::Resume(id) => ("goes on".to_string(), id),
                 Plan::Skip(id, state) => (format!("nothing: it is {state}"), id),
             };
             Filled {
-                parameters: crate::flow::json(args),
+                parameters: args.json.clone(),
                 what,
                 run,
                 is_good: true,
             }
         });
         Ok(Backfilled {
-            title: format!("Backfill of {}, not done", self.flow.name()),
+            title: format!("Backfill of {}, not done", self.flow.name),
             rows: rows.collect(),
         })
     }
 
+    fn all(&self) -> Result<&[Parameters]> {
+        self.all.as_deref().map_err(Clone::clone)
+    }
+
     fn plans(&self) -> Result<Vec<Plan>> {
         let store = store()?;
-        let plan = |args: &Args| {
-            let Some(row) = store.run_with(self.flow.name(), &crate::flow::json(args))? else {
+        let plan = |args: &Parameters| {
+            let Some(row) = store.run_with(&self.flow.name, &args.json)? else {
                 return Ok(Plan::Run);
             };
             Ok(match (self.reprocess, row.state) {
@@ -121,7 +128,7 @@ impl<Args: Parameter, Out: TaskValue> Backfill<Args, Out> {
                 (_, state) => Plan::Skip(row.id, state),
             })
         };
-        self.all.iter().map(plan).collect()
+        self.all()?.iter().map(plan).collect()
     }
 
     /// Makes the runs, in order, and waits for all. One that fails does not keep others from running.
@@ -129,7 +136,7 @@ impl<Args: Parameter, Out: TaskValue> Backfill<Args, Out> {
     /// # Errors
     /// When some failed, after all have ended; when the store cannot be read.
     pub fn run(self) -> Result<Backfilled> {
-        let plans = self.plans()?;
+        let (plans, all) = (self.plans()?, self.all()?);
         let todo: Mutex<VecDeque<(usize, Plan)>> = Mutex::new(
             plans
                 .iter()
@@ -139,11 +146,10 @@ impl<Args: Parameter, Out: TaskValue> Backfill<Args, Out> {
                 .collect(),
         );
         let rows: Mutex<Vec<Filled>> = Mutex::new(
-            self.all
-                .iter()
+            all.iter()
                 .zip(plans)
                 .map(|(args, plan)| Filled {
-                    parameters: crate::flow::json(args),
+                    parameters: args.json.clone(),
                     what: match &plan {
                         Plan::Skip(_, state) => format!("nothing: it is {state}"),
                         _ => "not begun".into(),
@@ -163,16 +169,17 @@ impl<Args: Parameter, Out: TaskValue> Backfill<Args, Out> {
                 let ended = match &plan {
                     Plan::Resume(id) => self.flow.resume(id),
                     // One at a time is shown while it runs, and an interrupt ends it.
-                    _ if self.most == 1 => self.flow.run_args(self.all[at].clone()),
-                    _ => self
-                        .flow
-                        .start_args(self.all[at].clone())
-                        .and_then(|run| run.wait().map(|()| run)),
+                    _ if self.most == 1 => self.flow.run(&all[at]),
+                    _ => self.flow.start(all[at].clone()).and_then(|live| {
+                        let run: Run = Run::live(live);
+                        run.wait().map(|()| run.id().into())
+                    }),
                 };
                 let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
                 rows[at].is_good = ended.is_ok();
                 match ended {
-                    Ok(run) => {
+                    Ok(id) => {
+                        let run: Run = Run::of(id);
                         rows[at].run = run.id().to_string();
                         rows[at].what = run.state().map_or_else(|_| "?".into(), |state| state.to_string());
                     }
@@ -191,9 +198,7 @@ impl<Args: Parameter, Out: TaskValue> Backfill<Args, Out> {
                 }
             }
             thread::scope(|scope| {
-                let threads: Vec<_> = (0..self.most.min(self.all.len()))
-                    .map(|_| scope.spawn(work))
-                    .collect();
+                let threads: Vec<_> = (0..self.most.min(all.len())).map(|_| scope.spawn(work)).collect();
                 let _clears = Clears(&todo);
                 while !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
                     skep_eval::poll();
@@ -202,7 +207,7 @@ impl<Args: Parameter, Out: TaskValue> Backfill<Args, Out> {
             });
         }
         let filled = Backfilled {
-            title: format!("Backfill of {}", self.flow.name()),
+            title: format!("Backfill of {}", self.flow.name),
             rows: rows.into_inner().unwrap_or_else(PoisonError::into_inner),
         };
         let bad: Vec<&Filled> = filled.rows.iter().filter(|row| !row.is_good).collect();

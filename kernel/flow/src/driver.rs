@@ -400,6 +400,12 @@ impl Driver {
                 if is_kept {
                     self.keep(&entry, turn);
                 }
+                // A worker may have had it for a while before it began.
+                let at_us = now_us().saturating_sub(ended.took.as_micros() as u64);
+                entry.now().started_us = Some(at_us);
+                let (run, no) = (entry.run.id.clone(), id.no);
+                turn.records
+                    .push((entry.run.clone(), Record::Started { run, no, at_us }));
                 let now = self.now();
                 self.step(turn, |machine, out| {
                     machine.ended(id, attempt, &Outcome::Done, now, out);
@@ -687,10 +693,11 @@ fn show(entry: &Entry, state: State, reason: String, attempt: u32) {
     let at = now_us();
     match state {
         State::Running => {
-            now.started_us = Some(at);
+            // One that has ended in the meantime knows better.
+            now.started_us.get_or_insert(at);
             now.worker = Some(reason.clone());
         }
-        State::AwaitingRetry => now.error = None,
+        State::AwaitingRetry => (now.error, now.started_us) = (None, None),
         _ if state.is_final() => now.ended_us = Some(at),
         _ => {}
     }

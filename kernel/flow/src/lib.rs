@@ -9,7 +9,7 @@
 //! | [`store`] | the journal on disk |
 //! | `show` | what runs look like |
 //! | `live`, `driver` | runs in this process: what waits for them, what runs their tasks |
-//! | `registry` | the flows of this process by their names |
+//! | `definition`, `registry` | a flow without its types, and how it runs; those of this process by their names |
 //! | [`task()`], [`Flow`], [`Run`] | what a program holds |
 //! | `report` | runs on the page of a Prefect server |
 //! | `backfill`, `serve` | many runs of a flow; runs at their times |
@@ -20,6 +20,7 @@
 //! Flows know the cluster by its public face only, and nothing of Jupyter.
 
 mod backfill;
+mod definition;
 mod driver;
 mod flow;
 mod function;
@@ -35,6 +36,7 @@ mod show;
 mod state;
 pub mod store;
 mod task;
+mod words;
 
 pub use backfill::{Backfill, Backfilled, Reprocess};
 pub use flow::Flow;

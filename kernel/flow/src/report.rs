@@ -18,7 +18,7 @@ use skep_render::Message;
 use crate::{
     show::View,
     state::State,
-    store::{Sent, StateRow, Store, TaskRow, short, store},
+    store::{Sent, StateRow, Store, TaskRow, now_us, short, store},
 };
 
 /// How often the journal is looked through.
@@ -29,6 +29,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// One request takes no longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// States that are sent later than this say when they were.
+const LATE_US: u64 = 30_000_000;
 
 /// Lines of a log in one request.
 const MOST_LINES: usize = 200;
@@ -331,12 +334,14 @@ fn prefect_state(state: &StateRow) -> Value {
         State::Cancelled => "CANCELLED",
         State::Paused => "PAUSED",
     };
-    let mut body = json!({
-        "type": kind,
-        "name": state.state.name(),
-        "message": state.reason,
-        "timestamp": timestamp(state.at_us),
-    });
+    // The server says when it heard of a state, and takes no other time. Where that is later by much, the words say when it was.
+    let late_us = now_us().saturating_sub(state.at_us);
+    let message = if late_us > LATE_US {
+        format!("{} (at {})", state.reason, timestamp(state.at_us))
+    } else {
+        state.reason.clone()
+    };
+    let mut body = json!({ "type": kind, "name": state.state.name(), "message": message });
     if kind == "SCHEDULED" {
         body["state_details"] = json!({ "scheduled_time": timestamp(state.at_us) });
     }

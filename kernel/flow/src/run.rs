@@ -7,10 +7,11 @@ use skep_render::{Bundle, Message, Rich, card::Card, duration, plural};
 
 use crate::{
     live::Live,
-    registry::{WAITS, error_of, flow_named},
+    registry::flow_named,
     show::{View, ago, cut},
     state::State,
     store::{FlowLog, RunRow, StateRow, TaskRow, short, store, unknown_run},
+    words::{WAITS, error_of},
 };
 
 /// A run of a flow. It is in the store, so that it is the same run in any notebook and at any time.
@@ -159,7 +160,7 @@ impl<T> Run<T> {
         if row.state.is_good() {
             return Ok(self.clone());
         }
-        flow_named(&row.flow)?.resume(&row)?;
+        flow_named(&row.flow)?.resume(&row.id)?;
         Ok(Run::of(row.id))
     }
 

@@ -7,19 +7,20 @@ use std::{
 };
 
 use chrono::{DateTime, Local};
-use skep_cluster::{Error, Result, TaskValue};
+use skep_cluster::{Error, Result};
 use skep_render::Message;
 
 use crate::{
-    flow::{Flow, json},
+    definition::Definition,
+    flow::{Flow, parameters},
     function::{IntoArgs, Parameter},
-    registry::{AnyFlow, all_flows, flow_named},
+    registry::{all_flows, flow_named},
     run::Run,
     schedule::Schedule,
     store::short,
 };
 
-impl<Args: Parameter, Out: TaskValue> Flow<Args, Out> {
+impl<Args: Parameter, Out> Flow<Args, Out> {
     /// Runs by itself with these parameters, at the times of a cron expression in local time: minute, hour, day of the month,
     /// month, day of the week. `"0 6 * * 1-5"` is six in the morning from Monday to Friday. Something has to serve it:
     /// [`Flow::serve`], or `skep flow serve file.rs`.
@@ -27,8 +28,8 @@ impl<Args: Parameter, Out: TaskValue> Flow<Args, Out> {
     /// # Errors
     /// When it is no cron expression.
     pub fn cron<In: IntoArgs<Args>>(self, expression: &str, args: In) -> Result<Flow<Args, Out>> {
-        let schedule = Schedule::cron(expression, json(&args.into_args()))?;
-        Ok(self.with(|inner| inner.schedule = Some(schedule)))
+        let schedule = Schedule::cron(expression, parameters(&args.into_args())?.json)?;
+        Ok(self.with(|definition| definition.schedule = Some(schedule)))
     }
 
     /// Runs by itself with these parameters, again and again after this time.
@@ -36,8 +37,8 @@ impl<Args: Parameter, Out: TaskValue> Flow<Args, Out> {
     /// # Errors
     /// When the time is nothing.
     pub fn every<In: IntoArgs<Args>>(self, time: Duration, args: In) -> Result<Flow<Args, Out>> {
-        let schedule = Schedule::every(time, json(&args.into_args()))?;
-        Ok(self.with(|inner| inner.schedule = Some(schedule)))
+        let schedule = Schedule::every(time, parameters(&args.into_args())?.json)?;
+        Ok(self.with(|definition| definition.schedule = Some(schedule)))
     }
 }
 
@@ -49,13 +50,13 @@ impl Flow<(), ()> {
     /// When no flow has a schedule.
     pub fn serve() -> Result<()> {
         let mut due = Vec::new();
-        for (name, flow) in all_flows() {
-            if let Some(schedule) = flow.schedule() {
+        for flow in all_flows() {
+            if let Some(schedule) = &flow.schedule {
                 due.push(Due {
                     next: schedule.next(SystemTime::now())?,
                     running: None,
-                    name,
-                    flow,
+                    name: flow.name.to_string(),
+                    flow: flow.clone(),
                 });
             }
         }
@@ -89,7 +90,7 @@ impl Flow<(), ()> {
 
 struct Due {
     name: String,
-    flow: Arc<dyn AnyFlow>,
+    flow: Arc<Definition>,
     next: SystemTime,
     running: Option<thread::JoinHandle<()>>,
 }
@@ -100,7 +101,7 @@ impl Due {
         if now < self.next {
             return Ok(());
         }
-        let schedule = self.flow.schedule().expect("invariant: it has one").clone();
+        let schedule = self.flow.schedule.clone().expect("invariant: it has one");
         self.next = schedule.next(now)?;
         if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
             say(&format!("{} is still running, and left out this time", self.name));

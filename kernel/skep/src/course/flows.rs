@@ -74,7 +74,11 @@ pub fn check_9_2<T>(run: &Run<T>) -> Verdict {
 pub fn check_9_3() -> Verdict {
     Verdict::of("9.3", |verdict| {
         let runs = Flow::runs_of("delays").map_err(said)?.in_state(State::Completed);
-        let again = |year: &str| runs.iter().filter(|run| run.parameters().is_ok_and(|it| it == year)).count();
+        let again = |year: &str| {
+            runs.iter()
+                .filter(|run| run.parameters().is_ok_and(|it| it == year))
+                .count()
+        };
         let n = again("1990");
         if n == 0 {
             return verdict.not_begun("no run of `delays` for 1990 has completed");
