@@ -268,7 +268,8 @@ impl Definition {
                 live.pause(delay)?;
                 let recorded = live.store.tasks(&live.id)?;
                 live = self.live(&live.id, live.parent.clone(), live.store.clone(), recorded);
-                self.note(&live, State::Running, "", None);
+                let running = self.end(&live, State::Running, "", None);
+                live.store.write(&[running])?;
                 continue;
             }
             self.close(&live, state, &reason, result);
@@ -345,10 +346,18 @@ impl Definition {
         let done = Arc::new(Done::default());
         driver::send(ToDriver::Over {
             run: live.clone(),
+            end: self.end(live, state, reason, result),
             done: done.clone(),
         });
         done.wait();
-        self.note(live, state, reason, result);
+        if let Some(trouble) = live.trouble() {
+            skep_eval::note(&format!(
+                "the journal of the run {} of `{}` is not whole: {trouble}; it is written as soon as that is possible, for as long \
+                 as this process lives",
+                short(&live.id),
+                self.name
+            ));
+        }
         live.draw_last(state, reason);
         live.close();
         if live.parent.is_none() {
@@ -356,20 +365,13 @@ impl Definition {
         }
     }
 
-    fn note(&self, live: &Live, state: State, reason: &str, result: Option<Vec<u8>>) {
-        let record = Record::RunState {
+    fn end(&self, live: &Live, state: State, reason: &str, result: Option<Vec<u8>>) -> Record {
+        Record::RunState {
             run: live.id.clone(),
             state,
             reason: reason.lines().next().unwrap_or_default().to_string(),
             result,
             at_us: now_us(),
-        };
-        if let Err(error) = live.store.write(&[record]) {
-            skep_eval::note(&format!(
-                "how the run {} of `{}` ended could not be noted: {error}",
-                short(&live.id),
-                self.name
-            ));
         }
     }
 }

@@ -56,9 +56,10 @@ pub(crate) enum Message {
         run: u32,
         reason: String,
     },
-    /// The function of a run has returned. Says when everything about its tasks is written.
+    /// The function of a run has returned, and it ends so. Says when everything about its tasks is written.
     Over {
         run: Arc<Live>,
+        end: Record,
         done: Arc<Done>,
     },
 }
@@ -177,6 +178,7 @@ struct Heard {
 
 struct Over {
     run: Arc<Live>,
+    end: Record,
     done: Arc<Done>,
     until: Instant,
 }
@@ -270,8 +272,9 @@ impl Driver {
             Message::Cancel { run, reason } => {
                 self.step(turn, |machine, out| machine.cancel(run, &reason, out));
             }
-            Message::Over { run, done } => self.over.push(Over {
+            Message::Over { run, end, done } => self.over.push(Over {
                 run,
+                end,
                 done,
                 until: Instant::now() + LAST_WORDS,
             }),
@@ -554,10 +557,7 @@ impl Driver {
     /// Writes, shows, launches: in this order.
     fn finish(&mut self, turn: Turn) {
         for (run, record) in turn.records {
-            match self.unwritten.iter_mut().find(|(known, _)| known.no == run.no) {
-                Some((_, records)) => records.push(record),
-                None => self.unwritten.push((run, vec![record])),
-            }
+            self.add(run, record);
         }
         self.write();
         let mut changed: Vec<Arc<Live>> = Vec::new();
@@ -582,6 +582,13 @@ impl Driver {
         }
         self.launch(turn.launches);
         changed.iter().for_each(|run| run.on_change());
+    }
+
+    fn add(&mut self, run: Arc<Live>, record: Record) {
+        match self.unwritten.iter_mut().find(|(known, _)| known.no == run.no) {
+            Some((_, records)) => records.push(record),
+            None => self.unwritten.push((run, vec![record])),
+        }
     }
 
     fn write(&mut self) {
@@ -666,24 +673,27 @@ impl Driver {
         if self.over.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let (now, mut ended) = (Instant::now(), Vec::new());
         for over in std::mem::take(&mut self.over) {
             let no = over.run.no;
             let has_more_to_say = self.by_key.values().any(|id| id.run == no);
-            let is_unwritten = self.unwritten.iter().any(|(run, _)| run.no == no);
-            if (has_more_to_say || is_unwritten) && now < over.until {
+            if has_more_to_say && now < over.until {
                 self.over.push(over);
                 continue;
             }
             self.machine.forget(no);
+            over.run.store.note_end(&over.end);
+            self.add(over.run.clone(), over.end);
             self.by_key.retain(|_, id| id.run != no);
             self.entries.retain(|id, _| id.run != no);
             for heard in &mut self.heard {
                 heard.runs.retain(|run| *run != no);
             }
             self.heard.retain(|heard| !heard.runs.is_empty());
-            over.done.set();
+            ended.push(over.done);
         }
+        self.write();
+        ended.iter().for_each(|done| done.set());
     }
 }
 

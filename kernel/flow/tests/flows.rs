@@ -39,7 +39,8 @@ fn noted(folder: &str, word: &str) {
     use std::io::Write;
     let path = PathBuf::from(folder).join("calls");
     let mut file = fs::File::options().append(true).create(true).open(path).unwrap();
-    writeln!(file, "{word}").unwrap();
+    // In one piece: several processes write.
+    file.write_all(format!("{word}\n").as_bytes()).unwrap();
 }
 
 fn calls(folder: &Path) -> Vec<String> {
@@ -458,6 +459,60 @@ fn survivor(folder: String) -> Result<i64> {
     task(sum).call(&steps)
 }
 
+/// Run as processes of their own by the test below.
+#[test]
+fn one_of_many() {
+    let Ok(n) = std::env::var("SKEP_ONE_OF_MANY") else {
+        return;
+    };
+    let _cluster = Cluster::local().workers(1).threads(1).start().unwrap();
+    fn many(n: i64) -> Result<i64> {
+        let all = task(inc).map(0..n);
+        all.iter().map(skep_cluster::TaskRun::result).sum()
+    }
+    let flow = Flow::new(&format!("many {n}"), many);
+    for _ in 0..5 {
+        flow.run(100).unwrap();
+    }
+}
+
+#[test]
+fn many_processes_write_one_new_store() {
+    let (_cluster, folder) = begin("many");
+    let children: Vec<_> = (0..4)
+        .map(|n| {
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "one_of_many"])
+                .env("SKEP_ONE_OF_MANY", n.to_string())
+                .output_in_background()
+        })
+        .collect();
+    for child in children {
+        let output = child.join().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+        assert!(!text.contains("locked"), "{text}");
+    }
+    let runs = Flow::runs().unwrap();
+    assert_eq!(runs.len(), 20);
+    assert_eq!(runs.in_state(State::Completed).len(), 20);
+    assert!(folder.join("store/flows.db").exists());
+}
+
+trait InBackground {
+    fn output_in_background(&mut self) -> std::thread::JoinHandle<std::process::Output>;
+}
+
+impl InBackground for std::process::Command {
+    fn output_in_background(&mut self) -> std::thread::JoinHandle<std::process::Output> {
+        let child = self
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("this program is there");
+        std::thread::spawn(move || child.wait_with_output().expect("it ends"))
+    }
+}
+
 #[test]
 fn a_killed_process_leaves_a_run_that_goes_on() {
     let (_cluster, folder) = begin("killed");
@@ -572,4 +627,46 @@ fn calls_outside_a_flow_say_so() {
             .contains("no parameters of the flow")
     );
     assert_eq!(flow.run((1, 2)).unwrap().result().unwrap(), 3);
+}
+
+/// A disk that is full: files of this process do not grow.
+fn limit_files(to: Option<u64>) {
+    let limit = libc::rlimit {
+        rlim_cur: to.unwrap_or(libc::RLIM_INFINITY),
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: sets a limit from a whole structure, and makes what exceeds it an error rather than the end.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+    }
+}
+
+#[test]
+fn a_full_disk_holds_up_nothing_and_is_caught_up_with() {
+    let (_cluster, folder) = begin("full");
+    fn sums(n: i64) -> Result<i64> {
+        let all = task(inc).map(0..n);
+        task(sum).call(&all)
+    }
+    let flow = Flow::new("sums", sums);
+    flow.run(3).unwrap();
+    let background = flow.start(400).unwrap();
+    let store = skep_flow::Store::open(&folder.join("store")).unwrap();
+    let log = fs::metadata(folder.join("store/flows.db-wal")).unwrap().len();
+    limit_files(Some(log + 20_000));
+    let result = background.result().unwrap();
+    assert_eq!(result, (1..=400).sum::<i64>());
+    assert!(flow.run(5).is_err(), "a run that cannot be noted does not begin");
+    // Another process does not see it yet.
+    assert_eq!(store.run(background.id()).unwrap().unwrap().state, State::Running);
+    limit_files(None);
+    let until = Instant::now() + Duration::from_secs(10);
+    while store.run(background.id()).unwrap().unwrap().state != State::Completed {
+        assert!(Instant::now() < until, "it was never written");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let tasks = store.tasks(background.id()).unwrap();
+    assert_eq!(tasks.len(), 401);
+    assert!(tasks.iter().all(|task| task.state == State::Completed));
 }

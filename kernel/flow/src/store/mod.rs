@@ -8,6 +8,7 @@
 //! crashed.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -32,6 +33,8 @@ pub(crate) use reports::Sent;
 pub(crate) use runs::{NewRun, unknown_run};
 use tables::{VERSION, connect, insert};
 
+use crate::state::State;
+
 /// Larger values are in files.
 const MOST_INLINE: usize = 64 << 10;
 
@@ -50,8 +53,19 @@ pub struct Store {
     db: Mutex<Connection>,
     folder: PathBuf,
     process: String,
+    /// How runs ended of which that is not written yet.
+    ends: Mutex<BTreeMap<String, End>>,
     /// Locked for as long as this process lives.
     _alive: File,
+}
+
+/// How a run ended.
+#[derive(Clone)]
+struct End {
+    state: State,
+    reason: String,
+    result: Option<Vec<u8>>,
+    at_us: u64,
 }
 
 /// `SKEP_FLOWS`, else `skep/flows` in the user's state folder.
@@ -117,6 +131,7 @@ impl Store {
             db: Mutex::new(db),
             folder: folder.to_path_buf(),
             process,
+            ends: Mutex::default(),
             _alive: alive,
         })
     }
@@ -154,9 +169,40 @@ impl Store {
         work(&self.db()).map_err(|error| self.error(&error))
     }
 
+    /// A run has ended so, also while that cannot be written.
+    pub(crate) fn note_end(&self, record: &Record) {
+        let Record::RunState {
+            run,
+            state,
+            reason,
+            result,
+            at_us,
+        } = record
+        else {
+            return;
+        };
+        let end = End {
+            state: *state,
+            reason: reason.clone(),
+            result: result.clone(),
+            at_us: *at_us,
+        };
+        self.ends().insert(run.to_string(), end);
+    }
+
+    fn ends(&self) -> MutexGuard<'_, BTreeMap<String, End>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes records, all or none.
     pub(crate) fn write(&self, records: &[Record]) -> Result<()> {
-        self.transact(|db| records.iter().try_for_each(|record| insert(db, record)))
+        self.transact(|db| records.iter().try_for_each(|record| insert(db, record)))?;
+        for record in records {
+            if let Record::RunState { run, .. } = record {
+                self.ends().remove(&**run);
+            }
+        }
+        Ok(())
     }
 
     fn transact<R>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R> {

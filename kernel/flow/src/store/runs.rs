@@ -167,6 +167,12 @@ impl Store {
 
     /// A run whose process is gone has crashed.
     fn as_it_is(&self, mut run: RunRow) -> RunRow {
+        if let Some(end) = self.ends().get(&run.id) {
+            (run.state, run.reason) = (end.state, end.reason.clone());
+            run.ended_us = Some(end.at_us);
+            run.result = end.result.clone();
+            return run;
+        }
         let is_open = matches!(run.state, State::Running | State::Pending);
         if is_open && !self.is_alive(&run.process) {
             run.state = State::Crashed;

@@ -1,0 +1,166 @@
+"""Flows in notebooks and from the command line: runs that outlive the process that began them."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import SKEP, Kernel
+from test_cells import fails, ok
+
+STEPS = """fn step(i: u32) -> u32 { sleep(Duration::from_millis(150)); println!("step {i}"); i }
+fn total(all: Vec<u32>) -> u32 { all.iter().sum() }
+fn all_steps(n: u32) -> Result<u32, skep::Error> {
+    let mut all = vec![];
+    for i in 1..=n { all.push(task(step).call(i)?); }
+    Ok(all.iter().sum())
+}"""
+
+
+@pytest.fixture(scope="module")
+def flows(kernel):
+    ok(kernel, "let cluster = Cluster::local().workers(2).start()?;")
+    ok(kernel, STEPS)
+    return kernel
+
+
+def skep(*arguments, folder, code=0):
+    done = subprocess.run([SKEP, *map(str, arguments)], capture_output=True, text=True, timeout=120, cwd=folder, env={**os.environ, "SKEP_FLOWS": str(folder / "flows")})
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_run_is_shown_while_it_runs_and_afterwards(flows):
+    result = flows.execute('let steps = Flow::new("steps", all_steps); let run = steps.run(5)?; run')
+    assert result.ok, result.reply
+    shown = result.of("display_data")
+    updates = result.of("update_display_data")
+    assert len(shown) == 1 and len(updates) >= 2, "the flow's own picture, and no bars beside it"
+    assert "Flow steps: Running" in shown[0]["data"]["text/plain"]
+    assert "Flow steps: Completed" in updates[-1]["data"]["text/plain"]
+    final = result.of("execute_result")[0]["data"]
+    assert "step(5)" in final["text/plain"] and "<svg" in final["text/html"] and "<script" not in final["text/html"]
+    ok(flows, "run.result()?", "15")
+    ok(flows, "run.logs()?.iter().map(|line| line.text.clone()).collect::<Vec<_>>().join(\"|\")", '"step 1|step 2|step 3|step 4|step 5"')
+    assert "steps" in flows.execute(":flows").text and "step(1)" in flows.execute(f":flows {ok(flows, 'run.id().to_string()').text[1:9]}").text
+
+
+def test_an_interrupt_ends_the_run_and_it_goes_on(flows):
+    msg = flows.client.execute('Flow::new("stopped", all_steps).run(20)?')
+    time.sleep(1.2)
+    flows.interrupt()
+    assert not flows.finish(msg).ok
+    said = ok(flows, 'let stopped = Flow::new("stopped", all_steps); let run = stopped.last()?; (run.state()?.name(), run.reason()?)').text
+    assert "Cancelled" in said and "interrupted" in said, said
+    n = int(ok(flows, 'run.tasks()?.iter().filter(|task| task.state.is_good()).count()').text)
+    assert 1 <= n < 20
+    ok(flows, "run.resume()?.result()?", "210")
+    printed = ok(flows, 'run.logs()?.iter().filter(|line| line.text == "step 1").count()').text
+    assert printed == "1", "what had completed ran once"
+
+
+def test_errors_say_what_to_do(flows):
+    ok(flows, 'fn refuse(x: u32) -> Result<u32, std::io::Error> { Err(std::io::Error::other(format!("no {x}"))) }\nfn refused(x: u32) -> Result<u32, skep::Error> { task(refuse).retries(1).call(x) }')
+    text = fails(flows, 'Flow::new("refused", refused).run(7)?')
+    assert "the flow `refused` failed" in text and "no 7" in text and "resume" in text, text
+    assert "no flow runs here" in fails(flows, "task(step).call(1)?")
+    text = fails(flows, 'Flow::new("steps", all_steps).run("five")?')
+    assert "this flow takes `u32`, and is given `&str`" in text, text
+    assert "there is no run" in fails(flows, 'Flow::run_of("nothing")?')
+    assert "is no cron expression" in fails(flows, 'Flow::new("steps", all_steps).cron("every day", 3)?')
+    assert "no flow here has a schedule" in fails(flows, "Flow::serve()?")
+
+
+def test_a_panic_of_the_flow_and_of_a_task(flows):
+    ok(flows, 'fn bad(x: u32) -> u32 { panic!("bad {x}") }\nfn panics(x: u32) -> Result<u32, skep::Error> { task(bad).call(x) }\nfn worse(x: u32) -> u32 { panic!("worse {x}") }')
+    assert "bad 3" in fails(flows, 'Flow::new("panics", panics).run(3)?')
+    assert "its function panicked: worse 4" in fails(flows, 'Flow::new("worse", worse).run(4)?')
+    ok(flows, '1 + 1', "2")
+
+
+def test_frames_go_into_a_database_and_come_back(flows, tmp_path):
+    ok(flows, f'let table = Frame::from(df!("day" => [1, 1, 2], "who" => ["a", "b", "c"], "x" => [0.5, 1.5, 2.5], "ok" => [Some(true), None, Some(false)])?);\nlet db = "{tmp_path}/t.db";')
+    ok(flows, 'table.write_sqlite(db, "t")?', "3")
+    ok(flows, 'table.write_sqlite(db, "t")?', "3")
+    ok(flows, 'let back = Frame::read_sqlite(db, "select * from t")?.collect()?; back.equals_missing(&table.collect()?.lazy().with_column(col("day").cast(DataType::Int64)).collect()?)', "true")
+    ok(flows, 'table.filter(col("day").eq(lit(1))).write_sqlite_by(db, "t", ["day"])?', "2")
+    ok(flows, 'Frame::read_sqlite(db, "select count(*) as n from t")?.collect()?.column("n")?.get(0)?', "3")
+    assert "there is no column `no`" in fails(flows, 'table.write_sqlite_by(db, "t", ["no"])?')
+    assert "no such table" in fails(flows, 'Frame::read_sqlite(db, "select * from no")?')
+    assert "there is no database" in fails(flows, 'Frame::read_sqlite("nowhere.db", "select 1")?')
+    assert "unable to open" in fails(flows, 'table.write_sqlite("/nowhere/t.db", "t")?')
+
+
+def test_a_killed_kernel_leaves_a_run_that_the_next_one_ends(tmp_path):
+    store = {"SKEP_FLOWS": str(tmp_path / "flows")}
+    first = Kernel(tmp_path, store)
+    try:
+        ok(first, "let cluster = Cluster::local().workers(2).start()?;")
+        ok(first, STEPS)
+        first.client.execute('Flow::new("night", all_steps).run(12)?')
+        watch = Kernel(tmp_path, store)
+        try:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                said = ok(watch, 'Flow::runs()?.last().map_or(0, |run| run.tasks().unwrap().iter().filter(|task| task.state.is_good()).count())').text
+                if int(said) >= 3:
+                    break
+            pid = int(first.manager.provisioner.pid)
+            os.kill(pid, signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while "Crashed" not in (said := ok(watch, "Flow::runs()?.last().unwrap().state()?.name()").text):
+                assert time.monotonic() < deadline, said
+            ok(watch, "let cluster = Cluster::local().workers(2).start()?;")
+            text = fails(watch, "Flow::runs()?.last().unwrap().resume()?")
+            assert "the flow `night` is not defined here" in text, text
+            ok(watch, STEPS)
+            n = int(ok(watch, 'let night = Flow::new("night", all_steps); let run = night.last()?; run.tasks()?.iter().filter(|task| task.state.is_good()).count()').text)
+            result = watch.execute("run.resume()?.result()?")
+            assert result.text == "78", result.reply
+            printed = [line for line in result.stream("stdout").splitlines() if line.startswith("step")]
+            assert len(printed) == 12 - n, (n, printed)
+        finally:
+            watch.close()
+    finally:
+        first.close()
+
+
+SCRIPT = """let cluster = Cluster::local().workers(1).start()?;
+// %%
+fn add(a: i64, b: i64) -> i64 { println!("adding"); a + b }
+fn sum_of(a: i64, b: i64) -> Result<i64, skep::Error> { task(add).call((a, b)) }
+let sums = Flow::new("sums", sum_of).every(Duration::from_millis(300), (1, 2))?;
+"""
+
+
+def test_the_command_line(tmp_path):
+    (tmp_path / "sums.rs").write_text(SCRIPT)
+    said = skep("flow", "run", "sums.rs", "sums", "[3, 4]", folder=tmp_path)
+    assert "Flow sums: Completed" in said and "add(3, 4)" in said, said
+    assert "sums" in (runs := skep("flow", "runs", folder=tmp_path)) and "Completed" in runs
+    run = re.search(r"\b[0-9a-f]{8}\b", runs)[0]
+    assert "add(3, 4)" in skep("flow", "show", run, folder=tmp_path)
+    assert "add on worker-1: adding" in skep("flow", "show", run, "--logs", folder=tmp_path)
+    assert "are no parameters of the flow" in skep("flow", "run", "sums.rs", "sums", "3", folder=tmp_path, code=1)
+    assert "is no JSON" in skep("flow", "run", "sums.rs", "sums", "EWR", folder=tmp_path, code=1)
+    assert "is not defined here" in skep("flow", "run", "sums.rs", "other", folder=tmp_path, code=1)
+    assert "is gone" in skep("flow", "forget", run, folder=tmp_path)
+    assert "there is no run" in skep("flow", "show", run, folder=tmp_path, code=1)
+
+
+def test_flows_run_at_their_times(tmp_path):
+    (tmp_path / "sums.rs").write_text(SCRIPT)
+    served = subprocess.Popen([SKEP, "flow", "serve", "sums.rs"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env={**os.environ, "SKEP_FLOWS": str(tmp_path / "flows")})
+    try:
+        lines = []
+        while sum("sums completed" in line for line in lines) < 3:
+            line = served.stdout.readline()
+            assert line, lines
+            lines.append(line)
+    finally:
+        served.send_signal(signal.SIGINT)
+        served.wait(timeout=20)
+    assert skep("flow", "runs", "--flow", "sums", folder=tmp_path).count("Completed") >= 3
