@@ -35,7 +35,7 @@ def skep(*arguments, folder, code=0):
 
 def test_a_run_is_shown_while_it_runs_and_afterwards(flows):
     result = flows.execute('let steps = Flow::new("steps", all_steps); let run = steps.run(5)?; run')
-    assert result.ok, result.reply
+    assert result.status == "ok", result.reply
     shown = result.of("display_data")
     updates = result.of("update_display_data")
     assert len(shown) == 1 and len(updates) >= 2, "the flow's own picture, and no bars beside it"
@@ -52,7 +52,7 @@ def test_an_interrupt_ends_the_run_and_it_goes_on(flows):
     msg = flows.client.execute('Flow::new("stopped", all_steps).run(20)?')
     time.sleep(1.2)
     flows.interrupt()
-    assert not flows.finish(msg).ok
+    assert flows.finish(msg).status == "error"
     said = ok(flows, 'let stopped = Flow::new("stopped", all_steps); let run = stopped.last()?; (run.state()?.name(), run.reason()?)').text
     assert "Cancelled" in said and "interrupted" in said, said
     n = int(ok(flows, 'run.tasks()?.iter().filter(|task| task.state.is_good()).count()').text)
@@ -68,7 +68,7 @@ def test_errors_say_what_to_do(flows):
     assert "the flow `refused` failed" in text and "no 7" in text and "resume" in text, text
     assert "no flow runs here" in fails(flows, "task(step).call(1)?")
     text = fails(flows, 'Flow::new("steps", all_steps).run("five")?')
-    assert "this flow takes `u32`, and is given `&str`" in text, text
+    assert "this flow's parameters are `(u32,)`, and it is given `&str`" in text, text
     assert "there is no run" in fails(flows, 'Flow::run_of("nothing")?')
     assert "is no cron expression" in fails(flows, 'Flow::new("steps", all_steps).cron("every day", 3)?')
     assert "no flow here has a schedule" in fails(flows, "Flow::serve()?")
@@ -87,7 +87,7 @@ def test_frames_go_into_a_database_and_come_back(flows, tmp_path):
     ok(flows, 'table.write_sqlite(db, "t")?', "3")
     ok(flows, 'let back = Frame::read_sqlite(db, "select * from t")?.collect()?; back.equals_missing(&table.collect()?.lazy().with_column(col("day").cast(DataType::Int64)).collect()?)', "true")
     ok(flows, 'table.filter(col("day").eq(lit(1))).write_sqlite_by(db, "t", ["day"])?', "2")
-    ok(flows, 'Frame::read_sqlite(db, "select count(*) as n from t")?.collect()?.column("n")?.get(0)?', "3")
+    ok(flows, 'Frame::read_sqlite(db, "select count(*) as n from t")?.collect()?.column("n")?.i64()?.get(0)', "Some(3)")
     assert "there is no column `no`" in fails(flows, 'table.write_sqlite_by(db, "t", ["no"])?')
     assert "no such table" in fails(flows, 'Frame::read_sqlite(db, "select * from no")?')
     assert "there is no database" in fails(flows, 'Frame::read_sqlite("nowhere.db", "select 1")?')

@@ -367,6 +367,19 @@ impl Driver {
             }
             // The last that is told of a call: nothing that it printed comes after it.
             Event::Done { key, .. } | Event::Failed { key, .. } => {
+                if let Event::Done {
+                    start_us,
+                    duration_us,
+                    ..
+                } = event
+                    && let Some(entry) = self.by_key.get(key).and_then(|id| self.entries.get(id))
+                {
+                    let ran = (*start_us, start_us + duration_us);
+                    entry.now().ran = Some(ran);
+                    if self.machine.state(entry.id) == Some(State::Completed) {
+                        note_ran(entry, ran, turn);
+                    }
+                }
                 let is_final = |id: &TaskId| self.machine.state(*id).is_none_or(State::is_final);
                 if self.by_key.get(key).is_some_and(is_final) {
                     self.by_key.remove(key);
@@ -403,16 +416,14 @@ impl Driver {
                 if is_kept {
                     self.keep(&entry, turn);
                 }
-                // A worker may have had it for a while before it began.
-                let at_us = now_us().saturating_sub(ended.took.as_micros() as u64);
-                entry.now().started_us = Some(at_us);
-                let (run, no) = (entry.run.id.clone(), id.no);
-                turn.records
-                    .push((entry.run.clone(), Record::Started { run, no, at_us }));
                 let now = self.now();
                 self.step(turn, |machine, out| {
                     machine.ended(id, attempt, &Outcome::Done, now, out);
                 });
+                let to_us = now_us();
+                let from_us = to_us.saturating_sub(ended.took.as_micros() as u64);
+                let ran = entry.now().ran.unwrap_or((from_us, to_us));
+                note_ran(&entry, ran, turn);
             }
         }
     }
@@ -697,17 +708,29 @@ impl Driver {
     }
 }
 
+/// Its worker had it from then to then.
+fn note_ran(entry: &Arc<Entry>, (from_us, to_us): (u64, u64), turn: &mut Turn) {
+    entry.now().ran = Some((from_us, to_us));
+    let (run, no) = (entry.run.id.clone(), entry.id.no);
+    let ran = Record::Ran {
+        run,
+        no,
+        from_us,
+        to_us,
+    };
+    turn.records.push((entry.run.clone(), ran));
+}
+
 /// Lets others see the state of a task.
 fn show(entry: &Entry, state: State, reason: String, attempt: u32) {
     let mut now = entry.now();
     let at = now_us();
     match state {
         State::Running => {
-            // One that has ended in the meantime knows better.
             now.started_us.get_or_insert(at);
             now.worker = Some(reason.clone());
         }
-        State::AwaitingRetry => (now.error, now.started_us) = (None, None),
+        State::AwaitingRetry => (now.error, now.started_us, now.ran) = (None, None, None),
         _ if state.is_final() => now.ended_us = Some(at),
         _ => {}
     }

@@ -106,6 +106,8 @@ pub(crate) struct Now {
     pub error: Option<Error>,
     pub started_us: Option<u64>,
     pub ended_us: Option<u64>,
+    /// When its worker began its call and ended it, in microseconds since 1970.
+    pub ran: Option<(u64, u64)>,
     pub worker: Option<String>,
     /// Its value was restored from an earlier attempt at the run.
     pub is_restored: bool,
@@ -130,8 +132,8 @@ impl Entry {
             state: now.state,
             reason: now.reason.clone(),
             attempt: now.attempt,
-            started_us: now.started_us,
-            ended_us: now.ended_us,
+            started_us: now.ran.map(|(from, _)| from).or(now.started_us),
+            ended_us: now.ran.map(|(_, to)| to).or(now.ended_us),
             worker: now.worker.clone(),
             is_restored: now.is_restored,
         }
@@ -447,6 +449,7 @@ impl Live {
                 error: None,
                 started_us: restored.and_then(|task| task.started_us),
                 ended_us: restored.and_then(|task| task.ended_us),
+                ran: None,
                 worker: None,
                 is_restored: restored.is_some(),
                 is_observed: false,

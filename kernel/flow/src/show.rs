@@ -246,11 +246,13 @@ impl View {
         let card = self.card().bundle();
         let mut html = card.get("text/html").unwrap_or_default().to_string();
         if self.tasks.len() > 1 {
-            html.push_str(&self.graph().to_svg());
+            html.push_str(&format!("<div>{}</div>", self.graph().to_svg()));
         }
         let bars = self.bars();
         if bars.len() > 1 {
-            html.push_str(stream::bundle(&bars).get("image/svg+xml").unwrap_or_default());
+            let stream = stream::bundle(&bars);
+            let svg = stream.get("image/svg+xml").unwrap_or_default();
+            html.push_str(&format!("<div>{svg}</div>"));
         }
         html
     }

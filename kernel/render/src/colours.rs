@@ -11,7 +11,7 @@ pub const RUNNING: &str = "#cd7b0c";
 pub const FAILED: &str = "#be2227";
 /// What waits, lines, and everything that is not the point.
 pub const WAITING: &str = "#8a8f98";
-/// What people touch: a control, a link, a selection; and what lies on disk.
+/// What people touch: a control, a link, a selection; and what lies on disk: spilled values, values of earlier runs.
 pub const ACCENT: &str = "#3269d5";
 
 /// Words on a picture that brings no ground of its own.
@@ -22,6 +22,7 @@ pub const DONE_GROUND: &str = "#0a7847";
 pub const RUNNING_GROUND: &str = "#99590a";
 pub const FAILED_GROUND: &str = "#be2227";
 pub const WAITING_GROUND: &str = "#646b78";
+pub const ACCENT_GROUND: &str = "#2f62c9";
 
 /// Functions, and the lines of a chart: in the order in which they come.
 pub const SERIES: [&str; 10] = [
@@ -35,6 +36,7 @@ pub fn of_state(state: &str) -> &'static str {
         "done" => DONE,
         "running" => RUNNING,
         "failed" => FAILED,
+        "cached" => ACCENT,
         _ => WAITING,
     }
 }
@@ -45,6 +47,7 @@ pub fn ground_of_state(state: &str) -> &'static str {
         "done" => DONE_GROUND,
         "running" => RUNNING_GROUND,
         "failed" => FAILED_GROUND,
+        "cached" => ACCENT_GROUND,
         _ => WAITING_GROUND,
     }
 }
@@ -56,7 +59,13 @@ mod tests {
     type Rgb = [f64; 3];
 
     const STATES: [&str; 5] = [DONE, RUNNING, FAILED, WAITING, ACCENT];
-    const GROUNDS: [&str; 4] = [DONE_GROUND, RUNNING_GROUND, FAILED_GROUND, WAITING_GROUND];
+    const GROUNDS: [&str; 5] = [
+        DONE_GROUND,
+        RUNNING_GROUND,
+        FAILED_GROUND,
+        WAITING_GROUND,
+        ACCENT_GROUND,
+    ];
 
     /// Linear light.
     fn rgb(colour: &str) -> Rgb {

@@ -14,7 +14,7 @@ pub const MOST_NODES: usize = 60;
 /// Nodes of smaller graphs name their arguments.
 const MOST_WITH_ARGUMENTS: usize = 20;
 
-/// Nodes with a name and a state (`pending`, `running`, `done`, `failed`), and edges from input to consumer.
+/// Nodes with a name and a state (`pending`, `running`, `done`, `cached`, `failed`), and edges from input to consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
     nodes: Vec<Node>,
@@ -60,7 +60,7 @@ impl Node {
 
     /// The state that says most about a group: a failure, else work under way, else what is left.
     fn state(&self) -> &str {
-        ["failed", "running", "pending", "done"]
+        ["failed", "running", "pending", "cached", "done"]
             .into_iter()
             .find(|state| self.states.contains_key(*state))
             .unwrap_or("pending")
@@ -275,6 +275,7 @@ impl Graph {
     fn drawing(&self) -> String {
         let mark = |state: &str| match state {
             "done" => "✓ ",
+            "cached" => "= ",
             "running" => "▶ ",
             "failed" => "✗ ",
             _ => "",
@@ -360,7 +361,7 @@ impl Node {
         let n = self.n().max(1) as f64;
         let mut left = x;
         let mut strip = String::new();
-        for state in ["failed", "running", "done"] {
+        for state in ["failed", "running", "cached", "done"] {
             let Some(part) = self.states.get(state).map(|n_of_it| *n_of_it as f64 / n) else {
                 continue;
             };

@@ -35,8 +35,13 @@ pub(crate) enum Record {
         attempt: u32,
         at_us: u64,
     },
-    /// When its call began, which is known for sure when it has ended.
-    Started { run: Arc<str>, no: u32, at_us: u64 },
+    /// When its worker began its call, and when that ended.
+    Ran {
+        run: Arc<str>,
+        no: u32,
+        from_us: u64,
+        to_us: u64,
+    },
     /// The value of a task.
     Kept { run: Arc<str>, no: u32, kept: Kept },
     /// A value for later runs with the same key.

@@ -172,9 +172,14 @@ pub(super) fn insert(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             db.prepare_cached("insert into states values (?1, ?2, ?3, ?4, ?5, ?6)")?
                 .execute(params![&**run, no, at, state.name(), reason, attempt])?
         }
-        Record::Started { run, no, at_us } => db
-            .prepare_cached("update tasks set started_us = ?3 where run = ?1 and no = ?2")?
-            .execute(params![&**run, no, *at_us as i64])?,
+        Record::Ran {
+            run,
+            no,
+            from_us,
+            to_us,
+        } => db
+            .prepare_cached("update tasks set started_us = ?3, ended_us = ?4 where run = ?1 and no = ?2")?
+            .execute(params![&**run, no, *from_us as i64, *to_us as i64])?,
         Record::Kept { run, no, kept } => db
             .prepare_cached("update tasks set hash = ?3, n_bytes = ?4, value = ?5 where run = ?1 and no = ?2")?
             .execute(params![&**run, no, blob(kept.hash), kept.n_bytes as i64, kept.inline.as_deref()])?,
