@@ -1,10 +1,14 @@
 """Flows in notebooks and from the command line: runs that outlive the process that began them."""
 
+import json
 import os
+import pathlib
 import re
 import signal
+import socket
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -164,3 +168,78 @@ def test_flows_run_at_their_times(tmp_path):
         served.send_signal(signal.SIGINT)
         served.wait(timeout=20)
     assert skep("flow", "runs", "--flow", "sums", folder=tmp_path).count("Completed") >= 3
+
+
+@pytest.fixture
+def prefect(tmp_path):
+    """A server of Prefect's, from its package."""
+    program = pathlib.Path(os.environ["SKEP_CACHE"]) / "python-prefect" / "bin" / "prefect"
+    assert program.exists(), "./install/test installs it"
+    port = free_port()
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    begin = lambda: subprocess.Popen([program, "server", "start", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=env, start_new_session=True)
+    server = Prefect(f"http://127.0.0.1:{port}", begin)
+    yield server
+    server.stop()
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class Prefect:
+    def __init__(self, address, begin):
+        self.address, self.begin, self.process = address, begin, None
+
+    def start(self):
+        self.process = self.begin()
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                return self.ask("health", None)
+            except OSError:
+                assert time.monotonic() < deadline and self.process.poll() is None, "Prefect's server does not start"
+                time.sleep(0.2)
+
+    def ask(self, what, body={}):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.address}/api/{what}", data, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def stop(self):
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def test_a_prefect_server_shows_runs_also_those_that_it_missed(prefect, tmp_path):
+    kernel = Kernel(tmp_path, {"SKEP_FLOWS": str(tmp_path / "flows")})
+    try:
+        ok(kernel, "let cluster = Cluster::local().workers(2).start()?;")
+        ok(kernel, STEPS)
+        ok(kernel, f'Flow::report_to("{prefect.address}/api")?;')
+        began = time.monotonic()
+        ok(kernel, 'Flow::new("missed", all_steps).run(2)?.result()?', "3")
+        assert time.monotonic() - began < 10, "a server that is away holds up nothing"
+        prefect.start()
+        ok(kernel, 'Flow::new("seen", all_steps).run(3)?.result()?', "6")
+        assert "the flow `broken` failed" in fails(kernel, 'fn bad(x: u32) -> u32 { panic!("bad") }\nfn broken(x: u32) -> Result<u32, skep::Error> { task(bad).call(x) }\nFlow::new("broken", broken).run(1)?')
+        deadline = time.monotonic() + 40
+        while True:
+            runs = {run["name"].split("-")[0]: run for run in prefect.ask("flow_runs/filter")}
+            if {name: run["state_name"] for name, run in runs.items()} == {"missed": "Completed", "seen": "Completed", "broken": "Failed"}:
+                break
+            assert time.monotonic() < deadline, runs
+            time.sleep(0.3)
+        assert runs["seen"]["parameters"] == {"parameter_1": 3}
+        tasks = prefect.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [runs["seen"]["id"]]}}})
+        assert sorted(task["name"] for task in tasks) == ["step-1", "step-2", "step-3"] and {task["state_name"] for task in tasks} == {"Completed"}
+        logs = prefect.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [runs["seen"]["id"]]}}})
+        assert sorted(line["message"].split(": ")[1] for line in logs) == ["step 1", "step 2", "step 3"]
+        kinds = [artifact["type"] for artifact in prefect.ask("artifacts/filter")]
+        assert kinds.count("table") == 3 and kinds.count("markdown") == 3
+    finally:
+        kernel.close()
