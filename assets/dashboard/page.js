@@ -312,6 +312,37 @@ setInterval(async () => {
     if (answer.status === 200) $("drawing").innerHTML = await answer.text();
   } catch { drawnFor = ""; }
 }, 1000);
+// Runs of flows: from the store, of all notebooks; one of them as the notebook shows it.
+let flowsSeen = false, runsDrawn = "", runChosen = null;
+new IntersectionObserver((entries) => (flowsSeen = entries[0].isIntersecting)).observe($("flows"));
+function showRuns(runs) {
+  const table = made("table", {}, made("tr", {}, ...["run", "flow", "parameters", "state", "began", "took", "reason"].map((name) => made("th", { scope: "col" }, name))));
+  for (const r of runs) {
+    const choose = made("button", { type: "button", "aria-pressed": String(r.id === runChosen), "aria-label": `run ${r.id.slice(0, 8)} of ${r.flow}` }, r.id.slice(0, 8));
+    choose.onclick = () => { runChosen = runChosen === r.id ? null : r.id; $("one-run").replaceChildren(); showRuns(runs); if (runChosen) askOneRun(); };
+    table.append(made("tr", {}, made("td", {}, choose), made("td", {}, r.flow), made("td", {}, r.parameters.slice(0, 60)), made("td", {}, made("i", { class: r.colour }), r.state), made("td", {}, new Date(r.began_us / 1000).toLocaleString("en-GB")), made("td", {}, r.ended_us ? duration(Math.max(0, r.ended_us - r.began_us)) : ""), made("td", {}, r.reason)));
+  }
+  $("runs").replaceChildren(table);
+}
+async function askOneRun() {
+  const id = runChosen;
+  const answer = await fetch(address("flows/" + id));
+  const text = await answer.text();
+  if (id !== runChosen) return;
+  if (answer.ok) $("one-run").innerHTML = text; else $("one-run").textContent = text;
+}
+setInterval(async () => {
+  if (!flowsSeen || paused || state.ended || document.hidden) return;
+  try {
+    const answer = await fetch(address("flows"));
+    const text = await answer.text();
+    if (!answer.ok) return void ($("runs").textContent = text);
+    const runs = JSON.parse(text), one = runs.find((r) => r.id === runChosen);
+    if (text !== runsDrawn && runs.length) showRuns(runs);
+    if (one && (text !== runsDrawn || !one.ended_us)) await askOneRun();
+    runsDrawn = text;
+  } catch { /* It is said above that the notebook does not answer. */ }
+}, 1000);
 let lastLine = null;
 function drawLines() {
   const newest = state.lines[state.lines.length - 1];

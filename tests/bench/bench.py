@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tpch"))
 import tpch  # noqa: E402
-from conftest import HOME, SKEP, Kernel, processes  # noqa: E402
+from conftest import CHECKOUT, HOME, SKEP, Kernel, processes  # noqa: E402
 
 TOOLCHAIN = json.loads((HOME / "toolchain.json").read_text())
 PIPELINE = 'let out{i} = df.clone().lazy().filter(col("a").gt(lit(1))).group_by([col("b")]).agg([col("a").sum(), col("a").mean().alias("m{i}")]).sort(["b"], Default::default()).collect()?; out{i}'
@@ -563,8 +564,58 @@ def bench_forecast():
     kernel.close()
 
 
+FLOWS = """fn noop(i: u32) -> u32 { i }
+fn hello(name: String) -> String { format!("hello {name}") }
+fn mapped(n: u32) -> Result<u32, skep::Error> { let all = task(noop).map(0..n); all.iter().map(|run| run.result()).sum() }
+fn in_a_row(n: u32) -> Result<u32, skep::Error> { (0..n).map(|i| task(noop).call(i)).sum() }"""
+
+
+def bench_flow():
+    """The same flows here and in Prefect 3: its ephemeral server, and one that was started."""
+    kernel = Kernel(tempfile.mkdtemp())
+    for code in ("let cluster = Cluster::local().workers(2).start()?;", FLOWS, 'let (hello, mapped, row) = (Flow::new("hello", hello), Flow::new("mapped", mapped), Flow::new("row", in_a_row));', "hello.run(\"Ada\")?; mapped.run(10)?; row.run(10)?;"):
+        done = kernel.execute(code)
+        assert done.status == "ok", done.reply
+    ours = {}
+    for name, code, times in (("hello_s", 'hello.run("Ada")?', 20), ("mapped_s", "mapped.run(1000)?", 5), ("row_s", "row.run(50)?", 5)):
+        done = kernel.execute(f"let mut took = vec![]; for _ in 0..{times} {{ let began = std::time::Instant::now(); {code}; took.push(began.elapsed().as_secs_f64()); }} took.sort_by(f64::total_cmp); println!(\"{{}}\", took[took.len() / 2]);", timeout=300)
+        assert done.status == "ok", done.reply
+        ours[name] = float(done.stream())
+    ours["row_s"] /= 50
+    # The same calls as handles of the cluster, without states and without a journal.
+    done = kernel.execute("let mut took = vec![]; for _ in 0..5 { let began = std::time::Instant::now(); let all = cluster.impure().map(noop, 0..1000); cluster.gather(all)?; took.push(began.elapsed().as_secs_f64()); } took.sort_by(f64::total_cmp); println!(\"{}\", took[2]);")
+    bare = float(done.stream())
+    line("a mapped task with states and journal costs more than a bare one by", 1e6 * (ours["mapped_s"] - bare) / 1000, "µs", target="<= 100")
+    line("resident memory, kernel and evaluation process", memory(kernel) / 1e6, "MB")
+    kernel.close()
+    python = pathlib.Path(os.environ["SKEP_CACHE"]) / "python-prefect" / "bin"
+    for how in ("ephemeral", "started"):
+        work = tempfile.mkdtemp()
+        env = {**os.environ, "PREFECT_HOME": work, "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+        server = None
+        if how == "started":
+            server = subprocess.Popen([python / "prefect", "server", "start", "--port", "4299"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env, start_new_session=True)
+            env["PREFECT_API_URL"] = "http://127.0.0.1:4299/api"
+            deadline = time.monotonic() + 120
+            while subprocess.run(["curl", "-sf", "-m", "2", env["PREFECT_API_URL"] + "/health"], capture_output=True).returncode:
+                assert time.monotonic() < deadline, "Prefect's server does not start"
+                time.sleep(0.5)
+        try:
+            done = subprocess.run([python / "python", "tests/bench/prefect_flow.py", how], capture_output=True, text=True, env=env, cwd=CHECKOUT)
+            assert done.returncode == 0, done.stderr[-2000:]
+            theirs = json.loads(done.stdout.splitlines()[-1])
+        finally:
+            if server:
+                os.killpg(server.pid, signal.SIGKILL)
+        name = f"Prefect 3, {how} server"
+        print(f"{name}: first flow {theirs['first_s']:.2f} s, {theirs['resident_mb']:.0f} MB in the program")
+        line("hello flow", 1e3 * ours["hello_s"], "ms", 1e3 * theirs["hello_s"], name, "<= 20 ms")
+        line("1,000 mapped tasks", 1000 / ours["mapped_s"], "tasks/s", 1000 / theirs["mapped_s"], name, "ratio >= 50")
+        line("a task called and waited for", 1e3 * ours["row_s"], "ms", 1e3 * theirs["row_s"], name)
+
+
 if __name__ == "__main__":
-    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard, "forecast": bench_forecast}
+    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard, "forecast": bench_forecast, "flow": bench_flow}
     chosen = sys.argv[1:] or list(benches)
     unknown = [name for name in chosen if name not in benches]
     if unknown:

@@ -203,6 +203,32 @@ def test_stages_of_frames(page_of, tmp_path):
         browser.close()
 
 
+def test_flows_are_on_the_page(page_of):
+    kernel, url, _ = page_of
+    done = kernel.execute('''fn part(i: u32) -> u32 { sleep(Duration::from_millis(20)); i }
+fn parts(n: u32) -> Result<u32, skep::Error> { let all = task(part).map(0..n); all.iter().map(|run| run.result()).sum() }
+fn refuse(i: u32) -> Result<u32, std::io::Error> { Err(std::io::Error::other(format!("<b>{i}</b>"))) }
+fn refused(n: u32) -> Result<u32, skep::Error> { task(refuse).call(n) }
+Flow::new("<i>parts</i>", parts).run(4)?; let _ = Flow::new("refused", refused).run(7);''')
+    assert done.status == "ok", done.reply
+    with sync_playwright() as playwright:
+        browser = browser_of(playwright)
+        page = browser.new_page(viewport={"width": 900, "height": 700})
+        page.goto(url.replace("/?", "/pane/flows?"))
+        rows = page.locator("#runs tr")
+        expect(rows).to_have_count(3)
+        expect(rows.nth(1)).to_contain_text("Failed")
+        expect(rows.nth(1)).to_contain_text("<b>7</b>")
+        expect(rows.nth(2)).to_contain_text("<i>parts</i>")
+        rows.nth(2).locator("button").click()
+        expect(page.locator("#one-run")).to_contain_text("4 Completed")
+        expect(page.locator("#one-run svg").first).to_be_visible()
+        assert page.locator("#runs i:not([class]), #one-run i, #one-run b:has-text('7')").count() == 0, "what users write is text"
+        if shots := os.environ.get("SKEP_SCREENSHOTS"):
+            page.screenshot(path=pathlib.Path(shots) / "dashboard-flows.png", full_page=True)
+        browser.close()
+
+
 def test_a_run_is_played_again_from_the_page(page_of):
     kernel, url, _ = page_of
     with sync_playwright() as playwright:

@@ -101,10 +101,11 @@ def test_the_top_level_is_the_agreed_one():
 def test_the_readme_runs(fresh):
     text = (CHECKOUT / "README.md").read_text()
     blocks = re.findall(r"```rust\n(.*?)```", text, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert "5" in ok(fresh, blocks[0]).text
     assert ok(fresh, blocks[1]).text.startswith("4 tasks")
     assert "shape: (3, 2)" in ok(fresh, blocks[2]).text
+    assert ok(fresh, blocks[3]).text.startswith("Flow nightly: Completed")
     query = re.search(r"```\n(%%sql.*?)```", text, re.S)[1]
     assert "shape: (3, 2)" in ok(fresh, query).text
     for command in re.findall(r"`(:[a-z]+)", text):

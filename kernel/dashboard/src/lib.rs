@@ -4,6 +4,7 @@
 //! short ring of numbered `updates`, from which each viewer takes what it has not seen: nobody waits for a viewer, and one that
 //! was away for too long begins anew. `pages` are what a browser asks for.
 
+mod flows;
 mod frames;
 mod moves;
 mod pages;

@@ -19,6 +19,7 @@ use skep_cluster::Key;
 use skep_render::Rich;
 
 use crate::{
+    flows,
     shared::{Shared, lock},
     updates::Since,
     what_if,
@@ -29,12 +30,13 @@ const STYLE: &str = include_str!("../../../assets/dashboard/page.css");
 const SCRIPT: &str = include_str!("../../../assets/dashboard/page.js");
 
 /// The panes, by the name in their address.
-pub(crate) const PANES: [(&str, &str); 9] = [
+pub(crate) const PANES: [(&str, &str); 10] = [
     ("stream", "Task stream"),
     ("progress", "Progress"),
     ("graph", "Task graph"),
     ("workers", "Workers"),
     ("frames", "Frames"),
+    ("flows", "Flows"),
     ("map", "Cluster map"),
     ("what-if", "What if"),
     ("events", "Events and logs"),
@@ -56,6 +58,8 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .route("/between", get(between))
         .route("/journey/{key}", get(journey))
         .route("/graph", get(graph))
+        .route("/flows", get(flows::runs))
+        .route("/flows/{id}", get(flows::run))
         .route("/metrics", get(metrics))
         .route("/what-if", get(what_if::state))
         .route("/what-if/record", post(what_if::record))

@@ -60,6 +60,16 @@ impl Flow<(), ()> {
         Runs::of(None)
     }
 
+    /// The newest runs, so many at most; the newest last.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn newest(n: usize) -> Result<Runs> {
+        Ok(Runs {
+            rows: store()?.newest(n)?,
+        })
+    }
+
     /// The runs of the flow of this name, the newest last.
     ///
     /// # Errors

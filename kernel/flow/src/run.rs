@@ -277,6 +277,11 @@ impl Runs {
         })
     }
 
+    /// As they are in the store, the newest last.
+    pub fn rows(&self) -> &[RunRow] {
+        &self.rows
+    }
+
     /// Those in this state.
     #[must_use]
     pub fn in_state(mut self, state: State) -> Runs {

@@ -69,8 +69,8 @@ impl State {
         matches!(self, State::Cached | State::Completed)
     }
 
-    /// As graphs and their colours call it.
-    pub(crate) fn colour(self) -> &'static str {
+    /// As graphs and their colours call it: `pending`, `running`, `cached`, `done` or `failed`.
+    pub fn colour(self) -> &'static str {
         match self {
             State::Scheduled | State::Pending | State::Paused | State::Cancelled => "pending",
             State::Running | State::AwaitingRetry => "running",

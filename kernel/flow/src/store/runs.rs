@@ -128,6 +128,18 @@ impl Store {
         Ok(rows.into_iter().map(|run| self.as_it_is(run)).collect())
     }
 
+    /// The newest runs, so many at most; the newest last.
+    pub fn newest(&self, n: usize) -> Result<Vec<RunRow>> {
+        let rows = self.ask(|db| {
+            db.prepare_cached(&format!(
+                "select {RUN} from runs where parent is null order by created_us desc, rowid desc limit ?1"
+            ))?
+            .query_map([n as i64], run_of)?
+            .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        Ok(rows.into_iter().rev().map(|run| self.as_it_is(run)).collect())
+    }
+
     /// The run whose id begins so.
     pub fn run(&self, id: &str) -> Result<Option<RunRow>> {
         let found = self.ask(|db| {

@@ -1,7 +1,7 @@
 //! Checks of the lesson on flows: they ask runs, which remember how they went.
 
 use skep_course::Verdict;
-use skep_flow::{Flow, Run, State};
+use skep_flow::{Backfilled, Run, State};
 use skep_frame::Frame;
 
 fn said(error: impl std::fmt::Display) -> String {
@@ -72,22 +72,16 @@ pub fn check_9_2<T>(run: &Run<T>) -> Verdict {
 }
 
 /// Exercise 9.3: a load that can be done twice.
-pub fn check_9_3() -> Verdict {
+pub fn check_9_3(loaded: &Backfilled) -> Verdict {
     Verdict::of("9.3", |verdict| {
-        let runs = Flow::runs_of("delays").map_err(said)?.in_state(State::Completed);
-        let again = |year: &str| {
-            runs.iter()
-                .filter(|run| run.parameters().is_ok_and(|it| it == year))
-                .count()
-        };
-        let n = again("1990");
-        if n == 0 {
-            return verdict.not_begun("no run of `delays` for 1990 has completed");
-        }
+        let n = loaded.n_runs();
         verdict.holds(
-            n >= 2,
-            format!("1990 was loaded {n} times"),
-            "1990 was loaded once: run it again".to_string(),
+            n == 1,
+            "1990 was loaded again".to_string(),
+            match n {
+                0 => "nothing was loaded: it had completed before".to_string(),
+                n => format!("{n} runs were made, and one is asked for"),
+            },
         );
         let counted = Frame::read_sqlite(
             "data/delays.db",
