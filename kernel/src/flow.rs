@@ -1,6 +1,9 @@
 //! `skep flow`: runs of flows from the command line, and flows that run at their times.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use skep_flow::{Flow, Run};
@@ -13,7 +16,6 @@ pub enum What {
     /// List the runs in the store, the newest first.
     Runs {
         /// Of this flow alone.
-        #[arg(long)]
         flow: Option<String>,
     },
     /// Show a run: its tasks, their states and times, what they printed.
@@ -34,6 +36,10 @@ pub enum What {
     },
     /// Run the cells of a script or notebook, and let a run of a flow that they define go on.
     Resume { file: PathBuf, run: String },
+    /// Run the cells of a script or notebook, and approve what a run of a flow that they define waits for.
+    Approve { file: PathBuf, run: String },
+    /// Run the cells of a script or notebook, and refuse what a run of a flow that they define waits for.
+    Refuse { file: PathBuf, run: String },
     /// Run the cells of a script or notebook, and then its flows that have a schedule, at their times, until Ctrl-C.
     Serve { file: PathBuf },
     /// Remove a run from the store, with its values.
@@ -52,7 +58,13 @@ pub fn run(what: What) -> anyhow::Result<u8> {
         What::Show { run, logs: false } => print_plain(&Flow::run_of(&run)?),
         What::Show { run, logs: true } => {
             for line in Flow::run_of(&run)?.logs()? {
-                println!("{} on {}: {}", line.task, line.worker, line.text);
+                let _ = writeln!(
+                    std::io::stdout(),
+                    "{} on {}: {}",
+                    line.task,
+                    line.worker,
+                    line.text
+                );
             }
         }
         What::Run {
@@ -67,9 +79,10 @@ pub fn run(what: What) -> anyhow::Result<u8> {
             return then(&file, &call);
         }
         What::Resume { file, run } => {
-            let run = Flow::run_of(&run)?;
-            return then(&file, &format!("skep::Flow::run_of({:?})?.resume()?", run.id()));
+            return of_run(&file, &run, "resume()?");
         }
+        What::Approve { file, run } => return of_run(&file, &run, "approve()?"),
+        What::Refuse { file, run } => return of_run(&file, &run, "refuse()?"),
         What::Serve { file } => return then(&file, "skep::Flow::serve()?;"),
         What::Forget { run } => {
             let run: Run<()> = Flow::run_of(&run)?;
@@ -81,10 +94,16 @@ pub fn run(what: What) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+fn of_run(file: &Path, run: &str, what: &str) -> anyhow::Result<u8> {
+    let run = Flow::run_of(run)?;
+    then(file, &format!("skep::Flow::run_of({:?})?.{what}", run.id()))
+}
+
 fn then(file: &Path, cell: &str) -> anyhow::Result<u8> {
     script::run_then(file, None, Some(cell))
 }
 
 fn print_plain(value: &dyn skep_session::Rich) {
-    println!("{}", value.bundle().plain());
+    // Who reads may have seen enough: `skep flow runs | head`.
+    let _ = writeln!(std::io::stdout(), "{}", value.bundle().plain());
 }

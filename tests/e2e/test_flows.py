@@ -167,7 +167,7 @@ def test_flows_run_at_their_times(tmp_path):
     finally:
         served.send_signal(signal.SIGINT)
         served.wait(timeout=20)
-    assert skep("flow", "runs", "--flow", "sums", folder=tmp_path).count("Completed") >= 3
+    assert skep("flow", "runs", "sums", folder=tmp_path).count("Completed") >= 3
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ impl Backfill {
             let (what, run) = match plan {
                 Plan::Run => ("a new run".to_string(), String::new()),
                 Plan::Resume(id) => ("goes on".to_string(), id),
-                Plan::Skip(id, state) => (format!("nothing: it is {state}"), id),
+                Plan::Skip(id, state) => (nothing(state), id),
             };
             Filled {
                 parameters: args.json.clone(),
@@ -151,7 +151,7 @@ impl Backfill {
                 .map(|(args, plan)| Filled {
                     parameters: args.json.clone(),
                     what: match &plan {
-                        Plan::Skip(_, state) => format!("nothing: it is {state}"),
+                        Plan::Skip(_, state) => nothing(*state),
                         _ => "not begun".into(),
                     },
                     run: match plan {
@@ -227,6 +227,16 @@ impl Backfill {
     }
 }
 
+/// Why nothing is done.
+fn nothing(state: State) -> String {
+    match state {
+        State::Failed | State::Crashed | State::Cancelled => {
+            format!("nothing: it is {state}; `.reprocess(Reprocess::Failed)` lets it go on")
+        }
+        state => format!("nothing: it is {state}"),
+    }
+}
+
 /// What a backfill did, or would do.
 #[derive(Clone, Debug)]
 pub struct Backfilled {
@@ -275,5 +285,19 @@ impl Rich for Backfilled {
 impl std::fmt::Display for Backfilled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.bundle().plain())
+    }
+}
+
+/// Nothing has run yet: what would.
+impl Rich for Backfill {
+    fn bundle(&self) -> Bundle {
+        match self.dry_run() {
+            Ok(planned) => Bundle::text(format!("{planned}\n`.run()?` makes them")).with_html(format!(
+                "{}<div>{}</div>",
+                planned.bundle().get("text/html").unwrap_or_default(),
+                skep_render::escape_words("`.run()?` makes them")
+            )),
+            Err(error) => Bundle::text(error.to_string()),
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     show::Picture,
     state::State,
     store::{self, NewRun, Record, RunRow, Store, now_us, short, store, unknown_run},
-    words::{paused, run_as_argument},
+    words::{after_failure, another_type, paused, run_as_argument},
 };
 
 /// Hears why a run did not complete.
@@ -40,6 +40,8 @@ pub(crate) struct Parameters {
 #[derive(Clone)]
 pub(crate) struct Definition {
     pub name: Arc<str>,
+    /// The type of its value.
+    pub gives: &'static str,
     pub body: Body,
     /// Reads parameters from JSON.
     pub read: fn(&str) -> std::result::Result<Parameters, String>,
@@ -56,12 +58,14 @@ const LAST_REPORT: Duration = Duration::from_secs(2);
 impl Definition {
     pub fn new(
         name: &str,
+        gives: &'static str,
         body: Body,
         read: fn(&str) -> std::result::Result<Parameters, String>,
         fits: fn(&[u8]) -> std::result::Result<(), String>,
     ) -> Definition {
         Definition {
             name: name.into(),
+            gives,
             body,
             read,
             fits,
@@ -136,6 +140,9 @@ impl Definition {
             ))));
         }
         let id: Arc<str> = row.id.as_str().into();
+        if row.gives != self.gives {
+            return Err(another_type(&row, self.gives));
+        }
         if row.state.is_good() {
             return Ok(id);
         }
@@ -222,10 +229,17 @@ impl Definition {
         parameters: &Parameters,
         parent: Option<(&Live, u128)>,
     ) -> Result<Arc<str>> {
+        if self.name.trim().is_empty() || self.name.contains('\n') {
+            return Err(Error::Argument(
+                Message::new(format!("a flow cannot be called {:?}", self.name))
+                    .hint("its name is one line of text, by which its runs are found"),
+            ));
+        }
         let id = uuid::Uuid::new_v4().simple().to_string();
         store.begin(&NewRun {
             id: &id,
             flow: &self.name,
+            gives: self.gives,
             parent: parent.map(|(live, _)| &*live.id),
             identity: parent.map(|(_, identity)| identity),
             parameters: &parameters.json,
@@ -284,7 +298,13 @@ impl Definition {
     fn tell(&self, reason: &str) {
         if let Some(hook) = &self.on_failure {
             // What it does is not the run's.
-            let _ = catch_unwind(AssertUnwindSafe(|| hook(reason)));
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(reason))) {
+                skep_eval::note(&format!(
+                    "the `on_failure` of the flow `{}` panicked: {}",
+                    self.name,
+                    panic_text(&*payload)
+                ));
+            }
         }
     }
 
@@ -300,10 +320,7 @@ impl Definition {
         drop(timer);
         let failed = |reason: &str| {
             let what = format!("the flow `{}` failed: {reason}", self.name);
-            Error::Argument(Message::new(what).hint(format!(
-                "run {}: `flow.last()?` shows it, and `.resume()?` on that does what had not completed",
-                short(&live.id)
-            )))
+            Error::Argument(Message::new(what).hint(after_failure(reason, &live.root_id())))
         };
         match called {
             Err(payload) => {

@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use skep_cluster::{Error, Result, TaskValue, finished};
-use skep_render::Message;
+use skep_render::{Bundle, Message, Rich, card::Card};
 
 use crate::{
     definition::{Definition, Parameters},
@@ -12,8 +12,8 @@ use crate::{
     registry::register,
     report,
     run::{Run, Runs},
-    store::{store, unknown_run},
-    words::paused,
+    store::{short, store, unknown_run},
+    words::{REFUSED, paused},
 };
 
 /// A function that calls tasks, under a name: [`Flow::run`] runs it and remembers how it went.
@@ -67,6 +67,7 @@ impl Flow<(), ()> {
     pub fn newest(n: usize) -> Result<Runs> {
         Ok(Runs {
             rows: store()?.newest(n)?,
+            flow: None,
         })
     }
 
@@ -120,9 +121,10 @@ impl Flow<(), ()> {
     /// While nobody has approved it, or when somebody has refused.
     pub fn pause(name: &str) -> Result<()> {
         let live = Live::current()?;
+        let name = &live.approval(name);
         match live.store.approval(&live.root_id(), name)? {
             Some(true) => Ok(()),
-            Some(false) => Err(Error::Argument(Message::new(format!("`{name}` was refused")))),
+            Some(false) => Err(Error::Argument(Message::new(format!("`{name}`{REFUSED}")))),
             None => {
                 live.wait_for_all()?;
                 live.set_paused(name);
@@ -143,6 +145,7 @@ impl<Args: Parameter, Out: TaskValue> Flow<Args, Out> {
         let fits = |bytes: &[u8]| read::<Args>(bytes).map(drop);
         Flow::of(Definition::new(
             name,
+            std::any::type_name::<Out>(),
             Arc::new(from_bytes),
             from_json::<Args>,
             fits,
@@ -158,7 +161,7 @@ impl<Args, Out> Flow<Args, Out> {
         }
     }
 
-    pub(crate) fn with(self, change: impl FnOnce(&mut Definition)) -> Flow<Args, Out> {
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Definition)) -> Flow<Args, Out> {
         let mut definition = (*self.definition).clone();
         change(&mut definition);
         Flow::of(definition)
@@ -166,25 +169,25 @@ impl<Args, Out> Flow<Args, Out> {
 
     /// A run that fails goes on again, up to `n` times: what had completed is not called again.
     #[must_use]
-    pub fn retries(self, n: u32) -> Flow<Args, Out> {
+    pub fn retries(&self, n: u32) -> Flow<Args, Out> {
         self.with(|definition| definition.policy.retries = n)
     }
 
     /// How long a run that failed waits before it goes on again.
     #[must_use]
-    pub fn retry_delay(self, delay: Duration) -> Flow<Args, Out> {
+    pub fn retry_delay(&self, delay: Duration) -> Flow<Args, Out> {
         self.with(|definition| definition.policy.delays = vec![delay])
     }
 
     /// A run that takes longer is stopped.
     #[must_use]
-    pub fn timeout(self, limit: Duration) -> Flow<Args, Out> {
+    pub fn timeout(&self, limit: Duration) -> Flow<Args, Out> {
         self.with(|definition| definition.policy.timeout = Some(limit))
     }
 
     /// Is called with the reason when a run has failed, crashed or was cancelled, in this process.
     #[must_use]
-    pub fn on_failure(self, hook: impl Fn(&str) + Send + Sync + 'static) -> Flow<Args, Out> {
+    pub fn on_failure(&self, hook: impl Fn(&str) + Send + Sync + 'static) -> Flow<Args, Out> {
         self.with(|definition| definition.on_failure = Some(Arc::new(hook)))
     }
 
@@ -259,8 +262,19 @@ fn from_json<Args: Parameter>(json: &str) -> std::result::Result<Parameters, Str
     // One parameter stands alone, here too.
     let parsed = serde_json::from_str::<Args>(json)
         .or_else(|error| serde_json::from_str::<Args>(&format!("[{json}]")).map_err(|_| error));
-    let args = parsed.map_err(|error| error.to_string())?;
+    let args = parsed.map_err(|error| in_words(&error.to_string()))?;
     parameters(&args).map_err(|error| error.to_string())
+}
+
+/// What serde says of lists of another length is about tuples.
+fn in_words(error: &str) -> String {
+    let n = error
+        .split_once("expected a tuple of size ")
+        .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+    match n {
+        Some(n) => format!("it takes {}", skep_render::plural(n, "parameter")),
+        None => error.to_string(),
+    }
 }
 
 /// As people read it: one parameter stands alone.
@@ -271,5 +285,32 @@ fn shown(json: std::result::Result<serde_json::Value, String>) -> String {
         Ok(serde_json::Value::Null) => String::new(),
         Ok(value) => value.to_string(),
         Err(error) => format!("\"cannot be shown: {error}\""),
+    }
+}
+
+/// The flow, and its newest runs.
+impl<Args, Out> Rich for Flow<Args, Out> {
+    fn bundle(&self) -> Bundle {
+        const MOST_SHOWN: usize = 5;
+        let runs = match self.history() {
+            Ok(runs) => runs,
+            Err(error) => return Bundle::text(format!("Flow {}: {error}", self.name())),
+        };
+        let mut card = Card::new(format!("Flow {}", self.name()))
+            .fact("gives", skep_render::short_type(self.definition.gives))
+            .fact("runs", runs.len().to_string());
+        if let Some(schedule) = &self.definition.schedule {
+            card = card.fact("schedule", schedule.to_string());
+        }
+        let rows = runs.rows().iter().rev().take(MOST_SHOWN).map(|row| {
+            [
+                short(&row.id).to_string(),
+                row.parameters.clone(),
+                row.state.to_string(),
+                row.reason.clone(),
+            ]
+        });
+        card.table(["run", "parameters", "state", "reason"], rows)
+            .bundle()
     }
 }

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -29,6 +29,9 @@ const DRAW_EVERY: Duration = Duration::from_millis(250);
 
 /// Flows in flows in flows: no deeper.
 const MOST_NESTED: usize = 32;
+
+/// The runs of this process.
+static HERE: Mutex<Vec<Weak<Live>>> = Mutex::new(Vec::new());
 
 thread_local! {
     /// The runs whose functions this thread is in, the innermost last.
@@ -70,10 +73,13 @@ struct LiveState {
     by_key: HashMap<Key, Arc<Entry>>,
     n_calls: HashMap<u128, u32>,
     n_flows: HashMap<u128, u32>,
+    /// How often each approval was asked for, by its name.
+    n_pauses: HashMap<String, u32>,
     next_no: u32,
     cluster: Option<Cluster>,
     /// The approval that it waits for.
     paused_at: Option<String>,
+    is_closed: bool,
     /// Why it was stopped.
     cancelled: Option<String>,
     /// What is wrong with the store.
@@ -270,7 +276,7 @@ impl Live {
     ) -> Arc<Live> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let next_no = recorded.iter().map(|task| task.no).max().unwrap_or(0) + 1;
-        Arc::new(Live {
+        let live = Arc::new(Live {
             no: NEXT.fetch_add(1, Ordering::Relaxed),
             id,
             flow,
@@ -288,7 +294,11 @@ impl Live {
                 .map(|task| ((task.identity, task.nth), task))
                 .collect(),
             picture: picture.map(Mutex::new),
-        })
+        });
+        HERE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::downgrade(&live));
+        live
     }
 
     fn lock(&self) -> MutexGuard<'_, LiveState> {
@@ -377,6 +387,21 @@ impl Live {
         live.id.clone()
     }
 
+    /// What tells this approval from others of the same name, in the order in which they are asked for.
+    pub fn approval(&self, name: &str) -> String {
+        let mut live = self;
+        while let Some(parent) = &live.parent {
+            live = parent;
+        }
+        let mut state = live.lock();
+        let n = state.n_pauses.entry(name.to_string()).or_default();
+        *n += 1;
+        match *n {
+            1 => name.to_string(),
+            n => format!("{name} ({n})"),
+        }
+    }
+
     /// It waits for this approval, and so does what called it.
     pub fn set_paused(&self, name: &str) {
         for live in std::iter::successors(Some(self), |live| live.parent.as_deref()) {
@@ -392,6 +417,7 @@ impl Live {
     pub fn close(&self) {
         let closed = {
             let mut state = self.lock();
+            state.is_closed = true;
             (
                 std::mem::take(&mut state.tasks),
                 std::mem::take(&mut state.by_key),
@@ -494,6 +520,15 @@ impl Live {
             "the run of `{}` was stopped: {reason}",
             self.flow
         )))
+    }
+
+    /// The run of this id, if it runs here.
+    pub fn of(id: &str) -> Option<Arc<Live>> {
+        let mut here = HERE.lock().unwrap_or_else(PoisonError::into_inner);
+        here.retain(|live| live.strong_count() > 0);
+        here.iter()
+            .filter_map(Weak::upgrade)
+            .find(|live| *live.id == *id && !live.lock().is_closed)
     }
 
     /// Stops it: its tasks end, and whoever waits for one hears so.
@@ -605,6 +640,7 @@ impl Live {
             begun_us: Some(self.begun_us),
             ended_us: state.is_final().then(now_us),
             trouble: self.trouble(),
+            called: Vec::new(),
             tasks: self.tasks().iter().map(|task| task.view()).collect(),
         }
     }

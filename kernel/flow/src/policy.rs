@@ -20,6 +20,8 @@ pub(crate) struct Policy {
     pub limits: Vec<(String, usize)>,
     /// Its value is written to the store; by itself, if it is not large.
     pub keep: Option<bool>,
+    /// What of this makes no sense.
+    pub wrong: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

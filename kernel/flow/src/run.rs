@@ -10,15 +10,15 @@ use crate::{
     registry::flow_named,
     show::{View, ago, cut},
     state::State,
-    store::{FlowLog, RunRow, StateRow, TaskRow, short, store, unknown_run},
-    words::{WAITS, error_of},
+    store::{FlowLog, Record, RunRow, StateRow, TaskRow, now_us, short, store, unknown_run},
+    words::{WAITS, another_type, error_of},
 };
 
 /// A run of a flow. It is in the store, so that it is the same run in any notebook and at any time.
 pub struct Run<T = ()> {
     id: Arc<str>,
     /// While it runs in the background of this process.
-    live: Option<Arc<Live>>,
+    _live: Option<Arc<Live>>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -26,7 +26,7 @@ impl<T> Clone for Run<T> {
     fn clone(&self) -> Self {
         Run {
             id: self.id.clone(),
-            live: self.live.clone(),
+            _live: self._live.clone(),
             value: PhantomData,
         }
     }
@@ -36,7 +36,7 @@ impl<T> Run<T> {
     pub(crate) fn of(id: impl Into<Arc<str>>) -> Run<T> {
         Run {
             id: id.into(),
-            live: None,
+            _live: None,
             value: PhantomData,
         }
     }
@@ -44,7 +44,7 @@ impl<T> Run<T> {
     pub(crate) fn live(live: Arc<Live>) -> Run<T> {
         Run {
             id: live.id.clone(),
-            live: Some(live),
+            _live: Some(live),
             value: PhantomData,
         }
     }
@@ -130,23 +130,36 @@ impl<T> Run<T> {
         }
     }
 
-    /// Stops it. What had completed stays so.
+    /// Stops it, also one that waits for approval. What had completed stays so.
     ///
     /// # Errors
-    /// When it does not run in this process.
+    /// When it has ended, or runs in another process.
     pub fn cancel(&self) -> Result<()> {
-        match &self.live {
-            Some(live) => {
-                live.cancel("somebody stopped it");
-                Ok(())
-            }
-            None => Err(Error::Argument(
+        const WHY: &str = "somebody stopped it";
+        if let Some(live) = Live::of(&self.id) {
+            live.cancel(WHY);
+            return Ok(());
+        }
+        let row = self.row()?;
+        match row.state {
+            State::Paused => store()?.write(&[Record::RunState {
+                run: self.id.clone(),
+                state: State::Cancelled,
+                reason: WHY.into(),
+                result: None,
+                at_us: now_us(),
+            }]),
+            State::Running | State::Pending | State::AwaitingRetry => Err(Error::Argument(
                 Message::new(format!(
-                    "the run {} does not run in the background here",
+                    "the run {} runs in another notebook or program",
                     short(&self.id)
                 ))
-                .hint("one that a cell waits for is stopped by interrupting the cell"),
+                .hint("it is stopped there: `Flow::run_of(…)?.cancel()?`, or an interrupt of the cell"),
             )),
+            state => Err(Error::Argument(Message::new(format!(
+                "the run {} has ended: it is {state}",
+                short(&self.id)
+            )))),
         }
     }
 
@@ -247,7 +260,9 @@ impl<T: TaskValue> Run<T> {
     pub fn result(&self) -> Result<T> {
         self.wait()?;
         let row = self.row()?;
+        let wanted = std::any::type_name::<T>();
         match &row.result {
+            Some(_) if row.state.is_good() && row.gives != wanted => Err(another_type(&row, wanted)),
             Some(bytes) if row.state.is_good() => {
                 decoded(bytes).map_err(|error| Error::Serialisation(Message::new(error)))
             }
@@ -268,12 +283,15 @@ impl<T> fmt::Debug for Run<T> {
 /// Runs in the store, the newest last.
 pub struct Runs {
     pub(crate) rows: Vec<RunRow>,
+    /// The flow whose runs they are.
+    pub(crate) flow: Option<String>,
 }
 
 impl Runs {
     pub(crate) fn of(flow: Option<&str>) -> Result<Runs> {
         Ok(Runs {
             rows: store()?.runs(flow)?,
+            flow: flow.map(str::to_string),
         })
     }
 
@@ -355,7 +373,10 @@ impl Rich for Runs {
             ]
         });
         let card = Card::new(match self.rows.len() {
-            0 => "No flow has run yet".to_string(),
+            0 => match &self.flow {
+                Some(flow) => format!("The flow {flow} never ran"),
+                None => "No flow has run yet".to_string(),
+            },
             n => format!("{}, the newest first", plural(n, "run")),
         });
         card.table(

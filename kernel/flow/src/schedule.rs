@@ -1,9 +1,15 @@
 //! Times at which a flow runs by itself.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use chrono::{DateTime, Local};
-use croner::Cron;
+use croner::{
+    Cron,
+    parser::{CronParser, Seconds},
+};
 use skep_cluster::{Error, Result};
 use skep_render::Message;
 
@@ -25,17 +31,21 @@ impl Schedule {
     /// # Errors
     /// When it is no cron expression.
     pub fn cron(expression: &str, parameters: String) -> Result<Schedule> {
-        let cron: Cron = expression.parse().map_err(|error| {
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
+        let cron = parser.parse(expression).map_err(|error| {
             Error::Argument(
                 Message::new(format!("`{expression}` is no cron expression: {error}")).hint(
                     "five fields: minute, hour, day of the month, month, day of the week; `0 6 * * *` is every day at six",
                 ),
             )
         })?;
-        Ok(Schedule {
+        let schedule = Schedule {
             when: When::Cron(Box::new(cron), expression.to_string()),
             parameters,
-        })
+        };
+        // One that never comes is refused here, not when it is waited for.
+        schedule.next(SystemTime::now())?;
+        Ok(schedule)
     }
 
     /// # Errors
@@ -56,11 +66,20 @@ impl Schedule {
             When::Every(time) => Ok(after + *time),
             When::Cron(cron, text) => {
                 let after: DateTime<Local> = after.into();
-                let next = cron.find_next_occurrence(&after, false).map_err(|error| {
-                    Error::Argument(Message::new(format!("`{text}` never comes: {error}")))
+                let next = cron.find_next_occurrence(&after, false).map_err(|_| {
+                    Error::Argument(Message::new(format!("`{text}` is a time that never comes")))
                 })?;
                 Ok(next.into())
             }
+        }
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.when {
+            When::Cron(_, text) => write!(f, "{text}"),
+            When::Every(time) => write!(f, "every {}", skep_render::duration(*time)),
         }
     }
 }
@@ -92,5 +111,6 @@ fn times_come_in_order() {
         every.next(at("2026-11-27 06:00")).unwrap(),
         at("2026-11-27 06:01")
     );
-    assert!(cron("0 0 31 2 *").next(at("2026-11-27 06:00")).is_err());
+    assert!(Schedule::cron("0 0 31 2 *", String::new()).is_err());
+    assert!(Schedule::cron("* * * * * *", String::new()).is_err());
 }

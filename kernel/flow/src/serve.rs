@@ -27,7 +27,7 @@ impl<Args: Parameter, Out> Flow<Args, Out> {
     ///
     /// # Errors
     /// When it is no cron expression.
-    pub fn cron<In: IntoArgs<Args>>(self, expression: &str, args: In) -> Result<Flow<Args, Out>> {
+    pub fn cron<In: IntoArgs<Args>>(&self, expression: &str, args: In) -> Result<Flow<Args, Out>> {
         let schedule = Schedule::cron(expression, parameters(&args.into_args())?.json)?;
         Ok(self.with(|definition| definition.schedule = Some(schedule)))
     }
@@ -36,7 +36,7 @@ impl<Args: Parameter, Out> Flow<Args, Out> {
     ///
     /// # Errors
     /// When the time is nothing.
-    pub fn every<In: IntoArgs<Args>>(self, time: Duration, args: In) -> Result<Flow<Args, Out>> {
+    pub fn every<In: IntoArgs<Args>>(&self, time: Duration, args: In) -> Result<Flow<Args, Out>> {
         let schedule = Schedule::every(time, parameters(&args.into_args())?.json)?;
         Ok(self.with(|definition| definition.schedule = Some(schedule)))
     }

@@ -38,6 +38,8 @@ pub(crate) struct View {
     pub ended_us: Option<u64>,
     pub tasks: Vec<TaskView>,
     pub trouble: Option<String>,
+    /// Runs that it called: their flows, ids and states.
+    pub called: Vec<(String, String, State)>,
 }
 
 pub(crate) struct TaskView {
@@ -88,6 +90,11 @@ impl View {
             begun_us: row.started_us,
             ended_us: row.ended_us,
             trouble: None,
+            called: store
+                .called_by(&row.id)?
+                .into_iter()
+                .map(|run| (run.flow, run.id, run.state))
+                .collect(),
             tasks: tasks
                 .into_iter()
                 .map(|task| TaskView {
@@ -160,6 +167,16 @@ impl View {
             card = card.fact(
                 "journal",
                 format!("not written, so that this run cannot go on later: {trouble}; it is tried again"),
+            );
+        }
+        const MOST_CALLED: usize = 8;
+        for (flow, id, state) in self.called.iter().take(MOST_CALLED) {
+            card = card.fact("called", format!("{flow}, run {}: {state}", short(id)));
+        }
+        if self.called.len() > MOST_CALLED {
+            card = card.fact(
+                "",
+                format!("and {} more", count((self.called.len() - MOST_CALLED) as u64)),
             );
         }
         if self.tasks.is_empty() {

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use skep_cluster::{Call, Result, TaskFn, TaskRun, TaskValue};
+use skep_cluster::{Call, Error, Result, TaskFn, TaskRun, TaskValue};
+use skep_render::Message;
 
 use crate::{
     live::{Handle, Live, Refused},
@@ -79,13 +80,27 @@ impl<F: Copy> Task<F> {
     /// Each wait is longer than the one before by this factor: 2 doubles them.
     #[must_use]
     pub fn backoff(self, factor: f64) -> Task<F> {
-        self.with(|policy| policy.backoff = factor)
+        self.with(|policy| match factor {
+            _ if factor >= 1.0 => policy.backoff = factor,
+            _ => {
+                policy.wrong = Some(format!(
+                    "a backoff of {factor}: each wait is longer than the one before by a factor of 1 or more"
+                ))
+            }
+        })
     }
 
     /// Each wait is longer by up to this part of it, by chance, so that many that failed together do not come back together.
     #[must_use]
     pub fn jitter(self, part: f64) -> Task<F> {
-        self.with(|policy| policy.jitter = part)
+        self.with(|policy| match part {
+            _ if (0.0..=100.0).contains(&part) => policy.jitter = part,
+            _ => {
+                policy.wrong = Some(format!(
+                    "a jitter of {part}: it is a part of the wait, as 0.5 is half of it"
+                ))
+            }
+        })
     }
 
     /// A call that takes longer is stopped, and has failed.
@@ -126,6 +141,11 @@ impl<F: Copy> Task<F> {
     #[must_use]
     pub fn limit(self, tag: &str, most: usize) -> Task<F> {
         self.tag(tag).with(|policy| {
+            if most == 0 {
+                policy.wrong = Some(format!(
+                    "a limit of 0 for the tag `{tag}`: nothing with it would ever run"
+                ));
+            }
             policy.limits.retain(|(known, _)| known != tag);
             policy.limits.push((tag.to_string(), most.max(1)));
         })
@@ -177,6 +197,12 @@ impl<F: Copy> Task<F> {
     #[inline(never)]
     fn called<T>(&self, call: Result<Call>) -> TaskRun<T> {
         let entry = call.and_then(|call| {
+            if let Some(wrong) = &self.policy.wrong {
+                return Err(Error::Argument(Message::new(format!(
+                    "`{}` has {wrong}",
+                    call.name()
+                ))));
+            }
             let name = self.name.clone().unwrap_or_else(|| call.name());
             Live::current()?.call(call, name, self.policy.clone())
         });
@@ -186,7 +212,7 @@ impl<F: Copy> Task<F> {
         }
     }
 
-    fn refused<T>(&self, error: skep_cluster::Error) -> TaskRun<T> {
+    fn refused<T>(&self, error: Error) -> TaskRun<T> {
         let name = self.name.as_deref().unwrap_or("a task").to_string();
         TaskRun::of(Arc::new(Refused { name, error }))
     }

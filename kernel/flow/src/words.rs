@@ -11,16 +11,52 @@ use crate::{
 /// Before the name of what a paused run waits for.
 pub(crate) const WAITS: &str = "it waits for approval: ";
 
+/// Behind the name of what somebody did not approve.
+pub(crate) const REFUSED: &str = " was refused";
+
+/// What can be done about a run that failed for this reason.
+pub(crate) fn after_failure(reason: &str, run: &str) -> String {
+    let run = short(run);
+    if reason.contains(REFUSED) {
+        return format!("`:flows {run}` shows the run; `flow.run(…)?` begins anew");
+    }
+    format!(
+        "`:flows {run}` shows the run; `Flow::run_of(\"{run}\")?.resume()?` does what had not completed, with the functions that \
+         its `Flow::new` was given: after a change of one, run that cell again first"
+    )
+}
+
+/// The value of a run is of one type, and another one is asked for.
+pub(crate) fn another_type(row: &RunRow, wanted: &str) -> Error {
+    let hint = if wanted == "()" {
+        "ask the flow's own runs: `flow.last()?`, `flow.run(…)?`"
+    } else {
+        "its function gave another type then: run it anew"
+    };
+    Error::Argument(
+        Message::new(format!(
+            "the run {} of `{}` gave a `{}`, not a `{}`",
+            short(&row.id),
+            row.flow,
+            skep_render::short_type(&row.gives),
+            skep_render::short_type(wanted)
+        ))
+        .hint(hint),
+    )
+}
+
 pub(crate) fn paused(name: &str) -> Message {
-    Message::new(format!("{WAITS}{name}"))
-        .hint("`run.approve()?` lets it go on, `run.refuse()?` ends it; `flow.last()?` is the run")
+    Message::new(format!("{WAITS}{name}")).hint(
+        "`run.approve()?` lets it go on, `run.refuse()?` ends it; `skep flow approve FILE RUN` in a shell",
+    )
 }
 
 /// The error of a run that ended so, for who asks later.
 pub(crate) fn error_of(row: &RunRow) -> Error {
     let hint = match row.state {
+        _ if row.reason.contains(REFUSED) => "`flow.run(…)?` begins anew",
         State::Paused => "`run.approve()?` lets it go on",
-        State::Running | State::Pending => "`run.wait()?` waits for it",
+        State::Running | State::Pending => "`run.wait()?` waits for it, `run.cancel()?` stops it",
         _ => "`run.resume()?` does what had not completed",
     };
     let what = match row.state {

@@ -670,3 +670,125 @@ fn a_full_disk_holds_up_nothing_and_is_caught_up_with() {
     assert_eq!(tasks.len(), 401);
     assert!(tasks.iter().all(|task| task.state == State::Completed));
 }
+
+#[test]
+fn each_approval_is_one() {
+    let (_cluster, _) = begin("approvals");
+    fn days(n: i64) -> Result<i64> {
+        let mut total = 0;
+        for i in 0..n {
+            Flow::pause("this day?")?;
+            total += task(inc).call(i)?;
+        }
+        Ok(total)
+    }
+    let flow = Flow::new("days", days);
+    let mut run = flow.run(3).unwrap();
+    for n_done in 0..3 {
+        assert_eq!(run.state().unwrap(), State::Paused);
+        assert_eq!(run.tasks().unwrap().len(), n_done);
+        run = run.approve().unwrap();
+    }
+    assert_eq!(run.result().unwrap(), 6);
+    let stopped = flow.run(1).unwrap();
+    stopped.cancel().unwrap();
+    assert_eq!(stopped.state().unwrap(), State::Cancelled);
+    assert!(stopped.cancel().unwrap_err().to_string().contains("has ended"));
+}
+
+#[test]
+fn a_run_in_the_background_is_found_again() {
+    let (_cluster, folder) = begin("background");
+    let flow = Flow::new("survivor", survivor);
+    drop(flow.start(folder.to_str().unwrap()).unwrap());
+    let error = flow.last().unwrap().resume().unwrap_err().to_string();
+    assert!(error.contains("is running"), "{error}");
+    flow.last().unwrap().cancel().unwrap();
+    assert!(flow.last().unwrap().wait().is_err());
+    assert_eq!(flow.last().unwrap().state().unwrap(), State::Cancelled);
+}
+
+#[test]
+fn what_makes_no_sense_is_said() {
+    let (_cluster, _) = begin("sense");
+    fn none() -> Result<i64> {
+        task(inc).limit("db", 0).call(1)
+    }
+    fn back() -> Result<i64> {
+        task(inc).backoff(-2.0).call(1)
+    }
+    fn jitter() -> Result<i64> {
+        task(inc).jitter(f64::NAN).call(1)
+    }
+    for (flow, said) in [
+        (Flow::new("none", none), "a limit of 0"),
+        (Flow::new("back", back), "a backoff of -2"),
+        (Flow::new("jitter", jitter), "a jitter of NaN"),
+    ] {
+        let error = flow.run(()).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    for name in ["", " ", "two\nlines"] {
+        let error = Flow::new(name, || 1i64).run(()).unwrap_err().to_string();
+        assert!(error.contains("cannot be called"), "{error}");
+    }
+    fn one(n: i64) -> i64 {
+        n
+    }
+    fn text(n: i64) -> String {
+        n.to_string()
+    }
+    let run = Flow::new("typed", one).run(-5).unwrap();
+    let other = Flow::new("typed", text);
+    let error = other.last().unwrap().result().unwrap_err().to_string();
+    assert!(error.contains("gave a `i64`, not a `String`"), "{error}");
+    assert!(
+        other
+            .resume(run.id())
+            .unwrap_err()
+            .to_string()
+            .contains("gave a `i64`")
+    );
+    assert_eq!(run.result().unwrap(), -5);
+    let several = Flow::runs().unwrap();
+    let ids: Vec<String> = several.iter().map(|run| run.id().to_string()).collect();
+    let shared = ids.iter().find_map(|a| {
+        let n = ids.iter().filter(|b| a[..1] == b[..1]).count();
+        (n > 1).then(|| a[..1].to_string())
+    });
+    if let Some(first) = shared {
+        assert!(
+            Flow::run_of(&first)
+                .unwrap_err()
+                .to_string()
+                .contains("several runs")
+        );
+    }
+    assert!(Flow::run_of("").is_err());
+}
+
+#[test]
+fn flows_that_flows_call_are_seen() {
+    let (_cluster, _) = begin("called");
+    fn inner(n: i64) -> Result<i64> {
+        task(inc).call(n)
+    }
+    fn outer(n: i64) -> Result<i64> {
+        Flow::new("inner", inner).run(n)?.result()
+    }
+    let run = Flow::new("outer", outer).run(4).unwrap();
+    assert_eq!(run.result().unwrap(), 5);
+    let text = run.bundle().plain().to_string();
+    assert!(
+        text.contains("inner, run") && text.contains("Completed"),
+        "{text}"
+    );
+    let inner = Flow::new("inner", inner);
+    assert_eq!(inner.last().unwrap().result().unwrap(), 5);
+    assert!(
+        inner.bundle().plain().contains("gives"),
+        "{}",
+        inner.bundle().plain()
+    );
+    assert_eq!(Flow::runs().unwrap().len(), 1);
+}

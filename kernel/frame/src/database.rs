@@ -1,13 +1,14 @@
 //! Frames and SQLite: tables of a database in one file.
 //!
 //! SQLite has one writer, so rows are written where the program runs, partition by partition, in one transaction: another
-//! program sees the table as it was before, or whole. Dates and times are text as SQLite's own functions read it.
+//! program sees the table as it was before, or whole. Dates and times are text as SQLite's own functions read it; dates
+//! come back as dates, times as text.
 
 use std::path::Path;
 
 use polars::prelude::{AnyValue, Column, DataFrame, DataType, NamedFrom, Series, TimeUnit};
 use rusqlite::{
-    Connection, ErrorCode, Transaction, TransactionBehavior, params_from_iter,
+    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params_from_iter,
     types::{Value, ValueRef},
 };
 use skep_render::Message;
@@ -71,7 +72,9 @@ impl Frame {
                 path.display()
             ))));
         }
-        let db = Connection::open(path).map_err(failed)?;
+        // Reading a frame changes nothing.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags).map_err(failed)?;
         db.busy_timeout(PATIENCE).map_err(failed)?;
         let read = read(&db, query).map_err(failed)?;
         Ok(Frame::from_dataframe(read, 1))
@@ -79,6 +82,11 @@ impl Frame {
 
     fn write_database(&self, path: &Path, table: &str, mode: &Mode) -> Result<usize> {
         let failed = |error| failed(path, &error);
+        if table.trim().is_empty() {
+            return Err(Error::Source(Message::new(
+                "a table without a name cannot be written",
+            )));
+        }
         let schema = self.schema()?;
         let parts = self.delayed()?;
         let cluster = self.cluster()?;
@@ -140,6 +148,9 @@ fn failed(path: &Path, error: &rusqlite::Error) -> Error {
     Error::Source(match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             message.hint("another program has been writing to it for 30 s: try again when it has ended")
+        }
+        Some(ErrorCode::ReadOnly) => {
+            message.hint("`read_sqlite` reads: `skep::rusqlite::Connection` is for statements that write")
         }
         Some(ErrorCode::DiskFull) => message.hint("free some space; the table is as it was"),
         Some(ErrorCode::NotADatabase) => message.hint("the file is something else: choose another name"),

@@ -86,6 +86,7 @@ pub struct RunRow {
     pub(crate) args: Vec<u8>,
     pub(crate) result: Option<Vec<u8>>,
     pub(crate) process: String,
+    pub(crate) gives: String,
 }
 
 /// A task of a run, as it is in the store.

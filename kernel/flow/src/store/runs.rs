@@ -16,6 +16,7 @@ use crate::state::State;
 pub(crate) struct NewRun<'r> {
     pub id: &'r str,
     pub flow: &'r str,
+    pub gives: &'r str,
     pub parent: Option<&'r str>,
     pub identity: Option<u128>,
     pub parameters: &'r str,
@@ -25,7 +26,8 @@ pub(crate) struct NewRun<'r> {
 
 pub(crate) fn unknown_run(id: &str) -> Error {
     Error::Argument(
-        Message::new(format!("there is no run `{id}`")).hint("`Flow::runs()?` lists those that there are"),
+        Message::new(format!("there is no run `{id}`"))
+            .hint("`:flows` lists those that there are, and `skep flow runs` in a shell"),
     )
 }
 
@@ -55,8 +57,8 @@ impl Store {
         let now = now_us() as i64;
         self.transact(|db| {
             db.execute(
-                "insert into runs (id, flow, parent, identity, state, parameters, args, process, created_us, started_us)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "insert into runs (id, flow, parent, identity, state, parameters, args, process, created_us, started_us, gives)
+                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     run.id,
                     run.flow,
@@ -67,7 +69,8 @@ impl Store {
                     run.args,
                     self.process,
                     now,
-                    (run.state == State::Running).then_some(now)
+                    (run.state == State::Running).then_some(now),
+                    run.gives
                 ],
             )?;
             db.execute(
@@ -88,11 +91,8 @@ impl Store {
         };
         if run.state == State::Running {
             return Err(Error::Argument(
-                Message::new(format!(
-                    "the run {} is running, in another notebook or program",
-                    short(id)
-                ))
-                .hint("it can go on here once it has ended there"),
+                Message::new(format!("the run {} is running", short(id)))
+                    .hint("`run.result()?` waits for it; where it runs, `run.cancel()?` stops it"),
             ));
         }
         let now = now_us() as i64;
@@ -116,11 +116,11 @@ impl Store {
         Ok(())
     }
 
-    /// Runs, the newest last; those of one flow, if it is named. Runs that other runs called are not among them.
+    /// Runs, the newest last: those that nobody called, or all of one flow.
     pub fn runs(&self, flow: Option<&str>) -> Result<Vec<RunRow>> {
         let rows = self.ask(|db| {
             db.prepare_cached(&format!(
-                "select {RUN} from runs where parent is null and (?1 is null or flow = ?1) order by created_us, rowid"
+                "select {RUN} from runs where iif(?1 is null, parent is null, flow = ?1) order by created_us, rowid"
             ))?
             .query_map([flow], run_of)?
             .collect::<rusqlite::Result<Vec<_>>>()
@@ -141,15 +141,44 @@ impl Store {
     }
 
     /// The run whose id begins so.
+    ///
+    /// # Errors
+    /// When several do, or the store cannot be read.
     pub fn run(&self, id: &str) -> Result<Option<RunRow>> {
-        let found = self.ask(|db| {
+        let mut found = self.ask(|db| {
             db.prepare_cached(&format!(
-                "select {RUN} from runs where substr(id, 1, length(?1)) = ?1 order by created_us desc limit 1"
+                "select {RUN} from runs where id = ?1 or (substr(id, 1, length(?1)) = ?1 and ?1 <> '') order by id = ?1 desc,
+                 created_us desc limit 9"
             ))?
-            .query_row([id], run_of)
-            .optional()
+            .query_map([id], run_of)?
+            .collect::<rusqlite::Result<Vec<_>>>()
         })?;
-        Ok(found.map(|run| self.as_it_is(run)))
+        let is_one = found.len() < 2 || found[0].id == id;
+        if !is_one {
+            let ids: Vec<&str> = found.iter().take(8).map(|run| short(&run.id)).collect();
+            let more = if found.len() > 8 { ", …" } else { "" };
+            return Err(Error::Argument(
+                Message::new(format!(
+                    "the ids of several runs begin with `{id}`: {}{more}",
+                    ids.join(", ")
+                ))
+                .hint("give more of it"),
+            ));
+        }
+        found.truncate(1);
+        Ok(found.pop().map(|run| self.as_it_is(run)))
+    }
+
+    /// The runs that a run called, in order.
+    pub fn called_by(&self, parent: &str) -> Result<Vec<RunRow>> {
+        let rows = self.ask(|db| {
+            db.prepare_cached(&format!(
+                "select {RUN} from runs where parent = ?1 order by created_us, rowid"
+            ))?
+            .query_map([parent], run_of)?
+            .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        Ok(rows.into_iter().map(|run| self.as_it_is(run)).collect())
     }
 
     /// The run that a call of another run made.

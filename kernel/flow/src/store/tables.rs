@@ -21,6 +21,8 @@ create table runs (
     reason text not null default '',
     parameters text not null,
     args blob not null,
+    -- The type of its value.
+    gives text not null,
     result blob,
     process text not null,
     created_us integer not null,
@@ -265,8 +267,7 @@ pub(super) fn kept_of(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Kept>
     }))
 }
 
-pub(super) const RUN: &str =
-    "id, flow, parent, state, reason, parameters, created_us, started_us, ended_us, args, result, process";
+pub(super) const RUN: &str = "id, flow, parent, state, reason, parameters, created_us, started_us, ended_us, args, result, process, gives";
 
 pub(super) fn run_of(row: &Row<'_>) -> rusqlite::Result<RunRow> {
     Ok(RunRow {
@@ -282,6 +283,7 @@ pub(super) fn run_of(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         args: row.get(9)?,
         result: row.get(10)?,
         process: row.get(11)?,
+        gives: row.get(12)?,
     })
 }
 
