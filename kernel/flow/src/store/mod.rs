@@ -2,7 +2,7 @@
 //!
 //! SQLite, in one file that all processes of a user share: a write-ahead log lets them read while one writes, and whoever
 //! finds the store busy waits. Everything that a turn of the driver has to say goes into one transaction. Values of up to
-//! [`MOST_INLINE`] bytes are in the store itself, larger ones in files beside it, named by their content.
+//! 64 KiB are in the store itself, larger ones in files beside it, named by their content.
 //!
 //! A process holds a lock on a file of its own for as long as it lives, however it ends; a run whose process is gone has
 //! crashed.
