@@ -52,6 +52,9 @@ pub(crate) struct Definition {
     pub schedule: Option<Schedule>,
 }
 
+/// Why a run ended whose cell was interrupted.
+const INTERRUPTED: &str = "it was interrupted";
+
 /// How long a run that has ended waits for a Prefect server to hear of it.
 const LAST_REPORT: Duration = Duration::from_secs(2);
 
@@ -279,9 +282,20 @@ impl Definition {
                 attempt += 1;
                 let wait = format!("again in {}: {reason}", skep_render::duration(delay));
                 self.close(&live, State::AwaitingRetry, &wait, None);
-                live.pause(delay)?;
                 let recorded = live.store.tasks(&live.id)?;
                 live = self.live(&live.id, live.parent.clone(), live.store.clone(), recorded);
+                // The wait is the next attempt's: this one has been stopped.
+                match catch_unwind(AssertUnwindSafe(|| live.pause(delay))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        self.close(&live, State::Cancelled, &error.message().what, None);
+                        return Err(error);
+                    }
+                    Err(payload) => {
+                        self.close(&live, State::Cancelled, INTERRUPTED, None);
+                        resume_unwind(payload);
+                    }
+                }
                 let running = self.end(&live, State::Running, "", None);
                 live.store.write(&[running])?;
                 continue;
@@ -326,7 +340,7 @@ impl Definition {
             Err(payload) => {
                 let is_interrupt = payload.is::<skep_eval::Interrupted>();
                 let reason = if is_interrupt {
-                    "it was interrupted".to_string()
+                    INTERRUPTED.to_string()
                 } else {
                     format!("its function panicked: {}", panic_text(&*payload))
                 };

@@ -378,6 +378,7 @@ fn flows_try_again_say_so_and_are_not_endless() {
     let heard = told.clone();
     let flow = Flow::new("unsure", unsure)
         .retries(1)
+        .retry_delay(Duration::from_millis(40))
         .on_failure(move |reason| heard.lock().unwrap().push(reason.to_string()));
     flow.run(folder.to_str().unwrap()).unwrap_err();
     assert_eq!(told.lock().unwrap().len(), 1);
