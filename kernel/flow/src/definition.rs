@@ -327,7 +327,11 @@ impl Definition {
         let called = catch_unwind(AssertUnwindSafe(|| {
             live.inside(|| {
                 let returned = (self.body)(args);
-                let waited = live.wait_for_all();
+                // One that failed stops what is left; nobody waits for that.
+                let waited = match &returned {
+                    Ok(_) => live.wait_for_all(),
+                    Err(_) => Ok(()),
+                };
                 (returned, waited)
             })
         }));

@@ -322,6 +322,7 @@ impl Driver {
                         | Event::Printed { key: Some(_), .. }
                         | Event::Done { .. }
                         | Event::Failed { .. }
+                        | Event::Cancelled { .. }
                 )
             };
             let ours: Vec<Event> = events.iter().filter(concerns_us).cloned().collect();
@@ -366,22 +367,25 @@ impl Driver {
                 turn.records.push((entry.run.clone(), log));
             }
             // The last that is told of a call: nothing that it printed comes after it.
-            Event::Done { key, .. } | Event::Failed { key, .. } => {
+            Event::Done { key, .. } | Event::Failed { key, .. } | Event::Cancelled { key } => {
+                let Some(entry) = self.by_key.get(key).and_then(|id| self.entries.get(id)) else {
+                    return;
+                };
+                entry.now().is_told = true;
+                let state = self.machine.state(entry.id);
                 if let Event::Done {
                     start_us,
                     duration_us,
                     ..
                 } = event
-                    && let Some(entry) = self.by_key.get(key).and_then(|id| self.entries.get(id))
                 {
                     let ran = (*start_us, start_us + duration_us);
                     entry.now().ran = Some(ran);
-                    if self.machine.state(entry.id) == Some(State::Completed) {
+                    if state == Some(State::Completed) {
                         note_ran(entry, ran, turn);
                     }
                 }
-                let is_final = |id: &TaskId| self.machine.state(*id).is_none_or(State::is_final);
-                if self.by_key.get(key).is_some_and(is_final) {
+                if state.is_none_or(State::is_final) {
                     self.by_key.remove(key);
                 }
             }
@@ -531,6 +535,10 @@ impl Driver {
                         at_us: now_us(),
                     };
                     turn.records.push((entry.run.clone(), record));
+                    // What the cluster tells of a call may come before its end is heard of.
+                    if state.is_final() && entry.now().is_told {
+                        self.by_key.remove(&entry.key);
+                    }
                     turn.seen.push((id, state, reason, attempt));
                 }
                 Action::LookUp(id) => {
@@ -627,7 +635,14 @@ impl Driver {
             let Some(entry) = self.entries.get(&id).cloned() else {
                 continue;
             };
-            entry.now().attempt = attempt;
+            // It may have been cancelled in the very turn in which it was to begin.
+            if self.machine.state(id).is_none_or(State::is_final) {
+                continue;
+            }
+            {
+                let mut now = entry.now();
+                (now.attempt, now.is_told) = (attempt, false);
+            }
             if let Err(error) = self.bring_inputs(&entry) {
                 send(Message::NotBegun { id, attempt, error });
                 continue;

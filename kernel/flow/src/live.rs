@@ -114,6 +114,8 @@ pub(crate) struct Now {
     pub ended_us: Option<u64>,
     /// When its worker began its call and ended it, in microseconds since 1970.
     pub ran: Option<(u64, u64)>,
+    /// The cluster has told all that there is to tell of its call.
+    pub is_told: bool,
     pub worker: Option<String>,
     /// Its value was restored from an earlier attempt at the run.
     pub is_restored: bool,
@@ -476,6 +478,7 @@ impl Live {
                 started_us: restored.and_then(|task| task.started_us),
                 ended_us: restored.and_then(|task| task.ended_us),
                 ran: None,
+                is_told: false,
                 worker: None,
                 is_restored: restored.is_some(),
                 is_observed: false,

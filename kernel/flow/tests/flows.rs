@@ -793,3 +793,35 @@ fn flows_that_flows_call_are_seen() {
     );
     assert_eq!(Flow::runs().unwrap().len(), 1);
 }
+
+#[test]
+fn a_run_that_is_over_waits_for_nobody() {
+    let (_cluster, _) = begin("over");
+    fn nap() -> i64 {
+        std::thread::sleep(Duration::from_millis(400));
+        1
+    }
+    fn fail() -> std::result::Result<i64, std::io::Error> {
+        Err(std::io::Error::other("no"))
+    }
+    // Calls that run are stopped, calls that were to begin do not, and values are where they belong.
+    fn cut_off(n: i64) -> Result<i64> {
+        let _others = task(nap).map((0..n).map(|_| ()));
+        task(fail).call(())
+    }
+    fn sums(n: i64) -> Result<i64> {
+        let all = task(inc).map(0..n);
+        all.iter().map(skep_cluster::TaskRun::result).sum()
+    }
+    let (cut, whole) = (Flow::new("cut", cut_off), Flow::new("whole", sums));
+    let mut took = Vec::new();
+    for n in 0..20 {
+        let began = Instant::now();
+        cut.run(n % 2).unwrap_err();
+        assert_eq!(whole.run(n).unwrap().result().unwrap(), (1..=n).sum::<i64>());
+        took.push(began.elapsed());
+    }
+    took.sort();
+    // Neither for what was stopped nor for words that had come already, which would be 300 ms.
+    assert!(took[15] < Duration::from_millis(250), "{took:?}");
+}
