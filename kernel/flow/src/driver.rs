@@ -550,7 +550,13 @@ impl Driver {
                     }
                 }
                 Action::Launch { id, attempt } => turn.launches.push((id, attempt)),
-                Action::Stop(id) => turn.stops.push(id),
+                Action::Stop(id) => {
+                    // Nobody waits for what it still has to say.
+                    if let Some(entry) = self.entries.get(&id) {
+                        self.by_key.remove(&entry.key);
+                    }
+                    turn.stops.push(id);
+                }
             }
         }
     }
