@@ -122,7 +122,7 @@ impl Backfill {
                 return Ok(Plan::Run);
             };
             Ok(match (self.reprocess, row.state) {
-                (_, State::Running | State::Pending) => Plan::Skip(row.id, row.state),
+                (_, state) if state.is_open() => Plan::Skip(row.id, state),
                 (Reprocess::Completed, state) if state.is_good() => Plan::Run,
                 (Reprocess::Failed | Reprocess::Completed, state) if !state.is_good() => Plan::Resume(row.id),
                 (_, state) => Plan::Skip(row.id, state),

@@ -124,9 +124,9 @@ impl Definition {
 
     /// The id of its newest run.
     pub fn last(&self) -> Result<String> {
-        let rows = store()?.runs(Some(&self.name))?;
-        let row = rows.into_iter().next_back();
-        row.map(|row| row.id)
+        let newest = store()?.newest_of(&self.name)?;
+        newest
+            .map(|row| row.id)
             .ok_or_else(|| Error::Argument(Message::new(format!("the flow `{}` never ran", self.name))))
     }
 

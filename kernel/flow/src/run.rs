@@ -120,7 +120,7 @@ impl<T> Run<T> {
         loop {
             let row = self.row()?;
             match row.state {
-                State::Running | State::Pending | State::AwaitingRetry | State::Scheduled => {
+                state if state.is_open() => {
                     skep_eval::poll();
                     thread::sleep(Duration::from_millis(20));
                 }
@@ -149,7 +149,7 @@ impl<T> Run<T> {
                 result: None,
                 at_us: now_us(),
             }]),
-            State::Running | State::Pending | State::AwaitingRetry => Err(Error::Argument(
+            state if state.is_open() => Err(Error::Argument(
                 Message::new(format!(
                     "the run {} runs in another notebook or program",
                     short(&self.id)
@@ -245,7 +245,7 @@ impl<T> Run<T> {
     /// When it is running.
     pub fn forget(self) -> Result<()> {
         let row = self.row()?;
-        if matches!(row.state, State::Running) {
+        if row.state.is_open() {
             return Err(error_of(&row));
         }
         store()?.forget(&row.id)

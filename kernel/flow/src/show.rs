@@ -79,7 +79,7 @@ impl View {
                 workers.insert(state.no, state.reason);
             }
         }
-        let is_over = !matches!(row.state, State::Running | State::Pending);
+        let is_over = !row.state.is_open();
         let tasks = store.tasks(&row.id)?;
         Ok(View {
             id: row.id.clone(),
@@ -100,14 +100,7 @@ impl View {
                 .map(|task| TaskView {
                     // What ran when its process died has crashed with it.
                     state: match task.state {
-                        State::Running | State::AwaitingRetry | State::Pending
-                            if is_over && row.state != State::Paused =>
-                        {
-                            match task.state {
-                                State::Pending => State::Pending,
-                                _ => State::Crashed,
-                            }
-                        }
+                        State::Running | State::AwaitingRetry if is_over => State::Crashed,
                         state => state,
                     },
                     worker: workers.remove(&task.no),

@@ -64,6 +64,11 @@ impl State {
         self.is_good() || matches!(self, State::Failed | State::Crashed | State::Cancelled)
     }
 
+    /// It goes on by itself, for as long as its process lives.
+    pub fn is_open(self) -> bool {
+        matches!(self, State::Pending | State::Running | State::AwaitingRetry)
+    }
+
     /// Its value is there.
     pub fn is_good(self) -> bool {
         matches!(self, State::Cached | State::Completed)

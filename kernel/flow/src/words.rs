@@ -56,11 +56,11 @@ pub(crate) fn error_of(row: &RunRow) -> Error {
     let hint = match row.state {
         _ if row.reason.contains(REFUSED) => "`flow.run(…)?` begins anew",
         State::Paused => "`run.approve()?` lets it go on",
-        State::Running | State::Pending => "`run.wait()?` waits for it, `run.cancel()?` stops it",
+        state if state.is_open() => "`run.wait()?` waits for it, `run.cancel()?` stops it",
         _ => "`run.resume()?` does what had not completed",
     };
     let what = match row.state {
-        State::Running | State::Pending => "has not ended",
+        state if state.is_open() => "has not ended",
         State::Paused => "is paused",
         State::Crashed => "crashed",
         State::Cancelled => "was cancelled",

@@ -552,7 +552,12 @@ fn a_killed_process_leaves_a_run_that_goes_on() {
         .collect();
     assert_eq!(run.state().unwrap(), State::Crashed);
     assert!(completed.len() < 20);
-    let run = run.resume().unwrap();
+    // Two that want it at once: one gets it.
+    let outcomes: Vec<bool> = std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| run.resume().is_ok()));
+        both.map(|one| one.join().unwrap()).to_vec()
+    });
+    assert_eq!(outcomes.iter().filter(|is_ok| **is_ok).count(), 1, "{outcomes:?}");
     assert_eq!(run.result().unwrap(), 190);
     let began: Vec<String> = calls(&folder)
         .into_iter()

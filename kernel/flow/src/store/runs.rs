@@ -89,7 +89,7 @@ impl Store {
         let Some(run) = self.run(id)? else {
             return Err(unknown_run(id));
         };
-        if run.state == State::Running {
+        if run.state.is_open() {
             return Err(Error::Argument(
                 Message::new(format!("the run {} is running", short(id)))
                     .hint("`run.result()?` waits for it; where it runs, `run.cancel()?` stops it"),
@@ -97,15 +97,19 @@ impl Store {
         }
         let now = now_us() as i64;
         let n = self.transact(|db| {
-            db.execute(
-                "insert into states values (?1, 0, ?2, 'Running', 'it goes on', 1)",
-                params![id, now],
-            )?;
-            db.execute(
+            // One of two that want it at once finds it running.
+            let n = db.execute(
                 "update runs set process = ?2, state = 'Running', reason = '', ended_us = null, started_us = ifnull(started_us, ?4)
-                 where id = ?1 and process = ?3",
+                 where id = ?1 and process = ?3 and (process <> ?2 or state not in ('Running', 'Pending', 'AwaitingRetry'))",
                 params![id, self.process, run.process, now],
-            )
+            )?;
+            if n > 0 {
+                db.execute(
+                    "insert into states values (?1, 0, ?2, 'Running', 'it goes on', 1)",
+                    params![id, now],
+                )?;
+            }
+            Ok(n)
         })?;
         if n == 0 {
             return Err(Error::Argument(Message::new(format!(
@@ -126,6 +130,18 @@ impl Store {
             .collect::<rusqlite::Result<Vec<_>>>()
         })?;
         Ok(rows.into_iter().map(|run| self.as_it_is(run)).collect())
+    }
+
+    /// The newest run of a flow.
+    pub(crate) fn newest_of(&self, flow: &str) -> Result<Option<RunRow>> {
+        let found = self.ask(|db| {
+            db.prepare_cached(&format!(
+                "select {RUN} from runs where flow = ?1 order by created_us desc, rowid desc limit 1"
+            ))?
+            .query_row([flow], run_of)
+            .optional()
+        })?;
+        Ok(found.map(|run| self.as_it_is(run)))
     }
 
     /// The newest runs, so many at most; the newest last.
@@ -214,8 +230,7 @@ impl Store {
             run.result = end.result.clone();
             return run;
         }
-        let is_open = matches!(run.state, State::Running | State::Pending);
-        if is_open && !self.is_alive(&run.process) {
+        if run.state.is_open() && !self.is_alive(&run.process) {
             run.state = State::Crashed;
             run.reason = "the process that ran it is gone".into();
         }
