@@ -253,6 +253,9 @@ impl Told<'_> {
                         "state": { "type": "PENDING", "name": "Pending" },
                     }),
                 )?;
+                self.store
+                    .note_sent_task(self.server, &sent.run, state.no, &id)
+                    .map_err(|error| error.to_string())?;
                 sent.tasks.insert(state.no, id.clone());
                 id
             }

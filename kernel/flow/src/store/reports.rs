@@ -85,13 +85,17 @@ impl Store {
                 sent.has_artifacts,
                 sent.is_over
             ])?;
-            let mut task =
-                db.prepare_cached("insert or ignore into reported_tasks values (?1, ?2, ?3, ?4)")?;
-            for (no, id) in &sent.tasks {
-                task.execute(params![server, sent.run, no, id])?;
-            }
             Ok(())
         })
+    }
+
+    /// A task of a run has this id on the server.
+    pub(crate) fn note_sent_task(&self, server: &str, run: &str, no: u32, id: &str) -> Result<()> {
+        self.transact(|db| {
+            db.prepare_cached("insert or ignore into reported_tasks values (?1, ?2, ?3, ?4)")?
+                .execute(params![server, run, no, id])
+        })?;
+        Ok(())
     }
 
     /// States that come after one, with their places.
