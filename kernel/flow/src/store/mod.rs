@@ -115,6 +115,7 @@ impl Store {
         for needed in ["alive", "values"] {
             fs::create_dir_all(folder.join(needed)).map_err(|error| cannot(&error))?;
         }
+        clean(&folder.join("alive"));
         let process = uuid::Uuid::new_v4().simple().to_string();
         let alive = File::create(folder.join("alive").join(&process)).map_err(|error| cannot(&error))?;
         flock(&alive, FlockOperation::NonBlockingLockExclusive).map_err(|error| cannot(&error))?;
@@ -300,6 +301,23 @@ pub(crate) fn hash_of(bytes: &[u8]) -> u128 {
 /// The first letters of an id, as people name it.
 pub(crate) fn short(id: &str) -> &str {
     &id[..id.len().min(8)]
+}
+
+/// Removes the files of processes that are gone. One that begins has made its file and not locked it yet: those of the last
+/// day stay.
+fn clean(alive: &Path) {
+    const OLD: Duration = Duration::from_secs(24 * 3600);
+    for entry in fs::read_dir(alive).into_iter().flatten().flatten() {
+        let changed = entry.metadata().and_then(|file| file.modified());
+        let is_old = changed.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > OLD));
+        let is_free = || {
+            File::open(entry.path())
+                .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_ok())
+        };
+        if is_old && is_free() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Two processes that make a new store at once may find each other busy where SQLite does not wait.
