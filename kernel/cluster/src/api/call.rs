@@ -28,7 +28,7 @@ use crate::{
     },
     engine::client::{Client, Listener, Status},
     graph::{
-        node::{Graph, Node, for_each_node, hash},
+        node::{Graph, Node, first_half, for_each_node, hash},
         task_fn::{TaskFn, fn_ref},
     },
     model::{
@@ -108,14 +108,6 @@ impl Call {
         });
         of_nodes[&self.key()]
     }
-}
-
-fn first_half(hasher: &blake3::Hasher) -> u128 {
-    u128::from_le_bytes(
-        hasher.finalize().as_bytes()[..16]
-            .try_into()
-            .expect("invariant: a hash has 32 bytes"),
-    )
 }
 
 /// An argument in which keys are replaced.

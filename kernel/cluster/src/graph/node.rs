@@ -176,11 +176,7 @@ impl Graph {
                 .update(&SALT.fetch_add(1, Ordering::Relaxed).to_le_bytes())
                 .update(&std::process::id().to_le_bytes());
         }
-        let key = Key(u128::from_le_bytes(
-            hasher.finalize().as_bytes()[..16]
-                .try_into()
-                .expect("invariant: a hash has 32 bytes"),
-        ));
+        let key = Key(first_half(&hasher));
         let node = Arc::new(self.node(key, located, args));
         self.roots.push(node.clone());
         node
@@ -268,6 +264,15 @@ impl How {
             .saturating_add_signed(-(i64::from(self.urgency) << 31))
             .saturating_add(order)
     }
+}
+
+/// Half of a hash is enough to tell calls apart.
+pub(crate) fn first_half(hasher: &blake3::Hasher) -> u128 {
+    u128::from_le_bytes(
+        hasher.finalize().as_bytes()[..16]
+            .try_into()
+            .expect("invariant: a hash has 32 bytes"),
+    )
 }
 
 pub(crate) fn hash(arg: &Arg, hasher: &mut blake3::Hasher) {
