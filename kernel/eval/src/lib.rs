@@ -30,6 +30,7 @@ pub use interrupt::{
     Interrupted, adopt_flag, interrupted, lower_flag, on_interrupt, poll, raise_flag, sleep,
 };
 pub use link::{code_needed, current_cell, note, result};
+pub use panics::panic_message;
 pub use process::serve;
 pub use show::Shown;
 pub use skep_render::{Bundle, Rich};

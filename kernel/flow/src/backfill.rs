@@ -91,23 +91,10 @@ impl Backfill {
     /// # Errors
     /// When the store cannot be read.
     pub fn dry_run(&self) -> Result<Backfilled> {
-        let plans = self.plans()?;
-        let rows = self.all()?.iter().zip(plans).map(|(args, plan)| {
-            let (what, run) = match plan {
-                Plan::Run => ("a new run".to_string(), String::new()),
-                Plan::Resume(id) => ("goes on".to_string(), id),
-                Plan::Skip(id, state) => (nothing(state), id),
-            };
-            Filled {
-                parameters: args.json.clone(),
-                what,
-                run,
-                is_good: true,
-            }
-        });
+        let rows = self.all()?.iter().zip(self.plans()?);
         Ok(Backfilled {
             title: format!("Backfill of {}, not done", self.flow.name),
-            rows: rows.collect(),
+            rows: rows.map(|(args, plan)| Filled::planned(args, plan)).collect(),
         })
     }
 
@@ -145,23 +132,11 @@ impl Backfill {
                 .filter(|(_, plan)| !matches!(plan, Plan::Skip(..)))
                 .collect(),
         );
-        let rows: Mutex<Vec<Filled>> = Mutex::new(
-            all.iter()
-                .zip(plans)
-                .map(|(args, plan)| Filled {
-                    parameters: args.json.clone(),
-                    what: match &plan {
-                        Plan::Skip(_, state) => nothing(*state),
-                        _ => "not begun".into(),
-                    },
-                    run: match plan {
-                        Plan::Run => String::new(),
-                        Plan::Resume(id) | Plan::Skip(id, _) => id,
-                    },
-                    is_good: true,
-                })
-                .collect(),
-        );
+        let rows = all
+            .iter()
+            .zip(plans)
+            .map(|(args, plan)| Filled::planned(args, plan));
+        let rows: Mutex<Vec<Filled>> = Mutex::new(rows.collect());
         let work = || {
             loop {
                 let next = todo.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -170,9 +145,9 @@ impl Backfill {
                     Plan::Resume(id) => self.flow.resume(id),
                     // One at a time is shown while it runs, and an interrupt ends it.
                     _ if self.most == 1 => self.flow.run(&all[at]),
-                    _ => self.flow.start(all[at].clone()).and_then(|live| {
-                        let run: Run = Run::live(live);
-                        run.wait().map(|()| run.id().into())
+                    _ => self.flow.start(all[at].clone()).and_then(|id| {
+                        let run: Run = Run::of(id.clone());
+                        run.wait().map(|()| id)
                     }),
                 };
                 let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,16 +202,6 @@ impl Backfill {
     }
 }
 
-/// Why nothing is done.
-fn nothing(state: State) -> String {
-    match state {
-        State::Failed | State::Crashed | State::Cancelled => {
-            format!("nothing: it is {state}; `.reprocess(Reprocess::Failed)` lets it go on")
-        }
-        state => format!("nothing: it is {state}"),
-    }
-}
-
 /// What a backfill did, or would do.
 #[derive(Clone, Debug)]
 pub struct Backfilled {
@@ -249,16 +214,37 @@ struct Filled {
     parameters: String,
     what: String,
     run: String,
+    /// A run was made for it, or went on, or would.
+    is_run: bool,
     is_good: bool,
+}
+
+impl Filled {
+    fn planned(args: &Parameters, plan: Plan) -> Filled {
+        let is_run = !matches!(plan, Plan::Skip(..));
+        let (what, run) = match plan {
+            Plan::Run => ("a new run".to_string(), String::new()),
+            Plan::Resume(id) => ("goes on".to_string(), id),
+            Plan::Skip(id, state @ (State::Failed | State::Crashed | State::Cancelled)) => (
+                format!("nothing: it is {state}; `.reprocess(Reprocess::Failed)` lets it go on"),
+                id,
+            ),
+            Plan::Skip(id, state) => (format!("nothing: it is {state}"), id),
+        };
+        Filled {
+            parameters: args.json.clone(),
+            what,
+            run,
+            is_run,
+            is_good: true,
+        }
+    }
 }
 
 impl Backfilled {
     /// How many runs were made, or went on.
     pub fn n_runs(&self) -> usize {
-        self.rows
-            .iter()
-            .filter(|row| !row.what.starts_with("nothing"))
-            .count()
+        self.rows.iter().filter(|row| row.is_run).count()
     }
 }
 

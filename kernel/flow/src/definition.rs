@@ -85,18 +85,10 @@ impl Definition {
     }
 
     /// Runs it on a thread of its own.
-    pub fn start(self: &Arc<Self>, parameters: Parameters) -> Result<Arc<Live>> {
+    pub fn start(self: &Arc<Self>, parameters: Parameters) -> Result<Arc<str>> {
         let store = store()?;
         let id = self.note_begin(&store, &parameters, None)?;
-        let live = Live::new(
-            id,
-            self.name.clone(),
-            None,
-            store,
-            Arc::new(Driven),
-            Vec::new(),
-            None,
-        );
+        let live = self.live(&id, None, store, Vec::new(), None);
         let (flow, running) = (self.clone(), live.clone());
         thread::Builder::new()
             .name(format!("flow {}", self.name))
@@ -105,7 +97,7 @@ impl Definition {
                 let _ = flow.execute(&running, &parameters.bytes);
             })
             .map_err(|error| Error::Start(Message::new(format!("no thread for the flow: {error}"))))?;
-        Ok(live)
+        Ok(live.id.clone())
     }
 
     /// Runs it with parameters as JSON.
@@ -163,7 +155,7 @@ impl Definition {
         }
         store.take_over(&row.id)?;
         let recorded = store.tasks(&row.id)?;
-        let live = self.live(&id, None, store, recorded);
+        let live = self.live(&id, None, store, recorded, Some(Picture::new()));
         self.ended(id, self.execute(&live, &row.args))
     }
 
@@ -182,7 +174,7 @@ impl Definition {
         let Some(parent) = Live::current_if_any() else {
             let store = store()?;
             let id = self.note_begin(&store, parameters, None)?;
-            return Ok(self.live(&id, None, store, Vec::new()));
+            return Ok(self.live(&id, None, store, Vec::new(), Some(Picture::new())));
         };
         let store = parent.store.clone();
         // The same call in an earlier attempt at the parent is the same run.
@@ -202,7 +194,7 @@ impl Definition {
                 Vec::new(),
             ),
         };
-        Ok(self.live(&id, Some(parent), store, recorded))
+        Ok(self.live(&id, Some(parent), store, recorded, None))
     }
 
     fn live(
@@ -211,8 +203,8 @@ impl Definition {
         parent: Option<Arc<Live>>,
         store: Arc<Store>,
         recorded: Vec<store::TaskRow>,
+        picture: Option<Picture>,
     ) -> Arc<Live> {
-        let picture = parent.is_none().then(Picture::new);
         let driver = Arc::new(Driven);
         Live::new(
             id.clone(),
@@ -283,7 +275,14 @@ impl Definition {
                 let wait = format!("again in {}: {reason}", skep_render::duration(delay));
                 self.close(&live, State::AwaitingRetry, &wait, None);
                 let recorded = live.store.tasks(&live.id)?;
-                live = self.live(&live.id, live.parent.clone(), live.store.clone(), recorded);
+                let picture = live.is_shown().then(Picture::new);
+                live = self.live(
+                    &live.id,
+                    live.parent.clone(),
+                    live.store.clone(),
+                    recorded,
+                    picture,
+                );
                 // The wait is the next attempt's: this one has been stopped.
                 match catch_unwind(AssertUnwindSafe(|| live.pause(delay))) {
                     Ok(Ok(())) => {}
@@ -316,7 +315,7 @@ impl Definition {
                 skep_eval::note(&format!(
                     "the `on_failure` of the flow `{}` panicked: {}",
                     self.name,
-                    panic_text(&*payload)
+                    skep_eval::panic_message(&*payload)
                 ));
             }
         }
@@ -346,7 +345,7 @@ impl Definition {
                 let reason = if is_interrupt {
                     INTERRUPTED.to_string()
                 } else {
-                    format!("its function panicked: {}", panic_text(&*payload))
+                    format!("its function panicked: {}", skep_eval::panic_message(&*payload))
                 };
                 live.cancel(&reason);
                 if is_interrupt {
@@ -441,12 +440,4 @@ impl Drop for Timer {
     fn drop(&mut self) {
         self.0.set();
     }
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    payload
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_string()))
-        .unwrap_or_else(|| "without a message".into())
 }

@@ -17,6 +17,7 @@ use skep_cluster::{Cluster, Error, Event, Key, Listening, TaskErrorKind};
 use crate::{
     live::{Drive, Entry, Live, Now},
     machine::{Action, Machine, Outcome, TaskId},
+    show::cut,
     state::State,
     store::{Kept, Record, now_us},
 };
@@ -293,12 +294,9 @@ impl Driver {
         self.hear(&entry.run);
         turn.records
             .extend(record.map(|record| (entry.run.clone(), record)));
-        let attempts = entry.now().attempt;
-        // A retry count begins anew with each process: what failed before was failed by what has been mended since.
-        let attempts = if restored.is_some() { attempts } else { 0 };
         self.step(turn, |machine, out| {
             let (name, policy) = (entry.name.clone(), entry.policy.clone());
-            machine.submit(id, name, policy, &entry.inputs, attempts, restored, out);
+            machine.submit(id, name, policy, &entry.inputs, restored, out);
         });
     }
 
@@ -813,10 +811,5 @@ fn begin(batch: &[(Arc<Entry>, u32)]) -> Result<(), Error> {
 }
 
 fn one_line(text: &str) -> String {
-    const LONGEST: usize = 300;
-    let line = text.lines().next().unwrap_or_default();
-    match line.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line.to_string(),
-    }
+    cut(text.lines().next().unwrap_or_default(), 300)
 }

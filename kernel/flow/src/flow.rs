@@ -238,7 +238,7 @@ impl<Args: Parameter, Out> Flow<Args, Out> {
     /// When it could not be begun.
     pub fn start<In: IntoArgs<Args>>(&self, args: In) -> Result<Run<Out>> {
         let parameters = parameters(&args.into_args())?;
-        self.definition.start(parameters).map(Run::live)
+        self.definition.start(parameters).map(Run::of)
     }
 }
 

@@ -380,22 +380,26 @@ impl Live {
         format!("{}/{}/{}", self.id, self.no, state.n_changes)
     }
 
-    /// The id of the run that nobody called.
-    pub fn root_id(&self) -> Arc<str> {
+    pub fn is_shown(&self) -> bool {
+        self.picture.is_some()
+    }
+
+    /// The run that nobody called.
+    fn root(&self) -> &Live {
         let mut live = self;
         while let Some(parent) = &live.parent {
             live = parent;
         }
-        live.id.clone()
+        live
+    }
+
+    pub fn root_id(&self) -> Arc<str> {
+        self.root().id.clone()
     }
 
     /// What tells this approval from others of the same name, in the order in which they are asked for.
     pub fn approval(&self, name: &str) -> String {
-        let mut live = self;
-        while let Some(parent) = &live.parent {
-            live = parent;
-        }
-        let mut state = live.lock();
+        let mut state = self.root().lock();
         let n = state.n_pauses.entry(name.to_string()).or_default();
         *n += 1;
         match *n {

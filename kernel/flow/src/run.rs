@@ -17,8 +17,6 @@ use crate::{
 /// A run of a flow. It is in the store, so that it is the same run in any notebook and at any time.
 pub struct Run<T = ()> {
     id: Arc<str>,
-    /// While it runs in the background of this process.
-    _live: Option<Arc<Live>>,
     value: PhantomData<fn() -> T>,
 }
 
@@ -26,7 +24,6 @@ impl<T> Clone for Run<T> {
     fn clone(&self) -> Self {
         Run {
             id: self.id.clone(),
-            _live: self._live.clone(),
             value: PhantomData,
         }
     }
@@ -36,15 +33,6 @@ impl<T> Run<T> {
     pub(crate) fn of(id: impl Into<Arc<str>>) -> Run<T> {
         Run {
             id: id.into(),
-            _live: None,
-            value: PhantomData,
-        }
-    }
-
-    pub(crate) fn live(live: Arc<Live>) -> Run<T> {
-        Run {
-            id: live.id.clone(),
-            _live: Some(live),
             value: PhantomData,
         }
     }

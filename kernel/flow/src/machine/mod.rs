@@ -94,15 +94,13 @@ impl Machine {
     }
 
     /// A task whose inputs are these tasks of its run, which were submitted before it. One whose value is known from the
-    /// journal is `restored` in that state; `attempts` were begun before.
-    #[expect(clippy::too_many_arguments, reason = "they are what a task is")]
+    /// journal is `restored` in that state. Attempts are counted anew: what failed before has been mended since.
     pub fn submit(
         &mut self,
         id: TaskId,
         name: Arc<str>,
         policy: Arc<Policy>,
         inputs: &[u32],
-        attempts: u32,
         restored: Option<State>,
         out: &mut Vec<Action>,
     ) {
@@ -110,7 +108,7 @@ impl Machine {
             name,
             policy,
             state: restored.unwrap_or(State::Pending),
-            attempt: attempts,
+            attempt: 0,
             n_missing: 0,
             consumers: Vec::new(),
             was_looked_up: false,

@@ -122,18 +122,11 @@ impl World {
                 let no = n_submitted;
                 n_submitted += 1;
                 let task = self.plan[no as usize].clone();
-                let (state, attempts) = journal.states.get(&no).copied().unwrap_or((State::Pending, 0));
+                let (state, _) = journal.states.get(&no).copied().unwrap_or((State::Pending, 0));
                 let restored = state.is_good().then_some(state);
                 let name: Arc<str> = format!("t{no}").into();
-                self.machine.submit(
-                    id(no),
-                    name,
-                    task.policy,
-                    &task.inputs,
-                    attempts,
-                    restored,
-                    &mut out,
-                );
+                self.machine
+                    .submit(id(no), name, task.policy, &task.inputs, restored, &mut out);
             } else if !self.running.is_empty() {
                 let at = random.usize(0..self.running.len());
                 let (no, attempt, has_started) = self.running[at];
@@ -283,7 +276,7 @@ fn a_chain_of_a_hundred_thousand_ends_at_once() {
     let policy = Arc::new(Policy::default());
     for no in 0..100_000u32 {
         let inputs: Vec<u32> = no.checked_sub(1).into_iter().collect();
-        machine.submit(id(no), "t".into(), policy.clone(), &inputs, 0, None, &mut out);
+        machine.submit(id(no), "t".into(), policy.clone(), &inputs, None, &mut out);
     }
     machine.ended(id(0), 1, &Outcome::Failed("no".into()), 0, &mut out);
     assert_eq!(machine.state(id(99_999)), Some(State::Cancelled));
@@ -299,9 +292,9 @@ fn a_cancelled_run_stops_what_runs_and_leaves_others_alone() {
         ..Policy::default()
     });
     let other = TaskId { run: 8, no: 0 };
-    machine.submit(id(0), "a".into(), policy.clone(), &[], 0, None, &mut out);
-    machine.submit(id(1), "b".into(), policy.clone(), &[0], 0, None, &mut out);
-    machine.submit(other, "c".into(), policy, &[], 0, None, &mut out);
+    machine.submit(id(0), "a".into(), policy.clone(), &[], None, &mut out);
+    machine.submit(id(1), "b".into(), policy.clone(), &[0], None, &mut out);
+    machine.submit(other, "c".into(), policy, &[], None, &mut out);
     out.clear();
     machine.cancel(RUN, "interrupted", &mut out);
     assert_eq!(
