@@ -11,8 +11,9 @@ import time
 import urllib.request
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
-from conftest import SKEP, Kernel
+from conftest import SKEP, Kernel, browser_of
 from test_cells import fails, ok
 
 STEPS = """fn step(i: u32) -> u32 { sleep(Duration::from_millis(150)); println!("step {i}"); i }
@@ -156,7 +157,7 @@ def test_the_command_line(tmp_path):
 
 
 def test_flows_run_at_their_times(tmp_path):
-    (tmp_path / "sums.rs").write_text(SCRIPT)
+    (tmp_path / "sums.rs").write_text(SCRIPT + 'let yearly = Flow::new("yearly", sum_of).cron("0 0 1 1 *", (3, 4))?;\n')
     served = subprocess.Popen([SKEP, "flow", "serve", "sums.rs"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env={**os.environ, "SKEP_FLOWS": str(tmp_path / "flows")})
     try:
         lines = []
@@ -164,10 +165,32 @@ def test_flows_run_at_their_times(tmp_path):
             line = served.stdout.readline()
             assert line, lines
             lines.append(line)
+        waits = skep("flow", "runs", "yearly", folder=tmp_path)
+        assert re.search(r"\[3,4\]\s+Scheduled\s+it begins at \d{4}-01-01\s+00:00:00", waits), waits
+        taken = skep("flow", "resume", "sums.rs", re.search(r"\b[0-9a-f]{8}\b", waits)[0], folder=tmp_path)
+        assert "Flow yearly: Completed" in taken, "who will not wait for it begins it now"
     finally:
         served.send_signal(signal.SIGINT)
         served.wait(timeout=20)
     assert skep("flow", "runs", "sums", folder=tmp_path).count("Completed") >= 3
+    deadline = time.monotonic() + 10
+    while "Scheduled" in (runs := skep("flow", "runs", folder=tmp_path)):
+        assert time.monotonic() < deadline, runs
+
+
+def test_what_a_killed_process_would_have_begun_is_not_listed(tmp_path):
+    (tmp_path / "sums.rs").write_text(SCRIPT.replace("Duration::from_millis(300)", "Duration::from_secs(3600)"))
+    served = subprocess.Popen([SKEP, "flow", "serve", "sums.rs"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env={**os.environ, "SKEP_FLOWS": str(tmp_path / "flows")})
+    while "runs next at" not in (line := served.stdout.readline()):
+        assert line
+    assert "Scheduled" in (waits := skep("flow", "runs", folder=tmp_path))
+    served.kill()
+    served.wait(timeout=20)
+    deadline = time.monotonic() + 10
+    while "No flow has run yet" not in (runs := skep("flow", "runs", folder=tmp_path)):
+        assert time.monotonic() < deadline, runs
+    shown = skep("flow", "show", re.search(r"\b[0-9a-f]{8}\b", waits)[0], folder=tmp_path)
+    assert "Cancelled" in shown and "the process that served it is gone" in shown, shown
 
 
 @pytest.fixture
@@ -176,7 +199,7 @@ def prefect(tmp_path):
     program = pathlib.Path(os.environ["SKEP_CACHE"]) / "python-prefect" / "bin" / "prefect"
     assert program.exists(), "./install/test installs it"
     port = free_port()
-    env = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     begin = lambda: subprocess.Popen([program, "server", "start", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=env, start_new_session=True)
     server = Prefect(f"http://127.0.0.1:{port}", begin)
     yield server
@@ -241,5 +264,28 @@ def test_a_prefect_server_shows_runs_also_those_that_it_missed(prefect, tmp_path
         assert sorted(line["message"].split(": ")[1] for line in logs) == ["step 1", "step 2", "step 3"]
         kinds = [artifact["type"] for artifact in prefect.ask("artifacts/filter")]
         assert kinds.count("table") == 3 and kinds.count("markdown") == 3
+        look_at(prefect.address, runs)
     finally:
         kernel.close()
+
+
+def look_at(address, runs):
+    """Prefect's own page, as people open it."""
+    shots = os.environ.get("SKEP_SCREENSHOTS")
+    with sync_playwright() as playwright:
+        browser = browser_of(playwright)
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.goto(f"{address}/runs")
+        for run in runs.values():
+            expect(page.get_by_text(run["name"]).first).to_be_visible(timeout=40_000)
+        if shots:
+            page.screenshot(path=f"{shots}/prefect-runs.png")
+        page.goto(f"{address}/runs/flow-run/{runs['seen']['id']}")
+        expect(page.get_by_text("step 3").first).to_be_visible(timeout=40_000)
+        if shots:
+            page.screenshot(path=f"{shots}/prefect-run.png")
+        page.get_by_text("Artifacts", exact=True).last.click()
+        expect(page.get_by_text("tasks").first).to_be_visible(timeout=20_000)
+        if shots:
+            page.screenshot(path=f"{shots}/prefect-artifacts.png")
+        browser.close()

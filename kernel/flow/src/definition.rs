@@ -102,7 +102,19 @@ impl Definition {
 
     /// Runs it with parameters as JSON.
     pub fn run_json(&self, json: &str) -> Result<Arc<str>> {
-        let parameters = (self.read)(json).map_err(|why| {
+        self.run(&self.parameters(json)?)
+    }
+
+    /// Notes a run with these parameters, as JSON, that begins later: when it is resumed.
+    pub fn schedule(&self, json: &str, when: &str) -> Result<Arc<str>> {
+        let store = store()?;
+        let id = self.note(&store, &self.parameters(json)?, None, State::Scheduled)?;
+        store.put_off(&id, when)?;
+        Ok(id)
+    }
+
+    fn parameters(&self, json: &str) -> Result<Parameters> {
+        (self.read)(json).map_err(|why| {
             Error::Argument(
                 Message::new(format!(
                     "`{json}` are no parameters of the flow `{}`: {why}",
@@ -110,8 +122,7 @@ impl Definition {
                 ))
                 .hint("they are JSON: one value, or a list of several"),
             )
-        })?;
-        self.run(&parameters)
+        })
     }
 
     /// The id of its newest run.
@@ -217,12 +228,22 @@ impl Definition {
         )
     }
 
-    /// Makes a run known.
     fn note_begin(
         &self,
         store: &Store,
         parameters: &Parameters,
         parent: Option<(&Live, u128)>,
+    ) -> Result<Arc<str>> {
+        self.note(store, parameters, parent, State::Running)
+    }
+
+    /// Makes a run known.
+    fn note(
+        &self,
+        store: &Store,
+        parameters: &Parameters,
+        parent: Option<(&Live, u128)>,
+        state: State,
     ) -> Result<Arc<str>> {
         if self.name.trim().is_empty() || self.name.contains('\n') {
             return Err(Error::Argument(
@@ -239,7 +260,7 @@ impl Definition {
             identity: parent.map(|(_, identity)| identity),
             parameters: &parameters.json,
             args: &parameters.bytes,
-            state: State::Running,
+            state,
         })?;
         Ok(id.into())
     }

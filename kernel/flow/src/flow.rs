@@ -60,6 +60,14 @@ impl Flow<(), ()> {
         Runs::of(None)
     }
 
+    /// Removes what tasks with a cache gave, so that they run again, and says how many values that were. Runs keep theirs.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn clear_cache() -> Result<usize> {
+        store()?.clear_cache()
+    }
+
     /// The newest runs, so many at most; the newest last.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ impl<T> Run<T> {
         loop {
             let row = self.row()?;
             match row.state {
-                state if state.is_open() => {
+                state if state.is_open() || state == State::Scheduled => {
                     skep_eval::poll();
                     thread::sleep(Duration::from_millis(20));
                 }
@@ -130,7 +130,7 @@ impl<T> Run<T> {
         }
         let row = self.row()?;
         match row.state {
-            State::Paused => store()?.write(&[Record::RunState {
+            State::Paused | State::Scheduled => store()?.write(&[Record::RunState {
                 run: self.id.clone(),
                 state: State::Cancelled,
                 reason: WHY.into(),
@@ -303,9 +303,13 @@ impl Runs {
         self.rows.is_empty()
     }
 
-    /// The newest.
+    /// The newest that has begun.
     pub fn last(&self) -> Option<Run<()>> {
-        self.rows.last().map(|row| Run::of(row.id.clone()))
+        let has_begun = |row: &&RunRow| row.state != State::Scheduled;
+        self.rows
+            .iter()
+            .rfind(has_begun)
+            .map(|row| Run::of(row.id.clone()))
     }
 
     /// By its place, the oldest first.
@@ -355,7 +359,10 @@ impl Rich for Runs {
                 row.flow.clone(),
                 cut(&row.parameters, 40),
                 row.state.to_string(),
-                ago(row.created_us),
+                match row.state {
+                    State::Scheduled => String::new(),
+                    _ => ago(row.started_us.unwrap_or(row.created_us)),
+                },
                 took,
                 cut(&row.reason, 80),
             ]

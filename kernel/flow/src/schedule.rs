@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use chrono::{DateTime, Local};
@@ -60,7 +60,7 @@ impl Schedule {
         })
     }
 
-    /// The first time after `after`. A clock that is set back or on changes what `now` is, and nothing else.
+    /// The first time after `after`.
     pub fn next(&self, after: SystemTime) -> Result<SystemTime> {
         match &self.when {
             When::Every(time) => Ok(after + *time),
@@ -75,6 +75,56 @@ impl Schedule {
     }
 }
 
+/// A schedule and the time that comes next, on a clock that people may set meanwhile.
+pub(crate) struct Alarm {
+    pub schedule: Schedule,
+    next: SystemTime,
+    /// The clock when it was looked at last.
+    seen: SystemTime,
+    set_at: Instant,
+}
+
+impl Alarm {
+    /// # Errors
+    /// When it is a time that never comes.
+    pub fn new(schedule: Schedule, now: SystemTime, tick: Instant) -> Result<Alarm> {
+        Ok(Alarm {
+            next: schedule.next(now)?,
+            schedule,
+            seen: now,
+            set_at: tick,
+        })
+    }
+
+    pub fn next(&self) -> SystemTime {
+        self.next
+    }
+
+    /// Whether its time has come; `next` is the one after it then. `tick` is a clock that nobody can set.
+    ///
+    /// # Errors
+    /// When no time comes any more.
+    pub fn is_due(&mut self, now: SystemTime, tick: Instant) -> Result<bool> {
+        let was_set_back = now < self.seen;
+        self.seen = now;
+        let is_due = match &self.schedule.when {
+            When::Every(time) => {
+                let waited = tick.saturating_duration_since(self.set_at);
+                self.next = now + time.saturating_sub(waited);
+                waited >= *time
+            }
+            When::Cron(..) => now >= self.next,
+        };
+        if is_due {
+            self.set_at = tick;
+        }
+        if is_due || (was_set_back && matches!(self.schedule.when, When::Cron(..))) {
+            self.next = self.schedule.next(now)?;
+        }
+        Ok(is_due)
+    }
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.when {
@@ -84,15 +134,50 @@ impl fmt::Display for Schedule {
     }
 }
 
+#[cfg(test)]
+fn at(text: &str) -> SystemTime {
+    let time: DateTime<Local> = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M")
+        .unwrap()
+        .and_local_timezone(Local)
+        .unwrap();
+    time.into()
+}
+
+#[test]
+fn a_clock_that_is_set_moves_times_of_the_day_and_not_the_time_between_runs() {
+    let minute = Duration::from_secs(60);
+    let start = Instant::now();
+    let noon = at("2026-11-27 12:00");
+    let daily = Schedule::cron("0 13 * * *", String::new()).unwrap();
+    let mut daily = Alarm::new(daily, noon, start).unwrap();
+    let hourly = Schedule::every(60 * minute, String::new()).unwrap();
+    let mut hourly = Alarm::new(hourly, noon, start).unwrap();
+    // Half an hour later somebody sets the clock back by a day.
+    let (now, tick) = (at("2026-11-26 12:30"), start + 30 * minute);
+    assert!(!daily.is_due(now, tick).unwrap() && !hourly.is_due(now, tick).unwrap());
+    assert_eq!(
+        (daily.next(), hourly.next()),
+        (at("2026-11-26 13:00"), at("2026-11-26 13:00"))
+    );
+    let (now, tick) = (now + 30 * minute, tick + 30 * minute);
+    assert!(daily.is_due(now, tick).unwrap() && hourly.is_due(now, tick).unwrap());
+    assert_eq!(
+        (daily.next(), hourly.next()),
+        (at("2026-11-27 13:00"), at("2026-11-26 14:00"))
+    );
+    // And then on by three days: what was missed runs once, and an hour is an hour.
+    let (now, tick) = (at("2026-11-29 13:01"), tick + minute);
+    assert!(daily.is_due(now, tick).unwrap() && !hourly.is_due(now, tick).unwrap());
+    assert!(!daily.is_due(now, tick).unwrap());
+    assert_eq!(
+        (daily.next(), hourly.next()),
+        (at("2026-11-30 13:00"), at("2026-11-29 14:00"))
+    );
+    assert!(hourly.is_due(now, tick + 59 * minute).unwrap());
+}
+
 #[test]
 fn times_come_in_order() {
-    let at = |text: &str| -> SystemTime {
-        let time: DateTime<Local> = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M")
-            .unwrap()
-            .and_local_timezone(Local)
-            .unwrap();
-        time.into()
-    };
     let cron = |text: &str| Schedule::cron(text, String::new()).unwrap();
     let monday_to_friday = cron("0 6 * * 1-5");
     // A Friday.

@@ -3,7 +3,7 @@
 use std::{
     sync::Arc,
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use chrono::{DateTime, Local};
@@ -16,8 +16,9 @@ use crate::{
     function::{IntoArgs, Parameter},
     registry::{all_flows, flow_named},
     run::Run,
-    schedule::Schedule,
-    store::short,
+    schedule::{Alarm, Schedule},
+    state::State,
+    store::{short, store},
 };
 
 impl<Args: Parameter, Out> Flow<Args, Out> {
@@ -43,21 +44,21 @@ impl<Args: Parameter, Out> Flow<Args, Out> {
 }
 
 impl Flow<(), ()> {
-    /// Runs the flows that have a schedule, at their times, until it is interrupted. One that is still running when its next
-    /// time comes is left out that time, and this says so. A run that fails says so, and its next one comes all the same.
+    /// Runs the flows that have a schedule, at their times, until it is interrupted. The next run of each is in the store
+    /// before it begins, with the state `Scheduled`. One that is still running when its next time comes is left out that time,
+    /// and this says so. A run that fails says so, and its next one comes all the same. Where the clock of the machine is set,
+    /// times of the day follow it, and times between two runs do not.
     ///
     /// # Errors
     /// When no flow has a schedule.
     pub fn serve() -> Result<()> {
         let mut due = Vec::new();
+        store()?.forget_scheduled()?;
+        let _served = Served;
         for flow in all_flows() {
             if let Some(schedule) = &flow.schedule {
-                due.push(Due {
-                    next: schedule.next(SystemTime::now())?,
-                    running: None,
-                    name: flow.name.to_string(),
-                    flow: flow.clone(),
-                });
+                let alarm = Alarm::new(schedule.clone(), SystemTime::now(), Instant::now())?;
+                due.push(Due::new(flow.clone(), alarm)?);
             }
         }
         if due.is_empty() {
@@ -65,9 +66,6 @@ impl Flow<(), ()> {
                 Message::new("no flow here has a schedule")
                     .hint("`let flow = flow.cron(\"0 6 * * *\", ())?;` or `flow.every(Duration::from_secs(60), ())?` gives one"),
             ));
-        }
-        for one in &due {
-            say(&format!("{} runs next at {}", one.name, clock(one.next)));
         }
         loop {
             skep_eval::poll();
@@ -88,34 +86,74 @@ impl Flow<(), ()> {
     }
 }
 
+/// What is scheduled when nobody serves any more never begins.
+struct Served;
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // The next one that serves removes what is left.
+        let _ = store().and_then(|store| store.forget_scheduled());
+    }
+}
+
+/// A flow with a schedule, and its next run: it is in the store as soon as it is known when it begins.
 struct Due {
-    name: String,
     flow: Arc<Definition>,
-    next: SystemTime,
+    alarm: Alarm,
+    scheduled: Arc<str>,
     running: Option<thread::JoinHandle<()>>,
 }
 
 impl Due {
+    fn new(flow: Arc<Definition>, alarm: Alarm) -> Result<Due> {
+        let scheduled = schedule(&flow, &alarm)?;
+        Ok(Due {
+            flow,
+            alarm,
+            scheduled,
+            running: None,
+        })
+    }
+
     fn look(&mut self) -> Result<()> {
-        let now = SystemTime::now();
-        if now < self.next {
+        let before = self.alarm.next();
+        let is_due = self.alarm.is_due(SystemTime::now(), Instant::now())?;
+        if !is_due {
+            let (was, is) = (before, self.alarm.next());
+            let moved = is.duration_since(was).or_else(|_| was.duration_since(is));
+            // Less is how exactly the two clocks agree.
+            if moved.is_ok_and(|by| by > Duration::from_secs(1)) {
+                self.put_off("the clock was set")?;
+            }
             return Ok(());
         }
-        let schedule = self.flow.schedule.clone().expect("invariant: it has one");
-        self.next = schedule.next(now)?;
         if self.running.as_ref().is_some_and(|thread| !thread.is_finished()) {
-            say(&format!("{} is still running, and left out this time", self.name));
+            return self.put_off("it is still running, and left out this time");
+        }
+        let run = store()?.run(&self.scheduled)?;
+        let id = std::mem::replace(&mut self.scheduled, schedule(&self.flow, &self.alarm)?);
+        if run.is_none_or(|run| run.state != State::Scheduled) {
+            say(&format!(
+                "{}: somebody took its run {} away",
+                self.flow.name,
+                short(&id)
+            ));
             return Ok(());
         }
-        let (name, flow, next) = (self.name.clone(), self.flow.clone(), self.next);
+        let flow = self.flow.clone();
         let spawned = thread::Builder::new()
-            .name(format!("flow {name}"))
-            .spawn(move || {
-                match flow.run_json(&schedule.parameters) {
-                    Ok(id) => say(&format!("{name} completed, run {}", short(&id))),
-                    Err(error) => say(&error.to_string()),
+            .name(format!("flow {}", flow.name))
+            .spawn(move || match flow.resume(&id) {
+                Ok(id) => {
+                    let is_paused = matches!(Run::<()>::of(id.clone()).state(), Ok(State::Paused));
+                    let how = if is_paused {
+                        "waits for approval"
+                    } else {
+                        "completed"
+                    };
+                    say(&format!("{} {how}, run {}", flow.name, short(&id)));
                 }
-                say(&format!("{name} runs next at {}", clock(next)));
+                Err(error) => say(&error.to_string()),
             });
         self.running = Some(
             spawned
@@ -123,6 +161,22 @@ impl Due {
         );
         Ok(())
     }
+
+    fn put_off(&self, why: &str) -> Result<()> {
+        let when = clock(self.alarm.next());
+        say(&format!("{}: {why}; it runs next at {when}", self.flow.name));
+        store()?.put_off(&self.scheduled, &begins(self.alarm.next()))
+    }
+}
+
+fn schedule(flow: &Definition, alarm: &Alarm) -> Result<Arc<str>> {
+    let id = flow.schedule(&alarm.schedule.parameters, &begins(alarm.next()))?;
+    say(&format!("{} runs next at {}", flow.name, clock(alarm.next())));
+    Ok(id)
+}
+
+fn begins(at: SystemTime) -> String {
+    format!("it begins at {}", clock(at))
 }
 
 fn say(text: &str) {

@@ -1,5 +1,8 @@
 //! What runs look like: a card, the graph of their tasks, who ran when.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -256,13 +259,12 @@ impl View {
         let card = self.card().bundle();
         let mut html = card.get("text/html").unwrap_or_default().to_string();
         if self.tasks.len() > 1 {
-            html.push_str(&format!("<div>{}</div>", self.graph().to_svg()));
+            html.push_str(&below(&self.graph().to_svg()));
         }
         let bars = self.bars();
         if bars.len() > 1 {
             let stream = stream::bundle(&bars);
-            let svg = stream.get("image/svg+xml").unwrap_or_default();
-            html.push_str(&format!("<div>{svg}</div>"));
+            html.push_str(&below(stream.get("image/svg+xml").unwrap_or_default()));
         }
         html
     }
@@ -316,6 +318,10 @@ impl View {
         let bars = progress::bundle(&rows, self.took().unwrap_or_default(), &notes);
         Bundle::text(format!("{}\n{}", self.headline(), bars.plain())).with_html(self.html())
     }
+}
+
+fn below(picture: &str) -> String {
+    format!("<div style=\"margin-top:8px\">{picture}</div>")
 }
 
 fn call_of(task: &TaskView) -> String {

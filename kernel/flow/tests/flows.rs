@@ -260,6 +260,13 @@ fn values_are_cached_across_runs_by_code_and_inputs() {
     assert_eq!(state[1].1, State::Cached);
     assert_eq!(calls(&folder).iter().filter(|call| *call == "double").count(), 2);
     assert_eq!(calls(&folder).iter().filter(|call| *call == "load").count(), 4);
+    assert_eq!(Flow::clear_cache().unwrap(), 2);
+    assert_eq!(Flow::clear_cache().unwrap(), 0);
+    // A run keeps what its tasks gave.
+    flow.last().unwrap().resume().unwrap();
+    assert_eq!(flow.run((place, 1)).unwrap().result().unwrap(), 100_000);
+    assert_eq!(states(&flow.last().unwrap())[1].1, State::Completed);
+    assert_eq!(calls(&folder).iter().filter(|call| *call == "double").count(), 3);
 
     fn fresh(folder: String) -> Result<usize> {
         Ok(task(double).cache_for(Duration::ZERO).call((folder, 5))?.len())

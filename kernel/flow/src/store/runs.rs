@@ -104,9 +104,13 @@ impl Store {
                 params![id, self.process, run.process, now],
             )?;
             if n > 0 {
+                let why = match run.state {
+                    State::Scheduled => "",
+                    _ => "it goes on",
+                };
                 db.execute(
-                    "insert into states values (?1, 0, ?2, 'Running', 'it goes on', 1)",
-                    params![id, now],
+                    "insert into states values (?1, 0, ?2, 'Running', ?3, 1)",
+                    params![id, now, why],
                 )?;
             }
             Ok(n)
@@ -129,14 +133,22 @@ impl Store {
             .query_map([flow], run_of)?
             .collect::<rusqlite::Result<Vec<_>>>()
         })?;
-        Ok(rows.into_iter().map(|run| self.as_it_is(run)).collect())
+        Ok(self.listed(rows))
     }
 
-    /// The newest run of a flow.
+    /// What a process that is gone would have begun is nothing to look at.
+    fn listed(&self, rows: Vec<RunRow>) -> Vec<RunRow> {
+        rows.into_iter()
+            .filter(|run| run.state != State::Scheduled || self.is_alive(&run.process))
+            .map(|run| self.as_it_is(run))
+            .collect()
+    }
+
+    /// The newest run of a flow that has begun.
     pub(crate) fn newest_of(&self, flow: &str) -> Result<Option<RunRow>> {
         let found = self.ask(|db| {
             db.prepare_cached(&format!(
-                "select {RUN} from runs where flow = ?1 order by created_us desc, rowid desc limit 1"
+                "select {RUN} from runs where flow = ?1 and state <> 'Scheduled' order by created_us desc, rowid desc limit 1"
             ))?
             .query_row([flow], run_of)
             .optional()
@@ -153,7 +165,7 @@ impl Store {
             .query_map([n as i64], run_of)?
             .collect::<rusqlite::Result<Vec<_>>>()
         })?;
-        Ok(rows.into_iter().rev().map(|run| self.as_it_is(run)).collect())
+        Ok(self.listed(rows.into_iter().rev().collect()))
     }
 
     /// The run whose id begins so.
@@ -213,7 +225,7 @@ impl Store {
     pub(crate) fn run_with(&self, flow: &str, parameters: &str) -> Result<Option<RunRow>> {
         let found = self.ask(|db| {
             db.prepare_cached(&format!(
-                "select {RUN} from runs where flow = ?1 and parameters = ?2 and parent is null
+                "select {RUN} from runs where flow = ?1 and parameters = ?2 and parent is null and state <> 'Scheduled'
                  order by created_us desc, rowid desc limit 1"
             ))?
             .query_row([flow, parameters], run_of)
@@ -230,11 +242,61 @@ impl Store {
             run.result = end.result.clone();
             return run;
         }
-        if run.state.is_open() && !self.is_alive(&run.process) {
-            run.state = State::Crashed;
-            run.reason = "the process that ran it is gone".into();
+        if !self.is_alive(&run.process) {
+            if run.state.is_open() {
+                run.state = State::Crashed;
+                run.reason = "the process that ran it is gone".into();
+            }
+            if run.state == State::Scheduled {
+                run.state = State::Cancelled;
+                run.reason = "the process that served it is gone".into();
+            }
         }
         run
+    }
+
+    /// Says when a run begins that has not begun.
+    pub(crate) fn put_off(&self, id: &str, when: &str) -> Result<()> {
+        self.transact(|db| {
+            db.execute(
+                "update runs set reason = ?2 where id = ?1 and state = 'Scheduled'",
+                [id, when],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Removes the runs that never begin: those that this process was to begin, and those of processes that are gone.
+    pub(crate) fn forget_scheduled(&self) -> Result<()> {
+        let scheduled: Vec<(String, String)> = self.ask(|db| {
+            db.prepare("select id, process from runs where state = 'Scheduled'")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })?;
+        for (id, process) in scheduled {
+            if process == self.process || !self.is_alive(&process) {
+                self.forget(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what tasks with a cache gave, and says how many values that were. Runs keep theirs.
+    pub(crate) fn clear_cache(&self) -> Result<usize> {
+        let (n, orphans) = self.transact(|db| {
+            let orphans = db
+                .prepare(
+                    "select distinct hash from cache where value is null and hash not in
+                     (select hash from tasks where hash is not null)",
+                )?
+                .query_map([], |row| hash_at(row, 0))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok((db.execute("delete from cache", [])?, orphans))
+        })?;
+        for hash in orphans.into_iter().flatten() {
+            let _ = fs::remove_file(self.path_of(hash));
+        }
+        Ok(n)
     }
 
     pub fn tasks(&self, run: &str) -> Result<Vec<TaskRow>> {
@@ -327,4 +389,35 @@ impl Store {
         }
         Ok(())
     }
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_value_older() {
+    let folder = std::env::temp_dir().join(format!("skep-flows-clock-{}", std::process::id()));
+    let store = Store::open(&folder).unwrap();
+    let hour = 3_600_000_000;
+    // Written before the clock was set back by an hour, now, and before it was set on by one.
+    for (key, at_us) in [(1, now_us() + hour), (2, now_us()), (3, now_us() - hour)] {
+        let kept = Kept {
+            hash: key,
+            n_bytes: 1,
+            inline: Some(vec![7].into()),
+        };
+        let name = "step".into();
+        store
+            .write(&[super::Record::Cached {
+                key,
+                name,
+                kept,
+                at_us,
+            }])
+            .unwrap();
+    }
+    let is_there = |key, limit| store.cached(key, limit).unwrap().is_some();
+    let minute = Some(Duration::from_secs(60));
+    assert_eq!([1, 2, 3].map(|key| is_there(key, minute)), [true, true, false]);
+    assert!(is_there(3, None));
+    assert_eq!(store.clear_cache().unwrap(), 3);
+    assert!(!is_there(1, None));
+    let _ = fs::remove_dir_all(&folder);
 }
