@@ -302,3 +302,49 @@ def test_a_page_is_looked_at(page_of):
         page.get_by_text("the notebook has ended").or_(page.get_by_text("does not answer")).wait_for()
         browser.close()
     assert errors == []
+
+
+def test_the_card_of_a_cluster_leads_to_its_page(fresh):
+    fresh.execute("let cluster = Cluster::local().workers(1).start()?;")
+    html = fresh.execute("cluster").of("execute_result")[0]["data"]["text/html"]
+    link = re.search(r'<a href="(http://127[^"]*)"', html)[1]
+    assert "<title>Skep" in urllib.request.urlopen(link, timeout=10).read().decode()
+    assert fresh.execute(":dashboard").text == link, "there is one page"
+
+
+def test_times_of_a_report_are_seen_larger(fresh, tmp_path):
+    fresh.execute(f"let cluster = Cluster::local().workers(2).threads(1).start()?; {WORK}")
+    fresh.execute("cluster.gather(cluster.map(slow, 0..40u64))?;")
+    fresh.execute(f'cluster.report("{tmp_path}/report.html")?;')
+    with sync_playwright() as playwright:
+        browser = browser_of(playwright)
+        page = browser.new_page(viewport={"width": 900, "height": 900})
+        broken = []
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.goto(f"file://{tmp_path}/report.html")
+        widths = lambda: page.evaluate("[...document.querySelectorAll('#stream rect')].filter((bar) => bar.querySelector('title')).map((bar) => +bar.getAttribute('width'))")
+        begins = lambda: page.locator("#stream text[font-size]").first.text_content()
+        before = widths()
+        assert len(before) == 40 and begins() == "0" and page.locator("#stream button").is_disabled()
+        box = page.locator("#stream svg").bounding_box()
+        across = lambda part: (box["x"] + part * box["width"], box["y"] + 45)
+        page.mouse.move(*across(0.3))
+        page.mouse.down()
+        page.mouse.move(*across(0.5), steps=4)
+        page.mouse.up()
+        after = widths()
+        assert sum(width == 0 for width in after) >= 10 and max(after) > 2 * max(before), (before, after)
+        assert begins() != "0"
+        page.keyboard.press("ArrowLeft")
+        moved = widths()
+        assert moved != after
+        page.keyboard.press("+")
+        assert max(widths()) > max(moved)
+        page.locator("#stream button").click()
+        assert widths() == pytest.approx(before) and begins() == "0"
+        page.locator("#stream svg").dblclick()
+        assert widths() == pytest.approx(before), "two clicks choose nothing"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 900 and broken == []
+        if folder := os.environ.get("SKEP_SCREENSHOTS"):
+            page.screenshot(path=f"{folder}/report.png", full_page=True)
+        browser.close()

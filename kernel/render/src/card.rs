@@ -13,6 +13,8 @@ pub struct Card {
     n_left_out: usize,
     cuts_cells: bool,
     note: Option<String>,
+    /// Words and the address that they lead to.
+    link: Option<(String, String)>,
     state: Option<&'static str>,
 }
 
@@ -63,6 +65,13 @@ impl Card {
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Card {
         self.note = Some(note.into());
+        self
+    }
+
+    /// Below the note, where there are links: as text a card has none.
+    #[must_use]
+    pub fn link(mut self, words: impl Into<String>, address: impl Into<String>) -> Card {
+        self.link = Some((words.into(), address.into()));
         self
     }
 
@@ -208,6 +217,14 @@ impl Card {
                 escape_words(note)
             ));
         }
+        if let Some((words, address)) = &self.link {
+            html.push_str(&format!(
+                r#"<div style="margin-top:4px"><a href="{}" target="_blank" rel="noopener" style="color:var(--jp-content-link-color, {})">{}</a></div>"#,
+                escape(address),
+                colours::ACCENT,
+                escape(words)
+            ));
+        }
         html.push_str("</div>");
         html
     }
@@ -235,7 +252,8 @@ fn a_card_is_drawn() {
         .fact("threads", "2")
         .fact("memory", "no limit")
         .table(["worker", "resident"], rows)
-        .note("worker-0 died");
+        .note("worker-0 died")
+        .link("its page", "http://127.0.0.1:1/?token=\"");
     insta::assert_snapshot!("card_text", card.bundle().plain());
     insta::assert_snapshot!("card_html", card.bundle().get("text/html").unwrap());
     let many = Card::new("many").table(["n"], (0..100).map(|n| [n.to_string()]));

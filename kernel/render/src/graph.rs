@@ -438,7 +438,22 @@ impl Layout {
     }
 
     fn in_direction(sizes: &[(f64, f64)], edges: &[(usize, usize)], is_across: bool) -> Layout {
-        let (centres, routes) = layout(sizes, edges, is_across);
+        let (mut centres, mut routes) = layout(sizes, edges, is_across);
+        if is_against_the_order(&centres, edges, is_across) {
+            let mirrored = |(x, y): (f64, f64)| if is_across { (x, -y) } else { (-x, y) };
+            let points = || centres.iter().zip(sizes);
+            // Where the other end was, the beginning is now.
+            let end = points().map(|((x, y), (w, h))| if is_across { y + h / 2.0 } else { x + w / 2.0 });
+            let bends = routes
+                .iter()
+                .flatten()
+                .map(|(x, y)| if is_across { *y } else { *x });
+            let end = end.chain(bends).fold(0.0, f64::max);
+            let shifted = |(x, y): (f64, f64)| if is_across { (x, y + end) } else { (x + end, y) };
+            let turn = |point: &mut (f64, f64)| *point = shifted(mirrored(*point));
+            centres.iter_mut().for_each(turn);
+            routes.iter_mut().flatten().for_each(turn);
+        }
         let bends = || routes.iter().flatten();
         let ends = || centres.iter().zip(sizes);
         let right = ends()
@@ -454,6 +469,25 @@ impl Layout {
             routes,
         }
     }
+}
+
+/// Whether most of the nodes without inputs stand the other way round than they were added: people read them in that order.
+fn is_against_the_order(centres: &Points, edges: &[(usize, usize)], is_across: bool) -> bool {
+    let mut is_source = vec![true; centres.len()];
+    edges.iter().for_each(|(_, to)| is_source[*to] = false);
+    let places: Vec<f64> = (0..centres.len())
+        .filter(|node| is_source[*node])
+        .map(|node| {
+            if is_across {
+                centres[node].1
+            } else {
+                centres[node].0
+            }
+        })
+        .collect();
+    let steps = || places.windows(2);
+    let n_back = steps().filter(|pair| pair[1] < pair[0]).count();
+    2 * n_back > steps().count()
 }
 
 /// Centres of nodes, and the way of each edge from border to border.

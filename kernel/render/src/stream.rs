@@ -33,6 +33,19 @@ pub fn bundle(bars: &[Bar]) -> Bundle {
     drawn(&last_burst(bars))
 }
 
+/// Draws all of the work.
+pub fn all(bars: &[Bar]) -> Bundle {
+    drawn(&bars.iter().collect::<Vec<_>>())
+}
+
+/// Which part of all the time was over when the last burst of work began: from 0 to 1.
+pub fn last_burst_begins(bars: &[Bar]) -> f64 {
+    let begin = bars.iter().map(|bar| bar.start_us).min().unwrap_or(0);
+    let end = bars.iter().map(|bar| bar.start_us + bar.duration_us).max();
+    let burst = last_burst(bars).first().map_or(begin, |bar| bar.start_us);
+    (burst - begin) as f64 / (end.unwrap_or(0) - begin).max(1) as f64
+}
+
 fn drawn(bars: &[&Bar]) -> Bundle {
     let Some(picture) = Picture::of(bars) else {
         return Bundle::text("no task has run yet");
@@ -47,7 +60,7 @@ pub fn below(card: Card, bars: &[Bar]) -> Bundle {
 
 /// A card, and below it all of the work.
 pub fn whole(card: Card, bars: &[Bar]) -> Bundle {
-    one_below_the_other(&card, &drawn(&bars.iter().collect::<Vec<_>>()))
+    one_below_the_other(&card, &all(bars))
 }
 
 fn one_below_the_other(card: &Card, picture: &Bundle) -> Bundle {
@@ -199,7 +212,7 @@ impl<'b> Picture<'b> {
         let bottom = 34.0 + ROW * self.titles.len() as f64;
         let (width, height) = (left + WIDTH + 20.0, bottom + 26.0 + 16.0 * n_legend as f64);
         let mut svg = format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" viewBox="0 0 {width:.0} {height:.0}" font-family="sans-serif" font-size="12"><text x="10" y="20" fill="{INK}">{}</text>"#,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height:.0}" viewBox="0 0 {width:.0} {height:.0}" style="max-width:100%;height:auto" font-family="sans-serif" font-size="12"><text x="10" y="20" fill="{INK}">{}</text>"#,
             escape(&self.headline())
         );
         for (row, title) in self.titles.iter().enumerate() {
@@ -316,6 +329,11 @@ fn a_stream_has_a_lane_for_each_thread_and_shows_the_last_burst() {
         bar("worker-2", "<add>", 20_500_000, 500_000),
     ];
     let shown = bundle(&bars);
+    assert!((last_burst_begins(&bars) - 20.0 / 21.0).abs() < 1e-9);
+    assert_eq!(
+        (last_burst_begins(&bars[..1]), last_burst_begins(&[])),
+        (0.0, 0.0)
+    );
     insta::assert_snapshot!("stream_text", shown.plain());
     insta::assert_snapshot!("stream_svg", shown.get("image/svg+xml").unwrap());
     assert_eq!(bundle(&[]).plain(), "no task has run yet");

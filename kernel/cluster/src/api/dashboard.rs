@@ -31,6 +31,11 @@ impl Cluster {
         let bars = self.client.history()?.newest();
         Ok(Dashboard { url, bars })
     }
+
+    /// The page as a browser reaches it.
+    pub(crate) fn dashboard_link(&self) -> Result<String> {
+        Ok(Dashboard::at(self.client.dashboard()?).reached())
+    }
 }
 
 impl Dashboard {
@@ -40,6 +45,10 @@ impl Dashboard {
             url,
             bars: Vec::new(),
         }
+    }
+
+    fn reached(&self) -> String {
+        reached(&self.url, &std::env::var("SKEP_PORTS_AT").unwrap_or_default())
     }
 
     /// With the token that lets in who has it.
@@ -70,7 +79,7 @@ impl fmt::Debug for Dashboard {
 
 impl Rich for Dashboard {
     fn bundle(&self) -> Bundle {
-        let reached = reached(&self.url, &std::env::var("SKEP_PORTS_AT").unwrap_or_default());
+        let reached = self.reached();
         let url = escape(&reached);
         let picture = if self.bars.is_empty() {
             String::new()

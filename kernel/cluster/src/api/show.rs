@@ -27,6 +27,9 @@ impl Rich for Cluster {
                 if !name.is_empty() {
                     card = card.fact("name", name);
                 }
+                if let Ok(page) = self.dashboard_link() {
+                    card = card.link("The cluster's page", page);
+                }
                 card.note("`.dashboard()?` shows what it does while it works")
                     .bundle()
             }

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
-use skep_render::{bytes, count, duration, escape, plural};
+use skep_render::{bytes, colours::SERIES, count, duration, escape, plural, stream};
 
 use crate::model::{
     history::{Bar, History},
@@ -67,8 +67,22 @@ pub(crate) fn page(history: &History) -> String {
         }),
     );
     body.push_str("<h2>Task stream</h2>");
-    let stream = skep_render::stream::bundle(&history.newest());
-    body.push_str(stream.get("image/svg+xml").unwrap_or("<p>No task has run.</p>"));
+    let newest = history.newest();
+    match stream::all(&newest).get("image/svg+xml") {
+        Some(svg) => {
+            // What ran last is what people ask about; what was before is a key away.
+            let from = stream::last_burst_begins(&newest);
+            let begin = newest.iter().map(|bar| bar.start_us).min();
+            let end = newest.iter().map(|bar| bar.start_us + bar.duration_us).max();
+            let drawn = end.unwrap_or(0) - begin.unwrap_or(0);
+            let _ = write!(
+                body,
+                "<div id=\"stream\" tabindex=\"0\" data-from=\"{from}\" data-span-us=\"{drawn}\"><p>Drag over a time to see it larger; \
+                 ← → + − move and zoom. <button>All of it</button></p>{svg}</div>"
+            );
+        }
+        None => body.push_str("<p>No task has run.</p>"),
+    }
     body.push_str("<h2>Memory</h2>");
     body.push_str(&memory(history));
     let first = history
@@ -97,11 +111,14 @@ pub(crate) fn page(history: &History) -> String {
         }),
     );
     format!(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Cluster report</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Cluster report</title><style>{STYLE}</style></head><body>{body}<script>{SCRIPT}</script></body></html>\n"
     )
 }
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
+const SCRIPT: &str = include_str!("report.js");
+
+const STYLE: &str = "#stream svg{touch-action:none;cursor:crosshair}.key{display:inline-block;width:.7rem;height:.7rem;margin-right:.3rem}\
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.15rem .7rem;text-align:right;border-bottom:1px solid #8884}\
 th:first-child,td:first-child,td:last-child{text-align:left}svg{max-width:100%;height:auto}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}}";
@@ -153,6 +170,7 @@ fn memory(history: &History) -> String {
         "<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"memory over time\">",
         HEIGHT + 4.0
     );
+    let mut legend = String::new();
     let mut workers: Vec<&WorkerId> = by_worker.keys().collect();
     workers.sort();
     for (i, worker) in workers.iter().enumerate() {
@@ -163,16 +181,29 @@ fn memory(history: &History) -> String {
             .step_by(step)
             .map(|(x, y)| format!("{x:.1},{y:.1}"))
             .collect();
-        let hue = i * 67 % 360;
+        let colour = SERIES[i % SERIES.len()];
         let _ = write!(
             svg,
-            "<polyline fill=\"none\" stroke=\"hsl({hue} 60% 50%)\" stroke-width=\"1.5\" points=\"{}\"><title>{worker}</title></polyline>",
+            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" points=\"{}\"><title>{worker}</title></polyline>",
             line.join(" ")
         );
+        if i < SERIES.len() {
+            let _ = write!(
+                legend,
+                "<span style=\"margin-right:1rem\"><span class=\"key\" style=\"background:{colour}\"></span>{worker}</span>"
+            );
+        }
     }
     svg.push_str("</svg>");
+    if workers.len() > SERIES.len() {
+        let _ = write!(
+            legend,
+            "and {} more, in the same colours",
+            workers.len() - SERIES.len()
+        );
+    }
     format!(
-        "{svg}<p>Resident memory of each worker, over {}; the highest point is {}.</p>",
+        "{svg}<p>{legend}</p><p>Resident memory of each worker, over {}; the highest point is {}.</p>",
         took(span),
         bytes(most)
     )

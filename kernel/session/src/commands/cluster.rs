@@ -16,9 +16,16 @@ fn info(handle: &Handle) -> Result<ClusterInfo, Message> {
         .info()
         .ok_or(Message::new("the scheduler does not answer").hint("`:restart` begins anew"))?;
     if info.workers.is_empty() && info.losses.is_empty() {
-        return Err(
-            Message::new("there is no cluster yet").hint("run `let cluster = Cluster::local().start()?;`")
-        );
+        let names = skep_cluster::Cluster::names();
+        let hint = match names.as_slice() {
+            [] => "run `let cluster = Cluster::local().start()?;`".to_string(),
+            [first, ..] => format!(
+                "run `let cluster = Cluster::local().start()?;`. This looks at the notebook's own; clusters with a name show \
+                 themselves: `Cluster::connect({first:?})?`. There is: {}",
+                names.join(", ")
+            ),
+        };
+        return Err(Message::new("there is no cluster yet").hint(hint));
     }
     Ok(info)
 }

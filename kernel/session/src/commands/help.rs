@@ -13,7 +13,7 @@ pub(super) fn help(_: &Handle, args: &str) -> Result<Bundle, Message> {
     let rows = COMMANDS
         .iter()
         .map(|command| [command.usage.to_string(), command.help.to_string()]);
-    let scope = "Cluster::local(), cluster.submit(f, args), cluster.map(f, items), cluster.gather(&handles), delayed!(f(x)), Frame::read_csv(glob), Frame::read_parquet(glob), display(x), input(prompt), df!, col, lit, when";
+    let scope = "Cluster::local(), cluster.submit(f, args), cluster.map(f, items), cluster.gather(&handles), delayed!(f(x)), Frame::read_csv(glob), Frame::read_parquet(glob), display(x), input(prompt), df!, col, lit, when, slider, select, interact(f, control), cluster.performance(f), .what_if(), Flow::new(name, f), task(f), Flow::runs()";
     Ok(
         Card::new("A cell is Rust: items, statements, and a last expression that is shown")
             .table(["command", "what it does"], rows)
