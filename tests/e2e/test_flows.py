@@ -46,7 +46,7 @@ def test_a_run_is_shown_while_it_runs_and_afterwards(flows):
     assert len(shown) == 1 and len(updates) >= 2, "the flow's own picture, and no bars beside it"
     assert "Flow steps: Running" in shown[0]["data"]["text/plain"]
     assert "Flow steps: Completed" in updates[-1]["data"]["text/plain"]
-    final = result.of("execute_result")[0]["data"]
+    final = ok(flows, "run.clone()").of("execute_result")[0]["data"]
     assert "step(5)" in final["text/plain"] and "<svg" in final["text/html"] and "<script" not in final["text/html"]
     ok(flows, "run.result()?", "15")
     ok(flows, "run.logs()?.iter().map(|line| line.text.clone()).collect::<Vec<_>>().join(\"|\")", '"step 1|step 2|step 3|step 4|step 5"')
@@ -65,6 +65,16 @@ def test_an_interrupt_ends_the_run_and_it_goes_on(flows):
     ok(flows, "run.resume()?.result()?", "210")
     printed = ok(flows, 'run.logs()?.iter().filter(|line| line.text == "step 1").count()').text
     assert printed == "1", "what had completed ran once"
+
+
+def test_a_cell_shows_a_run_once(flows):
+    ran = ok(flows, 'let twice = Flow::new("twice", all_steps);\ntwice.run(2)?')
+    shown = [message["content"]["data"] for message in ran.messages if message["msg_type"] in ("display_data", "update_display_data", "execute_result")]
+    pages = [data["text/html"] for data in shown if "text/html" in data]
+    assert "step(2)" in pages[-2] and "parameters" in pages[-2], "the picture says all of it"
+    assert "shown above" in pages[-1] and "step(2)" not in pages[-1]
+    assert "step(2)" in ran.text, "where there is no picture, the words do"
+    assert "step(2)" in ok(flows, "twice.last()?").of("execute_result")[0]["data"]["text/html"]
 
 
 def test_errors_say_what_to_do(flows):

@@ -633,7 +633,13 @@ impl Live {
     pub fn draw_last(&self, state: State, reason: &str) {
         if let Some(picture) = &self.picture {
             let mut picture = picture.lock().unwrap_or_else(PoisonError::into_inner);
-            picture.draw_last(&self.view(state, reason.lines().next().unwrap_or_default()));
+            let mut view = self.view(state, reason.lines().next().unwrap_or_default());
+            // What stays the same is not asked for with every picture.
+            if let Ok(Some(row)) = self.store.run(&self.id) {
+                view.called = View::called_by(&self.store, &row.id).unwrap_or_default();
+                view.parameters = row.parameters;
+            }
+            picture.draw_last(&view);
         }
     }
 

@@ -5,6 +5,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -93,11 +94,7 @@ impl View {
             begun_us: row.started_us,
             ended_us: row.ended_us,
             trouble: None,
-            called: store
-                .called_by(&row.id)?
-                .into_iter()
-                .map(|run| (run.flow, run.id, run.state))
-                .collect(),
+            called: View::called_by(store, &row.id)?,
             tasks: tasks
                 .into_iter()
                 .map(|task| TaskView {
@@ -119,6 +116,12 @@ impl View {
                 })
                 .collect(),
         })
+    }
+
+    /// The runs that a run called: their flows, ids and states.
+    pub fn called_by(store: &Store, run: &str) -> skep_cluster::Result<Vec<(String, String, State)>> {
+        let called = store.called_by(run)?.into_iter();
+        Ok(called.map(|run| (run.flow, run.id, run.state)).collect())
     }
 
     fn took(&self) -> Option<Duration> {
@@ -269,8 +272,17 @@ impl View {
         html
     }
 
+    /// In the cell whose picture of this run stays, a page has it already.
     pub fn bundle(&self) -> Bundle {
-        Bundle::text(self.card().bundle().plain()).with_html(self.html())
+        let html = match is_shown_here(&self.id) {
+            true => {
+                let brief =
+                    Card::new(self.headline()).fact("run", format!("{}, shown above", short(&self.id)));
+                brief.bundle().get("text/html").unwrap_or_default().to_string()
+            }
+            false => self.html(),
+        };
+        Bundle::text(self.card().bundle().plain()).with_html(html)
     }
 
     /// While it runs: in the terminal a bar for each task.
@@ -346,6 +358,14 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
+/// The cell that has shown a run last, and that run.
+static SHOWN: Mutex<(u32, String)> = Mutex::new((0, String::new()));
+
+fn is_shown_here(run: &str) -> bool {
+    let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    shown.0 != 0 && shown.0 == skep_eval::current_cell() && shown.1 == run
+}
+
 /// The picture of a run while a cell waits for it.
 pub(crate) struct Picture {
     shown: Moving,
@@ -381,6 +401,7 @@ impl Picture {
 
     pub fn draw_last(&mut self, view: &View) {
         self.shown.show(view.moving());
+        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = (skep_eval::current_cell(), view.id.clone());
     }
 }
 

@@ -454,6 +454,7 @@ impl Layout {
             centres.iter_mut().for_each(turn);
             routes.iter_mut().flatten().for_each(turn);
         }
+        in_the_order(sizes, edges, is_across, &mut centres, &mut routes);
         let bends = || routes.iter().flatten();
         let ends = || centres.iter().zip(sizes);
         let right = ends()
@@ -488,6 +489,52 @@ fn is_against_the_order(centres: &Points, edges: &[(usize, usize)], is_across: b
     let steps = || places.windows(2);
     let n_back = steps().filter(|pair| pair[1] < pair[0]).count();
     2 * n_back > steps().count()
+}
+
+/// Nodes that could stand for each other, since they have the same neighbours, stand in the order in which they were added.
+fn in_the_order(
+    sizes: &[(f64, f64)],
+    edges: &[(usize, usize)],
+    is_across: bool,
+    centres: &mut Points,
+    routes: &mut Vec<Points>,
+) {
+    let mut neighbours: Vec<(Vec<usize>, Vec<usize>)> = vec![Default::default(); sizes.len()];
+    let mut route_of: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    for (i, (from, to)) in edges.iter().enumerate() {
+        neighbours[*from].1.push(*to);
+        neighbours[*to].0.push(*from);
+        route_of.insert((*from, *to), i);
+    }
+    for (before, after) in &mut neighbours {
+        before.sort_unstable();
+        after.sort_unstable();
+    }
+    let mut alike: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (node, (before, after)) in neighbours.iter().enumerate() {
+        let size = (sizes[node].0.to_bits(), sizes[node].1.to_bits());
+        alike.entry((before, after, size)).or_default().push(node);
+    }
+    let mut place_of: Vec<usize> = (0..sizes.len()).collect();
+    for nodes in alike.values() {
+        let mut places = nodes.clone();
+        let along = |node: &usize| {
+            if is_across {
+                centres[*node].1
+            } else {
+                centres[*node].0
+            }
+        };
+        places.sort_by(|a, b| along(a).total_cmp(&along(b)));
+        nodes
+            .iter()
+            .zip(places)
+            .for_each(|(node, place)| place_of[*node] = place);
+    }
+    *centres = place_of.iter().map(|place| centres[*place]).collect();
+    // The edge of those places is there, since they have the same neighbours.
+    let route = |(from, to): &(usize, usize)| routes[route_of[&(place_of[*from], place_of[*to])]].clone();
+    *routes = edges.iter().map(route).collect();
 }
 
 /// Centres of nodes, and the way of each edge from border to border.
@@ -570,6 +617,35 @@ mod tests {
         graph.add_edge(a, c);
         graph.add_edge(b, c);
         graph
+    }
+
+    #[test]
+    fn calls_that_could_stand_for_each_other_stand_in_their_order() {
+        let sizes = [(80.0, 30.0); 8];
+        for shuffled in [[4, 2, 0, 1, 3], [0, 1, 2, 3, 4], [3, 4, 1, 0, 2]] {
+            let mut edges: Vec<(usize, usize)> = shuffled.map(|node| (node, 5)).to_vec();
+            edges.extend([(5, 6), (5, 7)]);
+            for is_across in [false, true] {
+                let layout = Layout::in_direction(&sizes, &edges, is_across);
+                let along = |node: usize| match is_across {
+                    true => layout.centres[node].1,
+                    false => layout.centres[node].0,
+                };
+                let sources: Vec<f64> = (0..5).map(along).collect();
+                assert!(sources.is_sorted(), "{shuffled:?}: {sources:?}");
+                assert!(along(6) < along(7));
+                for ((from, to), route) in edges.iter().zip(&layout.routes) {
+                    let [first, .., last] = &route[..] else {
+                        panic!("a route has two ends")
+                    };
+                    let near = |(x, y): &(f64, f64), node: usize| {
+                        (x - layout.centres[node].0).abs() <= 41.0
+                            && (y - layout.centres[node].1).abs() <= 16.0
+                    };
+                    assert!(near(first, *from) && near(last, *to), "{from} to {to}: {route:?}");
+                }
+            }
+        }
     }
 
     #[test]
