@@ -9,7 +9,7 @@ import sys
 import tomllib
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
-CRATES = ["kernel/render", "kernel/cell", "kernel/eval", "kernel/cluster", "kernel/collections", "kernel/flow", "kernel/frame", "kernel/dashboard", "kernel/skep", "kernel/assist", "kernel/session", "kernel", "repl", "tutorial"]
+CRATES = ["kernel/render", "kernel/cell", "kernel/eval", "kernel/cluster", "kernel/collections", "kernel/dask", "kernel/flow", "kernel/frame", "kernel/dashboard", "kernel/skep", "kernel/assist", "kernel/session", "kernel", "repl", "tutorial"]
 
 
 def dependencies(crate):

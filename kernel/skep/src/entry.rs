@@ -78,6 +78,7 @@ skep_cluster::workers_are_this_program!(prepare_worker);
 /// Cells' waits end when the cell is interrupted, and their functions are built anew for speed.
 fn join_notebook() {
     skep_frame::init();
+    skep_dask::init();
     skep_cluster::set_hooks(skep_cluster::Hooks {
         interrupted: Some(skep_eval::interrupted),
         stop: Some(skep_eval::poll),
@@ -92,4 +93,101 @@ fn join_notebook() {
         ..skep_cluster::Hooks::NONE
     });
     skep_eval::on_interrupt(skep_cluster::wake_waits);
+}
+
+/// Makes this library ready to run tasks in a process of another system's, which is called `place` in errors.
+///
+/// # Safety
+/// `place` points to a NUL-terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skep_task_prepare(place: *const libc::c_char) {
+    // SAFETY: the caller passes a C string.
+    let place = unsafe { std::ffi::CStr::from_ptr(place) }.to_string_lossy();
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(prepare_worker);
+    skep_cluster::worker::foreign::prepare(&place);
+}
+
+/// Bytes of somebody else's.
+#[repr(C)]
+pub struct ForeignBytes {
+    data: *const u8,
+    n: usize,
+}
+
+/// Bytes of ours, for [`skep_task_free`].
+#[repr(C)]
+pub struct OwnBytes {
+    data: *mut u8,
+    n: usize,
+    capacity: usize,
+}
+
+/// Runs a task: 0 with the bytes of its value, 1 with those of its error.
+///
+/// # Safety
+/// `request` points to `n` bytes that were made for this very library, `library` to a C string, `inputs` to so many, and `out`
+/// may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skep_task_run(
+    request: *const u8,
+    n: usize,
+    library: *const libc::c_char,
+    inputs: *const ForeignBytes,
+    n_inputs: usize,
+    out: *mut OwnBytes,
+) -> i32 {
+    // SAFETY: the caller's promise; what is empty may have no address.
+    let bytes_at = |data: *const u8, n: usize| match n {
+        0 => &[][..],
+        n => unsafe { std::slice::from_raw_parts(data, n) },
+    };
+    // SAFETY: the caller passes a C string, and so many inputs.
+    let library = unsafe { std::ffi::CStr::from_ptr(library) }.to_string_lossy();
+    let inputs: &[ForeignBytes] = match n_inputs {
+        0 => &[],
+        n => unsafe { std::slice::from_raw_parts(inputs, n) },
+    };
+    let inputs = inputs.iter().map(|input| bytes_at(input.data, input.n).to_vec());
+    // SAFETY: the caller's promise.
+    let result = unsafe { skep_cluster::worker::foreign::run(bytes_at(request, n), &library, inputs) };
+    let (status, bytes) = match result {
+        Ok(bytes) => (0, bytes),
+        Err(bytes) => (1, bytes),
+    };
+    let mut bytes = std::mem::ManuallyDrop::new(bytes);
+    // SAFETY: the caller's promise.
+    unsafe {
+        out.write(OwnBytes {
+            data: bytes.as_mut_ptr(),
+            n: bytes.len(),
+            capacity: bytes.capacity(),
+        });
+    }
+    status
+}
+
+/// Frees what [`skep_task_run`] gave.
+///
+/// # Safety
+/// They are its bytes, and nobody looks at them any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skep_task_free(data: *mut u8, n: usize, capacity: usize) {
+    if !data.is_null() {
+        // SAFETY: the caller's promise.
+        drop(unsafe { Vec::from_raw_parts(data, n, capacity) });
+    }
+}
+
+/// Tells a task that runs in this process to stop. `key` is its key in hexadecimal.
+///
+/// # Safety
+/// `key` points to a NUL-terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn skep_task_stop(key: *const libc::c_char) {
+    // SAFETY: the caller passes a C string.
+    let key = unsafe { std::ffi::CStr::from_ptr(key) }.to_string_lossy();
+    if let Ok(key) = u128::from_str_radix(&key, 16) {
+        skep_cluster::worker::foreign::stop(skep_cluster::Key(key));
+    }
 }

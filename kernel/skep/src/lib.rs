@@ -22,6 +22,10 @@ pub use skep_flow::{Flow, Run, Task, TaskRun};
 pub use skep_frame::{Frame, Table, polars, sql};
 pub use tokio;
 
+/// What every engine must do, for tests that run it in cells.
+#[doc(hidden)]
+pub use skep_cluster::conformance;
+
 pub mod course;
 mod entry;
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -11,9 +12,11 @@ use skep_render::Message;
 use crate::{
     api::{cluster::Cluster, scope},
     engine::{
+        self,
         client::{self, Client},
         local::Local,
     },
+    hooks::hooks,
     host::{named, program},
     model::{
         cluster::ClusterSpec,
@@ -48,6 +51,9 @@ impl Cluster {
     /// # Errors
     /// When no cluster of that name is running.
     pub fn connect(name: &str) -> Result<Cluster> {
+        if let Some((scheme, _)) = name.split_once("://") {
+            return elsewhere(scheme, name);
+        }
         let socket = named::find(name).ok_or_else(|| not_found(name))?;
         let client = client_at(&socket)?;
         let own = scheduler_socket()?;
@@ -65,13 +71,48 @@ impl Cluster {
     }
 }
 
-fn not_found(name: &str) -> Error {
-    if let Some((scheme, _)) = name.split_once("://") {
-        return Error::Unsupported(
-            Message::new(format!("this build has no engine for addresses of `{scheme}://`"))
-                .hint("`Cluster::local().start()?` starts a cluster on this machine; `Cluster::connect(\"name\")?` takes the name of one that runs here"),
-        );
+/// A cluster of another system's, at an address.
+fn elsewhere(scheme: &str, address: &str) -> Result<Cluster> {
+    let connector = engine::connector(scheme).map_err(|known| {
+        let known: Vec<String> = known.iter().map(|scheme| format!("`{scheme}://`")).collect();
+        let of_others = if known.is_empty() {
+            String::new()
+        } else {
+            format!(" there is one for {};", known.join(", "))
+        };
+        Error::Unsupported(
+            Message::new(format!("this build has no engine for addresses of `{scheme}://`")).hint(format!(
+                "{of_others} `Cluster::local().start()?` starts a cluster on this machine, and `Cluster::connect(\"name\")?` takes \
+                 the name of one that runs here"
+            ).trim_start())
+        )
+    })?;
+    let at = address.to_string();
+    let client = Client::with_engine(Box::new(move |sink| {
+        connector(&at, sink).map_err(io::Error::other)
+    }))
+    .map_err(of_engine)?;
+    if let (Some(socket), true) = (client.code_socket(), hooks().code_needed.is_some()) {
+        let socket = socket.to_string_lossy();
+        client_at(&scheduler_socket()?)?.neighbours()?.share(&socket)?;
     }
+    client::set_current(client.clone());
+    of_client(client, "")
+}
+
+/// What the engine itself said, if it was that.
+fn of_engine(error: io::Error) -> Error {
+    let text = error.to_string();
+    match error
+        .into_inner()
+        .and_then(|inner| inner.downcast::<Error>().ok())
+    {
+        Some(error) => *error,
+        None => Error::start(text),
+    }
+}
+
+fn not_found(name: &str) -> Error {
     let names = named::names();
     let hint = if names.is_empty() {
         format!(

@@ -142,6 +142,10 @@ impl Client {
         self.engine.name()
     }
 
+    pub fn code_socket(&self) -> Option<std::path::PathBuf> {
+        self.engine.code_socket()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }

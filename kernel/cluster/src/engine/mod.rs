@@ -4,7 +4,12 @@
 //! types that no engine owns. The local engine speaks to the scheduler of this package over a socket; another one may
 //! speak to another system. What it must do is written down as tests: see [`crate::conformance`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use skep_render::Message;
 
@@ -24,7 +29,7 @@ use crate::{
 
 pub mod client;
 pub mod local;
-pub(crate) mod watched;
+pub mod watched;
 
 /// Something that runs graphs of tasks: what every engine does, and which capabilities it has beside that.
 ///
@@ -64,6 +69,12 @@ pub trait Engine: Send + Sync {
 
     /// Ends the workers; their values are lost.
     fn close(&self) -> Result<()>;
+
+    /// Where it wants to be told the code that a notebook makes, in the words of the local scheduler; `None` if it hears of
+    /// that anyhow.
+    fn code_socket(&self) -> Option<PathBuf> {
+        None
+    }
 
     fn workers(&self) -> Option<&dyn Workers> {
         None
@@ -201,6 +212,28 @@ pub trait Sink: Send + Sync {
     fn on_told(&self, told: Vec<Told>);
     /// The engine has ended, and why.
     fn on_gone(&self, reason: String);
+}
+
+/// Connects to what is at an address, and tells `sink` what happens there.
+pub type Connector = fn(address: &str, sink: Arc<dyn Sink>) -> Result<Arc<dyn Engine>>;
+
+static CONNECTORS: RwLock<BTreeMap<&'static str, Connector>> = RwLock::new(BTreeMap::new());
+
+/// Makes addresses that begin with `scheme://` this engine's.
+pub fn register(scheme: &'static str, connector: Connector) {
+    CONNECTORS
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(scheme, connector);
+}
+
+/// The engine for addresses of this scheme, or the schemes that there are.
+pub(crate) fn connector(scheme: &str) -> std::result::Result<Connector, Vec<&'static str>> {
+    let known = CONNECTORS.read().unwrap_or_else(PoisonError::into_inner);
+    known
+        .get(scheme)
+        .copied()
+        .ok_or_else(|| known.keys().copied().collect())
 }
 
 /// Makes an engine that tells `sink` what happens.

@@ -14,7 +14,8 @@ use crate::{
     model::error::{Error, Result},
 };
 
-pub(crate) struct Watched<T> {
+/// See the module.
+pub struct Watched<T> {
     state: Mutex<T>,
     changed: Condvar,
     is_gone: AtomicBool,

@@ -2,6 +2,7 @@
 
 pub(crate) mod actors;
 pub(crate) mod capture;
+pub mod foreign;
 pub mod machine;
 pub mod memory;
 pub mod options;

@@ -1,0 +1,333 @@
+"""Between Skep and a Dask cluster: a client of Dask's that does what Skep says on standard input, and tells what came of it on
+standard output. Both speak MessagePack, each message behind its length.
+"""
+
+import asyncio
+import functools
+import hashlib
+import pathlib
+import struct
+import sys
+import threading
+import types
+
+import distributed
+import msgpack
+from dask._task_spec import List, Task, TaskRef
+from distributed import Client, fire_and_forget
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+
+# What became of tasks is told at most this often.
+TELL_EVERY = 0.004
+# Results up to this size travel with the word that they are there.
+MOST_INLINE = 512
+# A scheduler that is not there is noticed within this time.
+CONNECT_WITHIN = 4
+SILENT_FOR = 3
+
+SOURCE = pathlib.Path(__file__).with_name("skep_worker.py").read_text()
+
+
+def install(source):
+    """Makes the worker's half a module of this process, unless it is there as it is."""
+    known = sys.modules.get("skep_worker")
+    if known is None or getattr(known, "SOURCE", None) != source:
+        module = types.ModuleType("skep_worker")
+        module.SOURCE = source
+        exec(compile(source, "skep_worker.py", "exec"), module.__dict__)
+        if known is not None:
+            # What is loaded stays loaded.
+            module.RUNTIME.paths, module.RUNTIME.base = known.RUNTIME.paths, known.RUNTIME.base
+        sys.modules["skep_worker"] = module
+    return sys.modules["skep_worker"]
+
+
+half = install(SOURCE)
+
+
+class OnScheduler(SchedulerPlugin):
+    """The scheduler reads graphs, and so has to know what they name."""
+
+    name = "skep"
+
+    def __init__(self, install, source):
+        self.install, self.source = install, source
+
+    async def start(self, scheduler):
+        self.install(self.source)
+
+
+class OnWorker(WorkerPlugin):
+    """The worker's half, and the end of tasks that are cancelled while they run."""
+
+    name = "skep"
+
+    def __init__(self, install, source):
+        self.install, self.source = install, source
+
+    def setup(self, worker):
+        self.half = self.install(self.source)
+
+    def transition(self, key, start, finish, **_):
+        if start == "executing" and finish in ("cancelled", "released", "forgotten") and isinstance(key, str):
+            self.half.stop(key.rpartition("-")[2])
+
+
+class Code(WorkerPlugin):
+    """A library, on every worker."""
+
+    def __init__(self, install, source, here, code, is_base, file, content):
+        self.name = f"skep-code-{code}-{file['digest'][:16]}"
+        self.install, self.source, self.here, self.code, self.is_base, self.file, self.content = install, source, here, code, is_base, file, content
+
+    def setup(self, worker):
+        half = self.install(self.source)
+        here = half.here()
+        if (here["system"], here["machine"]) != (self.here["system"], self.here["machine"]):
+            raise RuntimeError(f"the code is for {self.here['system']} on {self.here['machine']}, and this worker is {here['system']} on {here['machine']}")
+        path = half.place(**self.file, content=self.content, folder=worker.local_directory)
+        if self.is_base:
+            half.RUNTIME.load(path, worker.address)
+        with half.RUNTIME.lock:
+            half.RUNTIME.paths[self.code] = path
+
+
+class Refused(Exception):
+    """Skep hears why, and what to do about it."""
+
+    def __init__(self, what, hint):
+        super().__init__(what)
+        self.hint = hint
+
+
+class Bridge:
+    def __init__(self):
+        self.loop = asyncio.get_running_loop()
+        self.orders = asyncio.Queue()
+        self.writing = threading.Lock()
+        self.client = None
+        # By Skep's key: Dask's name of a task, the handles that are held, which of them have parts.
+        self.names, self.futures = {}, {}
+        self.workers = {}
+        self.ended, self.is_telling = [], False
+
+    def tell(self, ev, **message):
+        packed = msgpack.packb({"ev": ev, **message})
+        with self.writing:
+            sys.stdout.buffer.write(struct.pack("<I", len(packed)) + packed)
+            sys.stdout.buffer.flush()
+
+    def read(self):
+        """On a thread of its own."""
+        stdin = sys.stdin.buffer
+        while True:
+            head = stdin.read(4)
+            body = stdin.read(struct.unpack("<I", head)[0]) if len(head) == 4 else b""
+            order = msgpack.unpackb(body) if body else {"op": "close"}
+            self.loop.call_soon_threadsafe(self.orders.put_nowait, order)
+            if order["op"] == "close":
+                return
+
+    async def connect(self, address):
+        try:
+            self.client = await Client(address, asynchronous=True, timeout=CONNECT_WITHIN, set_as_default=False, name="skep")
+        except OSError as error:
+            raise Refused(f"there is no Dask scheduler at {address}: {error}", "is it running, and can this machine reach it? `dask scheduler` prints its address") from error
+        theirs = (await self.client.get_versions())["scheduler"]["packages"]
+        for package, ours in {"distributed": distributed.__version__, "python": ".".join(map(str, sys.version_info[:2]))}.items():
+            found = str(theirs.get(package))
+            if found != ours and not (package == "python" and found.startswith(ours + ".")):
+                raise Refused(f"the scheduler at {address} has {package} {found}, and this machine has {ours}", f"Dask wants the same on both sides: `pip install distributed=={distributed.__version__}` there")
+        try:
+            await self.client.register_plugin(OnScheduler(install, SOURCE))
+            await self.client.register_plugin(OnWorker(install, SOURCE))
+        except Exception as error:
+            raise Refused(f"the scheduler at {address} takes no plugins: {error}", "Skep's code travels as plugins: ask who runs it to allow pickled ones") from error
+
+    async def info(self):
+        found = await self.client.scheduler.identity()
+        workers = []
+        for address, worker in found["workers"].items():
+            metrics = worker.get("metrics", {})
+            workers.append({
+                "id": self.number_of(address), "address": address, "pid": worker.get("pid") or 0, "threads": worker["nthreads"], "memory_limit": worker.get("memory_limit") or 0,
+                "resident": metrics.get("memory", 0), "n_assigned": metrics.get("executing", 0) + metrics.get("ready", 0), "n_values": metrics.get("in_memory", 0), "held": metrics.get("managed_bytes", 0),
+            })
+        return sorted(workers, key=lambda worker: worker["id"])
+
+    def number_of(self, address):
+        return self.workers.setdefault(address, len(self.workers) + 1)
+
+    async def put_code(self, code, path, is_base):
+        stat = pathlib.Path(path).stat()
+        content = pathlib.Path(path).read_bytes()
+        file = {"path": path, "size": stat.st_size, "changed": stat.st_mtime_ns, "digest": hashlib.sha256(content).hexdigest()}
+        seen = await self.client.run(sees, install, SOURCE, path, stat.st_size, stat.st_mtime_ns)
+        # Where all see the very file, nothing has to travel.
+        content = None if seen and all(seen.values()) else content
+        await self.client.register_plugin(Code(install, SOURCE, half.here(), code, is_base, file, content))
+
+    def name_of(self, key, part):
+        name = self.names[key]
+        return name if part is None else f"{name}/{part}"
+
+    def submit(self, tasks, wanted):
+        graph, retries = {}, {}
+        for task in tasks:
+            name = self.names.setdefault(task["key"], f"{task['name']}-{task['key']}")
+            held = self.futures.get(task["key"])
+            if held is not None and held.status in ("error", "cancelled", "lost"):
+                # What failed is tried again: Dask has to forget it first.
+                held.release()
+                del self.futures[task["key"]]
+                wanted.append(task["key"])
+            inputs = []
+            for key, of_part in task["inputs"]:
+                whole, name_of_input = self.names[key], self.name_of(key, of_part)
+                if of_part is not None and name_of_input not in graph:
+                    graph[name_of_input] = Task(name_of_input, half.part, TaskRef(whole), of_part)
+                inputs.append(TaskRef(name_of_input))
+            graph[name] = Task(name, half.run, task["request"], task["code"], *inputs)
+            if task["retries"]:
+                retries[name] = task["retries"]
+        held = {}
+        for key in wanted:
+            if key not in self.futures and key in self.names:
+                held[key] = self.names[key]
+        if not graph and not held:
+            return
+        futures = self.client.get(graph, list(held.values()), sync=False, retries=functools.partial(half.retries_of, retries) if retries else None)
+        for key, future in zip(held, futures):
+            self.futures[key] = future
+            self.loop.create_task(self.watch(key, future))
+
+    async def watch(self, key, future):
+        await future._state.wait()
+        if self.futures.get(key) is not future:
+            return
+        self.ended.append((key, future))
+        if not self.is_telling:
+            self.is_telling = True
+            await asyncio.sleep(TELL_EVERY)
+            self.is_telling = False
+            ended, self.ended = self.ended, []
+            await self.tell_ended(ended)
+
+    async def tell_ended(self, ended):
+        done = {key: future for key, future in ended if future.status == "finished"}
+        names = [future.key for future in done.values()]
+        sizes, places, values = {}, {}, {}
+        if names:
+            try:
+                sizes, places = await asyncio.gather(self.client.scheduler.nbytes(keys=names, summary=False), self.client.scheduler.who_has(keys=names))
+                small = {key: future for key, future in done.items() if 0 <= sizes.get(future.key, -1) <= MOST_INLINE}
+                values = dict(zip(small, await self.client.gather(list(small.values()), errors="raise")))
+            except Exception:
+                # They are fetched one by one when they are asked for.
+                pass
+        told = []
+        for key, future in ended:
+            if key in done:
+                at = places.get(future.key) or ["?"]
+                value = values.get(key)
+                told.append({"key": key, "n_bytes": max(0, sizes.get(future.key, 0)), "inline": bytes(value) if value is not None else None, "worker": self.number_of(at[0]), "failed": None, "why": None})
+            else:
+                told.append({"key": key, "n_bytes": 0, "inline": None, "worker": 0, **self.why(future)})
+        if told:
+            self.tell("ended", ended=told)
+
+    def why(self, future):
+        """As Rust says it, or Dask's own words."""
+        error = future._state.exception
+        if isinstance(error, half.TaskFailed):
+            return {"failed": "told", "why": error.told}
+        if future.status == "cancelled" or error is None:
+            return {"failed": "cancelled", "why": b""}
+        kind = "killed" if isinstance(error, distributed.KilledWorker) else "code" if isinstance(error, RuntimeError) else "failed"
+        words = f"its workers died, {error.allowed_failures + 1} times" if kind == "killed" and hasattr(error, "allowed_failures") else str(error)
+        return {"failed": kind, "why": words.encode()}
+
+    async def fetch(self, id, key, part):
+        try:
+            future = self.futures[key]
+            if part is not None:
+                name = self.name_of(key, part)
+                [future] = self.client.get({name: Task(name, half.part, TaskRef(future.key), part)}, [name], sync=False)
+            value = await self.client.gather(future, direct=True)
+            self.tell("value", id=id, value=bytes(value) if not isinstance(value, bytes) else value, why=None)
+        except KeyError:
+            self.tell("value", id=id, value=None, why="nothing holds it")
+        except Exception as error:
+            self.tell("value", id=id, value=None, why=str(error))
+
+    def release(self, keys):
+        for key in keys:
+            future = self.futures.pop(key, None)
+            if future is not None:
+                future.release()
+
+    async def cancel(self, keys):
+        held = [self.futures[key] for key in keys if key in self.futures]
+        await self.client.cancel(held, force=True)
+
+    async def look_after(self):
+        """Says so when the scheduler is gone."""
+        silent = 0
+        while silent < SILENT_FOR:
+            await asyncio.sleep(0.5)
+            silent = 0 if self.client.status == "running" else silent + 0.5
+        self.tell("gone", reason="Dask's scheduler has gone")
+        self.orders.put_nowait({"op": "close"})
+
+    async def serve(self):
+        threading.Thread(target=self.read, daemon=True).start()
+        hello = await self.orders.get()
+        try:
+            await self.connect(hello["address"])
+        except Refused as error:
+            self.tell("refused", what=str(error), hint=error.hint)
+            return
+        self.tell("ready")
+        watching = self.loop.create_task(self.look_after())
+        while (order := await self.orders.get())["op"] != "close":
+            try:
+                await self.obey(**order)
+            except Exception as error:
+                self.tell("trouble", what=f"{type(error).__name__}: {error}", order=order["op"], keys=[task["key"] for task in order.get("tasks", [])])
+        watching.cancel()
+        try:
+            await asyncio.wait_for(self.client.close(), 2)
+        except Exception:
+            pass
+
+    async def obey(self, op, **order):
+        if op == "code":
+            await self.put_code(**order)
+        elif op == "submit":
+            self.submit(**order)
+        elif op == "fetch":
+            self.loop.create_task(self.fetch(**order))
+        elif op == "release":
+            self.release(**order)
+        elif op == "cancel":
+            await self.cancel(**order)
+        elif op == "detach":
+            fire_and_forget(self.futures[order["key"]])
+        elif op == "info":
+            self.tell("info", id=order["id"], workers=await self.info())
+
+
+def sees(install, source, path, size, changed):
+    return install(source).has_file(path, size, changed)
+
+
+async def main():
+    await Bridge().serve()
+
+
+if __name__ == "__main__":
+    import cloudpickle
+
+    # What is defined here goes by value: there is no such module elsewhere.
+    cloudpickle.register_pickle_by_value(sys.modules["__main__"])
+    asyncio.run(main())

@@ -1,0 +1,35 @@
+//! Dask as an engine: the same program on workers that a Dask scheduler has, on other machines too.
+//!
+//! From the bottom up, each part knowing only those before it:
+//!
+//! | part | holds |
+//! |---|---|
+//! | `words` | what goes to the bridge and comes from it |
+//! | `bridge` | the bridge: a Python process that is a client of Dask's |
+//! | `code` | libraries of a notebook's cells, as they are made |
+//! | `engine` | the engine |
+//!
+//! Dask's workers get two things from here: `skep_worker.py`, a page of Python, and libraries by their content. Nothing has to be
+//! installed there beside Dask itself.
+
+use std::sync::Arc;
+
+use skep_cluster::{
+    Result,
+    engine::{Engine, Sink, register},
+};
+
+mod bridge;
+mod code;
+mod engine;
+mod words;
+
+/// Makes `Cluster::connect("tcp://…")` find Dask.
+pub fn init() {
+    register("tcp", connect);
+    register("tls", connect);
+}
+
+fn connect(address: &str, sink: Arc<dyn Sink>) -> Result<Arc<dyn Engine>> {
+    engine::Dask::connect(address, sink)
+}

@@ -1,0 +1,131 @@
+"""Cells on a real Dask cluster: a scheduler and workers in processes of their own, with folders of their own."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import Kernel
+from test_cells import fails, ok
+
+DASK = pathlib.Path(sys.executable).parent / "dask"
+
+
+class Dask:
+    def __init__(self, folder):
+        self.folder, self.processes = folder, []
+        self.start("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(folder / "scheduler.json"))
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.address = json.loads((folder / "scheduler.json").read_text())["address"]
+                break
+            except (OSError, ValueError):
+                assert time.monotonic() < deadline, "Dask's scheduler does not start"
+                time.sleep(0.1)
+
+    def start(self, what, *args):
+        said = open(self.folder / f"{what}-{len(self.processes)}", "w")
+        process = subprocess.Popen([DASK, what, *args], stdout=said, stderr=said, cwd=self.folder, start_new_session=True)
+        self.processes.append(process)
+        return process
+
+    def worker(self):
+        n = len(self.processes)
+        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard", "--name", f"w{n}", "--local-directory", str(self.folder / f"of-worker-{n}"))
+
+    def stop(self):
+        for process in self.processes:
+            # A worker may not listen any more.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory):
+    dask = Dask(tmp_path_factory.mktemp("dask"))
+    dask.worker(), dask.worker()
+    yield dask
+    dask.stop()
+
+
+@pytest.fixture(scope="module")
+def away(dask, tmp_path_factory):
+    kernel = Kernel(tmp_path_factory.mktemp("work"))
+    ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;')
+    deadline = time.monotonic() + 30
+    while ok(kernel, "cluster.info()?.workers.len()").text != "2":
+        assert time.monotonic() < deadline, "two workers join"
+    yield kernel
+    kernel.close()
+
+
+def test_functions_compiled_a_moment_ago_run_there(away):
+    ok(away, "fn inc(x: i64) -> i64 { x + 1 }\nfn add(a: i64, b: i64) -> i64 { a + b }\nlet a = cluster.submit(inc, 1);\ncluster.submit(add, (&a, 40)).gather()?", "42")
+    ok(away, "cluster.gather(cluster.map(inc, 0..500))?.iter().sum::<i64>()", str(sum(range(1, 501))))
+    ok(away, "fn total(all: Vec<i64>) -> i64 { all.iter().sum() }\nlet all = cluster.map(inc, 0..20);\ncluster.submit(total, &all).gather()?", "210")
+    pids = ok(away, "fn process(_: u64) -> u32 { sleep(Duration::from_millis(20)); std::process::id() }\ncluster.gather(cluster.map(process, 0..8u64))?").text
+    assert len(set(re.findall(r"\d+", pids))) == 2, pids
+
+
+def test_large_values_and_delayed_graphs(away):
+    ok(away, "fn ones(n: usize) -> Vec<u8> { vec![1; n] }\nfn length(all: &Vec<u8>) -> usize { all.len() }\nlet big = cluster.submit(ones, 20_000_000);\ncluster.submit(length, &big).gather()?", "20000000")
+    ok(away, "big.gather()?.len()", "20000000")
+    ok(away, "fn plus(a: i64, b: i64) -> i64 { a + b }\ndelayed!(plus(plus(1, 2), plus(3, 4))).compute()?", "10")
+
+
+def test_errors_and_panics_say_where(away):
+    text = fails(away, 'fn bad(x: i64) -> i64 { panic!("no {x}") }\ncluster.submit(bad, 3).gather()?')
+    assert "task `bad` panicked" in text and "no 3" in text and "tcp://127.0.0.1" in text, text
+    text = fails(away, 'fn refuses(x: i64) -> Result<i64, std::io::Error> { Err(std::io::Error::other(format!("not {x}"))) }\ncluster.submit(refuses, 4).gather()?')
+    assert "not 4" in text, text
+    ok(away, "1 + 1", "2")
+
+
+def test_frames(away):
+    ok(away, 'let frame = Frame::from(df!("k" => ["a", "b", "a"], "x" => [1, 2, 3])?);\nframe.group_by([col("k")]).agg([col("x").sum()]).sort(["k"], Default::default()).collect()?.column("x")?.i32()?.into_no_null_iter().collect::<Vec<_>>()', "[4, 2]")
+
+
+def test_an_interrupt_stops_what_runs_there(away):
+    ok(away, "fn spin(s: u64) -> u64 { let until = std::time::Instant::now() + Duration::from_secs(s); while std::time::Instant::now() < until { if cancelled() { panic!() } sleep(Duration::from_millis(5)); } s }")
+    away.client.execute("cluster.submit(spin, 60).gather()?")
+    time.sleep(2)
+    away.manager.interrupt_kernel()
+    began = time.monotonic()
+    ok(away, "cluster.gather(cluster.map(inc, 0..4))?", "[1, 2, 3, 4]")
+    assert time.monotonic() - began < 20, "both workers are free again"
+
+
+def test_a_wrong_address_is_said_soon(away):
+    began = time.monotonic()
+    text = fails(away, 'Cluster::connect("tcp://127.0.0.1:1")?')
+    assert "there is no Dask scheduler at tcp://127.0.0.1:1" in text and "hint" in text, text
+    assert time.monotonic() - began < 8
+    assert "no engine for addresses of `ray://`" in fails(away, 'Cluster::connect("ray://x")?')
+
+
+def test_the_card_says_what_it_is(away):
+    shown = ok(away, "cluster").text
+    assert "Cluster: 2 workers" in shown, shown
+
+
+def test_a_scheduler_that_goes_away_is_an_error_and_the_notebook_goes_on(tmp_path):
+    dask = Dask(tmp_path)
+    dask.worker()
+    kernel = Kernel(tmp_path)
+    try:
+        ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2")
+        dask.stop()
+        text = fails(kernel, "cluster.submit(inc, 2).gather()?")
+        assert "scheduler has gone" in text, text
+        ok(kernel, "1 + 1", "2")
+        ok(kernel, "let cluster = Cluster::local().workers(1).start()?;\ncluster.submit(inc, 3).gather()?", "4")
+    finally:
+        kernel.close()
+        dask.stop()
