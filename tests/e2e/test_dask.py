@@ -30,21 +30,22 @@ class Dask:
                 assert time.monotonic() < deadline, "Dask's scheduler does not start"
                 time.sleep(0.1)
 
-    def start(self, what, *args):
+    def start(self, what, *args, **env):
         said = open(self.folder / f"{what}-{len(self.processes)}", "w")
-        process = subprocess.Popen([DASK, what, *args], stdout=said, stderr=said, cwd=self.folder, start_new_session=True)
+        process = subprocess.Popen([DASK, what, *args], stdout=said, stderr=said, cwd=self.folder, start_new_session=True, env={**os.environ, **env})
         self.processes.append(process)
         return process
 
-    def worker(self):
+    def worker(self, **env):
         n = len(self.processes)
-        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard", "--name", f"w{n}", "--local-directory", str(self.folder / f"of-worker-{n}"))
+        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard", "--name", f"w{n}", "--local-directory", str(self.folder / f"of-worker-{n}"), **env)
 
     def stop(self):
         for process in self.processes:
             # A worker may not listen any more.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        self.processes.clear()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,9 @@ def dask(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def away(dask, tmp_path_factory):
-    kernel = Kernel(tmp_path_factory.mktemp("work"))
+    folder = tmp_path_factory.mktemp("work")
+    kernel = Kernel(folder)
+    kernel.folder = folder
     ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;')
     deadline = time.monotonic() + 30
     while ok(kernel, "cluster.info()?.workers.len()").text != "2":
@@ -89,14 +92,15 @@ def test_errors_and_panics_say_where(away):
 
 
 def test_frames(away):
-    ok(away, 'let frame = Frame::from(df!("k" => ["a", "b", "a"], "x" => [1, 2, 3])?);\nframe.group_by([col("k")]).agg([col("x").sum()]).sort(["k"], Default::default()).collect()?.column("x")?.i32()?.into_no_null_iter().collect::<Vec<_>>()', "[4, 2]")
+    ok(away, 'let frame = Frame::from(df!("k" => ["a", "b", "a"], "x" => [1, 2, 3])?);\nframe.group_by([col("k")]).agg([col("x").sum()]).sort(["k"]).collect()?.column("x")?.i32()?.into_no_null_iter().collect::<Vec<_>>()', "[4, 2]")
 
 
 def test_an_interrupt_stops_what_runs_there(away):
     ok(away, "fn spin(s: u64) -> u64 { let until = std::time::Instant::now() + Duration::from_secs(s); while std::time::Instant::now() < until { if cancelled() { panic!() } sleep(Duration::from_millis(5)); } s }")
-    away.client.execute("cluster.submit(spin, 60).gather()?")
+    msg = away.client.execute("cluster.submit(spin, 60).gather()?")
     time.sleep(2)
-    away.manager.interrupt_kernel()
+    away.interrupt()
+    assert away.finish(msg).status == "error"
     began = time.monotonic()
     ok(away, "cluster.gather(cluster.map(inc, 0..4))?", "[1, 2, 3, 4]")
     assert time.monotonic() - began < 20, "both workers are free again"
@@ -110,9 +114,42 @@ def test_a_wrong_address_is_said_soon(away):
     assert "no engine for addresses of `ray://`" in fails(away, 'Cluster::connect("ray://x")?')
 
 
+CONTROL = """struct Machines;
+fn pid(_: u64) -> u32 { std::process::id() }
+impl skep::conformance::Control for Machines {
+    fn kill_a_worker(&self) {
+        let pid = Cluster::current().unwrap().impure().submit(pid, 0).gather().unwrap();
+        std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    }
+    fn add_a_worker(&self) { std::fs::write("add", "").unwrap(); }
+}
+fn check(cluster: &Cluster, name: &str) {
+    let check = skep::conformance::CHECKS.iter().find(|check| check.name == name).unwrap();
+    (check.run)(cluster, &Machines);
+}"""
+
+# Not among them: `origins` is for programs; `coordination`, `actors` and `whereabouts` ask for what the engine says that it lacks.
+CHECKS = ["graphs", "values", "large_values", "parts", "errors", "panics", "same_call_same_task", "retries", "cancellation", "release", "lost_workers", "late_joiners", "awaiting", "many_at_once", "events"]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_every_engine_must_do(dask, away, check):
+    if check == CHECKS[0]:
+        ok(away, CONTROL)
+    msg = away.client.execute(f'check(&cluster, "{check}");')
+    if check == "late_joiners":
+        deadline = time.monotonic() + 60
+        while not (away.folder / "add").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        dask.worker()
+    result = away.finish(msg)
+    assert result.status == "ok", "\n".join(result.reply.get("traceback", []))
+
+
 def test_the_card_says_what_it_is(away):
     shown = ok(away, "cluster").text
-    assert "Cluster: 2 workers" in shown, shown
+    assert re.search(r"Cluster: \d workers", shown), shown
 
 
 def test_a_scheduler_that_goes_away_is_an_error_and_the_notebook_goes_on(tmp_path):
@@ -126,6 +163,32 @@ def test_a_scheduler_that_goes_away_is_an_error_and_the_notebook_goes_on(tmp_pat
         assert "scheduler has gone" in text, text
         ok(kernel, "1 + 1", "2")
         ok(kernel, "let cluster = Cluster::local().workers(1).start()?;\ncluster.submit(inc, 3).gather()?", "4")
+    finally:
+        kernel.close()
+        dask.stop()
+
+
+def test_code_goes_to_a_worker_that_sees_no_file_of_this_machine(tmp_path):
+    dask = Dask(tmp_path)
+    dask.worker(SKEP_SEES_NOTHING="1")
+    kernel = Kernel(tmp_path)
+    try:
+        began = time.monotonic()
+        ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2", timeout=120)
+        print(f"to a new worker: {time.monotonic() - began:.1f} s")
+        began = time.monotonic()
+        ok(kernel, "fn dec(x: i64) -> i64 { x - 1 }\ncluster.submit(dec, 1).gather()?", "0")
+        print(f"a further cell: {time.monotonic() - began:.2f} s")
+        shipped = sorted(path.name for path in tmp_path.rglob("*.so"))
+        assert "libskep.so" in shipped and any(name.startswith("libcell-") for name in shipped), shipped
+        # One that joins later gets it too.
+        dask.worker(SKEP_SEES_NOTHING="1")
+        deadline = time.monotonic() + 60
+        while ok(kernel, "cluster.info()?.workers.len()").text != "2":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        pids = ok(kernel, "fn process(_: u64) -> u32 { sleep(Duration::from_millis(100)); std::process::id() }\ncluster.gather(cluster.map(process, 0..8u64))?").text
+        assert len(set(re.findall(r"\d+", pids))) == 2, pids
     finally:
         kernel.close()
         dask.stop()

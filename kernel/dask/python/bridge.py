@@ -11,14 +11,20 @@ import sys
 import threading
 import types
 
+import dask
 import distributed
 import msgpack
 from dask._task_spec import List, Task, TaskRef
 from distributed import Client, fire_and_forget
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+from distributed.worker_state_machine import SecedeEvent
 
 # What became of tasks is told at most this often.
 TELL_EVERY = 0.004
+# What happens to tasks is told together, at most this often.
+EVENTS_EVERY = 0.05
+# A task that was told to stop has this long, before another thread takes its place.
+STOP_PATIENCE = 0.3
 # Results up to this size travel with the word that they are there.
 MOST_INLINE = 512
 # A scheduler that is not there is noticed within this time.
@@ -37,7 +43,7 @@ def install(source):
         exec(compile(source, "skep_worker.py", "exec"), module.__dict__)
         if known is not None:
             # What is loaded stays loaded.
-            module.RUNTIME.paths, module.RUNTIME.base = known.RUNTIME.paths, known.RUNTIME.base
+            module.RUNTIME = known.RUNTIME
         sys.modules["skep_worker"] = module
     return sys.modules["skep_worker"]
 
@@ -46,15 +52,46 @@ half = install(SOURCE)
 
 
 class OnScheduler(SchedulerPlugin):
-    """The scheduler reads graphs, and so has to know what they name."""
+    """The scheduler reads graphs, and so has to know what they name; and it says what happens to tasks of Skep's."""
 
     name = "skep"
 
-    def __init__(self, install, source):
-        self.install, self.source = install, source
+    def __init__(self, install, source, every):
+        self.install, self.source, self.every = install, source, every
 
     async def start(self, scheduler):
         self.install(self.source)
+        self.scheduler, self.said, self.loop = scheduler, [], asyncio.get_running_loop()
+
+    def say(self, *event):
+        self.said.append(event)
+        if len(self.said) == 1:
+            self.loop.call_later(self.every, self.flush)
+
+    def flush(self):
+        said, self.said = self.said, []
+        self.scheduler.log_event("skep", said)
+
+    def transition(self, key, start, finish, *args, worker=None, nbytes=0, startstops=(), **_):
+        if not isinstance(key, str) or len(key.rpartition("-")[2]) != 32:
+            return
+        task = self.scheduler.tasks.get(key)
+        if finish == "processing" and task is not None and task.processing_on is not None:
+            self.say("assigned", key, task.processing_on.address, 0, 0, 0, "")
+        elif finish == "memory" and start == "processing":
+            ran = [at for at in startstops or () if at.get("action") == "compute"]
+            begun, ended = (ran[-1]["start"], ran[-1]["stop"]) if ran else (0, 0)
+            self.say("done", key, worker, nbytes or 0, int(begun * 1e6), int((ended - begun) * 1e6), "")
+        elif finish == "erred" and task is not None:
+            self.say("failed", key, worker or "", 0, 0, 0, str(task.exception_text or ""))
+        elif finish == "forgotten":
+            self.say("freed", key, "", 0, 0, 0, "")
+
+    def add_worker(self, scheduler, worker):
+        self.say("joined", "", worker, 0, 0, 0, "")
+
+    def remove_worker(self, scheduler, worker, **_):
+        self.say("lost", "", worker, 0, 0, 0, "it has left Dask's scheduler")
 
 
 class OnWorker(WorkerPlugin):
@@ -62,15 +99,21 @@ class OnWorker(WorkerPlugin):
 
     name = "skep"
 
-    def __init__(self, install, source):
-        self.install, self.source = install, source
+    def __init__(self, install, source, patience):
+        self.install, self.source, self.patience = install, source, patience
 
     def setup(self, worker):
-        self.half = self.install(self.source)
+        self.worker, self.half, self.loop = worker, self.install(self.source), asyncio.get_running_loop()
 
     def transition(self, key, start, finish, **_):
-        if start == "executing" and finish in ("cancelled", "released", "forgotten") and isinstance(key, str):
-            self.half.stop(key.rpartition("-")[2])
+        if start == "executing" and finish in ("cancelled", "released", "forgotten") and self.half.is_running(key):
+            self.half.stop(key)
+            self.loop.call_later(self.patience, self.replace, key)
+
+    def replace(self, key):
+        """A task that was told to stop and does not listen gives its place to another thread."""
+        if self.half.leave(key, self.worker.executors["default"]):
+            self.worker.handle_stimulus(SecedeEvent(key=key, compute_duration=self.patience, stimulus_id=f"skep-{key}"))
 
 
 class Code(WorkerPlugin):
@@ -106,8 +149,8 @@ class Bridge:
         self.orders = asyncio.Queue()
         self.writing = threading.Lock()
         self.client = None
-        # By Skep's key: Dask's name of a task, the handles that are held, which of them have parts.
-        self.names, self.futures = {}, {}
+        # By Skep's key: Dask's name of a task, the handle of what is held, and how often it is.
+        self.names, self.futures, self.n_held = {}, {}, {}
         self.workers = {}
         self.ended, self.is_telling = [], False
 
@@ -139,8 +182,8 @@ class Bridge:
             if found != ours and not (package == "python" and found.startswith(ours + ".")):
                 raise Refused(f"the scheduler at {address} has {package} {found}, and this machine has {ours}", f"Dask wants the same on both sides: `pip install distributed=={distributed.__version__}` there")
         try:
-            await self.client.register_plugin(OnScheduler(install, SOURCE))
-            await self.client.register_plugin(OnWorker(install, SOURCE))
+            await self.client.register_plugin(OnScheduler(install, SOURCE, EVENTS_EVERY))
+            await self.client.register_plugin(OnWorker(install, SOURCE, STOP_PATIENCE))
         except Exception as error:
             raise Refused(f"the scheduler at {address} takes no plugins: {error}", "Skep's code travels as plugins: ask who runs it to allow pickled ones") from error
 
@@ -172,7 +215,7 @@ class Bridge:
         return name if part is None else f"{name}/{part}"
 
     def submit(self, tasks, wanted):
-        graph, retries = {}, {}
+        graph, retries, chosen, again = {}, {}, {}, []
         for task in tasks:
             name = self.names.setdefault(task["key"], f"{task['name']}-{task['key']}")
             held = self.futures.get(task["key"])
@@ -180,7 +223,7 @@ class Bridge:
                 # What failed is tried again: Dask has to forget it first.
                 held.release()
                 del self.futures[task["key"]]
-                wanted.append(task["key"])
+                again.append(task["key"])
             inputs = []
             for key, of_part in task["inputs"]:
                 whole, name_of_input = self.names[key], self.name_of(key, of_part)
@@ -190,13 +233,23 @@ class Bridge:
             graph[name] = Task(name, half.run, task["request"], task["code"], *inputs)
             if task["retries"]:
                 retries[name] = task["retries"]
+            if task["workers"]:
+                addresses = {number: address for address, number in self.workers.items()}
+                chosen[name] = [addresses[number] for number in task["workers"] if number in addresses]
         held = {}
         for key in wanted:
-            if key not in self.futures and key in self.names:
+            self.n_held[key] = self.n_held.get(key, 0) + 1
+        for key in wanted + again:
+            if key in self.futures:
+                # Who wants it now hears too how it has ended.
+                self.loop.create_task(self.watch(key, self.futures[key]))
+            else:
                 held[key] = self.names[key]
         if not graph and not held:
             return
-        futures = self.client.get(graph, list(held.values()), sync=False, retries=functools.partial(half.retries_of, retries) if retries else None)
+        how = {name: functools.partial(half.of_key, table) for name, table in {"retries": retries, "workers": chosen}.items() if table}
+        with dask.annotate(**how):
+            futures = self.client.get(graph, list(held.values()), sync=False)
         for key, future in zip(held, futures):
             self.futures[key] = future
             self.loop.create_task(self.watch(key, future))
@@ -260,8 +313,16 @@ class Bridge:
         except Exception as error:
             self.tell("value", id=id, value=None, why=str(error))
 
+    def on_events(self, event):
+        _, said = event
+        self.tell("events", events=[{"what": what, "key": key.rpartition("-")[2], "worker": self.number_of(worker) if worker else 0, "n_bytes": n_bytes, "start_us": start, "duration_us": took, "why": why} for what, key, worker, n_bytes, start, took, why in said])
+
     def release(self, keys):
         for key in keys:
+            self.n_held[key] = self.n_held.get(key, 1) - 1
+            if self.n_held[key] > 0:
+                continue
+            del self.n_held[key]
             future = self.futures.pop(key, None)
             if future is not None:
                 future.release()
@@ -313,6 +374,11 @@ class Bridge:
             await self.cancel(**order)
         elif op == "detach":
             fire_and_forget(self.futures[order["key"]])
+        elif op == "follow":
+            if order["is_on"]:
+                self.client.subscribe_topic("skep", self.on_events)
+            else:
+                self.client.unsubscribe_topic("skep")
         elif op == "info":
             self.tell("info", id=order["id"], workers=await self.info())
 

@@ -13,6 +13,10 @@ import struct
 import threading
 import weakref
 
+from distributed.threadpoolexecutor import thread_state as of_pool
+from distributed.threadpoolexecutor import threads_lock
+from distributed.worker import thread_state as of_task
+
 # What tasks give is a `memoryview` over Rust's own memory from this size on: Dask sends it without a copy.
 LARGE = 64 << 10
 
@@ -43,6 +47,8 @@ class Runtime:
         self.lock = threading.Lock()
         self.paths = {}
         self.base = None
+        # By Dask's key: the thread that a task runs on; and those whose place another has taken.
+        self.running, self.left = {}, set()
 
     def load(self, path, place):
         library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
@@ -87,7 +93,16 @@ def run(request, code, *inputs):
             address = ctypes.addressof(held) if held is not None else None
         table[i] = Bytes(address, len(view))
     result = Result()
-    has_failed = base.skep_task_run(request, len(request), os.fsencode(path), table, len(views), ctypes.byref(result))
+    thread = threading.current_thread()
+    RUNTIME.running[of_task.key] = thread
+    try:
+        has_failed = base.skep_task_run(request, len(request), os.fsencode(path), table, len(views), ctypes.byref(result))
+    finally:
+        RUNTIME.running.pop(of_task.key, None)
+        with threads_lock:
+            if thread in RUNTIME.left:
+                RUNTIME.left.remove(thread)
+                of_pool.proceed = False
     if not has_failed and result.n >= LARGE:
         held = (ctypes.c_ubyte * result.n).from_address(result.data)
         weakref.finalize(held, base.skep_task_free, result.data, result.n, result.capacity)
@@ -99,9 +114,9 @@ def run(request, code, *inputs):
     return told
 
 
-def retries_of(retries, key):
-    """How often Dask shall try a task again."""
-    return retries.get(key, 0)
+def of_key(table, key):
+    """What is asked for a task: how often Dask shall try it again, or on which workers; nothing for most."""
+    return table.get(key)
 
 
 def part(whole, i):
@@ -116,10 +131,25 @@ def part(whole, i):
     return view[start : start + size]
 
 
+def is_running(key):
+    return key in RUNTIME.running
+
+
 def stop(key):
-    """Tells a task that runs to stop; `key` is Skep's, in hexadecimal."""
-    if RUNTIME.base is not None:
-        RUNTIME.base.skep_task_stop(key.encode())
+    """Tells a task that runs to stop."""
+    RUNTIME.base.skep_task_stop(key.rpartition("-")[2].encode())
+
+
+def leave(key, pool):
+    """Takes the thread of a task out of the pool, which then has another for it; whether the task still ran."""
+    thread = RUNTIME.running.get(key)
+    with threads_lock:
+        if thread is None or thread in RUNTIME.left or thread not in pool._threads:
+            return False
+        RUNTIME.left.add(thread)
+        pool._threads.remove(thread)
+        pool._adjust_thread_count()
+    return True
 
 
 def here():
@@ -128,7 +158,9 @@ def here():
 
 
 def has_file(path, size, changed):
-    """Whether this worker sees the very file: on this machine, or by a shared folder."""
+    """Whether this worker sees the very file: on this machine, or by a shared folder. With `SKEP_SEES_NOTHING` it is as if not."""
+    if os.environ.get("SKEP_SEES_NOTHING"):
+        return False
     try:
         found = os.stat(path)
     except OSError:

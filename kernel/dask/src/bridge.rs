@@ -50,10 +50,7 @@ impl Bridge {
                 "it needs Python: `skep lab` makes a private one, and SKEP_PYTHON names another that has `distributed`",
             ))
         };
-        let folder = tempfile::Builder::new()
-            .prefix("skep-dask-")
-            .tempdir()
-            .map_err(cannot)?;
+        let folder = crate::folder("dask-").map_err(cannot)?;
         for (name, text) in FILES {
             fs::write(folder.path().join(name), text).map_err(cannot)?;
         }

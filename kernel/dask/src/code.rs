@@ -53,7 +53,7 @@ pub(crate) struct Told {
 impl Told {
     /// Calls `told` with each library and where it is.
     pub fn listen(told: impl Fn(CodeId, String) + Send + Sync + 'static) -> io::Result<Told> {
-        let folder = tempfile::Builder::new().prefix("skep-code-").tempdir()?;
+        let folder = crate::folder("code-")?;
         let token = Token::create(folder.path())?;
         let listener = UnixListener::bind(socket_in(folder.path()))?;
         thread::Builder::new().name("dask code".into()).spawn(move || {

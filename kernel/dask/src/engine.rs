@@ -7,7 +7,7 @@ use std::{
     process::ChildStdout,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -15,7 +15,7 @@ use std::{
 
 use serde_bytes::ByteBuf;
 use skep_cluster::{
-    Bytes, CodeId, Error, FunctionId, Key, Result, TaskError, TaskErrorKind, WorkerId,
+    Bytes, CodeId, Error, Event, FunctionId, Key, Reason, Result, TaskError, TaskErrorKind, WorkerId,
     engine::{Ended, Engine, Sink, Told, Workers, watched::Watched},
     model::{
         cluster::{ClusterInfo, ClusterSpec, Memory, WorkerInfo},
@@ -29,7 +29,7 @@ use skep_render::Message;
 use crate::{
     bridge::Bridge,
     code,
-    words::{self, EndedWord, Order, TaskOrder, Word, WorkerWord, hex, key_of},
+    words::{self, EndedWord, EventWord, Order, TaskOrder, Word, WorkerWord, hex, key_of},
 };
 
 /// Python and Dask are there within this time.
@@ -40,6 +40,9 @@ pub(crate) struct Dask {
     told: Arc<Watched<Answers>>,
     orders: Arc<Mutex<Orders>>,
     next: AtomicU64,
+    /// Somebody hears events.
+    follows: AtomicBool,
+    sink: Weak<dyn Sink>,
     code: Option<code::Told>,
 }
 
@@ -119,6 +122,8 @@ impl Dask {
                 told,
                 orders,
                 next: AtomicU64::new(1),
+                follows: AtomicBool::new(false),
+                sink: Arc::downgrade(&sink),
                 code: code.ok(),
             }
         });
@@ -164,6 +169,36 @@ impl Dask {
         self.bridge.order(&Order::Submit { tasks, wanted })
     }
 
+    /// Dask says what becomes of tasks, and this what they are.
+    fn tell_submitted(&self, tasks: &[Task]) {
+        let orders = lock(&self.orders);
+        let mut events = Vec::new();
+        for task in tasks {
+            let (key, id) = (task.key, task.function);
+            if let Some(function) = orders.functions.get(&id) {
+                let name = function.name.clone();
+                events.push(Event::Function { id, name });
+            }
+            events.push(Event::Submitted {
+                key,
+                function: id,
+                origin: task.origin,
+                inputs: task.dependencies().into(),
+            });
+            let tags = task
+                .options
+                .as_ref()
+                .map_or(Vec::new(), |options| options.tags.clone());
+            if !tags.is_empty() {
+                events.push(Event::Tagged { key, tags });
+            }
+        }
+        drop(orders);
+        if let Some(sink) = self.sink.upgrade() {
+            sink.on_told(vec![Told::Events(events)]);
+        }
+    }
+
     fn ask<R>(
         &self,
         order: impl FnOnce(u64) -> Order,
@@ -187,7 +222,6 @@ impl Orders {
             (options.is_actor, "actors"),
             (options.timeout_us > 0, "timeouts of tasks"),
             (options.retry_delay_us > 0, "delays between retries"),
-            (!options.workers.is_empty(), "chosen workers"),
             (!options.resources.is_empty(), "resources"),
         ];
         if let Some((_, what)) = lacks.into_iter().find(|(is_wanted, _)| *is_wanted) {
@@ -211,6 +245,7 @@ impl Orders {
             request: ByteBuf::from(request),
             inputs,
             retries: options.retries,
+            workers: options.workers.iter().map(|worker| worker.0).collect(),
         })
     }
 }
@@ -245,6 +280,9 @@ impl Engine for Dask {
     }
 
     fn submit(&self, tasks: Vec<Task>, wanted: Vec<Key>) -> Result<()> {
+        if self.follows.load(Ordering::Relaxed) {
+            self.tell_submitted(&tasks);
+        }
         self.send(&mut lock(&self.orders), tasks, wanted)
     }
 
@@ -281,10 +319,8 @@ impl Engine for Dask {
     }
 
     fn follow(&self, is_on: bool) -> Result<()> {
-        if is_on {
-            return Err(lacking("events of its tasks"));
-        }
-        Ok(())
+        self.follows.store(is_on, Ordering::Relaxed);
+        self.bridge.order(&Order::Follow { is_on })
     }
 
     /// The workers are somebody else's: they stay, and lose what was held for this program.
@@ -401,6 +437,10 @@ impl Reader {
                 let told = ended.into_iter().filter_map(|ended| self.ended(ended)).collect();
                 self.tell(told);
             }
+            Word::Events { events } => {
+                let events: Vec<Event> = events.into_iter().filter_map(event).collect();
+                self.tell(vec![Told::Events(events)]);
+            }
             Word::Trouble { what, order, keys } => {
                 let message = format!("Dask refused `{order}`: {what}");
                 let failed = |key: &String| {
@@ -456,4 +496,35 @@ impl Reader {
             tags: Vec::new(),
         }
     }
+}
+
+fn event(word: EventWord) -> Option<Event> {
+    let worker = WorkerId(word.worker);
+    match word.what.as_str() {
+        "joined" => return Some(Event::WorkerJoined { worker, pid: 0 }),
+        "lost" => {
+            let cause = word.why;
+            return Some(Event::WorkerLost { worker, cause });
+        }
+        _ => {}
+    }
+    let key = key_of(&word.key)?;
+    Some(match word.what.as_str() {
+        "assigned" => Event::Assigned {
+            key,
+            worker,
+            why: Reason::LeastBusy,
+            moved_bytes: 0,
+        },
+        "done" => Event::Done {
+            key,
+            worker,
+            n_bytes: word.n_bytes,
+            start_us: word.start_us,
+            duration_us: word.duration_us,
+        },
+        "failed" => Event::Failed { key, why: word.why },
+        "freed" => Event::Freed { key },
+        _ => return None,
+    })
 }

@@ -12,12 +12,13 @@
 //! Dask's workers get two things from here: `skep_worker.py`, a page of Python, and libraries by their content. Nothing has to be
 //! installed there beside Dask itself.
 
-use std::sync::Arc;
+use std::{io, path::PathBuf, sync::Arc};
 
 use skep_cluster::{
     Result,
     engine::{Engine, Sink, register},
 };
+use tempfile::TempDir;
 
 mod bridge;
 mod code;
@@ -28,6 +29,12 @@ mod words;
 pub fn init() {
     register("tcp", connect);
     register("tls", connect);
+}
+
+/// A folder that goes with this process: in the notebook's own, which the notebook removes however this ends.
+fn folder(prefix: &str) -> io::Result<TempDir> {
+    let run = std::env::var_os("SKEP_RUN").map_or_else(std::env::temp_dir, PathBuf::from);
+    tempfile::Builder::new().prefix(prefix).tempdir_in(run)
 }
 
 fn connect(address: &str, sink: Arc<dyn Sink>) -> Result<Arc<dyn Engine>> {

@@ -36,6 +36,9 @@ pub(crate) enum Order {
     Detach {
         key: String,
     },
+    Follow {
+        is_on: bool,
+    },
     Info {
         id: u64,
     },
@@ -52,6 +55,8 @@ pub(crate) struct TaskOrder {
     /// Keys, and parts of their values, in the order in which the request wants them.
     pub inputs: Vec<(String, Option<u32>)>,
     pub retries: u32,
+    /// By number; empty: all.
+    pub workers: Vec<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +79,9 @@ pub(crate) enum Word {
         id: u64,
         workers: Vec<WorkerWord>,
     },
+    Events {
+        events: Vec<EventWord>,
+    },
     /// An order could not be obeyed.
     Trouble {
         what: String,
@@ -94,6 +102,18 @@ pub(crate) struct EndedWord {
     /// `told`, with a task's own error; or what Dask says happened.
     pub failed: Option<String>,
     pub why: Option<ByteBuf>,
+}
+
+/// What Dask's scheduler did.
+#[derive(Debug, Deserialize)]
+pub(crate) struct EventWord {
+    pub what: String,
+    pub key: String,
+    pub worker: u32,
+    pub n_bytes: u64,
+    pub start_us: u64,
+    pub duration_us: u64,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
