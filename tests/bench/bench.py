@@ -614,8 +614,67 @@ def bench_flow():
         line("a task called and waited for", 1e3 * ours["row_s"], "ms", 1e3 * theirs["row_s"], name)
 
 
+AWAY = """fn noop(i: u64) -> u64 { i }
+fn ones(n: usize) -> Vec<u8> { vec![0; n] }
+fn length(data: &Vec<u8>) -> usize { data.len() }
+fn pair(a: u64, b: u64) -> u64 { a + b }
+fn total(all: Vec<u64>) -> u64 { all.iter().sum() }
+fn median(times: usize, mut work: impl FnMut() -> Result<f64, skep::Error>) -> Result<f64, skep::Error> { let mut took = vec![]; for _ in 0..times { took.push(work()?); } took.sort_by(f64::total_cmp); Ok(took[times / 2]) }
+fn timed(work: impl FnOnce() -> Result<(), skep::Error>) -> Result<f64, skep::Error> { let began = std::time::Instant::now(); work()?; Ok(began.elapsed().as_secs_f64()) }
+fn layers(cluster: &Cluster) -> Result<(), skep::Error> {
+    let cluster = cluster.impure();
+    let first = cluster.map(noop, 0..5000);
+    let second: Vec<_> = (0..4999).map(|i| cluster.submit(pair, (&first[i], &first[i + 1]))).collect();
+    cluster.submit(total, &second).gather().map(drop)
+}
+fn moved(cluster: &Cluster) -> Result<f64, skep::Error> {
+    let names: Vec<_> = cluster.info()?.workers.iter().map(|worker| worker.id.0).collect();
+    let made = cluster.impure().on_workers([names[0]]).submit(ones, 100_000_000);
+    made.wait()?;
+    timed(|| cluster.impure().on_workers([names[1]]).submit(length, &made).gather().map(drop))
+}"""
+
+
+def bench_dask():
+    """The same work on one Dask cluster: by cells here, and by Dask's own Python client."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    dask = pathlib.Path(sys.executable).parent / "dask"
+    env = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__DASHBOARD__STATUS__TASK_STREAM_LENGTH": "0"}
+    start = lambda *args: subprocess.Popen([dask, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, env=env, start_new_session=True)
+    all_of_them = [start("scheduler", "--port", "8799", "--host", "127.0.0.1", "--no-dashboard")]
+    address = "tcp://127.0.0.1:8799"
+    try:
+        all_of_them += [start("worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder / f"of-{i}")) for i in range(2)]
+        kernel = Kernel(tempfile.mkdtemp())
+        deadline = time.monotonic() + 60
+        while kernel.execute(f'let cluster = Cluster::connect("{address}")?;').status != "ok" or kernel.execute("cluster.info()?.workers.len()").text != "2":
+            assert time.monotonic() < deadline, "the Dask cluster does not start"
+            time.sleep(0.5)
+        began = time.perf_counter()
+        for code in (AWAY, "cluster.gather(cluster.impure().map(noop, 0..10))?;"):
+            done = kernel.execute(code)
+            assert done.status == "ok", done.reply
+        line("the first cell whose function runs there, compiled and sent", time.perf_counter() - began, "s")
+        ours = {}
+        for name, times, work in (("moved_s", 3, "moved(&cluster)"), ("noops_s", 1, "timed(|| cluster.gather(cluster.impure().map(noop, 0..10_000)).map(drop))"), ("trip_s", 50, "timed(|| cluster.impure().submit(noop, 1).gather().map(drop))"), ("layers_s", 1, "timed(|| layers(&cluster))")):
+            done = kernel.execute(f'println!("{{}}", median({times}, || {work})?);', timeout=300)
+            assert done.status == "ok", done.reply
+            ours[name] = float(done.stream())
+        kernel.close()
+        done = subprocess.run([sys.executable, "tests/bench/dask_client.py", address], capture_output=True, text=True, cwd=CHECKOUT)
+        assert done.returncode == 0, done.stderr[-2000:]
+        theirs = json.loads(done.stdout.splitlines()[-1])
+    finally:
+        for process in all_of_them:
+            os.killpg(process.pid, signal.SIGKILL)
+    line("10,000 tasks that do nothing", 10_000 / ours["noops_s"], "tasks/s", 10_000 / theirs["noops_s"], "Dask's client", "ratio >= 1")
+    line("a task there and its value back", 1e3 * ours["trip_s"], "ms", 1e3 * theirs["trip_s"], "Dask's client")
+    line("three layers of 10,000 tasks", ours["layers_s"], "s", theirs["layers_s"], "Dask's client")
+    line("100 MB from one worker to the other", 1e3 * ours["moved_s"], "ms", 1e3 * theirs["moved_s"], "Dask's client")
+
+
 if __name__ == "__main__":
-    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard, "forecast": bench_forecast, "flow": bench_flow}
+    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard, "forecast": bench_forecast, "flow": bench_flow, "dask": bench_dask}
     chosen = sys.argv[1:] or list(benches)
     unknown = [name for name in chosen if name not in benches]
     if unknown:

@@ -59,7 +59,7 @@ def dask(tmp_path_factory):
 @pytest.fixture(scope="module")
 def away(dask, tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
-    kernel = Kernel(folder)
+    kernel = Kernel(folder, {"SKEP_PYTHON": sys.executable})
     kernel.folder = folder
     ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;')
     deadline = time.monotonic() + 30
@@ -155,7 +155,7 @@ def test_the_card_says_what_it_is(away):
 def test_a_scheduler_that_goes_away_is_an_error_and_the_notebook_goes_on(tmp_path):
     dask = Dask(tmp_path)
     dask.worker()
-    kernel = Kernel(tmp_path)
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
     try:
         ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2")
         dask.stop()
@@ -171,7 +171,7 @@ def test_a_scheduler_that_goes_away_is_an_error_and_the_notebook_goes_on(tmp_pat
 def test_code_goes_to_a_worker_that_sees_no_file_of_this_machine(tmp_path):
     dask = Dask(tmp_path)
     dask.worker(SKEP_SEES_NOTHING="1")
-    kernel = Kernel(tmp_path)
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
     try:
         began = time.monotonic()
         ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2", timeout=120)

@@ -25,8 +25,9 @@ TELL_EVERY = 0.004
 EVENTS_EVERY = 0.05
 # A task that was told to stop has this long, before another thread takes its place.
 STOP_PATIENCE = 0.3
-# Results up to this size travel with the word that they are there.
-MOST_INLINE = 512
+# With more handles than this it is told less often.
+MANY = 200
+TELL_MANY_EVERY = 0.1
 # A scheduler that is not there is noticed within this time.
 CONNECT_WITHIN = 4
 SILENT_FOR = 3
@@ -262,28 +263,33 @@ class Bridge:
         if not self.is_telling:
             self.is_telling = True
             await asyncio.sleep(TELL_EVERY)
+            while self.ended:
+                ended, self.ended = self.ended, []
+                await self.tell_ended(ended)
+                if len(self.futures) > MANY:
+                    # Each word costs Dask's scheduler as much as several tasks.
+                    await asyncio.sleep(TELL_MANY_EVERY)
             self.is_telling = False
-            ended, self.ended = self.ended, []
-            await self.tell_ended(ended)
 
     async def tell_ended(self, ended):
         done = {key: future for key, future in ended if future.status == "finished"}
-        names = [future.key for future in done.values()]
         sizes, places, values = {}, {}, {}
-        if names:
-            try:
-                sizes, places = await asyncio.gather(self.client.scheduler.nbytes(keys=names, summary=False), self.client.scheduler.who_has(keys=names))
-                small = {key: future for key, future in done.items() if 0 <= sizes.get(future.key, -1) <= MOST_INLINE}
-                values = dict(zip(small, await self.client.gather(list(small.values()), errors="raise")))
-            except Exception:
-                # They are fetched one by one when they are asked for.
-                pass
+        try:
+            small = {key: future for key, future in done.items() if is_small(future)}
+            large = [future.key for key, future in done.items() if key not in small]
+            if small:
+                values = dict(zip(small, await self.client.gather(list(small.values()), errors="raise", direct=False)))
+            if large:
+                sizes, places = await asyncio.gather(self.client.scheduler.nbytes(keys=large, summary=False), self.client.scheduler.who_has(keys=large))
+        except Exception:
+            # They are fetched one by one when they are asked for.
+            pass
         told = []
         for key, future in ended:
             if key in done:
-                at = places.get(future.key) or ["?"]
+                at = places.get(future.key) or [None]
                 value = values.get(key)
-                told.append({"key": key, "n_bytes": max(0, sizes.get(future.key, 0)), "inline": bytes(value) if value is not None else None, "worker": self.number_of(at[0]), "failed": None, "why": None})
+                told.append({"key": key, "n_bytes": len(value) if value is not None else max(0, sizes.get(future.key, 0)), "inline": value, "worker": self.number_of(at[0]) if at[0] else 0, "failed": None, "why": None})
             else:
                 told.append({"key": key, "n_bytes": 0, "inline": None, "worker": 0, **self.why(future)})
         if told:
@@ -381,6 +387,12 @@ class Bridge:
                 self.client.unsubscribe_topic("skep")
         elif op == "info":
             self.tell("info", id=order["id"], workers=await self.info())
+
+
+def is_small(future):
+    """Whether its value is `bytes`: larger ones are a `memoryview`."""
+    kind = future._state.type
+    return (kind if isinstance(kind, str) else getattr(kind, "__name__", "")).rpartition(".")[2] == "bytes"
 
 
 def sees(install, source, path, size, changed):

@@ -17,8 +17,9 @@ from distributed.threadpoolexecutor import thread_state as of_pool
 from distributed.threadpoolexecutor import threads_lock
 from distributed.worker import thread_state as of_task
 
-# What tasks give is a `memoryview` over Rust's own memory from this size on: Dask sends it without a copy.
-LARGE = 64 << 10
+# What tasks give is a `memoryview` over Rust's own memory from this size on: Dask sends it without a copy. Less is `bytes`, and goes
+# to the client with the word that it is there.
+LARGE = 2 << 10
 
 
 class TaskFailed(Exception):
