@@ -111,6 +111,10 @@ def test_a_wrong_address_is_said_soon(away):
     text = fails(away, 'Cluster::connect("tcp://127.0.0.1:1")?')
     assert "there is no Dask scheduler at tcp://127.0.0.1:1" in text and "hint" in text, text
     assert time.monotonic() - began < 8
+    for address in ("tcp://nonsense", "tcp://"):
+        text = fails(away, f'Cluster::connect("{address}")?')
+        assert "an address is `tcp://host:8786`" in text or "there is no Dask scheduler at" in text, text
+    assert "distributed.comm.tls" in fails(away, 'Cluster::connect("tls://127.0.0.1:8786")?')
     assert "no engine for addresses of `ray://`" in fails(away, 'Cluster::connect("ray://x")?')
 
 

@@ -5,6 +5,7 @@ standard output. Both speak MessagePack, each message behind its length.
 import asyncio
 import functools
 import hashlib
+import os
 import pathlib
 import struct
 import sys
@@ -177,6 +178,9 @@ class Bridge:
             self.client = await Client(address, asynchronous=True, timeout=CONNECT_WITHIN, set_as_default=False, name="skep")
         except OSError as error:
             raise Refused(f"there is no Dask scheduler at {address}: {error}", "is it running, and can this machine reach it? `dask scheduler` prints its address") from error
+        except Exception as error:
+            hint = "Dask reads certificates from its own configuration: `distributed.comm.tls`" if address.startswith("tls:") else "an address is `tcp://host:8786`, as `dask scheduler` prints it"
+            raise Refused(f"{address} is no address that Dask can connect to: {error or type(error).__name__}", hint) from error
         theirs = (await self.client.get_versions())["scheduler"]["packages"]
         for package, ours in {"distributed": distributed.__version__, "python": ".".join(map(str, sys.version_info[:2]))}.items():
             found = str(theirs.get(package))
@@ -409,3 +413,6 @@ if __name__ == "__main__":
     # What is defined here goes by value: there is no such module elsewhere.
     cloudpickle.register_pickle_by_value(sys.modules["__main__"])
     asyncio.run(main())
+    sys.stdout.flush()
+    # The thread that reads orders waits for one, and Python would wait for it.
+    os._exit(0)
