@@ -106,6 +106,23 @@ def test_an_interrupt_stops_what_runs_there(away):
     assert time.monotonic() - began < 20, "both workers are free again"
 
 
+def test_what_failed_or_was_cancelled_is_tried_again_and_what_is_done_stays(away, tmp_path):
+    ok(away, f'fn second_time(file: String) -> Result<u64, std::io::Error> {{ use std::io::Write; std::fs::OpenOptions::new().create(true).append(true).open(&file)?.write_all(b"x")?; let n = std::fs::read(&file)?.len() as u64; if n < 2 {{ Err(std::io::Error::other("first")) }} else {{ Ok(n) }} }}\nlet file = "{tmp_path}/calls".to_string();\nlet first = cluster.submit(second_time, file.clone());')
+    assert "first" in fails(away, "first.gather()?")
+    ok(away, "let second = cluster.submit(second_time, file.clone());\nsecond.gather()?", "2")
+    ok(away, "fn large(n: usize) -> Vec<u8> { vec![2; n] }\nlet done = cluster.submit(large, 100_000); done.wait()?; done.cancel()?; done.gather()?.len()", "100000")
+
+
+def test_an_interrupt_with_dependents_that_nobody_holds_leaves_the_rest(away):
+    ok(away, "fn deal(n: u64) -> Vec<Vec<u64>> { sleep(Duration::from_secs(2)); vec![vec![n; 10], vec![n; 20]] }\nfn both(a: Vec<u64>, b: Vec<u64>) -> usize { a.len() + b.len() }\nlet kept = cluster.submit(inc, 41); kept.wait()?;")
+    msg = away.client.execute("let parts = cluster.submit_parts(deal, 3u64, 2);\nlet sum = cluster.submit(both, (parts[0].clone(), parts[1].clone()));\nsum.gather()?")
+    time.sleep(1)
+    away.interrupt()
+    assert away.finish(msg).status == "error"
+    ok(away, "kept.gather()?", "42")
+    ok(away, "cluster.submit(inc, 1000).gather()?", "1001")
+
+
 def test_a_wrong_address_is_said_soon(away):
     began = time.monotonic()
     text = fails(away, 'Cluster::connect("tcp://127.0.0.1:1")?')

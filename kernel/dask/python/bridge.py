@@ -31,7 +31,6 @@ MANY = 200
 TELL_MANY_EVERY = 0.1
 # A scheduler that is not there is noticed within this time.
 CONNECT_WITHIN = 4
-SILENT_FOR = 3
 
 SOURCE = pathlib.Path(__file__).with_name("skep_worker.py").read_text()
 
@@ -83,7 +82,7 @@ class OnScheduler(SchedulerPlugin):
         elif finish == "memory" and start == "processing":
             ran = [at for at in startstops or () if at.get("action") == "compute"]
             begun, ended = (ran[-1]["start"], ran[-1]["stop"]) if ran else (0, 0)
-            self.say("done", key, worker, nbytes or 0, int(begun * 1e6), int((ended - begun) * 1e6), "")
+            self.say("done", key, worker, nbytes or 0, int(begun * 1e6), max(0, int((ended - begun) * 1e6)), "")
         elif finish == "erred" and task is not None:
             self.say("failed", key, worker or "", 0, 0, 0, str(task.exception_text or ""))
         elif finish == "forgotten":
@@ -197,9 +196,10 @@ class Bridge:
         workers = []
         for address, worker in found["workers"].items():
             metrics = worker.get("metrics", {})
+            counts = metrics.get("task_counts") or {}
             workers.append({
                 "id": self.number_of(address), "address": address, "pid": worker.get("pid") or 0, "threads": worker["nthreads"], "memory_limit": worker.get("memory_limit") or 0,
-                "resident": metrics.get("memory", 0), "n_assigned": metrics.get("executing", 0) + metrics.get("ready", 0), "n_values": metrics.get("in_memory", 0), "held": metrics.get("managed_bytes", 0),
+                "resident": metrics.get("memory", 0), "n_assigned": counts.get("executing", 0) + counts.get("ready", 0), "n_values": counts.get("memory", 0), "held": metrics.get("managed_bytes", 0),
             })
         return sorted(workers, key=lambda worker: worker["id"])
 
@@ -219,14 +219,21 @@ class Bridge:
         name = self.names[key]
         return name if part is None else f"{name}/{part}"
 
-    def submit(self, tasks, wanted):
+    async def submit(self, tasks, wanted):
         graph, retries, chosen, again = {}, {}, {}, []
         for task in tasks:
             name = self.names.setdefault(task["key"], f"{task['name']}-{task['key']}")
             held = self.futures.get(task["key"])
-            if held is not None and held.status in ("error", "cancelled", "lost"):
-                # What failed is tried again: Dask has to forget it first.
-                held.release()
+            if held is not None and held.status == "error":
+                # What failed is tried again. Its state first: the task may have ended before the scheduler has answered.
+                held._state.retry()
+                await self.client.scheduler.retry(keys=[held.key], client=self.client.id)
+                self.loop.create_task(self.watch(task["key"], held))
+                continue
+            if held is not None and held.status == "cancelled":
+                # Now, and not with the next turn of the loop, as `release` would: the new handle shall not be the old one.
+                held._cleared = True
+                self.client._dec_ref(held.key)
                 del self.futures[task["key"]]
                 again.append(task["key"])
             inputs = []
@@ -266,23 +273,34 @@ class Bridge:
         self.ended.append((key, future))
         if not self.is_telling:
             self.is_telling = True
-            await asyncio.sleep(TELL_EVERY)
-            while self.ended:
-                ended, self.ended = self.ended, []
-                await self.tell_ended(ended)
-                if len(self.futures) > MANY:
-                    # Each word costs Dask's scheduler as much as several tasks.
-                    await asyncio.sleep(TELL_MANY_EVERY)
-            self.is_telling = False
+            try:
+                await asyncio.sleep(TELL_EVERY)
+                while self.ended:
+                    ended, self.ended = self.ended, []
+                    await self.tell_ended(ended)
+                    if len(self.futures) > MANY:
+                        # Each word costs Dask's scheduler as much as several tasks.
+                        await asyncio.sleep(TELL_MANY_EVERY)
+            finally:
+                self.is_telling = False
 
     async def tell_ended(self, ended):
+        # Some were let go meanwhile, and some were lost with their worker and are being made again.
+        ended = [(key, future) for key, future in ended if self.futures.get(key) is future]
+        for key, future in ended:
+            if future.status in ("lost", "pending"):
+                self.loop.create_task(self.watch(key, future))
+        ended = [(key, future) for key, future in ended if future.status not in ("lost", "pending")]
         done = {key: future for key, future in ended if future.status == "finished"}
         sizes, places, values = {}, {}, {}
         try:
             small = {key: future for key, future in done.items() if is_small(future)}
             large = [future.key for key, future in done.items() if key not in small]
             if small:
-                values = dict(zip(small, await self.client.gather(list(small.values()), errors="raise", direct=False)))
+                # The scheduler's own gather does not wait for a value that was lost to be made again.
+                answer = await self.client.scheduler.gather(keys=[future.key for future in small.values()])
+                if answer["status"] == "OK":
+                    values = {key: of_wire(answer["data"][future.key]) for key, future in small.items()}
             if large:
                 sizes, places = await asyncio.gather(self.client.scheduler.nbytes(keys=large, summary=False), self.client.scheduler.who_has(keys=large))
         except Exception:
@@ -338,15 +356,16 @@ class Bridge:
                 future.release()
 
     async def cancel(self, keys):
-        held = [self.futures[key] for key in keys if key in self.futures]
-        await self.client.cancel(held, force=True)
+        """What has ended stays. Dask's own cancel drops the whole connection where a dependent is nobody's."""
+        open_of_them = [self.futures[key].key for key in keys if key in self.futures and self.futures[key].status in ("pending", "lost")]
+        if open_of_them:
+            await self.client.run_on_scheduler(let_go, names=open_of_them)
 
     async def look_after(self):
-        """Says so when the scheduler is gone."""
-        silent = 0
-        while silent < SILENT_FOR:
+        """Says so when the scheduler is gone, also if it comes back: it has let go everything then."""
+        comm = self.client.scheduler_comm
+        while self.client.status == "running" and self.client.scheduler_comm is comm:
             await asyncio.sleep(0.5)
-            silent = 0 if self.client.status == "running" else silent + 0.5
         self.tell("gone", reason="Dask's scheduler has gone")
         self.orders.put_nowait({"op": "close"})
 
@@ -375,7 +394,7 @@ class Bridge:
         if op == "code":
             await self.put_code(**order)
         elif op == "submit":
-            self.submit(**order)
+            await self.submit(**order)
         elif op == "fetch":
             self.loop.create_task(self.fetch(**order))
         elif op == "release":
@@ -391,6 +410,28 @@ class Bridge:
                 self.client.unsubscribe_topic("skep")
         elif op == "info":
             self.tell("info", id=order["id"], workers=await self.info())
+
+
+def let_go(names, dask_scheduler=None):
+    """Ends tasks that have not ended and what stands on them, and tells those who want them."""
+    found, left = {}, list(names)
+    while left:
+        task = dask_scheduler.tasks.get(left.pop())
+        if task is None or task.key in found or task.state in ("memory", "erred"):
+            continue
+        found[task.key] = task
+        left.extend(dependent.key for dependent in task.dependents)
+    wanted = {}
+    for task in found.values():
+        for client in task.who_wants or ():
+            wanted.setdefault(client.client_key, []).append(task.key)
+    for client, keys in wanted.items():
+        dask_scheduler.client_releases_keys(keys=keys, client=client, stimulus_id=f"skep-cancel-{keys[0]}")
+        dask_scheduler.report({"op": "cancelled-keys", "keys": keys, "reason": "cancelled", "msg": "it was cancelled"}, client=client)
+
+
+def of_wire(value):
+    return value.data if hasattr(value, "data") and not isinstance(value, (bytes, memoryview)) else value
 
 
 def is_small(future):
