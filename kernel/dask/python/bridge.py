@@ -31,6 +31,8 @@ MANY = 200
 TELL_MANY_EVERY = 0.1
 # A scheduler that is not there is noticed within this time.
 CONNECT_WITHIN = 4
+# A worker says within this time whether it sees a file.
+ANSWERS_WITHIN = 5
 
 SOURCE = pathlib.Path(__file__).with_name("skep_worker.py").read_text()
 
@@ -44,7 +46,7 @@ def install(source):
         exec(compile(source, "skep_worker.py", "exec"), module.__dict__)
         if known is not None:
             # What is loaded stays loaded.
-            module.RUNTIME = known.RUNTIME
+            module.RUNTIME.__dict__.update(known.RUNTIME.__dict__)
         sys.modules["skep_worker"] = module
     return sys.modules["skep_worker"]
 
@@ -131,7 +133,7 @@ class Code(WorkerPlugin):
             raise RuntimeError(f"the code is for {self.here['system']} on {self.here['machine']}, and this worker is {here['system']} on {here['machine']}")
         path = half.place(**self.file, content=self.content, folder=worker.local_directory)
         if self.is_base:
-            half.RUNTIME.load(path, worker.address)
+            half.RUNTIME.load(path, worker.address, self.file["digest"])
         with half.RUNTIME.lock:
             half.RUNTIME.paths[self.code] = path
 
@@ -210,7 +212,12 @@ class Bridge:
         stat = pathlib.Path(path).stat()
         content = pathlib.Path(path).read_bytes()
         file = {"path": path, "size": stat.st_size, "changed": stat.st_mtime_ns, "digest": hashlib.sha256(content).hexdigest()}
-        seen = await self.client.run(sees, install, SOURCE, path, stat.st_size, stat.st_mtime_ns)
+        asked = self.client.run(sees, install, SOURCE, path, stat.st_size, stat.st_mtime_ns, on_error="ignore")
+        try:
+            seen = await asyncio.wait_for(asked, ANSWERS_WITHIN)
+        except Exception:
+            # One that does not answer holds up the others no longer.
+            seen = {}
         # Where all see the very file, nothing has to travel.
         content = None if seen and all(seen.values()) else content
         await self.client.register_plugin(Code(install, SOURCE, half.here(), code, is_base, file, content))

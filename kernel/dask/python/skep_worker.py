@@ -48,10 +48,16 @@ class Runtime:
         self.lock = threading.Lock()
         self.paths = {}
         self.base = None
+        # Of the build that is loaded: two in one process would mix.
+        self.digest = None
         # By Dask's key: the thread that a task runs on; and those whose place another has taken.
         self.running, self.left = {}, set()
 
-    def load(self, path, place):
+    def load(self, path, place, digest):
+        if "libskep" in os.path.basename(path):
+            if self.digest not in (None, digest):
+                raise RuntimeError("this worker has loaded another build of Skep: restart the workers of the Dask cluster")
+            self.digest = digest
         library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
         if not hasattr(library, "skep_task_run"):
             return

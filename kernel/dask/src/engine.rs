@@ -20,7 +20,7 @@ use skep_cluster::{
     model::{
         cluster::{ClusterInfo, ClusterSpec, Memory, WorkerInfo},
         ids::KeyMap,
-        task::{Function, Output, Task},
+        task::{Function, Output, Task, TaskOptions},
     },
     worker::foreign::Request,
 };
@@ -61,9 +61,15 @@ struct Orders {
     functions: HashMap<FunctionId, Function>,
     /// `None` while it is being made.
     code: HashMap<CodeId, bool>,
-    waiting: Vec<(Vec<Task>, Vec<Key>)>,
+    /// In order: what is ordered after tasks that wait for their code waits too.
+    waiting: Vec<Waiting>,
     /// The functions of tasks that are held, for errors that do not name them.
     names: KeyMap<String>,
+}
+
+enum Waiting {
+    Tasks(Vec<Task>, Vec<Key>),
+    Order(Order),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -145,9 +151,21 @@ impl Dask {
             path,
             is_base: false,
         })?;
-        for (tasks, wanted) in std::mem::take(&mut orders.waiting) {
-            self.send(&mut orders, tasks, wanted)?;
+        for waiting in std::mem::take(&mut orders.waiting) {
+            match waiting {
+                Waiting::Tasks(tasks, wanted) => self.send(&mut orders, tasks, wanted)?,
+                Waiting::Order(order) => self.order(&mut orders, order)?,
+            }
         }
+        Ok(())
+    }
+
+    /// After everything that was ordered before.
+    fn order(&self, orders: &mut Orders, order: Order) -> Result<()> {
+        if orders.waiting.is_empty() {
+            return self.bridge.order(&order);
+        }
+        orders.waiting.push(Waiting::Order(order));
         Ok(())
     }
 
@@ -158,7 +176,7 @@ impl Dask {
             function.is_some_and(|function| orders.code.get(&function.code) != Some(&true))
         };
         if !orders.waiting.is_empty() || tasks.iter().any(lacks_code) {
-            orders.waiting.push((tasks, wanted));
+            orders.waiting.push(Waiting::Tasks(tasks, wanted));
             return Ok(());
         }
         let tasks = tasks
@@ -218,15 +236,6 @@ impl Orders {
             .cloned()
             .ok_or_else(|| Error::Disconnected("a task names a function that was never sent".into()))?;
         let options = task.options.as_deref().cloned().unwrap_or_default();
-        let lacks = [
-            (options.is_actor, "actors"),
-            (options.timeout_us > 0, "timeouts of tasks"),
-            (options.retry_delay_us > 0, "delays between retries"),
-            (!options.resources.is_empty(), "resources"),
-        ];
-        if let Some((_, what)) = lacks.into_iter().find(|(is_wanted, _)| *is_wanted) {
-            return Err(lacking(what));
-        }
         let inputs = task
             .outputs()
             .into_iter()
@@ -247,6 +256,19 @@ impl Orders {
             retries: options.retries,
             workers: options.workers.iter().map(|worker| worker.0).collect(),
         })
+    }
+}
+
+fn can_do(options: &TaskOptions) -> Result<()> {
+    let lacks = [
+        (options.is_actor, "actors"),
+        (options.timeout_us > 0, "timeouts of tasks"),
+        (options.retry_delay_us > 0, "delays between retries"),
+        (!options.resources.is_empty(), "resources"),
+    ];
+    match lacks.into_iter().find(|(is_wanted, _)| *is_wanted) {
+        Some((_, what)) => Err(lacking(what)),
+        None => Ok(()),
     }
 }
 
@@ -280,6 +302,10 @@ impl Engine for Dask {
     }
 
     fn submit(&self, tasks: Vec<Task>, wanted: Vec<Key>) -> Result<()> {
+        // Before any of them waits: what is refused later is refused to nobody.
+        for options in tasks.iter().filter_map(|task| task.options.as_deref()) {
+            can_do(options)?;
+        }
         if self.follows.load(Ordering::Relaxed) {
             self.tell_submitted(&tasks);
         }
@@ -306,16 +332,16 @@ impl Engine for Dask {
         let mut orders = lock(&self.orders);
         keys.iter().for_each(|key| drop(orders.names.remove(key)));
         let keys = keys.into_iter().map(hex).collect();
-        self.bridge.order(&Order::Release { keys })
+        self.order(&mut orders, Order::Release { keys })
     }
 
     fn detach(&self, key: Key) -> Result<()> {
-        self.bridge.order(&Order::Detach { key: hex(key) })
+        self.order(&mut lock(&self.orders), Order::Detach { key: hex(key) })
     }
 
     fn cancel(&self, keys: Vec<Key>) -> Result<()> {
         let keys = keys.into_iter().map(hex).collect();
-        self.bridge.order(&Order::Cancel { keys })
+        self.order(&mut lock(&self.orders), Order::Cancel { keys })
     }
 
     fn follow(&self, is_on: bool) -> Result<()> {
