@@ -153,10 +153,15 @@ fn check(cluster: &Cluster, name: &str) {
 CHECKS = ["graphs", "values", "large_values", "parts", "errors", "panics", "same_call_same_task", "retries", "cancellation", "release", "lost_workers", "late_joiners", "awaiting", "many_at_once", "events"]
 
 
+@pytest.fixture(scope="module")
+def checked(away):
+    ok(away, CONTROL)
+    return away
+
+
 @pytest.mark.parametrize("check", CHECKS)
-def test_what_every_engine_must_do(dask, away, check):
-    if check == CHECKS[0]:
-        ok(away, CONTROL)
+def test_what_every_engine_must_do(dask, checked, check):
+    away = checked
     msg = away.client.execute(f'check(&cluster, "{check}");')
     if check == "late_joiners":
         deadline = time.monotonic() + 60

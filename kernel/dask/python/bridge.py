@@ -26,8 +26,8 @@ TELL_EVERY = 0.004
 EVENTS_EVERY = 0.05
 # A task that was told to stop has this long, before another thread takes its place.
 STOP_PATIENCE = 0.3
-# With more handles than this it is told less often.
-MANY = 200
+# With more handles than this it is told less often, and with fewer at once.
+FEW, MANY = 4, 200
 TELL_MANY_EVERY = 0.1
 # A scheduler that is not there is noticed within this time.
 CONNECT_WITHIN = 4
@@ -281,7 +281,8 @@ class Bridge:
         if not self.is_telling:
             self.is_telling = True
             try:
-                await asyncio.sleep(TELL_EVERY)
+                # One alone is told at once.
+                await asyncio.sleep(TELL_EVERY if len(self.n_held) > FEW else 0)
                 while self.ended:
                     ended, self.ended = self.ended, []
                     await self.tell_ended(ended)
