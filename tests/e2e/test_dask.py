@@ -173,9 +173,28 @@ def test_what_every_engine_must_do(dask, checked, check):
     assert result.status == "ok", "\n".join(result.reply.get("traceback", []))
 
 
-def test_the_card_says_what_it_is(away):
+def test_what_is_shown_is_so_and_what_is_not_there_says_so(away):
+    n = int(re.search(r"tasks +(\d+) done", ok(away, "cluster").text)[1])
+    shown = ok(away, "let seen = cluster.submit(inc, 4321); seen.wait()?;\nseen").text
+    assert re.search(r"on worker-[1-9]", shown), shown
     shown = ok(away, "cluster").text
-    assert re.search(r"Cluster: \d workers", shown), shown
+    assert re.search(r"Cluster: \d workers", shown) and int(re.search(r"tasks +(\d+) done", shown)[1]) > n, shown
+    for code, lacks in {"seen.journey()?": "the history of its tasks", 'cluster.lock("x")?': "locks", "cluster.scale(3)?": "who runs the Dask cluster scales it", 'cluster.publish("p", &seen)?': "values under names", "cluster.timeout(Duration::from_secs(1)).submit(inc, 4322).gather()?": "timeouts of tasks"}.items():
+        text = fails(away, code)
+        assert "the engine `dask` does not offer" in text and lacks in text, text
+
+
+def test_a_function_that_kills_its_workers_is_given_up_and_named(dask, tmp_path):
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    try:
+        ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\nfn crash(x: i64) -> i64 {{ unsafe {{ *(x as *const i64) }} }}')
+        text = fails(kernel, "cluster.submit(crash, 8).gather()?")
+        assert "task `crash` was given up: its workers died, 4 times" in text, text
+        ok(kernel, "cluster.submit(inc, 5).gather()?", "6")
+        ok(kernel, "cluster.shutdown()?")
+        assert "has left the Dask cluster" in fails(kernel, "cluster.submit(inc, 6).gather()?")
+    finally:
+        kernel.close()
 
 
 def test_a_scheduler_that_goes_away_is_an_error_and_the_notebook_goes_on(tmp_path):

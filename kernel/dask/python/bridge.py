@@ -15,7 +15,7 @@ import types
 import dask
 import distributed
 import msgpack
-from dask._task_spec import List, Task, TaskRef
+from dask._task_spec import Task, TaskRef
 from distributed import Client, fire_and_forget
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 from distributed.worker_state_machine import SecedeEvent
@@ -303,14 +303,15 @@ class Bridge:
         sizes, places, values = {}, {}, {}
         try:
             small = {key: future for key, future in done.items() if is_small(future)}
-            large = [future.key for key, future in done.items() if key not in small]
+            # Where a small value is matters to who looks at one, and is not worth asking for many.
+            looked_at = [future.key for key, future in done.items() if key not in small or len(done) <= FEW]
             if small:
                 # The scheduler's own gather does not wait for a value that was lost to be made again.
                 answer = await self.client.scheduler.gather(keys=[future.key for future in small.values()])
                 if answer["status"] == "OK":
                     values = {key: of_wire(answer["data"][future.key]) for key, future in small.items()}
-            if large:
-                sizes, places = await asyncio.gather(self.client.scheduler.nbytes(keys=large, summary=False), self.client.scheduler.who_has(keys=large))
+            if looked_at:
+                sizes, places = await asyncio.gather(self.client.scheduler.nbytes(keys=looked_at, summary=False), self.client.scheduler.who_has(keys=looked_at))
         except Exception:
             # They are fetched one by one when they are asked for.
             pass

@@ -77,10 +77,15 @@ impl Bridge {
     pub fn order(&self, order: &Order) -> Result<()> {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         words::write(&mut *orders, order).map_err(|error| {
-            Error::Disconnected(format!(
-                "the bridge to Dask does not listen: {error}{}",
-                self.said()
-            ))
+            Error::Disconnected(match error.kind() {
+                io::ErrorKind::BrokenPipe => {
+                    format!(
+                        "this program has left the Dask cluster; `Cluster::connect(…)?` brings it back{}",
+                        self.said()
+                    )
+                }
+                _ => format!("the bridge to Dask does not listen: {error}{}", self.said()),
+            })
         })
     }
 

@@ -53,13 +53,16 @@ pub(crate) struct Answers {
     refused: Option<Error>,
     values: HashMap<u64, (Option<Vec<u8>>, Option<String>)>,
     workers: HashMap<u64, Vec<WorkerWord>>,
+    /// Tasks of this program whose end it was told.
+    n_done: u64,
+    n_failed: u64,
 }
 
 /// Functions and libraries, and orders that wait for one.
 #[derive(Default)]
 struct Orders {
     functions: HashMap<FunctionId, Function>,
-    /// `None` while it is being made.
+    /// Whether it is there, or still being made.
     code: HashMap<CodeId, bool>,
     /// In order: what is ordered after tasks that wait for their code waits too.
     waiting: Vec<Waiting>,
@@ -389,8 +392,14 @@ impl Workers for Dask {
                 held_bytes: worker.held,
             })
             .collect();
+        let (n_done, n_failed) = {
+            let told = self.told.lock();
+            (told.n_done, told.n_failed)
+        };
         Ok(ClusterInfo {
             workers,
+            n_done,
+            n_failed,
             ..ClusterInfo::default()
         })
     }
@@ -460,6 +469,11 @@ impl Reader {
                 told.workers.insert(id, workers);
             }),
             Word::Ended { ended } => {
+                let n_failed = ended.iter().filter(|ended| ended.failed.is_some()).count() as u64;
+                self.told.change(|told| {
+                    told.n_failed += n_failed;
+                    told.n_done += ended.len() as u64 - n_failed;
+                });
                 let told = ended.into_iter().filter_map(|ended| self.ended(ended)).collect();
                 self.tell(told);
             }
