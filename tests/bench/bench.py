@@ -307,10 +307,8 @@ QUESTIONS = {
 }
 
 
-def bench_tables(n_rows=10_000_000):
-    """Files of that table, against Polars in one process over the same files (its faster engine counts), and dask.dataframe."""
-    folder = pathlib.Path(tempfile.mkdtemp())
-    kernel = Kernel(folder)
+def make_table(kernel, n_rows):
+    """Sixteen Parquet files in the kernel's folder, by a local cluster."""
     for code in (
         "let cluster = Cluster::local().workers(2).start()?;",
         f"""fn part(at: i64) -> PolarsResult<DataFrame> {{
@@ -326,6 +324,17 @@ def bench_tables(n_rows=10_000_000):
 }}""",
         'Frame::from_fn(0..16i64, part)?.write_parquet("table")?;',
         f'let small_table = df!("id4" => (1..=100i64).collect::<Vec<_>>(), "w" => (1..=100i64).collect::<Vec<_>>())?; let medium_table = df!("id6" => (1..={n_rows // 100}i64).collect::<Vec<_>>(), "w" => (1..={n_rows // 100}i64).collect::<Vec<_>>())?;',
+    ):
+        result = kernel.execute(code, timeout=600)
+        assert result.status == "ok", result.reply
+
+
+def bench_tables(n_rows=10_000_000):
+    """Files of that table, against Polars in one process over the same files (its faster engine counts), and dask.dataframe."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    kernel = Kernel(folder)
+    make_table(kernel, n_rows)
+    for code in (
         'let table = Frame::read_parquet("table/*.parquet")?; let scan = LazyFrame::scan_parquet(PlRefPath::new("table/*.parquet"), Default::default())?;',
         'let engines = [Engine::InMemory, Engine::Streaming];',
     ):
@@ -364,10 +373,10 @@ println!("{{times:?}}");"""
     shutil.rmtree(folder)
 
 
-def beside_dask(folder, n_rows, took):
+def beside_dask(folder, n_rows, took, *address):
     """The same questions by dask.dataframe over the same files, after ours: both would share the cores."""
     python = pathlib.Path(os.environ["SKEP_CACHE"]) / "python-bench" / "bin" / "python"
-    command = [python, pathlib.Path(__file__).with_name("dask_frame.py"), f"{folder}/table/*.parquet", str(n_rows)]
+    command = [python, pathlib.Path(__file__).with_name("dask_frame.py"), f"{folder}/table/*.parquet", str(n_rows), json.dumps(list(took)), *address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     if done.returncode != 0:
         sys.exit(f"error: dask.dataframe failed:\n{done.stderr}")
@@ -638,7 +647,9 @@ fn moved(cluster: &Cluster) -> Result<f64, skep::Error> {
 def bench_dask():
     """The same work on one Dask cluster: by cells here, and by Dask's own Python client."""
     folder = pathlib.Path(tempfile.mkdtemp())
-    dask = pathlib.Path(sys.executable).parent / "dask"
+    # Its workers have what dask.dataframe needs.
+    python = pathlib.Path(os.environ["SKEP_CACHE"]) / "python-bench" / "bin" / "python"
+    dask = python.with_name("dask")
     env = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__DASHBOARD__STATUS__TASK_STREAM_LENGTH": "0"}
     start = lambda *args: subprocess.Popen([dask, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, env=env, start_new_session=True)
     all_of_them = [start("scheduler", "--port", "8799", "--host", "127.0.0.1", "--no-dashboard")]
@@ -661,16 +672,46 @@ def bench_dask():
             assert done.status == "ok", done.reply
             ours[name] = float(done.stream())
         kernel.close()
-        done = subprocess.run([sys.executable, "tests/bench/dask_client.py", address], capture_output=True, text=True, cwd=CHECKOUT)
+        done = subprocess.run([python, "tests/bench/dask_client.py", address], capture_output=True, text=True, cwd=CHECKOUT)
         assert done.returncode == 0, done.stderr[-2000:]
         theirs = json.loads(done.stdout.splitlines()[-1])
+        line("10,000 tasks that do nothing", 10_000 / ours["noops_s"], "tasks/s", 10_000 / theirs["noops_s"], "Dask's client", "ratio >= 1")
+        line("a task there and its value back", 1e3 * ours["trip_s"], "ms", 1e3 * theirs["trip_s"], "Dask's client")
+        line("three layers of 10,000 tasks", ours["layers_s"], "s", theirs["layers_s"], "Dask's client")
+        line("100 MB from one worker to the other", 1e3 * ours["moved_s"], "ms", 1e3 * theirs["moved_s"], "Dask's client")
+        frames_away(address)
     finally:
         for process in all_of_them:
             os.killpg(process.pid, signal.SIGKILL)
-    line("10,000 tasks that do nothing", 10_000 / ours["noops_s"], "tasks/s", 10_000 / theirs["noops_s"], "Dask's client", "ratio >= 1")
-    line("a task there and its value back", 1e3 * ours["trip_s"], "ms", 1e3 * theirs["trip_s"], "Dask's client")
-    line("three layers of 10,000 tasks", ours["layers_s"], "s", theirs["layers_s"], "Dask's client")
-    line("100 MB from one worker to the other", 1e3 * ours["moved_s"], "ms", 1e3 * theirs["moved_s"], "Dask's client")
+
+
+# Of the questions above, groups and joins.
+AWAY_QUESTIONS = ("sum by id1", "sum, mean by id3", "sums by id6", "join 100 rows", "join 100,000 rows")
+
+
+def frames_away(address, n_rows=10_000_000):
+    """Frames on the workers of a Dask cluster, and dask.dataframe on the same ones over the same files."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    kernel = Kernel(folder)
+    make_table(kernel, n_rows)
+    def run(code):
+        result = kernel.execute(code, timeout=600)
+        assert result.status == "ok", "\n".join(result.reply.get("traceback", []))
+        return result.stream()
+    run("cluster.shutdown()?;")
+    run(f'let cluster = Cluster::connect("{address}")?;')
+    run(f'let table = Frame::read_parquet("{folder}/table/*.parquet")?;')
+    took = {}
+    for name in AWAY_QUESTIONS:
+        code = f"""
+let step = |t: LazyFrame, small: LazyFrame, medium: LazyFrame| -> PolarsResult<LazyFrame> {{ Ok({QUESTIONS[name]}) }};
+let placed = step(table.lazy_frame()?, small_table.clone().lazy(), medium_table.clone().lazy())?;
+let t = std::time::Instant::now(); table.lazy(|_| placed).collect()?; println!("{{}}", t.elapsed().as_secs_f64());"""
+        # As on the other side.
+        took[name] = min(float(run(code)) for _ in range(2))
+    kernel.close()
+    beside_dask(folder, n_rows, took, address)
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

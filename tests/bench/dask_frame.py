@@ -1,4 +1,6 @@
-"""The questions of `bench.py frame` by dask.dataframe, over the same Parquet files, on two workers of one thread."""
+"""The questions of `bench.py frame` by dask.dataframe, over the same Parquet files, on two workers of one thread: its own, or those at an
+address.
+"""
 
 import json
 import sys
@@ -29,14 +31,16 @@ QUESTIONS = {
 }
 
 
-def main(pattern, n_rows):
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True)
-    client = Client(cluster)
+def main(pattern, n_rows, names, address=None):
+    cluster = None if address else LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True)
+    client = Client(address or cluster)
     table = dd.read_parquet(pattern)
     ones = lambda n, name: pd.DataFrame({name: np.arange(1, n + 1), "w": np.arange(1, n + 1)})
     small, medium = ones(100, "id4"), ones(n_rows // 100, "id6")
     took = {}
     for name, question in QUESTIONS.items():
+        if name not in names:
+            continue
         times = []
         for _ in range(2):
             started = time.perf_counter()
@@ -51,9 +55,10 @@ def main(pattern, n_rows):
         if times:
             took[name] = min(times)
     client.close()
-    cluster.close()
+    if cluster is not None:
+        cluster.close()
     print(json.dumps(took))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), *sys.argv[4:])
