@@ -11,16 +11,16 @@ import time
 
 import pytest
 
-from conftest import Kernel
+from conftest import CHECKOUT, Kernel
 from test_cells import fails, ok
 
 DASK = pathlib.Path(sys.executable).parent / "dask"
 
 
 class Dask:
-    def __init__(self, folder):
-        self.folder, self.processes = folder, []
-        self.start("scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(folder / "scheduler.json"))
+    def __init__(self, folder, *args, host="127.0.0.1", command=(str(DASK),), inside=()):
+        self.folder, self.processes, self.command, self.args = folder, [], command, args
+        self.start("scheduler", "--port", "0", "--host", host, "--no-dashboard", "--scheduler-file", str(folder / "scheduler.json"), *args, inside=inside)
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -30,15 +30,15 @@ class Dask:
                 assert time.monotonic() < deadline, "Dask's scheduler does not start"
                 time.sleep(0.1)
 
-    def start(self, what, *args, **env):
+    def start(self, what, *args, inside=(), **env):
         said = open(self.folder / f"{what}-{len(self.processes)}", "w")
-        process = subprocess.Popen([DASK, what, *args], stdout=said, stderr=said, cwd=self.folder, start_new_session=True, env={**os.environ, **env})
+        process = subprocess.Popen([*inside, *self.command, what, *args], stdout=said, stderr=said, cwd=self.folder, start_new_session=True, env={**os.environ, **env})
         self.processes.append(process)
         return process
 
-    def worker(self, **env):
+    def worker(self, *args, inside=(), **env):
         n = len(self.processes)
-        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard", "--name", f"w{n}", "--local-directory", str(self.folder / f"of-worker-{n}"), **env)
+        return self.start("worker", self.address, "--nthreads", "1", "--no-dashboard", "--name", f"w{n}", "--local-directory", str(self.folder / f"of-worker-{n}"), *self.args, *args, inside=inside, **env)
 
     def stop(self):
         for process in self.processes:
@@ -131,7 +131,7 @@ def test_a_wrong_address_is_said_soon(away):
     for address in ("tcp://nonsense", "tcp://"):
         text = fails(away, f'Cluster::connect("{address}")?')
         assert "an address is `tcp://host:8786`" in text or "there is no Dask scheduler at" in text, text
-    assert "distributed.comm.tls" in fails(away, 'Cluster::connect("tls://127.0.0.1:8786")?')
+    assert "`tls://host:8786?ca=ca.pem&cert=cert.pem&key=key.pem`" in fails(away, 'Cluster::connect("tls://127.0.0.1:1")?')
     assert "no engine for addresses of `ray://`" in fails(away, 'Cluster::connect("ray://x")?')
 
 
@@ -179,9 +179,228 @@ def test_what_is_shown_is_so_and_what_is_not_there_says_so(away):
     assert re.search(r"on worker-[1-9]", shown), shown
     shown = ok(away, "cluster").text
     assert re.search(r"Cluster: \d workers", shown) and int(re.search(r"tasks +(\d+) done", shown)[1]) > n, shown
-    for code, lacks in {"seen.journey()?": "the history of its tasks", 'cluster.lock("x")?': "locks", "cluster.scale(3)?": "who runs the Dask cluster scales it", 'cluster.publish("p", &seen)?': "values under names", "cluster.timeout(Duration::from_secs(1)).submit(inc, 4322).gather()?": "timeouts of tasks"}.items():
+    for code, lacks in {'cluster.lock("x")?': "locks", "cluster.scale(3)?": "who runs the Dask cluster scales it", 'cluster.publish("p", &seen)?': "values under names", "seen.explain()?": "the history of its tasks"}.items():
         text = fails(away, code)
         assert "the engine `dask` does not offer" in text and lacks in text, text
+    # What is refused holds up nothing: the same call goes through without what was lacking.
+    text = fails(away, "cluster.retries(1).retry_delay(Duration::from_secs(1)).submit(inc, 4322).gather()?")
+    assert "does not offer delays between retries" in text, text
+    ok(away, "cluster.submit(inc, 4322).gather()?", "4323")
+
+
+def told(kernel, code, pattern, patience=5):
+    """What a cell says once events have come, which they do a moment later."""
+    deadline = time.monotonic() + patience
+    while True:
+        text = ok(kernel, code).text or ""
+        if re.search(pattern, text):
+            return text
+        assert time.monotonic() < deadline, text
+        time.sleep(0.1)
+
+
+def test_progress_and_prints_are_in_the_cell(away):
+    result = ok(away, 'fn slowly(i: u64) -> u64 { println!("slowly {i}"); eprintln!("to stderr {i}"); sleep(Duration::from_millis(150)); i }\ncluster.gather(cluster.map(slowly, 0..8u64))?.len()', "8")
+    bars = [content["data"]["text/plain"] for kind in ("display_data", "update_display_data") for content in result.of(kind)]
+    assert any("slowly" in bar for bar in bars), bars
+    assert sorted(result.stream().split("\n"))[1:] == [f"slowly {i}" for i in range(8)], result.stream()
+    assert "to stderr 7" in result.stream("stderr")
+    result = ok(away, "fn far(n: u64) -> u64 { for i in 0..n { sleep(Duration::from_millis(30)); progress(i + 1, n); } n }\ncluster.submit(far, 30).gather()?", "30")
+    bars = [content["data"]["text/plain"] for kind in ("display_data", "update_display_data") for content in result.of(kind)]
+    assert any(re.search(r"far.*\b0/1\b|far.*[1-9]\d? %", bar) for bar in bars), bars
+
+
+def test_journeys_commands_and_the_page_know_these_tasks(away):
+    ok(away, "let told = cluster.submit(inc, 987_654); told.gather()?", "987655")
+    text = told(away, "told.journey()?", r"kept on worker-\d")
+    assert re.search(r"assigned .*to worker-\d: the engine's own scheduler chose it", " ".join(text.split())), text
+    assert re.search(r"kept on worker-\d", ok(away, ":journey told").text)
+    assert re.search(r"Cluster: \d workers", ok(away, ":cluster").text)
+    shown = ok(away, ":workers").text
+    assert re.search(r"worker-\d+ +[1-9]\d+ +idle", shown), shown
+    assert "inc" in ok(away, ":tasks").text
+    assert "slowly 3" in ok(away, "cluster.logs()?.of_function(\"slowly\")").text
+    assert ok(away, "cluster.dashboard()?").text.startswith("http://127.0.0.1:")
+    ok(away, "let (sum, run) = cluster.performance(|| cluster.gather(cluster.impure().map(inc, 0..50)).map(|all| all.len()))?;\n(sum?, run.n_runs(\"inc\"))", "(50, 50)")
+    ok(away, 'cluster.report("report.html")?;')
+    assert "slowly" in (away.folder / "report.html").read_text()
+    assert "not inc" in told(away, 'fn refuses_inc(_: i64) -> Result<i64, String> { Err("not inc".into()) }\nlet _ = cluster.submit(refuses_inc, 1).wait();\ncluster.logs()?.of_function("refuses_inc")', "not inc")
+
+
+def test_a_task_that_is_wanted_again_while_it_is_being_stopped_runs(away):
+    ok(away, "fn listens(ms: u64) -> u64 { let until = std::time::Instant::now() + Duration::from_millis(ms); while std::time::Instant::now() < until { sleep(Duration::from_millis(100)); } ms }")
+    for ms in (1500, 1501, 1502):
+        ok(away, f"let first = cluster.submit(listens, {ms}); sleep(Duration::from_millis(500)); first.cancel()?; drop(first);\ncluster.submit(listens, {ms}).gather()?", str(ms))
+
+
+def test_timeouts_resources_and_workers_that_are_asked_for(dask, away):
+    text = fails(away, "cluster.timeout(Duration::from_millis(300)).submit(listens, 60_000).gather()?")
+    assert "task `listens` took too long" in text and "stopped after 300 ms" in text, text
+    text = fails(away, "cluster.on_workers([77]).submit(inc, 700).gather()?")
+    assert "worker 77 only" in text and "hint" in text, text
+    text = fails(away, 'cluster.resource("gpu", 1).submit(inc, 701).gather()?')
+    assert "no worker has enough of `gpu`" in text and "--resources gpu=1" in text, text
+    dask.worker("--resources", "gpu=1")
+    deadline = time.monotonic() + 30
+    while True:
+        result = away.execute('cluster.resource("gpu", 1).submit(inc, 701).gather()?')
+        if result.status == "ok":
+            break
+        assert time.monotonic() < deadline, result.error
+        time.sleep(0.2)
+    text = fails(away, "fn nested(x: i64) -> i64 { Cluster::current().unwrap().submit(inc, x).gather().unwrap() }\ncluster.submit(nested, 3).gather()?")
+    assert "cannot submit tasks of its own" in text and "as a graph" in text, text
+
+
+PLACES = """
+from distributed import Client, LocalCluster
+
+def small():
+    return LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+
+def client():
+    return Client(small())
+
+def address():
+    return "{address}"
+
+def number():
+    return 7
+
+def breaks():
+    return {{}}["no such place"]
+"""
+
+
+def test_clusters_that_the_notebook_or_python_starts(dask, tmp_path):
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    (tmp_path / "places.py").write_text(PLACES.format(address=dask.address))
+    pids = set()
+    try:
+        ok(kernel, "fn inc(x: i64) -> i64 { x + 1 }\nfn process(_: u64) -> u32 { std::process::id() }")
+        ok(kernel, "let own = Cluster::dask().workers(2).threads(1).start()?;\nown.submit(inc, 1).gather()?", "2")
+        pids.add(int(ok(kernel, "own.submit(process, 1).gather()?").text))
+        assert "Cluster: 2 workers, 2 threads" in ok(kernel, ":cluster").text
+        for function in ("small", "client", "address"):
+            ok(kernel, f'let there = Cluster::connect("python://places:{function}")?;\nthere.submit(inc, 41).gather()?', "42")
+            if function != "address":
+                pids.add(int(ok(kernel, "there.submit(process, 2).gather()?").text))
+        text = fails(kernel, 'Cluster::connect("python://places:breaks")?')
+        assert "places:breaks has failed: KeyError: 'no such place'" in text, text
+        text = fails(kernel, 'Cluster::connect("python://places:number")?')
+        assert "gives a `int`" in text and "a Dask client, a cluster, or an address" in text, text
+        assert "No module named 'nowhere'" in fails(kernel, 'Cluster::connect("python://nowhere:f")?')
+        assert "ask for 1 to 64" in fails(kernel, "Cluster::dask().workers(0).start()?")
+        # The local cluster is shown again once it is started.
+        ok(kernel, "let local = Cluster::local().workers(1).start()?;")
+        assert "Cluster: 1 worker," in ok(kernel, ":cluster").text
+        ok(kernel, "own.submit(inc, 2).gather()?", "3")
+        ok(kernel, "own.shutdown()?")
+        assert "has left the Dask cluster" in fails(kernel, "own.submit(inc, 3).gather()?")
+    finally:
+        kernel.close()
+    deadline = time.monotonic() + 15
+    while any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, "what was started here ends with the notebook"
+        time.sleep(0.2)
+
+
+def test_an_encrypted_scheduler(tmp_path):
+    run = lambda *args: subprocess.run(["openssl", *args], cwd=tmp_path, check=True, capture_output=True)
+    run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=skep", "-keyout", "key.pem", "-out", "cert.pem")
+    files = ["--tls-ca-file", str(tmp_path / "cert.pem"), "--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")]
+    dask = Dask(tmp_path, *files, host="tls://127.0.0.1")
+    dask.worker()
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    try:
+        assert dask.address.startswith("tls://"), dask.address
+        ok(kernel, f'let cluster = Cluster::connect("{dask.address}?ca=cert.pem&cert=cert.pem&key=key.pem")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2")
+        text = fails(kernel, f'Cluster::connect("{dask.address}?ca=nowhere.pem")?')
+        assert "there is no file nowhere.pem" in text, text
+        text = fails(kernel, f'Cluster::connect("{dask.address}?password=x")?')
+        assert "`password` is nothing that `tls://` takes" in text, text
+    finally:
+        kernel.close()
+        dask.stop()
+
+
+# Dask's own command, by another version: what `pip` would have put there.
+OTHER_VERSION = "import sys, importlib.metadata as of; real = of.version; of.version = lambda name: '2020.1.0' if name == 'distributed' else real(name); from dask.__main__ import main; sys.argv[0] = 'dask'; main()"
+
+
+def test_another_version_of_dask_is_refused_with_what_mends_it(tmp_path):
+    dask = Dask(tmp_path, command=(sys.executable, "-c", OTHER_VERSION))
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    try:
+        text = fails(kernel, f'Cluster::connect("{dask.address}")?')
+        assert "has distributed 2020.1.0, and this machine has 20" in text and "pip install dask==20" in text, text
+        ok(kernel, "1 + 1", "2")
+    finally:
+        kernel.close()
+        dask.stop()
+
+
+class Networks:
+    """Two machines, as far as network and files go: namespaces with an address each, in which this machine's build and its temporary
+    files are not to be seen.
+    """
+
+    def __init__(self):
+        self.names = [f"skep-{os.getpid()}-{i}" for i in (1, 2)]
+        self.bridge = f"sk{os.getpid() % 100_000}"
+        ip = lambda *args: subprocess.run(["ip", *args], check=True, capture_output=True)
+        ip("link", "add", self.bridge, "type", "bridge")
+        ip("addr", "add", "10.213.77.1/24", "dev", self.bridge)
+        ip("link", "set", self.bridge, "up")
+        for i, name in enumerate(self.names):
+            here, there = f"{self.bridge}h{i}", f"{self.bridge}t{i}"
+            ip("netns", "add", name)
+            ip("link", "add", here, "type", "veth", "peer", "name", there)
+            ip("link", "set", here, "master", self.bridge, "up")
+            ip("link", "set", there, "netns", name)
+            ip("-n", name, "addr", "add", f"10.213.77.{i + 2}/24", "dev", there)
+            ip("-n", name, "link", "set", there, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+
+    def inside(self, i):
+        hide = f'mount -t tmpfs none /tmp && mount -t tmpfs none "{os.environ["SKEP_HOME"]}" && exec "$@"'
+        return ("ip", "netns", "exec", self.names[i], "unshare", "-m", "sh", "-c", hide, "sh")
+
+    def close(self):
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        subprocess.run(["ip", "link", "del", self.bridge], capture_output=True)
+
+
+@pytest.fixture
+def networks():
+    try:
+        networks = Networks()
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this user may make no networks: {error}")
+    yield networks
+    networks.close()
+
+
+def test_two_machines_with_networks_and_files_of_their_own(networks, tmp_path):
+    dask = Dask(tmp_path, host="10.213.77.1")
+    for i in (0, 1):
+        dask.worker("--host", f"10.213.77.{i + 2}", inside=networks.inside(i))
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    try:
+        ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2", timeout=120)
+        deadline = time.monotonic() + 60
+        while ok(kernel, "cluster.info()?.workers.len()").text != "2":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        # Each made one, and each needs both: the values went from one network to the other.
+        ok(kernel, "fn ones(n: usize) -> Vec<u8> { vec![1; n] }\nfn both(a: Vec<u8>, b: Vec<u8>) -> usize { a.len() + b.len() }\nfn hides(_: u64) -> bool { std::path::Path::new(&std::env::var(\"SKEP_HOME\").unwrap()).join(\"bin\").exists() }")
+        ok(kernel, "let a = cluster.on_workers([1]).submit(ones, 3_000_000);\nlet b = cluster.on_workers([2]).submit(ones, 4_000_000);\n[cluster.on_workers([1]).submit(both, (&a, &b)).gather()?, cluster.on_workers([2]).submit(both, (&a, &b)).gather()?]", "[7000000, 7000000]", timeout=120)
+        ok(kernel, "[cluster.on_workers([1]).submit(hides, 1).gather()?, cluster.on_workers([2]).submit(hides, 2).gather()?]", "[false, false]")
+        ok(kernel, 'Frame::from(df!("k" => ["a", "b", "a"], "x" => [1, 2, 3])?).group_by([col("k")]).agg([col("x").sum()]).sort(["k"]).collect()?.column("x")?.i32()?.into_no_null_iter().collect::<Vec<_>>()', "[4, 2]")
+    finally:
+        kernel.close()
+        dask.stop()
 
 
 def test_a_function_that_kills_its_workers_is_given_up_and_named(dask, tmp_path):
@@ -237,3 +456,33 @@ def test_code_goes_to_a_worker_that_sees_no_file_of_this_machine(tmp_path):
     finally:
         kernel.close()
         dask.stop()
+
+
+def cells_of(number):
+    """A lesson's cells in order, the solutions in place of the exercises."""
+    [lesson] = (CHECKOUT / "tutorial" / "lessons").glob(f"{number:02}-*/lesson.md")
+    return re.findall(r"^```rust((?: (?:solution|slow|fails))*)\n(.*?)^```", lesson.read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+def test_cells_of_lessons_run_unchanged_there(tmp_path, number):
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    n_there, lacks = 0, []
+    try:
+        for kind, code in cells_of(number):
+            n_there += "Cluster::local()" in code
+            result = kernel.execute(code.replace("Cluster::local()", "Cluster::dask()"), timeout=180)
+            if "fails" in kind:
+                assert result.status == "error", code
+            elif result.status == "error":
+                lacks.append(re.search("does not offer ([^:\n]*)|(cannot submit tasks of its own)", result.error)[0])
+            elif "solution" in kind:
+                assert "✓" in result.text, f"{code}\n{result.text}"
+        assert n_there > 0
+        assert lacks == LACKING.get(number, []), lacks
+    finally:
+        kernel.close()
+
+
+# What these lessons ask for that Dask's engine does not offer.
+LACKING = {3: ["cannot submit tasks of its own", "does not offer actors"]}

@@ -124,6 +124,7 @@ pub(crate) fn reason(why: Reason) -> &'static str {
         Reason::Pinned => "the task may run there only",
         Reason::Resources => "it has the resources",
         Reason::Alone => "a worker died under this task before",
+        Reason::Elsewhere => "its engine chose it",
     }
 }
 

@@ -5,12 +5,16 @@ standard output. Both speak MessagePack, each message behind its length.
 import asyncio
 import functools
 import hashlib
+import importlib
+import inspect
+import logging
 import os
 import pathlib
 import struct
 import sys
 import threading
 import types
+import urllib.parse
 
 import dask
 import distributed
@@ -31,6 +35,8 @@ FEW, MANY = 4, 200
 TELL_MANY_EVERY = 0.1
 # A scheduler that is not there is noticed within this time.
 CONNECT_WITHIN = 4
+# Names of so many tasks are kept, those that are let go among them.
+MANY_NAMES = 100_000
 # A worker says within this time whether it sees a file.
 ANSWERS_WITHIN = 5
 
@@ -64,15 +70,18 @@ class OnScheduler(SchedulerPlugin):
 
     async def start(self, scheduler):
         self.install(self.source)
-        self.scheduler, self.said, self.loop = scheduler, [], asyncio.get_running_loop()
+        self.scheduler, self.said, self.loop, self.flushed_at = scheduler, [], asyncio.get_running_loop(), 0
+        # Where tasks were given to, by their keys.
+        self.given = {}
 
     def say(self, *event):
         self.said.append(event)
         if len(self.said) == 1:
-            self.loop.call_later(self.every, self.flush)
+            # The first is told at once, and those that follow together.
+            self.loop.call_later(max(0, self.flushed_at + self.every - self.loop.time()), self.flush)
 
     def flush(self):
-        said, self.said = self.said, []
+        said, self.said, self.flushed_at = self.said, [], self.loop.time()
         self.scheduler.log_event("skep", said)
 
     def transition(self, key, start, finish, *args, worker=None, nbytes=0, startstops=(), **_):
@@ -80,14 +89,27 @@ class OnScheduler(SchedulerPlugin):
             return
         task = self.scheduler.tasks.get(key)
         if finish == "processing" and task is not None and task.processing_on is not None:
-            self.say("assigned", key, task.processing_on.address, 0, 0, 0, "")
+            before, now = self.given.get(key), task.processing_on.address
+            if before is not None:
+                # It runs again: its worker is gone, or it failed and is tried once more.
+                self.say("again", key, before, 0, 0, 0, "failed" if before in self.scheduler.workers else "")
+            self.given[key] = now
+            self.say("assigned", key, now, 0, 0, 0, "")
         elif finish == "memory" and start == "processing":
+            before = self.given.get(key)
+            if before is not None and worker is not None and before != worker:
+                # Dask moved it to one that had less to do.
+                self.given[key] = worker
+                self.say("stolen", key, before, 0, 0, 0, "")
+                self.say("assigned", key, worker, 0, 0, 0, "")
             ran = [at for at in startstops or () if at.get("action") == "compute"]
             begun, ended = (ran[-1]["start"], ran[-1]["stop"]) if ran else (0, 0)
             self.say("done", key, worker, nbytes or 0, int(begun * 1e6), max(0, int((ended - begun) * 1e6)), "")
         elif finish == "erred" and task is not None:
+            self.given.pop(key, None)
             self.say("failed", key, worker or "", 0, 0, 0, str(task.exception_text or ""))
         elif finish == "forgotten":
+            self.given.pop(key, None)
             self.say("freed", key, "", 0, 0, 0, "")
 
     def add_worker(self, scheduler, worker):
@@ -107,6 +129,7 @@ class OnWorker(WorkerPlugin):
 
     def setup(self, worker):
         self.worker, self.half, self.loop = worker, self.install(self.source), asyncio.get_running_loop()
+        self.half.RUNTIME.worker = worker
 
     def transition(self, key, start, finish, **_):
         if start == "executing" and finish in ("cancelled", "released", "forgotten") and self.half.is_running(key):
@@ -115,7 +138,9 @@ class OnWorker(WorkerPlugin):
 
     def replace(self, key):
         """A task that was told to stop and does not listen gives its place to another thread."""
-        if self.half.leave(key, self.worker.executors["default"]):
+        task = self.worker.state.tasks.get(key)
+        # It may have ended and begun anew meanwhile.
+        if task is not None and task.state in ("cancelled", "resumed") and self.half.leave(key, self.worker.executors["default"]):
             self.worker.handle_stimulus(SecedeEvent(key=key, compute_duration=self.patience, stimulus_id=f"skep-{key}"))
 
 
@@ -152,9 +177,11 @@ class Bridge:
         self.orders = asyncio.Queue()
         self.writing = threading.Lock()
         self.client = None
+        # What this process started or was given to connect to.
+        self.made = None
         # By Skep's key: Dask's name of a task, the handle of what is held, and how often it is.
         self.names, self.futures, self.n_held = {}, {}, {}
-        self.workers = {}
+        self.workers, self.pids = {}, {}
         self.ended, self.is_telling = [], False
 
     def tell(self, ev, **message):
@@ -175,35 +202,110 @@ class Bridge:
                 return
 
     async def connect(self, address):
+        scheme, _, rest = address.partition("://")
+        of_address = {"dask": self.own, "python": self.by_python, "tls": self.by_tls}.get(scheme)
+        address, security = await of_address(rest) if of_address else (address, None)
         try:
-            self.client = await Client(address, asynchronous=True, timeout=CONNECT_WITHIN, set_as_default=False, name="skep")
+            self.client = await Client(address, asynchronous=True, timeout=CONNECT_WITHIN, set_as_default=False, name="skep", security=security)
         except OSError as error:
-            raise Refused(f"there is no Dask scheduler at {address}: {error}", "is it running, and can this machine reach it? `dask scheduler` prints its address") from error
+            hint = "is it running, and can this machine reach it? `dask scheduler` prints its address"
+            if scheme == "tls":
+                hint = f"{hint}; certificates: `tls://host:8786?ca=ca.pem&cert=cert.pem&key=key.pem`"
+            raise Refused(f"there is no Dask scheduler at {address}: {error}", hint) from error
         except Exception as error:
-            hint = "Dask reads certificates from its own configuration: `distributed.comm.tls`" if address.startswith("tls:") else "an address is `tcp://host:8786`, as `dask scheduler` prints it"
+            hint = "certificates are given with it: `tls://host:8786?ca=ca.pem&cert=cert.pem&key=key.pem`, or are in Dask's own configuration, `distributed.comm.tls`" if scheme == "tls" else "an address is `tcp://host:8786`, as `dask scheduler` prints it"
             raise Refused(f"{address} is no address that Dask can connect to: {error or type(error).__name__}", hint) from error
         theirs = (await self.client.get_versions())["scheduler"]["packages"]
         for package, ours in {"distributed": distributed.__version__, "python": ".".join(map(str, sys.version_info[:2]))}.items():
             found = str(theirs.get(package))
             if found != ours and not (package == "python" and found.startswith(ours + ".")):
-                raise Refused(f"the scheduler at {address} has {package} {found}, and this machine has {ours}", f"Dask wants the same on both sides: `pip install distributed=={distributed.__version__}` there")
+                mend = f"`pip install dask=={distributed.__version__} distributed=={distributed.__version__}` there" if package == "distributed" else f"run it with Python {ours}, or name a Python {found} that has `distributed` in SKEP_PYTHON"
+                raise Refused(f"the scheduler at {address} has {package} {found}, and this machine has {ours}", f"Dask wants the same on both sides: {mend}")
         try:
             await self.client.register_plugin(OnScheduler(install, SOURCE, EVENTS_EVERY))
             await self.client.register_plugin(OnWorker(install, SOURCE, STOP_PATIENCE))
         except Exception as error:
             raise Refused(f"the scheduler at {address} takes no plugins: {error}", "Skep's code travels as plugins: ask who runs it to allow pickled ones") from error
 
+    async def own(self, asked):
+        """A Dask cluster of this notebook's own, on this machine; it ends with the connection."""
+        asked = dict(urllib.parse.parse_qsl(asked.lstrip("?")))
+        memory = asked.get("memory")
+        try:
+            self.made = await distributed.LocalCluster(
+                n_workers=int(asked["workers"]), threads_per_worker=int(asked["threads"]), memory_limit=int(memory) if memory else "auto",
+                host="127.0.0.1", dashboard_address=None, asynchronous=True, local_directory=str(pathlib.Path(__file__).parent / "workers"), silence_logs=logging.ERROR,
+            )
+        except Exception as error:
+            raise Refused(f"a Dask cluster could not be started here: {error}", "is there memory, and room on the disk?") from error
+        return self.made.scheduler_address, None
+
+    async def by_python(self, name):
+        """What a function of somebody else's connects to: Coiled, Kubernetes, Slurm, SSH."""
+        module, _, function = name.partition(":")
+        sys.path.insert(0, os.getcwd())
+        try:
+            made = await asyncio.to_thread(lambda: getattr(importlib.import_module(module), function or "cluster")())
+            made = await made if inspect.isawaitable(made) else made
+        except Exception as error:
+            raise Refused(f"{module}:{function or 'cluster'} has failed: {type(error).__name__}: {error}", f"`python://module:function` calls a function without arguments that gives a Dask client, a cluster, or an address; its Python is {sys.executable}") from error
+        if isinstance(made, str):
+            return made, None
+        self.made = made
+        if isinstance(made, Client):
+            return made.scheduler.address, made.security
+        if not hasattr(made, "scheduler_address"):
+            raise Refused(f"{module}:{function or 'cluster'} gives a `{type(made).__name__}`", "it shall give a Dask client, a cluster, or an address")
+        return made.scheduler_address, getattr(made, "security", None)
+
+    async def by_tls(self, rest):
+        at, _, asked = rest.partition("?")
+        asked = dict(urllib.parse.parse_qsl(asked))
+        if not asked:
+            return f"tls://{at}", None
+        unknown = sorted(set(asked) - {"ca", "cert", "key"})
+        missing = [path for path in asked.values() if not pathlib.Path(path).expanduser().is_file()]
+        if unknown or missing:
+            raise Refused(f"`{unknown[0]}` is nothing that `tls://` takes" if unknown else f"there is no file {missing[0]}", "`tls://host:8786?ca=ca.pem&cert=cert.pem&key=key.pem`, each of them a file")
+        files = {name: str(pathlib.Path(path).expanduser()) for name, path in asked.items()}
+        return f"tls://{at}", distributed.Security(tls_ca_file=files.get("ca"), tls_client_cert=files.get("cert"), tls_client_key=files.get("key"), require_encryption=True)
+
+    async def part(self):
+        """Ends the connection, and what was made for it."""
+        for what in (self.client, self.made):
+            try:
+                closed = what.close() if what is not None else None
+                if inspect.isawaitable(closed):
+                    await asyncio.wait_for(closed, 2)
+            except Exception:
+                pass
+
     async def info(self):
         found = await self.client.scheduler.identity()
+        unknown = [address for address in found["workers"] if address not in self.pids]
+        if unknown:
+            asked = self.client.run(os.getpid, workers=unknown, on_error="ignore")
+            try:
+                self.pids.update(await asyncio.wait_for(asked, ANSWERS_WITHIN))
+            except Exception:
+                # It is not to be had from one that does not answer.
+                self.pids.update(dict.fromkeys(unknown, 0))
         workers = []
         for address, worker in found["workers"].items():
             metrics = worker.get("metrics", {})
             counts = metrics.get("task_counts") or {}
             workers.append({
-                "id": self.number_of(address), "address": address, "pid": worker.get("pid") or 0, "threads": worker["nthreads"], "memory_limit": worker.get("memory_limit") or 0,
-                "resident": metrics.get("memory", 0), "n_assigned": counts.get("executing", 0) + counts.get("ready", 0), "n_values": counts.get("memory", 0), "held": metrics.get("managed_bytes", 0),
+                "id": self.number_of(address), "pid": self.pids.get(address) or 0, "threads": worker["nthreads"], "memory_limit": worker.get("memory_limit") or 0,
+                "resident": metrics.get("memory", 0), "spilled": (metrics.get("spilled_bytes") or {}).get("disk", 0), "n_assigned": counts.get("executing", 0) + counts.get("ready", 0),
+                "n_values": counts.get("memory", 0), "held": metrics.get("managed_bytes", 0),
             })
         return sorted(workers, key=lambda worker: worker["id"])
+
+    async def tell_info(self, id):
+        try:
+            self.tell("info", id=id, workers=await self.info(), why=None)
+        except Exception as error:
+            self.tell("info", id=id, workers=[], why=f"Dask's scheduler does not say which workers there are: {error}")
 
     def number_of(self, address):
         return self.workers.setdefault(address, len(self.workers) + 1)
@@ -226,8 +328,23 @@ class Bridge:
         name = self.names[key]
         return name if part is None else f"{name}/{part}"
 
+    async def there(self, tasks):
+        """The workers that there are, where tasks ask for some, or for what some have."""
+        if not any(task["workers"] or task["resources"] for task in tasks):
+            return {}
+        workers = (await self.client.scheduler.identity())["workers"]
+        there = {self.number_of(address): address for address in workers}
+        for task in tasks:
+            if task["workers"] and not set(task["workers"]) & set(there):
+                raise Refused(f"it may run on worker {', '.join(map(str, task['workers']))} only, and there is no such worker", f"`cluster` shows which there are: {', '.join(map(str, sorted(there)))}")
+            lacks = [name for name, amount in task["resources"] if all((worker.get("resources") or {}).get(name, 0) < amount for worker in workers.values())]
+            if lacks:
+                raise Refused(f"no worker has enough of `{lacks[0]}`", f"workers are started with it: `dask worker … --resources {lacks[0]}=1`")
+        return there
+
     async def submit(self, tasks, wanted):
-        graph, retries, chosen, again = {}, {}, {}, []
+        graph, retries, chosen, resources, again = {}, {}, {}, {}, []
+        there = await self.there(tasks)
         for task in tasks:
             name = self.names.setdefault(task["key"], f"{task['name']}-{task['key']}")
             held = self.futures.get(task["key"])
@@ -253,8 +370,9 @@ class Bridge:
             if task["retries"]:
                 retries[name] = task["retries"]
             if task["workers"]:
-                addresses = {number: address for address, number in self.workers.items()}
-                chosen[name] = [addresses[number] for number in task["workers"] if number in addresses]
+                chosen[name] = [there[number] for number in task["workers"] if number in there]
+            if task["resources"]:
+                resources[name] = dict(task["resources"])
         held = {}
         for key in wanted:
             self.n_held[key] = self.n_held.get(key, 0) + 1
@@ -266,7 +384,7 @@ class Bridge:
                 held[key] = self.names[key]
         if not graph and not held:
             return
-        how = {name: functools.partial(half.of_key, table) for name, table in {"retries": retries, "workers": chosen}.items() if table}
+        how = {name: functools.partial(half.of_key, table) for name, table in {"retries": retries, "workers": chosen, "resources": resources}.items() if table}
         with dask.annotate(**how):
             futures = self.client.get(graph, list(held.values()), sync=False)
         for key, future in zip(held, futures):
@@ -351,8 +469,23 @@ class Bridge:
             self.tell("value", id=id, value=None, why=str(error))
 
     def on_events(self, event):
+        """Those of this client's tasks: others may use the same cluster."""
         _, said = event
-        self.tell("events", events=[{"what": what, "key": key.rpartition("-")[2], "worker": self.number_of(worker) if worker else 0, "n_bytes": n_bytes, "start_us": start, "duration_us": took, "why": why} for what, key, worker, n_bytes, start, took, why in said])
+        events = []
+        for what, key, worker, n_bytes, start, took, why in said:
+            key = key.rpartition("-")[2]
+            if key and key not in self.names:
+                continue
+            if what == "freed" and key not in self.futures and len(self.names) > MANY_NAMES:
+                del self.names[key]
+            events.append([what, key, self.number_of(worker) if worker else 0, n_bytes, start, took, why, None])
+        if events:
+            self.tell("events", events=events)
+
+    def on_said(self, event):
+        _, (key, said) = event
+        if key in self.names:
+            self.tell("events", events=[["said", key, 0, 0, 0, 0, "", said]])
 
     def release(self, keys):
         for key in keys:
@@ -368,7 +501,11 @@ class Bridge:
         """What has ended stays. Dask's own cancel drops the whole connection where a dependent is nobody's."""
         open_of_them = [self.futures[key].key for key in keys if key in self.futures and self.futures[key].status in ("pending", "lost")]
         if open_of_them:
-            await self.client.run_on_scheduler(let_go, names=open_of_them)
+            for name in await self.client.run_on_scheduler(let_go, names=open_of_them, asker=self.client.id):
+                # Now, and not when the scheduler's word comes: it could be about the same task again by then.
+                state = self.client.futures.get(name)
+                if state is not None and state.status in ("pending", "lost"):
+                    state.cancel()
 
     async def look_after(self):
         """Says so when the scheduler is gone, also if it comes back: it has let go everything then."""
@@ -385,19 +522,18 @@ class Bridge:
             await self.connect(hello["address"])
         except Refused as error:
             self.tell("refused", what=str(error), hint=error.hint)
-            return
+            return await self.part()
         self.tell("ready")
         watching = self.loop.create_task(self.look_after())
         while (order := await self.orders.get())["op"] != "close":
             try:
                 await self.obey(**order)
             except Exception as error:
-                self.tell("trouble", what=f"{type(error).__name__}: {error}", order=order["op"], keys=[task["key"] for task in order.get("tasks", [])])
+                is_refused = isinstance(error, Refused)
+                what = str(error) if is_refused else f"Dask refused `{order['op']}`: {type(error).__name__}: {error}"
+                self.tell("trouble", what=what, hint=error.hint if is_refused else None, keys=[task["key"] for task in order.get("tasks", [])])
         watching.cancel()
-        try:
-            await asyncio.wait_for(self.client.close(), 2)
-        except Exception:
-            pass
+        await self.part()
 
     async def obey(self, op, **order):
         if op == "code":
@@ -415,14 +551,16 @@ class Bridge:
         elif op == "follow":
             if order["is_on"]:
                 self.client.subscribe_topic("skep", self.on_events)
+                self.client.subscribe_topic("skep-said", self.on_said)
             else:
                 self.client.unsubscribe_topic("skep")
+                self.client.unsubscribe_topic("skep-said")
         elif op == "info":
-            self.tell("info", id=order["id"], workers=await self.info())
+            self.loop.create_task(self.tell_info(order["id"]))
 
 
-def let_go(names, dask_scheduler=None):
-    """Ends tasks that have not ended and what stands on them, and tells those who want them."""
+def let_go(names, asker, dask_scheduler=None):
+    """Ends tasks that have not ended and what stands on them, gives their names, and tells who else wants them."""
     found, left = {}, list(names)
     while left:
         task = dask_scheduler.tasks.get(left.pop())
@@ -436,7 +574,9 @@ def let_go(names, dask_scheduler=None):
             wanted.setdefault(client.client_key, []).append(task.key)
     for client, keys in wanted.items():
         dask_scheduler.client_releases_keys(keys=keys, client=client, stimulus_id=f"skep-cancel-{keys[0]}")
-        dask_scheduler.report({"op": "cancelled-keys", "keys": keys, "reason": "cancelled", "msg": "it was cancelled"}, client=client)
+        if client != asker:
+            dask_scheduler.report({"op": "cancelled-keys", "keys": keys, "reason": "cancelled", "msg": "it was cancelled"}, client=client)
+    return list(found)
 
 
 def of_wire(value):

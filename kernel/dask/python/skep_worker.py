@@ -6,13 +6,16 @@ installed there. A task is bytes, the number of its library, and the bytes of it
 
 import ctypes
 import hashlib
+import logging
 import os
 import pathlib
 import platform
 import struct
+import sys
 import threading
 import weakref
 
+from distributed import Reschedule
 from distributed.threadpoolexecutor import thread_state as of_pool
 from distributed.threadpoolexecutor import threads_lock
 from distributed.worker import thread_state as of_task
@@ -23,14 +26,16 @@ LARGE = 2 << 10
 
 
 class TaskFailed(Exception):
-    """A task of Skep's failed: what it says is in Rust's form."""
+    """A task of Skep's failed: what it says is its words, behind their length, and all of it in Rust's form."""
 
     def __init__(self, told):
         super().__init__(told)
         self.told = told
 
     def __str__(self):
-        return "a task of Skep's failed"
+        return self.told[4 : 4 + struct.unpack_from("<I", self.told)[0]].decode(errors="replace")
+
+    __repr__ = __str__
 
 
 class Bytes(ctypes.Structure):
@@ -39,6 +44,9 @@ class Bytes(ctypes.Structure):
 
 class Result(ctypes.Structure):
     _fields_ = [("data", ctypes.c_void_p), ("n", ctypes.c_size_t), ("capacity", ctypes.c_size_t)]
+
+
+HEAR = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class Runtime:
@@ -50,8 +58,18 @@ class Runtime:
         self.base = None
         # Of the build that is loaded: two in one process would mix.
         self.digest = None
-        # By Dask's key: the thread that a task runs on; and those whose place another has taken.
-        self.running, self.left = {}, set()
+        # By Dask's key: the thread that a task runs on, and those that were told to stop; and threads whose place another has taken.
+        self.running, self.stopped, self.left = {}, set(), set()
+        # Dask's worker, which tells what tasks say; Rust keeps the way there.
+        self.worker, self.hear = None, HEAR(self.on_said)
+
+    def on_said(self, key, data, n):
+        """On any thread: a task printed, or told how far it is."""
+        try:
+            self.worker.log_event("skep-said", [key.decode(), ctypes.string_at(data, n)])
+        except Exception:
+            # A worker that is closing tells nothing more.
+            pass
 
     def load(self, path, place, digest):
         if "libskep" in os.path.basename(path):
@@ -66,9 +84,11 @@ class Runtime:
         library.skep_task_free.restype = None
         library.skep_task_stop.argtypes = [ctypes.c_char_p]
         library.skep_task_stop.restype = None
-        library.skep_task_prepare.argtypes = [ctypes.c_char_p]
+        library.skep_task_prepare.argtypes = [ctypes.c_char_p, HEAR]
         library.skep_task_prepare.restype = None
-        library.skep_task_prepare(place.encode())
+        if self.base is None:
+            keep_own_streams()
+        library.skep_task_prepare(place.encode(), self.hear)
         self.base = library
 
     def path_of(self, code):
@@ -101,6 +121,7 @@ def run(request, code, *inputs):
         table[i] = Bytes(address, len(view))
     result = Result()
     thread = threading.current_thread()
+    RUNTIME.stopped.discard(of_task.key)
     RUNTIME.running[of_task.key] = thread
     try:
         has_failed = base.skep_task_run(request, len(request), os.fsencode(path), table, len(views), ctypes.byref(result))
@@ -116,9 +137,27 @@ def run(request, code, *inputs):
         return memoryview(held).cast("B")
     told = ctypes.string_at(result.data, result.n) if result.n else b""
     base.skep_task_free(result.data, result.n, result.capacity)
+    if has_failed and of_task.key in RUNTIME.stopped:
+        # Whoever cancelled it is gone; whoever wants it again meanwhile shall have it.
+        raise Reschedule
     if has_failed:
         raise TaskFailed(told)
     return told
+
+
+def keep_own_streams():
+    """What Python itself says goes where it went: what arrives at the process's standard output from now on is of tasks."""
+    loggers = [logging.getLogger(), *(logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger))]
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        before = getattr(sys, name)
+        if before is None:
+            continue
+        before.flush()
+        now = os.fdopen(os.dup(fd), "w", buffering=1, errors="backslashreplace")
+        setattr(sys, name, now)
+        for handler in {handler for logger in loggers for handler in logger.handlers}:
+            if getattr(handler, "stream", None) is before:
+                handler.setStream(now)
 
 
 def of_key(table, key):
@@ -144,6 +183,7 @@ def is_running(key):
 
 def stop(key):
     """Tells a task that runs to stop."""
+    RUNTIME.stopped.add(key)
     RUNTIME.base.skep_task_stop(key.rpartition("-")[2].encode())
 
 

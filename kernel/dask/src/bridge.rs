@@ -92,7 +92,12 @@ impl Bridge {
     /// The last line that it said on standard error, which is where Python says why it ends.
     pub fn said(&self) -> String {
         let said = fs::read_to_string(self.folder.path().join("said")).unwrap_or_default();
-        match said.trim().lines().last() {
+        // `KeyError: 'x'`; other lines are warnings, or where it was.
+        let is_error = |line: &&str| {
+            let name = line.split([':', ' ']).next().unwrap_or_default();
+            name.ends_with("Error") || name.ends_with("Exception")
+        };
+        match said.lines().rev().find(is_error) {
             Some(last) if last.contains("ModuleNotFoundError") => {
                 format!(
                     "; {last}: its Python needs `pip install distributed`, or SKEP_PYTHON names one that has it"

@@ -1,12 +1,10 @@
-//! The engine: orders for the bridge, and what it says.
+//! The engine: orders for the bridge.
 
 use std::{
     collections::HashMap,
-    io::BufReader,
     path::PathBuf,
-    process::ChildStdout,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -15,8 +13,8 @@ use std::{
 
 use serde_bytes::ByteBuf;
 use skep_cluster::{
-    Bytes, CodeId, Error, Event, FunctionId, Key, Reason, Result, TaskError, TaskErrorKind, WorkerId,
-    engine::{Ended, Engine, Sink, Told, Workers, watched::Watched},
+    Bytes, CodeId, Error, Event, FunctionId, Key, Result, WorkerId,
+    engine::{Engine, Sink, Told, Workers, watched::Watched},
     model::{
         cluster::{ClusterInfo, ClusterSpec, Memory, WorkerInfo},
         ids::KeyMap,
@@ -29,33 +27,29 @@ use skep_render::Message;
 use crate::{
     bridge::Bridge,
     code,
-    words::{self, EndedWord, EventWord, Order, TaskOrder, Word, WorkerWord, hex, key_of},
+    reader::{Answer, Answers, Known, Reader, lock},
+    words::{Order, TaskOrder, hex},
 };
 
 /// Python and Dask are there within this time.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
+/// So many functions' names are kept: those of tasks that are let go may be wanted again.
+const MOST_NAMES: usize = 200_000;
+
+/// What a function of somebody else's makes may have to buy machines first.
+const MADE_WITHIN: Duration = Duration::from_secs(1800);
+
 pub(crate) struct Dask {
     bridge: Arc<Bridge>,
     told: Arc<Watched<Answers>>,
-    orders: Arc<Mutex<Orders>>,
+    orders: Mutex<Orders>,
     next: AtomicU64,
     /// Somebody hears events.
     follows: AtomicBool,
+    known: Arc<Mutex<KeyMap<Known>>>,
     sink: Weak<dyn Sink>,
     code: Option<code::Told>,
-}
-
-/// What the bridge has answered, by the number of the question.
-#[derive(Default)]
-pub(crate) struct Answers {
-    is_ready: bool,
-    refused: Option<Error>,
-    values: HashMap<u64, (Option<Vec<u8>>, Option<String>)>,
-    workers: HashMap<u64, Vec<WorkerWord>>,
-    /// Tasks of this program whose end it was told.
-    n_done: u64,
-    n_failed: u64,
 }
 
 /// Functions and libraries, and orders that wait for one.
@@ -66,8 +60,7 @@ struct Orders {
     code: HashMap<CodeId, bool>,
     /// In order: what is ordered after tasks that wait for their code waits too.
     waiting: Vec<Waiting>,
-    /// The functions of tasks that are held, for errors that do not name them.
-    names: KeyMap<String>,
+    names: Arc<Mutex<KeyMap<String>>>,
 }
 
 enum Waiting {
@@ -75,30 +68,33 @@ enum Waiting {
     Order(Order),
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Dask {
     pub fn connect(address: &str, sink: Arc<dyn Sink>) -> Result<Arc<dyn Engine>> {
         let (bridge, words) = Bridge::start()?;
         let bridge = Arc::new(bridge);
         let told: Arc<Watched<Answers>> = Watched::new();
-        let orders: Arc<Mutex<Orders>> = Arc::default();
+        let orders = Mutex::new(Orders::default());
+        let known: Arc<Mutex<KeyMap<Known>>> = Arc::default();
         let reader = Reader {
             words,
             sink: Arc::downgrade(&sink),
             told: told.clone(),
             bridge: Arc::downgrade(&bridge),
-            orders: orders.clone(),
+            names: lock(&orders).names.clone(),
+            known: known.clone(),
         };
         thread::Builder::new()
             .name("dask".into())
             .spawn(move || reader.run())
             .map_err(|error| Error::Start(Message::new(error.to_string())))?;
         let address = address.to_string();
+        let within = if address.starts_with("python://") {
+            MADE_WITHIN
+        } else {
+            START_WITHIN
+        };
         bridge.order(&Order::Hello { address })?;
-        let deadline = std::time::Instant::now() + START_WITHIN;
+        let deadline = std::time::Instant::now() + within;
         let ready = told.wait_until(Some(deadline), |told| {
             told.refused.take().map(Err).or(told.is_ready.then_some(Ok(())))
         });
@@ -132,6 +128,7 @@ impl Dask {
                 orders,
                 next: AtomicU64::new(1),
                 follows: AtomicBool::new(false),
+                known,
                 sink: Arc::downgrade(&sink),
                 code: code.ok(),
             }
@@ -192,10 +189,15 @@ impl Dask {
 
     /// Dask says what becomes of tasks, and this what they are.
     fn tell_submitted(&self, tasks: &[Task]) {
-        let orders = lock(&self.orders);
+        let (orders, mut known) = (lock(&self.orders), lock(&self.known));
         let mut events = Vec::new();
         for task in tasks {
             let (key, id) = (task.key, task.function);
+            // The same call is the same task.
+            if known.contains_key(&key) {
+                continue;
+            }
+            known.insert(key, Known::Open(WorkerId(0)));
             if let Some(function) = orders.functions.get(&id) {
                 let name = function.name.clone();
                 events.push(Event::Function { id, name });
@@ -214,20 +216,21 @@ impl Dask {
                 events.push(Event::Tagged { key, tags });
             }
         }
-        drop(orders);
+        drop((orders, known));
         if let Some(sink) = self.sink.upgrade() {
             sink.on_told(vec![Told::Events(events)]);
         }
     }
 
-    fn ask<R>(
-        &self,
-        order: impl FnOnce(u64) -> Order,
-        mut answer: impl FnMut(&mut Answers, u64) -> Option<R>,
-    ) -> Result<R> {
+    fn ask(&self, order: impl FnOnce(u64) -> Order) -> Result<Answer> {
         let id = self.next_id();
-        self.bridge.order(&order(id))?;
-        self.told.wait_for(|told| answer(told, id))
+        self.told.lock().open.insert(id, None);
+        let answer = self
+            .bridge
+            .order(&order(id))
+            .and_then(|()| self.told.wait_for(|told| told.open.get_mut(&id)?.take()));
+        self.told.lock().open.remove(&id);
+        answer
     }
 }
 
@@ -245,7 +248,7 @@ impl Orders {
             .map(|(output, _)| (hex(output.task), output.part))
             .collect();
         let key = task.key;
-        self.names.insert(key, function.name.clone());
+        lock(&self.names).insert(key, function.name.clone());
         let name = function.name.clone();
         let code = function.code.0;
         let request = postcard::to_stdvec(&Request { task, function })
@@ -258,6 +261,11 @@ impl Orders {
             inputs,
             retries: options.retries,
             workers: options.workers.iter().map(|worker| worker.0).collect(),
+            resources: options
+                .resources
+                .iter()
+                .map(|resource| (resource.name.clone(), resource.amount))
+                .collect(),
         })
     }
 }
@@ -265,9 +273,7 @@ impl Orders {
 fn can_do(options: &TaskOptions) -> Result<()> {
     let lacks = [
         (options.is_actor, "actors"),
-        (options.timeout_us > 0, "timeouts of tasks"),
         (options.retry_delay_us > 0, "delays between retries"),
-        (!options.resources.is_empty(), "resources"),
     ];
     match lacks.into_iter().find(|(is_wanted, _)| *is_wanted) {
         Some((_, what)) => Err(lacking(what)),
@@ -321,19 +327,23 @@ impl Engine for Dask {
             key: hex(output.task),
             part: output.part,
         };
-        let (value, why) = self.ask(order, |told, id| told.values.remove(&id))?;
-        Ok(match (value, why) {
-            (Some(value), _) => Some(Ok(value.into())),
-            (None, why) => Some(Err(Error::Disconnected(format!(
-                "the value could not be fetched: {}",
-                why.unwrap_or_default()
-            )))),
-        })
+        let value = match self.ask(order)? {
+            Answer::Value(value) => value,
+            Answer::Workers(_) => Err("the bridge answered something else".into()),
+        };
+        Ok(Some(value.map(Bytes::from).map_err(|why| {
+            Error::Disconnected(format!("the value could not be fetched: {why}"))
+        })))
     }
 
     fn release(&self, keys: Vec<Key>) -> Result<()> {
         let mut orders = lock(&self.orders);
-        keys.iter().for_each(|key| drop(orders.names.remove(key)));
+        {
+            let mut names = lock(&orders.names);
+            if names.len() > MOST_NAMES {
+                names.clear();
+            }
+        }
         let keys = keys.into_iter().map(hex).collect();
         self.order(&mut orders, Order::Release { keys })
     }
@@ -372,8 +382,12 @@ impl Workers for Dask {
     }
 
     fn info(&self) -> Result<ClusterInfo> {
-        let workers = self.ask(|id| Order::Info { id }, |told, id| told.workers.remove(&id))?;
+        let workers = match self.ask(|id| Order::Info { id })? {
+            Answer::Workers(workers) => workers,
+            Answer::Value(_) => Err("the bridge answered something else".into()),
+        };
         let workers = workers
+            .map_err(Error::Disconnected)?
             .into_iter()
             .map(|worker| WorkerInfo {
                 id: WorkerId(worker.id),
@@ -384,6 +398,7 @@ impl Workers for Dask {
                 memory: Memory {
                     resident: worker.resident,
                     managed: worker.held,
+                    spilled: worker.spilled,
                     ..Memory::default()
                 },
                 is_silent: false,
@@ -392,14 +407,12 @@ impl Workers for Dask {
                 held_bytes: worker.held,
             })
             .collect();
-        let (n_done, n_failed) = {
-            let told = self.told.lock();
-            (told.n_done, told.n_failed)
-        };
+        let told = self.told.lock();
         Ok(ClusterInfo {
             workers,
-            n_done,
-            n_failed,
+            n_done: told.n_done,
+            n_failed: told.n_failed,
+            losses: told.losses.clone(),
             ..ClusterInfo::default()
         })
     }
@@ -421,150 +434,4 @@ impl Workers for Dask {
     fn pause(&self, _: WorkerId, _: Duration) -> Result<()> {
         Err(lacking("pauses of workers"))
     }
-}
-
-/// Hears the bridge.
-struct Reader {
-    words: BufReader<ChildStdout>,
-    sink: Weak<dyn Sink>,
-    told: Arc<Watched<Answers>>,
-    bridge: Weak<Bridge>,
-    orders: Arc<Mutex<Orders>>,
-}
-
-impl Reader {
-    fn run(mut self) {
-        let reason = loop {
-            match words::read(&mut self.words) {
-                Ok(Word::Gone { reason }) => break reason,
-                Ok(word) => self.on_word(word),
-                Err(error) => {
-                    let said = self
-                        .bridge
-                        .upgrade()
-                        .map_or(String::new(), |bridge| bridge.said());
-                    break match error.kind() {
-                        std::io::ErrorKind::UnexpectedEof => format!("the bridge to Dask has ended{said}"),
-                        _ => format!("the bridge to Dask: {error}{said}"),
-                    };
-                }
-            }
-        };
-        self.told.end(reason.clone());
-        if let Some(sink) = self.sink.upgrade() {
-            sink.on_gone(reason);
-        }
-    }
-
-    fn on_word(&self, word: Word) {
-        match word {
-            Word::Ready => self.told.change(|told| told.is_ready = true),
-            Word::Refused { what, hint } => self.told.change(|told| {
-                told.refused = Some(Error::Start(Message::new(what).hint(hint)));
-            }),
-            Word::Value { id, value, why } => self.told.change(|told| {
-                told.values.insert(id, (value.map(ByteBuf::into_vec), why));
-            }),
-            Word::Info { id, workers } => self.told.change(|told| {
-                told.workers.insert(id, workers);
-            }),
-            Word::Ended { ended } => {
-                let n_failed = ended.iter().filter(|ended| ended.failed.is_some()).count() as u64;
-                self.told.change(|told| {
-                    told.n_failed += n_failed;
-                    told.n_done += ended.len() as u64 - n_failed;
-                });
-                let told = ended.into_iter().filter_map(|ended| self.ended(ended)).collect();
-                self.tell(told);
-            }
-            Word::Events { events } => {
-                let events: Vec<Event> = events.into_iter().filter_map(event).collect();
-                self.tell(vec![Told::Events(events)]);
-            }
-            Word::Trouble { what, order, keys } => {
-                let message = format!("Dask refused `{order}`: {what}");
-                let failed = |key: &String| {
-                    let key = key_of(key)?;
-                    let how = Ended::Failed(Arc::new(self.error(key, TaskErrorKind::Code, message.clone())));
-                    Some(Told::Ended { key, how })
-                };
-                self.tell(keys.iter().filter_map(failed).collect());
-            }
-            Word::Gone { .. } => {}
-        }
-    }
-
-    fn tell(&self, told: Vec<Told>) {
-        if let (Some(sink), false) = (self.sink.upgrade(), told.is_empty()) {
-            sink.on_told(told);
-        }
-    }
-
-    fn ended(&self, ended: EndedWord) -> Option<Told> {
-        let key = key_of(&ended.key)?;
-        let why = ended.why.map(ByteBuf::into_vec).unwrap_or_default();
-        let words = || String::from_utf8_lossy(&why).into_owned();
-        let how = match ended.failed.as_deref() {
-            None => Ended::Done {
-                n_bytes: ended.n_bytes,
-                inline: ended.inline.map(ByteBuf::into_vec),
-                worker: WorkerId(ended.worker),
-                duration_us: 0,
-            },
-            Some("told") => Ended::Failed(Arc::new(match postcard::from_bytes(&why) {
-                Ok(error) => error,
-                Err(error) => self.error(key, TaskErrorKind::Failed, error.to_string()),
-            })),
-            Some("cancelled") => {
-                Ended::Failed(Arc::new(self.error(key, TaskErrorKind::Cancelled, String::new())))
-            }
-            Some("killed") => Ended::Failed(Arc::new(self.error(key, TaskErrorKind::KilledWorkers, words()))),
-            Some("code") => Ended::Failed(Arc::new(self.error(key, TaskErrorKind::Code, words()))),
-            Some(_) => Ended::Failed(Arc::new(self.error(key, TaskErrorKind::Failed, words()))),
-        };
-        Some(Told::Ended { key, how })
-    }
-
-    fn error(&self, key: Key, kind: TaskErrorKind, message: String) -> TaskError {
-        TaskError {
-            kind,
-            message,
-            hint: None,
-            function: lock(&self.orders).names.get(&key).cloned().unwrap_or_default(),
-            at: None,
-            worker: None,
-            tags: Vec::new(),
-        }
-    }
-}
-
-fn event(word: EventWord) -> Option<Event> {
-    let worker = WorkerId(word.worker);
-    match word.what.as_str() {
-        "joined" => return Some(Event::WorkerJoined { worker, pid: 0 }),
-        "lost" => {
-            let cause = word.why;
-            return Some(Event::WorkerLost { worker, cause });
-        }
-        _ => {}
-    }
-    let key = key_of(&word.key)?;
-    Some(match word.what.as_str() {
-        "assigned" => Event::Assigned {
-            key,
-            worker,
-            why: Reason::LeastBusy,
-            moved_bytes: 0,
-        },
-        "done" => Event::Done {
-            key,
-            worker,
-            n_bytes: word.n_bytes,
-            start_us: word.start_us,
-            duration_us: word.duration_us,
-        },
-        "failed" => Event::Failed { key, why: word.why },
-        "freed" => Event::Freed { key },
-        _ => return None,
-    })
 }

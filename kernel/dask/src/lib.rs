@@ -7,7 +7,9 @@
 //! | `words` | what goes to the bridge and comes from it |
 //! | `bridge` | the bridge: a Python process that is a client of Dask's |
 //! | `code` | libraries of a notebook's cells, as they are made |
-//! | `engine` | the engine |
+//! | `reader` | what the bridge says: answers, how tasks ended, and what happened |
+//! | `engine` | the engine: orders for the bridge |
+//! | `own` | a Dask cluster on this machine, for trying it out |
 //!
 //! Dask's workers get two things from here: `skep_worker.py`, a page of Python, and libraries by their content. Nothing has to be
 //! installed there beside Dask itself.
@@ -23,12 +25,17 @@ use tempfile::TempDir;
 mod bridge;
 mod code;
 mod engine;
+mod own;
+mod reader;
 mod words;
+
+pub use own::{DaskBuilder, OnDask};
 
 /// Makes `Cluster::connect("tcp://…")` find Dask.
 pub fn init() {
-    register("tcp", connect);
-    register("tls", connect);
+    for scheme in ["tcp", "tls", "python", "dask"] {
+        register(scheme, connect);
+    }
 }
 
 /// A folder that goes with this process: in the notebook's own, which the notebook removes however this ends.

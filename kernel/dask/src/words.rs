@@ -57,6 +57,7 @@ pub(crate) struct TaskOrder {
     pub retries: u32,
     /// By number; empty: all.
     pub workers: Vec<u32>,
+    pub resources: Vec<(String, u32)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,6 +79,7 @@ pub(crate) enum Word {
     Info {
         id: u64,
         workers: Vec<WorkerWord>,
+        why: Option<String>,
     },
     Events {
         events: Vec<EventWord>,
@@ -85,7 +87,7 @@ pub(crate) enum Word {
     /// An order could not be obeyed.
     Trouble {
         what: String,
-        order: String,
+        hint: Option<String>,
         keys: Vec<String>,
     },
     Gone {
@@ -104,7 +106,7 @@ pub(crate) struct EndedWord {
     pub why: Option<ByteBuf>,
 }
 
-/// What Dask's scheduler did.
+/// What Dask's scheduler did, or a task said. It travels as a list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct EventWord {
     pub what: String,
@@ -114,6 +116,8 @@ pub(crate) struct EventWord {
     pub start_us: u64,
     pub duration_us: u64,
     pub why: String,
+    /// A [`skep_cluster::worker::foreign::Said`].
+    pub said: Option<ByteBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -123,6 +127,7 @@ pub(crate) struct WorkerWord {
     pub threads: u32,
     pub memory_limit: u64,
     pub resident: u64,
+    pub spilled: u64,
     pub n_assigned: u64,
     pub n_values: u64,
     pub held: u64,

@@ -95,17 +95,33 @@ fn join_notebook() {
     skep_eval::on_interrupt(skep_cluster::wake_waits);
 }
 
-/// Makes this library ready to run tasks in a process of another system's, which is called `place` in errors.
+/// Hears what a task says: its key in hexadecimal, empty where it is not known which; and what, as bytes of
+/// [`skep_cluster::worker::foreign::Said`].
+type Hear = extern "C" fn(key: *const libc::c_char, data: *const u8, n: usize);
+
+/// Makes this library ready to run tasks in a process of another system's, which is called `place` in errors. From then on that
+/// process's standard output and error are what tasks print.
 ///
 /// # Safety
 /// `place` points to a NUL-terminated string.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn skep_task_prepare(place: *const libc::c_char) {
+pub unsafe extern "C" fn skep_task_prepare(place: *const libc::c_char, hear: Hear) {
     // SAFETY: the caller passes a C string.
     let place = unsafe { std::ffi::CStr::from_ptr(place) }.to_string_lossy();
     static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(prepare_worker);
-    skep_cluster::worker::foreign::prepare(&place);
+    ONCE.call_once(|| {
+        prepare_worker();
+        skep_cluster::worker::foreign::prepare(
+            &place,
+            Box::new(move |key, said| {
+                let key = key.map_or(String::new(), |key| format!("{:032x}", key.0));
+                let (Ok(key), Ok(said)) = (std::ffi::CString::new(key), postcard::to_stdvec(&said)) else {
+                    return;
+                };
+                hear(key.as_ptr(), said.as_ptr(), said.len());
+            }),
+        );
+    });
 }
 
 /// Bytes of somebody else's.

@@ -167,6 +167,7 @@ pub mod prelude {
     pub use skep_cluster::coordination::{Barrier, Event, Lock, Queue, Semaphore, Topic, Variable};
     pub use skep_cluster::{Actor, Cluster, Delayed, Remote, progress};
     pub use skep_collections::{Bag, Blocked, Dot as _, ndarray};
+    pub use skep_dask::OnDask as _;
     pub use skep_eval::{
         Bundle, Rich, clear_output, display, input, interrupted as cancelled, password, sleep,
     };

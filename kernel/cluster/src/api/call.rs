@@ -26,7 +26,10 @@ use crate::{
         segment::{Bytes, Segment},
         value::Stored,
     },
-    engine::client::{Client, Listener, Status},
+    engine::{
+        Listener,
+        client::{Client, Status},
+    },
     graph::{
         node::{Graph, Node, first_half, for_each_node, hash},
         task_fn::{TaskFn, fn_ref},

@@ -22,6 +22,7 @@ use crate::{
         cluster::ClusterSpec,
         error::{Error, Result},
     },
+    worker::foreign,
 };
 
 impl Cluster {
@@ -48,8 +49,16 @@ impl Cluster {
     /// # Ok::<(), skep_cluster::Error>(())
     /// ```
     ///
+    /// An address is a cluster of another engine's. In a notebook, of Dask's:
+    ///
+    /// | address | is |
+    /// |---|---|
+    /// | `tcp://host:8786` | a Dask scheduler, as `dask scheduler` prints it |
+    /// | `tls://host:8786?ca=ca.pem&cert=cert.pem&key=key.pem` | the same, encrypted; without files, as Dask is configured |
+    /// | `python://module:function` | what a Python function gives: a Dask client, a cluster (Coiled, Kubernetes, Slurm, SSH), or an address |
+    ///
     /// # Errors
-    /// When no cluster of that name is running.
+    /// When no cluster of that name is running, or there is none at the address.
     pub fn connect(name: &str) -> Result<Cluster> {
         if let Some((scheme, _)) = name.split_once("://") {
             return elsewhere(scheme, name);
@@ -92,9 +101,13 @@ fn elsewhere(scheme: &str, address: &str) -> Result<Cluster> {
         connector(&at, sink).map_err(io::Error::other)
     }))
     .map_err(of_engine)?;
-    if let (Some(socket), true) = (client.code_socket(), hooks().code_needed.is_some()) {
-        let socket = socket.to_string_lossy();
-        client_at(&scheduler_socket()?)?.neighbours()?.share(&socket)?;
+    // Only a notebook makes code, and shows things.
+    if hooks().code_needed.is_some() {
+        let own = client_at(&scheduler_socket()?)?;
+        if let Some(socket) = client.code_socket() {
+            own.neighbours()?.share(&socket.to_string_lossy())?;
+        }
+        client.mirror_to(own)?;
     }
     client::set_current(client.clone());
     of_client(client, "")
@@ -153,7 +166,10 @@ pub(crate) fn current_client() -> Result<Arc<Client>> {
     if let Some(client) = client::current() {
         return Ok(client);
     }
-    let none = |_| Error::NoCluster;
+    let none = |error| match error {
+        Error::Unsupported(_) => error,
+        _ => Error::NoCluster,
+    };
     let client = client_at(&scheduler_socket().map_err(none)?).map_err(none)?;
     if client.workers()?.info()?.workers.is_empty() {
         return Err(Error::NoCluster);
@@ -181,6 +197,13 @@ fn client_at(socket: &Path) -> Result<Arc<Client>> {
 /// The hosting notebook says where its scheduler is; a worker's tasks are told by their host; a plain program
 /// has its own.
 pub(crate) fn scheduler_socket() -> Result<PathBuf> {
+    if foreign::is_here() {
+        return Err(Error::Unsupported(
+            Message::new("a task on a cluster of another system cannot submit tasks of its own").hint(
+                "give them to the cluster together, as a graph: `delayed!` calls, or `map` over what this task would have made",
+            ),
+        ));
+    }
     match std::env::var_os("SKEP_RUN") {
         Some(folder) => Ok(Path::new(&folder).join("scheduler.sock")),
         None => program::scheduler_socket().map_err(|error| Error::start(error.to_string())),

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     task::Waker,
@@ -15,8 +15,8 @@ use crate::{
     call::{context, locate::Located},
     data::segment::Bytes,
     engine::{
-        Actors, Connect, Coordination, Copies, Ended, Engine, Names, Neighbours, Sink, Stories, Told,
-        Workers, has, watched::Watched,
+        Actors, Connect, Coordination, Copies, Ended, Engine, Listener, Names, Neighbours, Sink, Stories,
+        Told, Workers, has, mirror, watched::Watched,
     },
     hooks::{self, Wake, hooks},
     model::{
@@ -45,9 +45,6 @@ pub(crate) fn set_current(client: Arc<Client>) {
     *CURRENT.write().unwrap_or_else(PoisonError::into_inner) = Some(client);
 }
 
-/// Who hears events as they come.
-pub(crate) type Listener = dyn Fn(&[Event]) + Send + Sync;
-
 #[derive(Clone, Debug)]
 pub(crate) enum Status {
     Pending,
@@ -64,6 +61,8 @@ pub(crate) struct Client {
     engine: Arc<dyn Engine>,
     state: Arc<Watched<State>>,
     next_priority: AtomicU64,
+    /// Of an engine whose tasks a notebook shows as its own.
+    shown_by: OnceLock<(Arc<Client>, Arc<Listener>)>,
 }
 
 #[derive(Default)]
@@ -130,6 +129,7 @@ impl Client {
             engine,
             state,
             next_priority: AtomicU64::new(1),
+            shown_by: OnceLock::new(),
         });
         let weak = Arc::downgrade(&client);
         thread::Builder::new()
@@ -140,6 +140,15 @@ impl Client {
 
     pub fn engine_name(&self) -> &'static str {
         self.engine.name()
+    }
+
+    /// From now on `own`, the notebook's, shows what happens here.
+    pub fn mirror_to(&self, own: Arc<Client>) -> Result<()> {
+        let state = self.state.clone();
+        let listener = mirror::begin(self.engine.clone(), own.engine.clone(), move || state.is_gone())?;
+        self.listen(Arc::downgrade(&listener))?;
+        let _ = self.shown_by.set((own, listener));
+        Ok(())
     }
 
     pub fn code_socket(&self) -> Option<std::path::PathBuf> {
@@ -190,8 +199,27 @@ impl Client {
         )
     }
 
+    /// What the engine remembers, or what the notebook does that was told.
+    fn told_stories(&self) -> Result<&dyn Stories> {
+        match (self.engine.stories(), self.shown_by.get()) {
+            (None, Some((own, _))) => own.stories(),
+            _ => self.stories(),
+        }
+    }
+
     pub fn journey(&self, key: Key) -> Result<Option<Journey>> {
-        let journey = self.stories()?.journey(key)?;
+        let stories = self.told_stories()?;
+        let mut journey = stories.journey(key)?;
+        let until = Instant::now() + TOLD_WITHIN;
+        // It has ended, and what was told of it is on its way.
+        while self.shown_by.get().is_some()
+            && !matches!(self.status(key), Some(Status::Pending) | None)
+            && journey.as_ref().is_some_and(Journey::is_open)
+            && Instant::now() < until
+        {
+            thread::sleep(Duration::from_millis(5));
+            journey = stories.journey(key)?;
+        }
         let gathered_us = self.lock().gathered.get(&key).copied().unwrap_or(0);
         Ok(journey.map(|journey| Journey {
             gathered_us,
@@ -208,15 +236,19 @@ impl Client {
     }
 
     pub fn dashboard(&self) -> Result<String> {
-        self.stories()?.dashboard()
+        self.told_stories()?.dashboard()
     }
 
     pub fn logs(&self) -> Result<Vec<LogLine>> {
-        self.stories()?.logs()
+        self.told_stories()?.logs()
     }
 
     pub fn history(&self) -> Result<History> {
-        self.stories()?.history()
+        if self.shown_by.get().is_some() {
+            // What has just ended is on its way.
+            thread::sleep(SETTLES_WITHIN);
+        }
+        self.told_stories()?.history()
     }
 
     /// Notes the tasks that are submitted from now on.
@@ -369,7 +401,7 @@ impl Client {
     pub fn submit(&self, tasks: Vec<Task>, wanted: &[Key], located: &[Located]) -> Result<()> {
         self.put_code(located)?;
         let origin = context::origin();
-        let mut new = Vec::with_capacity(wanted.len());
+        let (mut new, mut failed) = (Vec::with_capacity(wanted.len()), Vec::new());
         let released = {
             let mut state = self.lock();
             for key in wanted {
@@ -381,7 +413,7 @@ impl Client {
                 entry.n_handles += 1;
                 // What failed is tried again; it is held already.
                 if matches!(entry.status, Status::Failed(_)) && tasks.iter().any(|task| task.key == *key) {
-                    entry.status = Status::Pending;
+                    failed.push((*key, std::mem::replace(&mut entry.status, Status::Pending)));
                 }
                 if entry.n_handles == 1 {
                     new.push(*key);
@@ -389,13 +421,36 @@ impl Client {
             }
             std::mem::take(&mut state.released)
         };
-        self.engine.submit(tasks, new)?;
+        if let Err(error) = self.engine.submit(tasks, new) {
+            self.take_back(wanted, failed, released);
+            return Err(error);
+        }
         // After: a key that was let go a moment ago and is wanted again is held throughout.
         if released.is_empty() {
             Ok(())
         } else {
             self.engine.release(released)
         }
+    }
+
+    /// The engine took in none of it: nobody gets a handle of these, and what was to be let go still is.
+    fn take_back(&self, wanted: &[Key], failed: Vec<(Key, Status)>, released: Vec<Key>) {
+        let mut state = self.lock();
+        for (key, status) in failed {
+            if let Some(entry) = state.tasks.get_mut(&key) {
+                entry.status = status;
+            }
+        }
+        for key in wanted {
+            if let Some(entry) = state.tasks.get_mut(key) {
+                entry.n_handles -= 1;
+                if entry.n_handles == 0 {
+                    state.tasks.remove(key);
+                }
+            }
+        }
+        state.released.extend(released);
+        self.state.notify();
     }
 
     pub fn release(&self, key: Key) {
@@ -520,6 +575,12 @@ impl Client {
         self.lock().gathered.entry(key).or_insert(now);
     }
 }
+
+/// What happens on another engine is told within this time.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+/// And mostly within this.
+const SETTLES_WITHIN: Duration = Duration::from_millis(120);
 
 /// Of events that nobody takes, so many are kept.
 const MOST_EVENTS: usize = 1_000_000;

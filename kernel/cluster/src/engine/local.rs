@@ -28,6 +28,7 @@ use crate::{
         cluster::{ClusterInfo, ClusterSpec, Holding, Published},
         coordination::{ObjectName, Op, Reply},
         error::{Error, Result, TaskError},
+        event::Elsewhere,
         history::{Explanation, History, Journey, LogLine},
         ids::{CodeId, FunctionId, Key, KeyMap, Token, WorkerId},
         recording::Recording,
@@ -357,6 +358,10 @@ impl Neighbours for Local {
             Answer::Opened(opened) => opened.map_err(Error::start),
             other => Err(unexpected(&other)),
         }
+    }
+
+    fn show(&self, what: Elsewhere) -> Result<()> {
+        self.send(&[ToScheduler::Elsewhere(what)])
     }
 
     fn share(&self, address: &str) -> Result<()> {

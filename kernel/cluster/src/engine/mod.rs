@@ -19,7 +19,7 @@ use crate::{
         cluster::{ClusterInfo, ClusterSpec, Holding, Published},
         coordination::{ObjectName, Op, Reply},
         error::{Error, Result, TaskError},
-        event::Event,
+        event::{Elsewhere, Event},
         history::{Explanation, History, Journey, LogLine},
         ids::{CodeId, FunctionId, Key, WorkerId},
         recording::Recording,
@@ -29,6 +29,7 @@ use crate::{
 
 pub mod client;
 pub mod local;
+mod mirror;
 pub mod watched;
 
 /// Something that runs graphs of tasks: what every engine does, and which capabilities it has beside that.
@@ -126,6 +127,8 @@ pub trait Neighbours {
     fn open(&self, name: &str) -> Result<String>;
     /// Tells another one, at its address, the code that this program makes.
     fn share(&self, address: &str) -> Result<()>;
+    /// Shows what happens on the cluster of another engine as if it happened here.
+    fn show(&self, what: Elsewhere) -> Result<()>;
 }
 
 /// An engine whose workers hold objects with a state, made by a task with
@@ -213,6 +216,9 @@ pub trait Sink: Send + Sync {
     /// The engine has ended, and why.
     fn on_gone(&self, reason: String);
 }
+
+/// Who hears events as they come.
+pub(crate) type Listener = dyn Fn(&[Event]) + Send + Sync;
 
 /// Connects to what is at an address, and tells `sink` what happens there.
 pub type Connector = fn(address: &str, sink: Arc<dyn Sink>) -> Result<Arc<dyn Engine>>;

@@ -21,7 +21,7 @@ use self::feed::Feed;
 use crate::{
     model::{
         cluster::{ClusterInfo, ClusterSpec},
-        event::Event,
+        event::{Elsewhere, Event},
         history::{Bar, Journey},
         ids::{ClientId, CodeId, Key, Token, WorkerId},
         recording::Recording,
@@ -112,6 +112,7 @@ impl Host {
             peers: HashMap::new(),
             conns: HashMap::new(),
             followers: Vec::new(),
+            elsewhere: None,
             feed: Feed::default(),
             next_client: 1,
             next_worker: 1,
@@ -281,6 +282,8 @@ struct Server {
     conns: HashMap<Peer, ConnId>,
     /// Programs that want to hear every event.
     followers: Vec<ClientId>,
+    /// The cluster of another engine that a program uses, as it said last.
+    elsewhere: Option<(ClientId, ClusterInfo)>,
     feed: Feed,
     next_client: u32,
     next_worker: u32,
@@ -358,11 +361,11 @@ impl Server {
                         self.share(code, &path);
                         self.scheduler.code_ready(code, path, &mut self.outbox);
                     }
-                    Order::Info(answer) => drop(answer.send(self.scheduler.info())),
+                    Order::Info(answer) => drop(answer.send(self.shown())),
                     Order::Stream(answer) => drop(answer.send(self.stories.stream())),
                     Order::Journey(key, answer) => drop(answer.send(self.stories.journey(key))),
                     Order::Subscribe(answer) => {
-                        let (info, history) = (self.scheduler.info(), self.stories.history());
+                        let (info, history) = (self.shown(), self.stories.history());
                         drop(answer.send(self.feed.subscribe(info, history, self.stories.open())));
                     }
                     Order::Record => self.scheduler.begin_recording(OWN, &mut self.outbox),
@@ -372,6 +375,7 @@ impl Server {
                     }
                     Order::Reset(answer) => {
                         self.spec = None;
+                        self.elsewhere = None;
                         self.end_named();
                         self.exit_workers();
                         self.scheduler.end_coordination(&mut self.outbox);
@@ -521,14 +525,39 @@ impl Server {
                 }
             }
             ToScheduler::Ask { id, request } => self.on_request(Asker { client, id }, request),
+            ToScheduler::Elsewhere(what) => self.on_elsewhere(client, what),
             _ => {}
+        }
+    }
+
+    fn on_elsewhere(&mut self, client: ClientId, what: Elsewhere) {
+        match what {
+            Elsewhere::Began(info) => self.elsewhere = Some((client, info)),
+            Elsewhere::Is(info) => {
+                if let Some(known) = self.elsewhere.as_mut().filter(|(of, _)| *of == client) {
+                    known.1 = info;
+                }
+            }
+            Elsewhere::Happened(events) => self.outbox.events.extend(events),
+            Elsewhere::Gone => drop(self.elsewhere.take_if(|(of, _)| *of == client)),
+        }
+    }
+
+    /// The cluster that was started last: this one, or one of another engine.
+    fn shown(&self) -> ClusterInfo {
+        match &self.elsewhere {
+            Some((_, info)) => info.clone(),
+            None => self.scheduler.info(),
         }
     }
 
     fn on_request(&mut self, asker: Asker, request: Request) {
         let out = &mut self.outbox;
         match request {
-            Request::Launch(spec) => self.launch(asker, spec),
+            Request::Launch(spec) => {
+                self.elsewhere = None;
+                self.launch(asker, spec);
+            }
             Request::Restart => match self.spec.clone() {
                 Some(spec) => {
                     self.exit_workers();
@@ -669,6 +698,7 @@ impl Server {
         match peer {
             Some(Peer::Client(client)) => {
                 self.followers.retain(|follower| *follower != client);
+                self.on_elsewhere(client, Elsewhere::Gone);
                 self.scheduler.on_client_lost(client, &mut self.outbox);
             }
             Some(Peer::Worker(worker)) => {

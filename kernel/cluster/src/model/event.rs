@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::ids::{FunctionId, Key, WorkerId};
+use crate::model::{
+    cluster::ClusterInfo,
+    ids::{FunctionId, Key, WorkerId},
+};
 
 /// Something that happened in the scheduler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +124,17 @@ pub enum Event {
     },
 }
 
+/// What a program tells of a cluster of another engine than its notebook's, which shows that as its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Elsewhere {
+    /// The program uses it from now on; it is shown until a cluster is started here.
+    Began(ClusterInfo),
+    /// As it is now.
+    Is(ClusterInfo),
+    Happened(Vec<Event>),
+    Gone,
+}
+
 /// Why a task got the worker that it got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
@@ -135,6 +149,8 @@ pub enum Reason {
     Pinned,
     /// It was the least busy of those with the resources.
     Resources,
+    /// The scheduler of another engine chose it, and does not say why.
+    Elsewhere,
 }
 
 impl fmt::Display for Reason {
@@ -145,6 +161,7 @@ impl fmt::Display for Reason {
             Reason::LeastBusy => "it was the least busy",
             Reason::Pinned => "it is one of those that the task may run on",
             Reason::Resources => "it was the least busy of those that have the resources",
+            Reason::Elsewhere => "the engine's own scheduler chose it",
             Reason::Alone => "a worker died under this task before, so it got an idle one to itself",
         })
     }

@@ -260,7 +260,12 @@ impl Journey {
         rows
     }
 
-    /// Whether its last attempt is still open.
+    /// Whether it is not over, as far as this knows.
+    pub(crate) fn is_open(&self) -> bool {
+        self.attempts.last().is_none_or(|last| last.end == End::Open)
+    }
+
+    /// What its last attempt has come to.
     fn state(&self) -> &'static str {
         match self.attempts.last().map(|attempt| attempt.end) {
             Some(End::Done) => "done",

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use crate::{
     model::{
         cluster::Memory,
-        event::Event,
+        event::{Event, Reason},
         history::{Attempt, Bar, End, History, Journey, Life, LogLine, Sample, Total},
         ids::{FunctionId, IdMap, Key, KeyMap, WorkerId},
     },
@@ -196,6 +196,11 @@ impl Stories {
                     let last = &mut record.last;
                     (last.start_us, last.duration_us, last.n_bytes) = (*start_us, *duration_us, *n_bytes);
                     (last.ended_us, last.end) = (now_us, End::Done);
+                    // Another engine tells a moment later what it did.
+                    if last.why == Reason::Elsewhere {
+                        last.assigned_us = last.assigned_us.min(*start_us);
+                        last.ended_us = start_us + duration_us;
+                    }
                 });
                 self.total(function, |total| {
                     total.n_done += 1;

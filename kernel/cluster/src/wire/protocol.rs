@@ -13,7 +13,7 @@ use crate::{
         cluster::{ClusterInfo, ClusterSpec, Holding, Memory, Published},
         coordination::{ObjectName, Op, Reply},
         error::TaskError,
-        event::Event,
+        event::{Elsewhere, Event},
         history::{Explanation, History, Journey, LogLine},
         ids::{ClientId, CodeId, FunctionId, Key, Token, WorkerId},
         recording::Recording,
@@ -138,6 +138,8 @@ pub enum ToScheduler {
         id: AskId,
         request: Request,
     },
+    /// What this program does on a cluster of another engine: this scheduler only shows it.
+    Elsewhere(Elsewhere),
     // From a worker.
     Register {
         token: Token,

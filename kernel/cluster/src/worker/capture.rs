@@ -34,10 +34,12 @@ struct End {
 }
 
 impl Capture {
-    /// Takes over this process's standard output and error. What it has to say itself goes to the file that
-    /// is returned.
-    pub fn begin() -> io::Result<(Capture, File)> {
-        let before = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    /// Takes over this process's standard output and error, and gives them as they were.
+    pub fn begin() -> io::Result<(Capture, [File; 2])> {
+        let before = [
+            File::from(io::stdout().as_fd().try_clone_to_owned()?),
+            File::from(io::stderr().as_fd().try_clone_to_owned()?),
+        ];
         let (out, to_out) = pipe()?;
         let (err, to_err) = pipe()?;
         for (to, place) in [(&to_out, libc::STDOUT_FILENO), (&to_err, libc::STDERR_FILENO)] {

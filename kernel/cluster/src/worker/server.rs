@@ -67,7 +67,7 @@ pub enum Leave {
 /// # Errors
 /// When the scheduler cannot be reached or sockets cannot be made.
 pub fn run_worker(options: &WorkerOptions) -> io::Result<Leave> {
-    let (capture, mut own) = Capture::begin()?;
+    let (capture, [_, mut own]) = Capture::begin()?;
     let result = serve(options, capture);
     if let Err(error) = &result {
         let _ = writeln!(own, "worker {}: {error}", std::process::id());
