@@ -47,6 +47,7 @@ texts! {
     "07-blocked-algorithms",
     "08-speed",
     "09-flows",
+    "10-beyond-one-machine",
 }
 
 /// The exercise with this number, `2.1`, and its lesson.
