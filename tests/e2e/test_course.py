@@ -27,7 +27,13 @@ def course(*arguments, code=0, stdin=None):
 
 
 def test_the_course_is_in_order(reader):
-    said = course("author", "check")
+    try:
+        said = course("author", "check")
+    except AssertionError as error:
+        # A machine that others share may be slow for a while: what compiles for long is compiled once more, and nothing else is.
+        wrong = [line for line in str(error).splitlines() if line.strip().startswith("✗")]
+        assert wrong and all("a cell compiles for" in line for line in wrong), error
+        said = course("author", "check")
     assert "✓ the course is in order" in said and said.count("minutes") == 10, said
 
 

@@ -230,7 +230,7 @@ def test_journeys_commands_and_the_page_know_these_tasks(away):
 def test_a_task_that_is_wanted_again_while_it_is_being_stopped_runs(away):
     ok(away, "fn listens(ms: u64) -> u64 { let until = std::time::Instant::now() + Duration::from_millis(ms); while std::time::Instant::now() < until { sleep(Duration::from_millis(100)); } ms }")
     for ms in (1500, 1501, 1502):
-        ok(away, f"let first = cluster.submit(listens, {ms}); sleep(Duration::from_millis(500)); first.cancel()?; drop(first);\ncluster.submit(listens, {ms}).gather()?", str(ms))
+        ok(away, f"let first = cluster.submit(listens, {ms}); sleep(Duration::from_millis(500)); first.cancel()?; let _ = first.wait(); drop(first);\ncluster.submit(listens, {ms}).gather()?", str(ms))
 
 
 def test_timeouts_resources_and_workers_that_are_asked_for(dask, away):

@@ -138,7 +138,9 @@ def test_run_takes_scripts_and_notebooks(tmp_path):
     executed = json.loads((tmp_path / "done.ipynb").read_text())["cells"]
     assert executed[0]["outputs"] == [{"output_type": "stream", "name": "stdout", "text": "a\nb\n"}]
     assert executed[1]["outputs"][0]["output_type"] == "error" and executed[1]["outputs"][0]["ename"] == "E0425", "an expected failure stops nothing"
-    assert "<table" in executed[2]["outputs"][0]["data"]["text/html"] and executed[2]["execution_count"] == 3
+    # On a slow machine a line says before it that compiling took long.
+    shown = [output["data"]["text/html"] for output in executed[2]["outputs"] if "text/html" in output.get("data", {})]
+    assert "<table" in shown[0] and executed[2]["execution_count"] == 3
     assert executed[4]["outputs"] == [] and "--output" in run("run", str(script), "--output", "x").stderr
     notebook.write_text("{}")
     assert "is no notebook" in run("run", str(notebook)).stderr

@@ -355,10 +355,7 @@ class Bridge:
                 self.loop.create_task(self.watch(task["key"], held))
                 continue
             if held is not None and held.status == "cancelled":
-                # Now, and not with the next turn of the loop, as `release` would: the new handle shall not be the old one.
-                held._cleared = True
-                self.client._dec_ref(held.key)
-                del self.futures[task["key"]]
+                self.let_go_now(self.futures.pop(task["key"]))
                 again.append(task["key"])
             inputs = []
             for key, of_part in task["inputs"]:
@@ -494,8 +491,15 @@ class Bridge:
                 continue
             del self.n_held[key]
             future = self.futures.pop(key, None)
-            if future is not None:
+            if future is not None and future.status == "cancelled":
+                self.let_go_now(future)
+            elif future is not None:
                 future.release()
+
+    def let_go_now(self, future):
+        """Not with the next turn of the loop, as Dask's own `release` does: a new handle of the same task shall not be this one."""
+        future._cleared = True
+        self.client._dec_ref(future.key)
 
     async def cancel(self, keys):
         """What has ended stays. Dask's own cancel drops the whole connection where a dependent is nobody's."""
