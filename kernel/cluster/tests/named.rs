@@ -23,6 +23,13 @@ fn clusters_stand_side_by_side() {
     let own = Cluster::local().workers(1).start().unwrap();
     let named = Cluster::local().name(&name).workers(2).start().unwrap();
     let (of_own, of_named) = (own.submit(pid, 1), named.submit(pid, 1));
+    // A handle of one that is gathered by way of the other brings the value of its own; waited for there, it is refused.
+    let there = own.gather([&of_named, &of_own]).unwrap();
+    assert!(pids_of(&named).contains(&there[0]) && pids_of(&own).contains(&there[1]));
+    let only_there = named.submit(pid, 2);
+    assert!(pids_of(&named).contains(&own.gather([&only_there]).unwrap()[0]));
+    let why = own.gather_nested(&vec![only_there]).unwrap_err().to_string();
+    assert!(why.contains("a handle of another cluster"), "{why}");
     assert!(pids_of(&own).contains(&of_own.gather().unwrap()));
     assert!(pids_of(&named).contains(&of_named.gather().unwrap()));
     // The one that was started last is the one that is meant without a word.

@@ -184,10 +184,12 @@ impl Cluster {
             .iter()
             .map(|handle| handle.held())
             .collect::<Result<Vec<&Arc<Held>>>>()?;
-        let keys: Vec<Key> = held.iter().map(|held| held.key).collect();
-        self.client.wait(&keys)?;
-        keys.into_iter()
-            .map(|key| Ok((key, self.client.fetch(Output::whole(key))?)))
+        let is_own = |held: &&&Arc<Held>| Arc::ptr_eq(&held.client, &self.client);
+        let own: Vec<Key> = held.iter().filter(is_own).map(|held| held.key).collect();
+        self.client.wait(&own)?;
+        // A value of another cluster comes from there, though a task here may have the same key.
+        held.into_iter()
+            .map(|held| Ok((held.key, held.client.fetch(Output::whole(held.key))?)))
             .collect()
     }
 

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use skep_render::Message;
+
 use crate::{
     call::{context, locate::Located},
     data::segment::Bytes,
@@ -519,7 +521,8 @@ impl Client {
                 match state.tasks.get(&keys[n_ended]).map(|entry| &entry.status) {
                     Some(Status::Pending) => return None,
                     Some(Status::Failed(error)) => return Some(Err(error.clone())),
-                    _ => n_ended += 1,
+                    Some(Status::Done { .. }) => n_ended += 1,
+                    None => return Some(Err(of_another_cluster())),
                 }
             }
             Some(Ok(()))
@@ -574,6 +577,15 @@ impl Client {
             .map_or(0, |since| since.as_micros() as u64);
         self.lock().gathered.entry(key).or_insert(now);
     }
+}
+
+/// Whoever holds a handle of this cluster has its state here.
+fn of_another_cluster() -> Error {
+    Error::Unsupported(
+        Message::new("a handle of another cluster was given to this one").hint(
+            "a handle belongs to the cluster that made it: `handle.gather()?` brings its value here, and that goes to any cluster",
+        ),
+    )
 }
 
 /// What happens on another engine is told within this time.
