@@ -199,15 +199,17 @@ def told(kernel, code, pattern, patience=5):
         time.sleep(0.1)
 
 
+def bars_of(result):
+    return [content["data"]["text/plain"] for kind in ("display_data", "update_display_data") for content in result.of(kind)]
+
+
 def test_progress_and_prints_are_in_the_cell(away):
     result = ok(away, 'fn slowly(i: u64) -> u64 { println!("slowly {i}"); eprintln!("to stderr {i}"); sleep(Duration::from_millis(150)); i }\ncluster.gather(cluster.map(slowly, 0..8u64))?.len()', "8")
-    bars = [content["data"]["text/plain"] for kind in ("display_data", "update_display_data") for content in result.of(kind)]
-    assert any("slowly" in bar for bar in bars), bars
+    assert any("slowly" in bar for bar in bars_of(result))
     assert sorted(result.stream().split("\n"))[1:] == [f"slowly {i}" for i in range(8)], result.stream()
     assert "to stderr 7" in result.stream("stderr")
     result = ok(away, "fn far(n: u64) -> u64 { for i in 0..n { sleep(Duration::from_millis(30)); progress(i + 1, n); } n }\ncluster.submit(far, 30).gather()?", "30")
-    bars = [content["data"]["text/plain"] for kind in ("display_data", "update_display_data") for content in result.of(kind)]
-    assert any(re.search(r"far.*\b0/1\b|far.*[1-9]\d? %", bar) for bar in bars), bars
+    assert any(re.search(r"far.*\b0/1\b|far.*[1-9]\d? %", bar) for bar in bars_of(result))
 
 
 def test_journeys_commands_and_the_page_know_these_tasks(away):

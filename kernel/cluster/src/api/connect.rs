@@ -127,7 +127,9 @@ fn of_engine(error: io::Error) -> Error {
 
 fn not_found(name: &str) -> Error {
     let names = named::names();
-    let hint = if names.is_empty() {
+    let hint = if name.contains(':') {
+        format!("an address has a scheme: `Cluster::connect(\"tcp://{name}\")?`")
+    } else if names.is_empty() {
         format!(
             "none is: `Cluster::local().name(\"{name}\").start()?` starts it, in another notebook or in this one"
         )

@@ -55,7 +55,11 @@ impl Logs {
                     Some(*worker),
                     None,
                     LogKind::Worker,
-                    &format!("came up as process {pid}"),
+                    // Of another engine's it is known later.
+                    &match pid {
+                        0 => "came up".to_string(),
+                        pid => format!("came up as process {pid}"),
+                    },
                 );
             }
             Event::WorkerLost { worker, cause } => {
