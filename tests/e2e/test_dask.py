@@ -307,6 +307,45 @@ def test_clusters_that_the_notebook_or_python_starts(dask, tmp_path):
         time.sleep(0.2)
 
 
+# As a worker is that has run a notebook of another build.
+LOADED = """
+import sys
+def dask_setup(worker):
+    import threading, time
+    def set():
+        while "skep_worker" not in sys.modules:
+            time.sleep(0.001)
+        sys.modules["skep_worker"].RUNTIME.digest = "another"
+    threading.Thread(target=set, daemon=True).start()
+"""
+
+
+def test_code_leaves_with_its_notebook_and_a_worker_of_another_build_is_named(tmp_path):
+    dask = Dask(tmp_path)
+    dask.worker()
+    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    plugins = lambda: subprocess.run([sys.executable, "-c", f"from distributed import Client; print([p for p in Client('{dask.address}').run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins)) if p.startswith('skep-code')])"], capture_output=True, text=True, check=True).stdout
+    try:
+        connect = f'let cluster = Cluster::connect("{dask.address}")?;'
+        ok(kernel, f"{connect}\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?", "2")
+        with_cell = plugins().count("skep-code")
+        ok(kernel, "cluster.shutdown()?")
+        deadline = time.monotonic() + 10
+        while plugins().count("skep-code") >= with_cell:
+            assert time.monotonic() < deadline, "what cells needed goes with them"
+            time.sleep(0.3)
+        assert "address has a scheme" in fails(kernel, f'Cluster::connect("{dask.address.removeprefix("tcp://")}")?')
+        (tmp_path / "loaded.py").write_text(LOADED)
+        dask.worker("--preload", str(tmp_path / "loaded.py"))
+        time.sleep(3)
+        text = fails(kernel, connect)
+        assert "has loaded another build of Skep: restart the workers of the Dask cluster" in text, text
+        ok(kernel, "1 + 1", "2")
+    finally:
+        kernel.close()
+        dask.stop()
+
+
 def test_an_encrypted_scheduler(tmp_path):
     run = lambda *args: subprocess.run(["openssl", *args], cwd=tmp_path, check=True, capture_output=True)
     run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=skep", "-keyout", "key.pem", "-out", "cert.pem")

@@ -182,6 +182,8 @@ class Bridge:
         # By Skep's key: Dask's name of a task, the handle of what is held, and how often it is.
         self.names, self.futures, self.n_held = {}, {}, {}
         self.workers, self.pids = {}, {}
+        # Names of plugins with the code of this notebook's cells: they go with it.
+        self.plugins = []
         self.ended, self.is_telling = [], False
 
     def tell(self, ev, **message):
@@ -272,6 +274,10 @@ class Bridge:
 
     async def part(self):
         """Ends the connection, and what was made for it."""
+        try:
+            await asyncio.wait_for(asyncio.gather(*(self.client.unregister_worker_plugin(name) for name in self.plugins), return_exceptions=True), 1)
+        except Exception:
+            pass
         for what in (self.client, self.made):
             try:
                 closed = what.close() if what is not None else None
@@ -322,7 +328,16 @@ class Bridge:
             seen = {}
         # Where all see the very file, nothing has to travel.
         content = None if seen and all(seen.values()) else content
-        await self.client.register_plugin(Code(install, SOURCE, half.here(), code, is_base, file, content))
+        plugin = Code(install, SOURCE, half.here(), code, is_base, file, content)
+        if not is_base:
+            self.plugins.append(plugin.name)
+        try:
+            await self.client.register_plugin(plugin)
+        except RuntimeError as error:
+            # No task can run where that is not, and each would say less of why.
+            if is_base:
+                raise Refused(str(error), "") from error
+            raise
 
     def name_of(self, key, part):
         name = self.names[key]
@@ -533,6 +548,9 @@ class Bridge:
             try:
                 await self.obey(**order)
             except Exception as error:
+                if order["op"] == "code" and isinstance(error, Refused):
+                    self.tell("gone", reason=f"Dask's workers cannot run this: {error}")
+                    break
                 is_refused = isinstance(error, Refused)
                 what = str(error) if is_refused else f"Dask refused `{order['op']}`: {type(error).__name__}: {error}"
                 self.tell("trouble", what=what, hint=error.hint if is_refused else None, keys=[task["key"] for task in order.get("tasks", [])])
