@@ -381,6 +381,16 @@ def test_another_version_of_dask_is_refused_with_what_mends_it(tmp_path):
         dask.stop()
 
 
+# What `:dep` builds.
+CRATES = pathlib.Path(os.environ["SKEP_CACHE"] if "SKEP_CACHE" in os.environ else pathlib.Path.home() / ".cache/skep") / "deps"
+
+
+def crate(folder, name, uses, text):
+    (folder / name / "src").mkdir(parents=True)
+    (folder / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\n{uses}')
+    (folder / name / "src" / "lib.rs").write_text(text)
+
+
 class Networks:
     """Two machines, as far as network and files go: namespaces with an address each, in which this machine's build and its temporary
     files are not to be seen.
@@ -404,7 +414,7 @@ class Networks:
             ip("-n", name, "link", "set", "lo", "up")
 
     def inside(self, i):
-        hide = f'mount -t tmpfs none /tmp && mount -t tmpfs none "{os.environ["SKEP_HOME"]}" && exec "$@"'
+        hide = " && ".join(f'mount -t tmpfs none "{folder}"' for folder in ("/tmp", os.environ["SKEP_HOME"], CRATES)) + ' && exec "$@"'
         return ("ip", "netns", "exec", self.names[i], "unshare", "-m", "sh", "-c", hide, "sh")
 
     def close(self):
@@ -424,6 +434,8 @@ def networks():
 
 
 def test_two_machines_with_networks_and_files_of_their_own(networks, tmp_path):
+    crate(tmp_path, "comb", "", "pub fn six() -> u64 { 6 }")
+    crate(tmp_path, "hive", 'comb = { path = "../comb" }', "pub fn cells(n: u64) -> u64 { comb::six() * n }")
     dask = Dask(tmp_path, host="10.213.77.1")
     for i in (0, 1):
         dask.worker("--host", f"10.213.77.{i + 2}", inside=networks.inside(i))
@@ -439,6 +451,9 @@ def test_two_machines_with_networks_and_files_of_their_own(networks, tmp_path):
         ok(kernel, "let a = cluster.on_workers([1]).submit(ones, 3_000_000);\nlet b = cluster.on_workers([2]).submit(ones, 4_000_000);\n[cluster.on_workers([1]).submit(both, (&a, &b)).gather()?, cluster.on_workers([2]).submit(both, (&a, &b)).gather()?]", "[7000000, 7000000]", timeout=120)
         ok(kernel, "[cluster.on_workers([1]).submit(hides, 1).gather()?, cluster.on_workers([2]).submit(hides, 2).gather()?]", "[false, false]")
         ok(kernel, 'Frame::from(df!("k" => ["a", "b", "a"], "x" => [1, 2, 3])?).group_by([col("k")]).agg([col("x").sum()]).sort(["k"]).collect()?.column("x")?.i32()?.into_no_null_iter().collect::<Vec<_>>()', "[4, 2]")
+        # Crates travel, also those that crates stand on.
+        ok(kernel, f':dep hive = {{ path = "{tmp_path}/hive" }}', timeout=180)
+        ok(kernel, "fn cells(n: u64) -> u64 { hive::cells(n) }\n[cluster.on_workers([1]).submit(cells, 7).gather()?, cluster.on_workers([2]).submit(cells, 8).gather()?]", "[42, 48]", timeout=120)
     finally:
         kernel.close()
         dask.stop()

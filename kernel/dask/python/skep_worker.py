@@ -72,12 +72,14 @@ class Runtime:
             pass
 
     def load(self, path, place, digest):
-        if "libskep" in os.path.basename(path):
+        is_skep = os.path.basename(path) == "libskep.so"
+        if is_skep:
             if self.digest not in (None, digest):
                 raise RuntimeError("this worker has loaded another build of Skep: restart the workers of the Dask cluster")
             self.digest = digest
+        # What is loaded is found by its name when another library needs it.
         library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-        if not hasattr(library, "skep_task_run"):
+        if not is_skep:
             return
         library.skep_task_run.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
         library.skep_task_free.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]

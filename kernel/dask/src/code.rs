@@ -45,6 +45,56 @@ pub(crate) fn base() -> Result<Vec<(CodeId, String)>, String> {
         .collect()
 }
 
+/// The libraries of `:dep` that a cell's library stands on, in the order in which they are loaded: what it needs by name, and names
+/// the folder of. The standard library and this one, which all need, are in none of these.
+pub(crate) fn below(library: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    add_below(Path::new(library), &mut found);
+    found
+}
+
+fn add_below(library: &Path, found: &mut Vec<PathBuf>) {
+    // What cannot be read is said by who loads it.
+    let (needed, folders) = fs::read(library)
+        .ok()
+        .and_then(|content| needs(&content).ok())
+        .unwrap_or_default();
+    for name in needed {
+        let at = folders.iter().map(|folder| Path::new(folder).join(&name));
+        let Some(path) = at.into_iter().find(|path| path.is_file()) else {
+            continue;
+        };
+        if !found.contains(&path) {
+            add_below(&path, found);
+            found.push(path);
+        }
+    }
+}
+
+/// The names of what a library needs, and the folders where it looks for that.
+fn needs(content: &[u8]) -> object::Result<(Vec<String>, Vec<String>)> {
+    use object::{
+        Endianness, elf,
+        read::elf::{Dyn, FileHeader},
+    };
+    let header = elf::FileHeader64::<Endianness>::parse(content)?;
+    let endian = header.endian()?;
+    let table = header.sections(endian, content)?.dynamic_table(endian, content)?;
+    let (mut needed, mut folders) = (Vec::new(), Vec::new());
+    for entry in table.dynamics() {
+        let text = || -> object::Result<String> {
+            Ok(String::from_utf8_lossy(entry.string(endian, *table.strings())?).into_owned())
+        };
+        match entry.d_tag(endian) {
+            elf::DT_NULL => break,
+            elf::DT_NEEDED => needed.push(text()?),
+            elf::DT_RUNPATH | elf::DT_RPATH => folders.extend(text()?.split(':').map(String::from)),
+            _ => {}
+        }
+    }
+    Ok((needed, folders))
+}
+
 /// A socket to be told at, for as long as this is there.
 pub(crate) struct Told {
     folder: TempDir,
@@ -85,4 +135,16 @@ impl Told {
 
 fn socket_in(folder: &Path) -> PathBuf {
     folder.join("scheduler.sock")
+}
+
+#[test]
+fn what_a_library_needs_is_read_from_it() {
+    let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let (needed, _) = needs(&own).unwrap();
+    assert!(
+        needed.iter().any(|name| name.starts_with("libc.so")),
+        "{needed:?}"
+    );
+    assert!(needs(&own[..100]).is_err());
+    assert_eq!(below("/nowhere"), Vec::<PathBuf>::new());
 }

@@ -13,7 +13,7 @@ use std::{
 
 use serde_bytes::ByteBuf;
 use skep_cluster::{
-    Bytes, CodeId, Error, Event, FunctionId, Key, Result, WorkerId,
+    Bytes, CodeId, Error, Event, FunctionId, Key, Result, WorkerId, code_id,
     engine::{Engine, Sink, Told, Workers, watched::Watched},
     model::{
         cluster::{ClusterInfo, ClusterSpec, Memory, WorkerInfo},
@@ -145,6 +145,18 @@ impl Dask {
         let mut orders = lock(&self.orders);
         if orders.code.insert(code, true) == Some(true) {
             return Ok(());
+        }
+        for path in code::below(&path) {
+            let path = path.to_string_lossy().into_owned();
+            let Ok(below) = code_id(&path) else { continue };
+            if orders.code.insert(below, true) != Some(true) {
+                let code = below.0;
+                self.bridge.order(&Order::Code {
+                    code,
+                    path,
+                    is_base: true,
+                })?;
+            }
         }
         self.bridge.order(&Order::Code {
             code: code.0,
