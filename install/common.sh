@@ -72,8 +72,8 @@ supervised() {
 check_tools() {
   command -v cargo >/dev/null 2>&1 || fail "cargo is not there" "install Rust with rustup: https://rustup.rs"
   command -v cc >/dev/null 2>&1 || fail "a C compiler is not there" "install gcc or clang (Debian: apt-get install gcc; macOS: xcode-select --install)"
-  command -v python3 >/dev/null 2>&1 || fail "python3 is not there" "install Python 3.10 or newer (Debian: apt-get install python3 python3-venv)"
-  python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || fail "python3 is older than 3.10 or lacks its venv module" "install a newer one (Debian: apt-get install python3-venv)"
+  command -v python3 >/dev/null 2>&1 || fail "python3 is not there" "install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"
+  python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || fail "python3 is older than 3.11 or lacks its venv module" "install a newer one (Debian: apt-get install python3-venv)"
   mkdir -p "$SKEP_CACHE" 2>/dev/null && [ -w "$SKEP_CACHE" ] || fail "the cache folder $SKEP_CACHE cannot be written" "make it writable, or set SKEP_CACHE to another folder"
   if [ ! -d "$CARGO_TARGET_DIR/release" ]; then
     free=$(df -Pk "$SKEP_CACHE" | awk 'NR == 2 { print int($4 / 1048576) }')
@@ -107,7 +107,7 @@ while_alive() {
 build() {
   own_cache
   messages=$SKEP_CACHE/libskep.json
-  # Only this last crate is linked dynamically; its dependencies are compiled as ever, once.
+  # Symbols that nothing looks up are a third of it. Only this last crate is linked dynamically; its dependencies are compiled as ever, once.
   supervised "${1:-quiet}" build_library || fail "libskep.so could not be built" "$(space_hint "the compiler's message is above")"
   supervised quiet cargo build --quiet --locked --release -p skep-kernel || fail "the skep binary could not be built" "$(space_hint "the compiler's message is above")"
   "$CARGO_TARGET_DIR/release/skep" assemble --messages "$messages" --checkout "$PWD" --home "$SKEP_HOME" ||
@@ -115,15 +115,21 @@ build() {
 }
 
 build_library() {
-  cargo rustc --quiet --locked --release -p skep --lib --crate-type dylib --message-format=json-render-diagnostics -- -C prefer-dynamic >"$messages"
+  cargo rustc --quiet --locked --release -p skep --lib --crate-type dylib --message-format=json-render-diagnostics -- -C prefer-dynamic -C strip=symbols >"$messages"
 }
 
-# Completion and docs by rust-analyzer: apart from all else, since nothing needs it and it takes five minutes, once.
+# Completion and docs by rust-analyzer: apart from all else, since nothing needs it and it takes five minutes, once. What it was
+# made of goes when it is there: a gigabyte that is needed again only when its versions change.
 build_assist() {
-  # One of its crates is compiled again whenever the variable CI comes or goes, and with it all others.
-  ${NICE:-} env -u CI cargo build --quiet --locked --release -p skep-assist --features analyzer || return 1
-  cp "$CARGO_TARGET_DIR/release/skep-assist" "$SKEP_HOME/bin/skep-assist.new"
+  # Its own crates and their versions: most changes of the lock file are others'.
+  crates=$(cargo tree --quiet --locked -p skep-assist --features analyzer -e normal,build --prefix none 2>/dev/null | sed 's| (.*||' | sort -u | cksum) || return 1
+  wanted="$crates $(cat kernel/assist/src/*.rs | cksum) $(rustc --version)"
+  if [ -x "$SKEP_HOME/bin/skep-assist" ] && [ "$(cat "$SKEP_HOME/assist-stamp" 2>/dev/null)" = "$wanted" ]; then return 0; fi
+  ${NICE:-} env CARGO_TARGET_DIR="$SKEP_CACHE/target-assist" cargo build --quiet --locked --release -p skep-assist --features analyzer || return 1
+  cp "$SKEP_CACHE/target-assist/release/skep-assist" "$SKEP_HOME/bin/skep-assist.new"
   mv "$SKEP_HOME/bin/skep-assist.new" "$SKEP_HOME/bin/skep-assist"
+  rm -rf "$SKEP_CACHE/target-assist"
+  printf '%s' "$wanted" >"$SKEP_HOME/assist-stamp"
 }
 
 # The standard library's sources, for its docs and completions; what there is without them is said by `:assist`.

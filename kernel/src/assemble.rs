@@ -19,13 +19,19 @@ const EXTERNS: [&str; 5] = ["plotters", "polars", "serde", "serde_json", "tokio"
 /// `share` holds what `skep lab` copies: the requirements, the logo.
 pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result<()> {
     let messages = fs::read_to_string(messages).with_context(|| format!("reading {}", messages.display()))?;
-    let (lib, deps) = (home.join("lib"), home.join("lib/deps"));
-    let _ = fs::remove_dir_all(&deps);
-    fs::create_dir_all(&deps)?;
+    let (lib, deps, host) = (home.join("lib"), home.join("lib/deps"), home.join("lib/host"));
+    // What was set up from a bundle is not any more.
+    let _ = fs::remove_file(home.join("bundle.json"));
+    for folder in ["toolchain", "share/wheels"] {
+        let _ = fs::remove_dir_all(home.join(folder));
+    }
+    // Earlier versions kept metadata apart.
+    let _ = fs::remove_dir_all(home.join("lib/rmeta"));
+    for folder in [&deps, &host] {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder)?;
+    }
     fs::create_dir_all(home.join("bin"))?;
-    let rmetas = home.join("lib/rmeta");
-    let _ = fs::remove_dir_all(&rmetas);
-    fs::create_dir_all(&rmetas)?;
     let mut externs = Vec::new();
     let mut prebuilt = Vec::new();
     let mut dylib = None;
@@ -37,24 +43,38 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
             continue;
         }
         let name = message["target"]["name"].as_str().unwrap_or_default();
-        for file in message["filenames"]
+        let files: Vec<&Path> = message["filenames"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
             .map(Path::new)
-        {
-            let extension = file.extension().unwrap_or_default();
-            if name == "skep" && extension == "so" {
-                dylib = Some(place(file, &lib)?);
-            } else if extension == "rlib" || extension == "so" {
-                let placed = place(file, &deps)?;
-                if extension == "rlib" {
-                    prebuilt.extend(describe(&message, &placed, &rmetas)?);
+            .collect();
+        let of = |extension: &str| {
+            let is_it = |file: &&&Path| file.extension() == Some(OsStr::new(extension));
+            files.iter().find(is_it).copied()
+        };
+        // Macros, and what they are made of, run while others compile, so their code is needed; cargo does not optimise it. Of
+        // what is inside the library, a cell's compiler reads the metadata alone.
+        let is_of_host = message["profile"]["opt_level"] == "0";
+        match (of("so"), of("rlib"), of("rmeta")) {
+            (Some(so), ..) if name == "skep" => dylib = Some(place(so, &lib)?),
+            (so, rlib, None) => {
+                for file in so.into_iter().chain(rlib) {
+                    place(file, &deps)?;
                 }
-                if extension == "rlib" && EXTERNS.contains(&name) {
-                    externs.push((name.to_string(), placed));
+            }
+            (_, rlib, Some(rmeta)) => {
+                let folder = if is_of_host { &host } else { &deps };
+                let rmeta = place(rmeta, folder)?;
+                let rlib = rlib
+                    .filter(|_| is_of_host)
+                    .map(|rlib| place(rlib, folder))
+                    .transpose()?;
+                if EXTERNS.contains(&name) && !is_of_host {
+                    externs.push((name.to_string(), rmeta.clone()));
                 }
+                prebuilt.push(describe(&message, rlib, rmeta));
             }
         }
     }
@@ -70,6 +90,15 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
         }
     }
     place(&std::env::current_exe()?, &home.join("bin"))?;
+    // Named from the home's folder on, so that it can be moved.
+    let inside = |file: PathBuf| {
+        file.strip_prefix(home)
+            .map_or_else(|_| file.clone(), Path::to_path_buf)
+    };
+    for crate_ in &mut prebuilt {
+        crate_.rlib = crate_.rlib.take().map(inside);
+        crate_.rmeta = inside(std::mem::take(&mut crate_.rmeta));
+    }
     fs::write(
         home.join("prebuilt.json"),
         serde_json::to_string_pretty(&prebuilt)?,
@@ -86,14 +115,18 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
         share.join("requirements.txt"),
     )?;
     fs::copy(checkout.join("assets/logo.svg"), share.join("logo.svg"))?;
+    fs::copy(checkout.join("Cargo.lock"), share.join("Cargo.lock"))?;
     crate::index::write(&messages, checkout, &share.join("members.json"))?;
     // Earlier versions kept notebooks there.
     let _ = fs::remove_dir_all(share.join("course"));
     let toolchain = Toolchain {
         rustc: ask_rustc("sysroot")?.join("bin/rustc"),
-        dylib,
-        deps,
-        externs,
+        dylib: inside(dylib),
+        deps: inside(deps),
+        externs: externs
+            .into_iter()
+            .map(|(name, file)| (name, inside(file)))
+            .collect(),
     };
     fs::write(
         home.join("toolchain.json"),
@@ -102,20 +135,8 @@ pub fn assemble(messages: &Path, checkout: &Path, home: &Path) -> anyhow::Result
     Ok(())
 }
 
-/// What `:dep` must know of a crate inside the library. Its bare metadata goes beside: cargo asks for it
-/// under its own name.
-fn describe(message: &Value, rlib: &Path, rmetas: &Path) -> anyhow::Result<Option<Prebuilt>> {
-    let files = || {
-        message["filenames"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(Path::new)
-    };
-    let Some(rmeta) = files().find(|file| file.extension() == Some(OsStr::new("rmeta"))) else {
-        return Ok(None);
-    };
+/// What `:dep` must know of a crate inside the library.
+fn describe(message: &Value, rlib: Option<PathBuf>, rmeta: PathBuf) -> Prebuilt {
     let id = message["package_id"].as_str().unwrap_or_default();
     let version = id.rsplit(['#', '@']).next().unwrap_or_default().to_string();
     let features = message["features"]
@@ -129,13 +150,13 @@ fn describe(message: &Value, rlib: &Path, rmetas: &Path) -> anyhow::Result<Optio
         .as_str()
         .unwrap_or_default()
         .replace('-', "_");
-    Ok(Some(Prebuilt {
+    Prebuilt {
         name,
         version,
         features,
-        rlib: rlib.to_path_buf(),
-        rmeta: place(rmeta, rmetas)?,
-    }))
+        rlib,
+        rmeta,
+    }
 }
 
 /// Cargo wants one program as its wrapper, without arguments.

@@ -16,7 +16,7 @@ use serde_json::json;
 use skep_session::Message;
 use skep_session::{Home, cache_folder};
 
-use crate::shelf;
+use crate::{doctor, kernelspec, shelf};
 
 /// What `skep lab` was asked for.
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ pub struct Options {
     /// Print the link, but open no browser.
     #[arg(long)]
     no_browser: bool,
-    /// Set everything up, run lesson 1 without a browser, and exit with its result.
+    /// Set everything up, run lesson 1 without a browser, look at everything as `skep doctor` does, and exit with the result.
     #[arg(long)]
     check: bool,
     /// The port; by default the first free one from 8888.
@@ -122,33 +122,44 @@ pub fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
     if fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
         let began = Instant::now();
         println!("JupyterLab: making a private Python environment (about a minute, once) …");
+        // What a bundle was set up with is one that it has wheels for.
+        let python3 = std::env::var_os("SKEP_PYTHON").unwrap_or_else(|| "python3".into());
         run_quietly(
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&folder),
+            Command::new(python3).args(["-m", "venv", "--clear"]).arg(&folder),
             Message::new("python3 with its `venv` module is needed")
-                .hint("install Python 3.10 or newer (Debian: python3 and python3-venv)"),
+                .hint("install Python 3.11 or newer (Debian: python3 and python3-venv)"),
         )?;
+        let mut install = Command::new(&python);
+        // The file names all of them, and leaves out what Dask's own page alone would need.
+        install
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+            ])
+            .arg("-r")
+            .arg(&requirements);
+        // A bundle brings them along.
+        let wheels = home.root().join("share/wheels");
+        let hint = if wheels.is_dir() {
+            install
+                .args(["--no-index", "--no-compile", "--find-links"])
+                .arg(&wheels);
+            "is the disk full? Was Python another version when the bundle was set up? Set it up again from its file"
+        } else {
+            "is the network there? Is the disk full? Run it again when it is mended"
+        };
         run_quietly(
-            Command::new(&python)
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    // The file names all of them, and leaves out what Dask's own page alone would need.
-                    "--no-deps",
-                    "-r",
-                ])
-                .arg(&requirements),
-            Message::new("JupyterLab could not be installed")
-                .hint("is the network there? Is the disk full? Run it again when it is mended"),
+            &mut install,
+            Message::new("JupyterLab could not be installed").hint(hint),
         )?;
         fs::write(&stamp, &wanted)?;
         println!("JupyterLab: ready after {:.0} s", began.elapsed().as_secs_f64());
     }
-    install_kernelspec(home, &folder.join("share/jupyter/kernels/skep"))?;
+    kernelspec::write(home, &folder.join("share/jupyter/kernels/skep"))?;
     Ok(python)
 }
 
@@ -191,24 +202,6 @@ fn run_quietly(command: &mut Command, failed: Message) -> anyhow::Result<()> {
         let last: Vec<&str> = said.lines().rev().take(3).collect();
         let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
         return Err(anyhow::anyhow!(last).context(failed));
-    }
-    Ok(())
-}
-
-fn install_kernelspec(home: &Home, folder: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(folder)?;
-    let spec = json!({
-        "argv": [home.executable(), "kernel", "--connection-file", "{connection_file}"],
-        "display_name": "Rust (Skep)",
-        "language": "rust",
-        "interrupt_mode": "message",
-        "env": { "SKEP_HOME": home.root(), "SKEP_CACHE": cache_folder() },
-        "metadata": { "debugger": false },
-    });
-    fs::write(folder.join("kernel.json"), serde_json::to_string_pretty(&spec)?)?;
-    let logo = home.root().join("share/logo.svg");
-    if logo.exists() {
-        fs::copy(logo, folder.join("logo-svg.svg"))?;
     }
     Ok(())
 }
@@ -272,5 +265,6 @@ fn check(python: &Path) -> anyhow::Result<u8> {
         if status.success() { "passed" } else { "failed" },
         began.elapsed().as_secs_f64()
     );
-    Ok(u8::from(!status.success()))
+    let is_well = doctor::run(false)?;
+    Ok(u8::from(!status.success()).max(is_well))
 }

@@ -41,6 +41,8 @@ pub fn begin() {
         }
     };
     let folder = skep_session::cache_folder().join("logs");
+    // The appender complains on its own where it is not there yet; what does not work is found out below.
+    let _ = std::fs::create_dir_all(&folder);
     let file = RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix("skep")

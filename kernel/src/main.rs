@@ -8,14 +8,19 @@ use skep_session::{Home, Message};
 mod assemble;
 mod child;
 mod course;
+mod disk;
+mod doctor;
 mod flow;
 mod index;
 mod jupyter;
+mod kernelspec;
 mod lab;
 mod logs;
 mod script;
+mod serve;
 mod shelf;
 mod stdin;
+mod update;
 
 #[derive(Parser)]
 #[command(
@@ -60,6 +65,45 @@ enum Command {
     Repl {
         /// Run the cells of this script or notebook first.
         file: Option<PathBuf>,
+    },
+    /// Look at everything that Skep stands on, try it, and say what mends what is wrong; the exit code says whether all is well.
+    Doctor {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Register the kernel with a Jupyter that is there already, and so with VS Code.
+    Install {
+        #[command(flatten)]
+        place: kernelspec::Place,
+    },
+    /// Take the kernel away again.
+    Uninstall {
+        #[command(flatten)]
+        place: kernelspec::Place,
+        /// Also remove the cache: everything that was built, and the private Python environment.
+        #[arg(long)]
+        cache: bool,
+    },
+    /// Hand a bundle out in a room: one line for every laptop, and who has it.
+    ServeBundle(serve::Options),
+    /// Bring Skep up to date: from its checkout, or from a bundle.
+    Update {
+        /// A bundle: its file, or the address that `skep serve-bundle` prints, with `/skep.tar.zst` behind it.
+        #[arg(long, value_name = "FILE or ADDRESS")]
+        from: Option<String>,
+    },
+    /// What is on this disk, and what of it earlier versions left.
+    Disk {
+        /// Remove what earlier versions, and sessions that ended, left.
+        #[arg(long)]
+        clean: bool,
+        /// Also remove what only speeds up the next build: compiled crates, crates of `:dep`.
+        #[arg(long, requires = "clean")]
+        all: bool,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
     },
     /// Internal: an evaluation process for the session at this socket.
     #[command(hide = true)]
@@ -127,6 +171,12 @@ fn main() -> std::process::ExitCode {
         Command::Repl { file } => Home::locate()
             .map_err(Into::into)
             .and_then(|home| skep_repl::run(home, file.as_deref())),
+        Command::Doctor { json } => doctor::run(json),
+        Command::Install { place } => kernelspec::install(&place),
+        Command::Uninstall { place, cache } => kernelspec::uninstall(&place, cache),
+        Command::ServeBundle(options) => serve::run(&options),
+        Command::Update { from } => update::run(from.as_deref()),
+        Command::Disk { clean, all, json } => disk::run(clean, all, json),
         Command::Eval { socket } => child::eval(&socket),
         Command::Worker { scheduler } => child::worker(&scheduler),
         Command::WrapRustc { arguments } => skep_session::wrap_rustc(&arguments)

@@ -33,6 +33,20 @@ pub struct Toolchain {
     pub externs: Vec<(String, PathBuf)>,
 }
 
+impl Toolchain {
+    /// With its files below a folder, but for those that are named by absolute paths.
+    pub fn below(mut self, folder: &Path) -> Toolchain {
+        let files = [&mut self.rustc, &mut self.dylib, &mut self.deps];
+        for file in files
+            .into_iter()
+            .chain(self.externs.iter_mut().map(|(_, file)| file))
+        {
+            *file = folder.join(&*file);
+        }
+        self
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Optimise {
     /// At rustc's `opt-level`. Level 0 is quick to compile, and Polars inside the dylib is optimised anyway.

@@ -47,6 +47,7 @@ impl Home {
         };
         let text = fs::read(&file).map_err(|error| missing(&error))?;
         let toolchain: Toolchain = serde_json::from_slice(&text).map_err(|error| missing(&error))?;
+        let toolchain = toolchain.below(&root);
         for part in [&toolchain.rustc, &toolchain.dylib, &toolchain.deps] {
             if !part.exists() {
                 return Err(missing(&format_args!("{} is gone", part.display())));
@@ -85,6 +86,11 @@ impl Home {
             .flatten()
             .find(|path| path.join("std/src/lib.rs").exists())
             .and_then(|path| path.canonicalize().ok())
+    }
+
+    /// The versions that the crates inside `libskep.so` are locked to.
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join("share/Cargo.lock")
     }
 
     /// What each crate inside `libskep.so` is, for building others against the same ones.

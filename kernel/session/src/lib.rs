@@ -25,7 +25,10 @@ mod view;
 
 pub use commands::{COMMANDS, Command};
 pub use complete::{Completion, completeness};
-pub use deps::wrap::{Prebuilt, wrap_rustc};
+pub use deps::{
+    crates_of_earlier_builds,
+    wrap::{Prebuilt, wrap_rustc},
+};
 pub use evaluator::Evaluator;
 pub use execute::{Execute, Reply};
 pub use frontend::{Frontend, Output};

@@ -24,22 +24,10 @@ pub(crate) struct Dependencies {
 
 impl Dependencies {
     pub fn new(home: &Home) -> Dependencies {
-        let dylib = fs::metadata(&home.toolchain().dylib).ok();
-        let built_at = dylib.and_then(|dylib| {
-            Some((
-                dylib.len(),
-                dylib
-                    .modified()
-                    .ok()?
-                    .duration_since(std::time::UNIX_EPOCH)
-                    .ok()?
-                    .as_nanos(),
-            ))
-        });
         Dependencies {
             wanted: BTreeMap::new(),
             built: Vec::new(),
-            build_id: format!("{built_at:?}"),
+            build_id: build_id(&home.toolchain().dylib),
         }
     }
 
@@ -72,6 +60,37 @@ impl Dependencies {
         }
         extra
     }
+}
+
+/// Tells one build of a library from another.
+fn build_id(dylib: &Path) -> String {
+    let built_at = fs::metadata(dylib).ok().and_then(|dylib| {
+        let modified = dylib.modified().ok()?;
+        let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some((dylib.len(), since.as_nanos()))
+    });
+    format!("{built_at:?}")
+}
+
+/// The folders below the cache's `deps` that were built on libraries that are not there any more: they cannot be loaded again.
+pub fn crates_of_earlier_builds(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let (crates, targets): (Vec<PathBuf>, Vec<PathBuf>) = entries
+        .map(|entry| entry.path())
+        .partition(|path| path.join("lib.rs").exists());
+    let job = |folder: &Path| -> Option<wrap::Job> {
+        serde_json::from_slice(&fs::read(folder.join("job.json")).ok()?).ok()
+    };
+    let mut needed = Vec::new();
+    let mut old: Vec<PathBuf> = Vec::new();
+    for path in crates {
+        match job(&path).filter(|job| job.build_id == build_id(&job.dylib)) {
+            Some(job) => needed.push(job.target),
+            None => old.push(path),
+        }
+    }
+    old.extend(targets.into_iter().filter(|target| !needed.contains(target)));
+    old
 }
 
 /// `:dep /path/to/crate` names the crate by its folder.
@@ -120,7 +139,7 @@ pub(crate) fn inside_skep(home: &Home, name: &str, value: &str) -> Option<String
     {
         return None;
     }
-    let all: Vec<crate::Prebuilt> = serde_json::from_slice(&fs::read(home.prebuilt()).ok()?).ok()?;
+    let all = wrap::read_prebuilt(&home.prebuilt()).ok()?;
     let mut strings = value.split('"').skip(1).step_by(2).peekable();
     let is_version_first = value.starts_with('"')
         || value

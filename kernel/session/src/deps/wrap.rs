@@ -32,8 +32,20 @@ pub struct Prebuilt {
     pub name: String,
     pub version: String,
     pub features: Vec<String>,
-    pub rlib: PathBuf,
+    /// Where its code is, for what runs while others compile; of what is inside a dylib, metadata is enough.
+    pub rlib: Option<PathBuf>,
     pub rmeta: PathBuf,
+}
+
+/// Reads what is known of the crates of a home: their files are named from its folder on.
+pub(crate) fn read_prebuilt(file: &Path) -> io::Result<Vec<Prebuilt>> {
+    let mut all: Vec<Prebuilt> = serde_json::from_slice(&fs::read(file)?)?;
+    let home = file.parent().unwrap_or(Path::new(""));
+    for prebuilt in &mut all {
+        prebuilt.rmeta = home.join(&prebuilt.rmeta);
+        prebuilt.rlib = prebuilt.rlib.as_ref().map(|rlib| home.join(rlib));
+    }
+    Ok(all)
 }
 
 /// What the wrapped rustc must know.
@@ -47,6 +59,12 @@ pub(crate) struct Job {
     pub below: Vec<(String, PathBuf)>,
     /// What those dylibs hold.
     pub holds: Vec<Prebuilt>,
+    /// The folder in which cargo builds.
+    #[serde(default)]
+    pub target: PathBuf,
+    /// Of the library that this stands on.
+    #[serde(default)]
+    pub build_id: String,
 }
 
 /// Cargo's `RUSTC_WRAPPER`: takes crates out of `libskep.so` where it can, and runs rustc where it cannot.
@@ -121,7 +139,7 @@ fn link(job: &Job, unit: &Unit, mut command: Command) -> io::Result<i32> {
         let apart = built_apart(&unit.externs);
         let holds = all_inside(&unit.externs);
         for prebuilt in &holds {
-            fs::write(marker(&prebuilt.rlib), "")?;
+            fs::write(marker(&prebuilt.rmeta), "")?;
         }
         let built = Built {
             krate: unit.krate.clone(),
@@ -168,7 +186,10 @@ fn all_inside(externs: &[(String, PathBuf)]) -> Vec<Prebuilt> {
         let described = fs::read(file.with_extension("unit"))
             .ok()
             .and_then(|text| serde_json::from_slice::<Prebuilt>(&text).ok());
-        found.extend(described.filter(|prebuilt| prebuilt.rlib.exists() && prebuilt.rmeta.exists()));
+        let is_there = |prebuilt: &Prebuilt| {
+            prebuilt.rmeta.exists() && prebuilt.rlib.as_ref().is_some_and(|rlib| rlib.exists())
+        };
+        found.extend(described.filter(is_there));
         open.extend(
             fs::read_to_string(file.with_extension("externs"))
                 .unwrap_or_default()
@@ -188,6 +209,8 @@ struct Unit {
     externs: Vec<(String, PathBuf)>,
     source: PathBuf,
     is_lib: bool,
+    /// Whether it runs while others compile: cargo optimises only the rest.
+    is_of_host: bool,
 }
 
 impl Unit {
@@ -216,6 +239,7 @@ impl Unit {
                 .map(|(name, file)| (bare(name).to_string(), PathBuf::from(file)))
                 .collect(),
             source: PathBuf::from(args.iter().find(|arg| arg.ends_with(".rs"))?),
+            is_of_host: !after("-C").iter().any(|value| value.starts_with("opt-level=")),
             is_lib: after("--crate-type")
                 .iter()
                 .all(|kind| *kind == "lib" || *kind == "rlib"),
@@ -228,7 +252,7 @@ impl Unit {
         if !self.is_lib {
             return Ok(None);
         }
-        let mut all: Vec<Prebuilt> = serde_json::from_slice(&fs::read(&job.prebuilt)?)?;
+        let mut all = read_prebuilt(&job.prebuilt)?;
         all.extend(job.holds.iter().cloned());
         let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
         let of_name: Vec<&Prebuilt> = all
@@ -241,7 +265,8 @@ impl Unit {
             .iter()
             .all(|(_, file)| is_macro(file) || marker(file).exists());
         let fitting = of_name.iter().find(|prebuilt| {
-            prebuilt.version == version
+            (prebuilt.rlib.is_some() || !self.is_of_host)
+                && prebuilt.version == version
                 && self
                     .features
                     .iter()
@@ -285,7 +310,7 @@ impl Unit {
             version,
             features: self.features.clone(),
             rmeta,
-            rlib: rlib.clone(),
+            rlib: Some(rlib.clone()),
         };
         fs::write(rlib.with_extension("unit"), serde_json::to_vec(&unit)?)?;
         fs::write(rlib.with_extension("externs"), externs.join("\n"))
@@ -294,10 +319,15 @@ impl Unit {
     /// Puts the prebuilt crate where cargo looks for what it asked to be compiled.
     fn take(&self, prebuilt: &Prebuilt) -> io::Result<()> {
         let stem = format!("lib{}{}", self.krate, self.extra_filename);
-        for (from, extension) in [(&prebuilt.rlib, "rlib"), (&prebuilt.rmeta, "rmeta")] {
+        let place = |from: &Path, extension: &str| {
             let to = self.out_dir.join(format!("{stem}.{extension}"));
             let _ = fs::remove_file(&to);
-            fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop))?;
+            fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop))
+        };
+        place(&prebuilt.rmeta, "rmeta")?;
+        match &prebuilt.rlib {
+            Some(rlib) => place(rlib, "rlib")?,
+            None => write_without_code(&prebuilt.rmeta, &self.output())?,
         }
         fs::write(marker(&self.output()), "")?;
         let _ = fs::remove_file(self.output().with_extension("apart"));
@@ -309,6 +339,22 @@ impl Unit {
             format!("{}: {}\n", dep_info.display(), self.source.display()),
         )
     }
+}
+
+/// The library of a crate whose code is in a dylib: an archive (`ar`) that holds the metadata alone.
+fn write_without_code(rmeta: &Path, to: &Path) -> io::Result<()> {
+    let metadata = fs::read(rmeta)?;
+    let size = metadata.len();
+    let mut archive = format!(
+        "!<arch>\n{:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n",
+        "lib.rmeta/", 0, 0, 0, 644
+    )
+    .into_bytes();
+    archive.extend(metadata);
+    // Members end at even places.
+    archive.resize(archive.len().next_multiple_of(2), b'\n');
+    let _ = fs::remove_file(to);
+    fs::write(to, archive)
 }
 
 /// `--extern` may carry options: `priv:regex`.
@@ -347,6 +393,6 @@ mod tests {
                 PathBuf::from("/t/libserde_core-3.rmeta")
             )]
         );
-        assert!(unit.is_lib && Unit::of(&["-vV".into()]).is_none());
+        assert!(unit.is_lib && unit.is_of_host && Unit::of(&["-vV".into()]).is_none());
     }
 }

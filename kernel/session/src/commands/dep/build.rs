@@ -68,7 +68,7 @@ impl Build {
             .collect();
         let lock = match dependencies.built.last() {
             Some(built) => cache_folder().join("deps").join(&built.krate).join("Cargo.lock"),
-            None => session.home.checkout().join("Cargo.lock"),
+            None => session.home.lock_file(),
         };
         let target = cache_folder().join(format!(
             "deps/target-{:016x}",
@@ -154,6 +154,8 @@ impl Build {
                 .iter()
                 .flat_map(|built| built.holds.iter().cloned())
                 .collect(),
+            target: self.target.clone(),
+            build_id: session.dependencies.build_id.clone(),
         };
         fs::write(self.folder.join("job.json"), serde_json::to_vec(&job)?)
     }
