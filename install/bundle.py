@@ -275,10 +275,8 @@ def take(source, lab):
     print(f"Skep {manifest['skep']}: set up from {name} in {time.monotonic() - began:.0f} s, in {home}", flush=True)
     if is_address(source):
         tell(source, "set up")
-    if lab == ["--only"]:
-        return
     skep = home / "bin" / "skep"
-    os.execve(skep, [str(skep), "lab", *lab], {**os.environ, "SKEP_CACHE": str(cache_folder()), "SKEP_HOME": str(home)})
+    os.execve(skep, [str(skep), "lab", *lab], {**os.environ, "SKEP_CACHE": str(cache_folder()), "SKEP_HOME": str(home), "SKEP_BASE_PYTHON": sys.executable})
 
 
 def unpack(path, start, unpacker, home):

@@ -21,7 +21,7 @@ fn enter(entry: &std::ffi::CStr, socket: &Path) -> anyhow::Result<u8> {
     let home = Home::locate()?;
     let dylib = CString::new(home.toolchain().dylib.as_os_str().as_bytes())?;
     let socket = CString::new(socket.as_os_str().as_bytes())?;
-    // SAFETY: the library is of this build; it has no constructors but those of its C dependencies.
+    // SAFETY: the library is of this build; its constructors register types, and look whether this is to be a worker of a program.
     let handle = unsafe { libc::dlopen(dylib.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
     if handle.is_null() {
         bail!("libskep.so could not be loaded: {}", last_error());

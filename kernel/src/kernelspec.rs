@@ -67,6 +67,12 @@ pub fn install(place: &Place) -> anyhow::Result<u8> {
         ))
         .hint("is the folder yours? `skep install --prefix FOLDER` takes another place")
     })?;
+    if place.prefix.is_none()
+        && let Some(link) = link()
+        && link_to(&link, &home.executable())
+    {
+        println!("`skep` is in your path: {}.", link.display());
+    }
     println!(
         "The kernel `Rust (Skep)` is in {}.\nJupyter and VS Code offer it when they are started next; `skep uninstall` takes it away.",
         folder.display()
@@ -84,6 +90,12 @@ pub fn uninstall(place: &Place, with_cache: bool) -> anyhow::Result<u8> {
         println!("The kernel was taken out of {}.", folder.display());
     } else {
         println!("No kernel of Skep's is in {}.", folder.display());
+    }
+    if place.prefix.is_none()
+        && let Some(link) = link().filter(|link| is_link_of_ours(link))
+    {
+        let _ = fs::remove_file(&link);
+        println!("{} was removed.", link.display());
     }
     let cache = cache_folder();
     if !with_cache {
@@ -107,6 +119,28 @@ pub fn uninstall(place: &Place, with_cache: bool) -> anyhow::Result<u8> {
         cache.display()
     );
     Ok(0)
+}
+
+/// Where a user's own programs are, if a shell looks there.
+fn link() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("HOME").filter(|home| !home.is_empty())?).join(".local/bin");
+    let path = std::env::var_os("PATH")?;
+    let is_looked_in = std::env::split_paths(&path).any(|looked| looked == folder);
+    is_looked_in.then(|| folder.join("skep"))
+}
+
+/// A program of that name may be somebody else's.
+fn is_link_of_ours(link: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|to| to.ends_with("home/bin/skep") || to.ends_with("bin/skep"))
+}
+
+/// Makes a link, unless something else is there.
+fn link_to(link: &Path, program: &Path) -> bool {
+    if is_link_of_ours(link) {
+        let _ = fs::remove_file(link);
+    }
+    let folder = link.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).is_ok() && std::os::unix::fs::symlink(program, link).is_ok()
 }
 
 /// A kernel of that name may be somebody else's.

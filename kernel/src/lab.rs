@@ -27,6 +27,9 @@ pub struct Options {
     /// Set everything up, run lesson 1 without a browser, look at everything as `skep doctor` does, and exit with the result.
     #[arg(long)]
     check: bool,
+    /// Set everything up, and open nothing.
+    #[arg(long, conflicts_with = "check")]
+    only: bool,
     /// The port; by default the first free one from 8888.
     #[arg(long)]
     port: Option<u16>,
@@ -43,6 +46,13 @@ const LESSON: &str = "01-what-a-cluster-is/what-a-cluster-is.ipynb";
 pub fn run(options: &Options) -> anyhow::Result<u8> {
     let home = Home::locate()?;
     let python = ready_python(&home)?;
+    if options.only {
+        println!(
+            "Skep is ready: `{} lab` opens JupyterLab.",
+            home.executable().display()
+        );
+        return Ok(0);
+    }
     if options.check {
         return check(&python);
     }
@@ -53,6 +63,7 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
 pub fn open(folder: Option<PathBuf>, page: &str) -> anyhow::Result<u8> {
     let python = ready_python(&Home::locate()?)?;
     let options = Options {
+        only: false,
         no_browser: false,
         check: false,
         port: None,
@@ -123,7 +134,7 @@ pub fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
         let began = Instant::now();
         println!("JupyterLab: making a private Python environment (about a minute, once) …");
         // What a bundle was set up with is one that it has wheels for.
-        let python3 = std::env::var_os("SKEP_PYTHON").unwrap_or_else(|| "python3".into());
+        let python3 = std::env::var_os("SKEP_BASE_PYTHON").unwrap_or_else(|| "python3".into());
         run_quietly(
             Command::new(python3).args(["-m", "venv", "--clear"]).arg(&folder),
             Message::new("python3 with its `venv` module is needed")

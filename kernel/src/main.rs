@@ -16,6 +16,7 @@ mod jupyter;
 mod kernelspec;
 mod lab;
 mod logs;
+mod new;
 mod script;
 mod serve;
 mod shelf;
@@ -66,6 +67,8 @@ enum Command {
         /// Run the cells of this script or notebook first.
         file: Option<PathBuf>,
     },
+    /// Make a Cargo project of the cells of a notebook or a script.
+    New(new::Options),
     /// Look at everything that Skep stands on, try it, and say what mends what is wrong; the exit code says whether all is well.
     Doctor {
         /// For programs.
@@ -171,6 +174,7 @@ fn main() -> std::process::ExitCode {
         Command::Repl { file } => Home::locate()
             .map_err(Into::into)
             .and_then(|home| skep_repl::run(home, file.as_deref())),
+        Command::New(options) => new::run(&options),
         Command::Doctor { json } => doctor::run(json),
         Command::Install { place } => kernelspec::install(&place),
         Command::Uninstall { place, cache } => kernelspec::uninstall(&place, cache),

@@ -8,13 +8,15 @@ import sys
 from conftest import HOME, SKEP
 
 
-def skep(*arguments, code=0, **env):
-    done = subprocess.run([SKEP, *map(str, arguments)], capture_output=True, text=True, timeout=120, env={**os.environ, **{name: str(value) for name, value in env.items()}})
+def skep(*arguments, code=0, timeout=120, **env):
+    done = subprocess.run([SKEP, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env={**os.environ, **{name: str(value) for name, value in env.items()}})
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def test_the_doctor_finds_all_in_order():
+    # JupyterLab's environment is made by the first `skep lab`, which may be a later test's.
+    assert "Skep is ready" in skep("lab", "--only", timeout=400)
     report = json.loads(skep("doctor", "--json"))
     assert report["ok"] and report["version"], report
     found = {check["name"]: check for check in report["checks"]}
@@ -61,6 +63,42 @@ def test_the_kernel_in_a_jupyter_that_is_there(tmp_path):
     assert (tmp_path / "environment" / "share" / "jupyter" / "kernels" / "skep" / "kernel.json").exists()
     skep("uninstall", "--prefix", tmp_path / "environment")
     assert "there is no folder" in skep("install", "--prefix", tmp_path / "nowhere", code=1)
+
+
+def test_the_command_is_in_the_path_of_who_has_one(tmp_path):
+    bin = tmp_path / ".local" / "bin"
+    env = {"HOME": tmp_path, "XDG_DATA_HOME": tmp_path / "data", "JUPYTER_DATA_DIR": "", "PATH": f"{bin}:{os.environ['PATH']}"}
+    assert str(bin / "skep") in skep("install", **env)
+    # By the link it finds its home; and a second time is as good.
+    bare = {name: value for name, value in os.environ.items() if name != "SKEP_HOME"}
+    assert subprocess.run([bin / "skep", "run", "-"], input="1 + 1", capture_output=True, text=True, env=bare, timeout=60).stdout.strip() == "2"
+    skep("install", **env)
+    skep("uninstall", **env)
+    assert not (bin / "skep").exists() and not (bin / "skep").is_symlink()
+    # Where a shell does not look, nothing is put; what is somebody else's stays.
+    skep("install", **{**env, "PATH": os.environ["PATH"]})
+    assert not (bin / "skep").is_symlink()
+    (bin / "skep").write_text("other")
+    skep("install", **env)
+    skep("uninstall", **env)
+    assert (bin / "skep").read_text() == "other"
+
+
+def test_the_disk(tmp_path):
+    cache = tmp_path / "cache"
+    for name, size in (("home/bin/skep", 3_000_000), ("deps/skep_dep_1/lib.rs", 10), ("deps/target-1/big", 5_000_000), ("python/bin/python", 1_000), ("logs/skep.log", 1_000)):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_bytes(b"x" * size)
+    said = skep("disk", SKEP_CACHE=cache)
+    assert "3 MB  Skep, and what cells are compiled against" in said and "left over from earlier versions: `skep disk --clean`" in said, said
+    report = json.loads(skep("disk", "--json", SKEP_CACHE=cache))
+    assert report["bytes"] > 8_000_000 and report["left_over"] > 5_000_000 and report["free"] > 0, report
+    said = skep("disk", "--clean", SKEP_CACHE=cache)
+    assert "Freed 5 MB" in said and not (cache / "deps/target-1").exists() and (cache / "home/bin/skep").exists(), said
+    assert "--clean" in skep("disk", "--all", SKEP_CACHE=cache, code=2)
+    # A crate of this very build is kept.
+    kept = json.loads(skep("disk", "--json"))
+    assert kept["bytes"] > 1e9
 
 
 def test_what_is_somebody_elses_stays(tmp_path):

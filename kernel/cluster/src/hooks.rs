@@ -2,7 +2,10 @@
 
 use std::{
     any::Any,
-    sync::{Arc, Mutex, PoisonError, RwLock, Weak, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// How a notebook takes part. In a plain program nothing is set.
@@ -57,6 +60,18 @@ pub(crate) fn note(text: &str) {
         Some(note) => note(text),
         None => eprintln!("note: {text}"),
     }
+}
+
+static IS_HOSTED: AtomicBool = AtomicBool::new(false);
+
+/// Says that this process is a notebook's, or a worker: `SKEP_RUN` names the folder of its own host. A program that one of them starts
+/// inherits the variable, and is none.
+pub fn join_host() {
+    IS_HOSTED.store(true, Ordering::Relaxed);
+}
+
+pub(crate) fn is_hosted() -> bool {
+    IS_HOSTED.load(Ordering::Relaxed)
 }
 
 /// Something that waits and can be made to look again.

@@ -74,7 +74,7 @@ pub use graph::{
     method::{Method, NewActor},
     task_fn::{Fails, IntoArg, TaskFn},
 };
-pub use hooks::{Hooks, set_hooks, wake_waits};
+pub use hooks::{Hooks, join_host, set_hooks, wake_waits};
 pub use model::{
     error::{Error, Result, TaskError, TaskErrorKind},
     event::{Event, Reason},

@@ -134,7 +134,12 @@ pub(crate) fn lock_shown(link: &Link) -> MutexGuard<'_, Passed> {
 /// Shows the value of a cell's last expression.
 pub fn result(bundle: Bundle) {
     let Some(control) = shown_in(&bundle) else {
+        let plain = LINK.get().is_none().then(|| bundle.plain().to_string());
         send_in_order(&FromEval::Result { bundle });
+        // A plain program has a terminal, or a file.
+        if let Some(plain) = plain {
+            println!("{plain}");
+        }
         return;
     };
     // In a place of its own, so that a picture can take its place when nobody can set it any more.

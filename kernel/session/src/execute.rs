@@ -15,7 +15,7 @@ use crate::{
     output::notes,
     run::RustCell,
     script,
-    state::{Handle, MOST_OUTPUTS, Phase, Session, lock},
+    state::{Executed, Handle, MOST_OUTPUTS, Phase, Session, lock},
 };
 
 /// A cell to execute.
@@ -124,6 +124,27 @@ impl Session {
     }
 
     fn execute_titled(
+        &mut self,
+        cell: u32,
+        title: Option<&str>,
+        execute: Execute<'_>,
+        page: &mut Option<Bundle>,
+    ) -> Result<(), CellError> {
+        self.execute_steps(cell, title, execute, page)?;
+        if execute.counts || title.is_some() {
+            // A cell that runs again is the same one.
+            self.executed
+                .retain(|older| execute.cell_id.is_none() || older.cell_id.as_deref() != execute.cell_id);
+            self.executed.push(Executed {
+                number: cell,
+                cell_id: execute.cell_id.map(str::to_string),
+                text: execute.code.trim_matches('\n').to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    fn execute_steps(
         &mut self,
         cell: u32,
         title: Option<&str>,

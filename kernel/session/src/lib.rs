@@ -23,6 +23,7 @@ mod turns;
 mod typed;
 mod view;
 
+pub use commands::project;
 pub use commands::{COMMANDS, Command};
 pub use complete::{Completion, completeness};
 pub use deps::{

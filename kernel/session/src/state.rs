@@ -42,6 +42,14 @@ pub(crate) const KILL_AFTER: Duration = Duration::from_secs(2);
 /// So many values of earlier cells `Out[n]` knows.
 pub(crate) const MOST_OUTPUTS: usize = 20;
 
+/// A cell that has run to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Executed {
+    pub number: u32,
+    pub cell_id: Option<String>,
+    pub text: String,
+}
+
 /// A notebook in use.
 pub struct Session {
     pub(crate) home: Home,
@@ -56,6 +64,8 @@ pub struct Session {
     /// Whether a person's terminal is there, for an editor.
     pub(crate) has_terminal: bool,
     pub(crate) next_uncounted: u32,
+    /// Cells that ran to their end since the session began, oldest first.
+    pub(crate) executed: Vec<Executed>,
     /// Cells whose value was kept, oldest first.
     pub(crate) outputs: Vec<u32>,
     /// A cell that the front end is asked to put below this one.
@@ -187,6 +197,7 @@ impl Session {
             level: 0,
             has_terminal: false,
             next_uncounted: 1_000_000,
+            executed: Vec::new(),
             outputs: Vec::new(),
             next_input: None,
             had_workers: false,
@@ -512,6 +523,7 @@ impl Session {
         self.dependencies = Dependencies::new(&self.home);
         self.compiler.set_extra(skep_cell::Extra::default());
         self.level = 0;
+        self.executed.clear();
         self.outputs.clear();
         self.start_evaluator().map(drop)
     }

@@ -49,6 +49,7 @@ pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
         .to_string_lossy()
         .into_owned();
     prepare_worker();
+    skep_cluster::join_host();
     let code = match skep_cluster::worker::server::run_worker(
         &skep_cluster::worker::options::WorkerOptions::from_env(path.into()),
     ) {
@@ -75,8 +76,19 @@ fn prepare_worker() {
 
 skep_cluster::workers_are_this_program!(prepare_worker);
 
+/// A plain program calls nothing first, and its frames travel as a notebook's do.
+extern "C" fn know_types() {
+    skep_frame::init();
+}
+
+#[used]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
+static KNOW_TYPES: extern "C" fn() = know_types;
+
 /// Cells' waits end when the cell is interrupted, and their functions are built anew for speed.
 fn join_notebook() {
+    skep_cluster::join_host();
     skep_frame::init();
     skep_dask::init();
     skep_cluster::set_hooks(skep_cluster::Hooks {

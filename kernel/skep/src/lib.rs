@@ -157,6 +157,23 @@ macro_rules! compute {
     };
 }
 
+/// `skep::show!(total)`: what a notebook shows below a cell that ends so, of any type. The value is looked at, and stays. Outside a
+/// notebook its text is printed.
+///
+/// ```no_run
+/// #[derive(Debug)]
+/// struct Flower { petals: u32 }
+/// skep::show!(Flower { petals: 5 });
+/// ```
+#[macro_export]
+macro_rules! show {
+    ($value:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::cell::shows::*;
+        (&&&&&&&$crate::cell::Show(&$value)).__skep_show();
+    }};
+}
+
 /// Everything that a cell has in scope without imports.
 pub mod prelude {
     pub use std::time::Duration;

@@ -209,7 +209,7 @@ fn notebook_of_both(lesson: &Lesson) -> Value {
     for cell in &mut cells {
         if let Some(code) = cell["source"].as_str()
             && cell["cell_type"] == "code"
-            && !code.starts_with([':', '%', '?'])
+            && !code.starts_with([':', '%', '?', '!'])
         {
             cell["source"] = json!(format!("{TIMED}{code}"));
         }

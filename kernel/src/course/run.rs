@@ -78,6 +78,14 @@ pub fn execute(file: &Path, progress: &Path) -> anyhow::Result<Run> {
         })
         .collect();
     let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
-    let error = (!done.status.success()).then(|| stderr.lines().take(8).collect::<Vec<_>>().join("\n  "));
+    let is_said = |line: &&str| !line.starts_with("time: ") && !line.starts_with("note: ");
+    let error = (!done.status.success()).then(|| {
+        stderr
+            .lines()
+            .filter(is_said)
+            .take(8)
+            .collect::<Vec<_>>()
+            .join("\n  ")
+    });
     Ok(Run { cells, error, took })
 }

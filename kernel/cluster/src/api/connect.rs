@@ -16,7 +16,7 @@ use crate::{
         client::{self, Client},
         local::Local,
     },
-    hooks::hooks,
+    hooks::{hooks, is_hosted},
     host::{named, program},
     model::{
         cluster::ClusterSpec,
@@ -206,7 +206,7 @@ pub(crate) fn scheduler_socket() -> Result<PathBuf> {
             ),
         ));
     }
-    match std::env::var_os("SKEP_RUN") {
+    match std::env::var_os("SKEP_RUN").filter(|_| is_hosted()) {
         Some(folder) => Ok(Path::new(&folder).join("scheduler.sock")),
         None => program::scheduler_socket().map_err(|error| Error::start(error.to_string())),
     }

@@ -167,11 +167,10 @@ fn own_base(library: &str) -> Option<u64> {
     if std::env::current_exe().ok()?.as_path() != std::path::Path::new(library) {
         return None;
     }
-    // SAFETY: as in `locate`; the address is one of this function's own program, or of the library it was
-    // linked into.
-    let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
-    let here = own_base as *const c_void;
-    (unsafe { libc::dladdr(here, &mut info) } != 0).then_some(info.dli_fbase as u64)
+    // SAFETY: without a name this gives a handle of the program itself, which is there as long as the process.
+    let program = unsafe { libc::dlopen(std::ptr::null(), libc::RTLD_NOW) };
+    // Not where this function is: a program may have this library linked in, or beside it.
+    (!program.is_null()).then(|| unsafe { load_address(program) })
 }
 
 #[cfg(target_os = "linux")]

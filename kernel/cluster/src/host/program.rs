@@ -16,6 +16,7 @@ use std::{
 };
 
 use crate::{
+    hooks::join_host,
     host::Host,
     model::{cluster::ClusterSpec, event::Event},
     worker::{
@@ -121,6 +122,7 @@ pub fn become_worker_if_asked(prepare: fn()) {
     // SAFETY: nothing else runs yet: this is before `main`, in a process that has one thread.
     unsafe { env::remove_var(WORKER) };
     prepare();
+    join_host();
     let socket = PathBuf::from(socket);
     let ended = run_worker(&WorkerOptions::from_env(socket.clone()));
     let code = i32::from(ended.is_err());

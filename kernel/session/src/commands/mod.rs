@@ -20,6 +20,7 @@ mod evcxr;
 mod flows;
 mod help;
 mod measure;
+pub mod project;
 mod restart;
 mod scripts;
 pub(crate) mod shell;
@@ -166,6 +167,13 @@ pub const COMMANDS: &[Command] = &[
         help: "write this session's cells to a script",
         more: "Cells are separated by `// %%` lines. `skep run FILE.rs` and `:load FILE.rs` run it.",
         run: Run::InTurn(scripts::save),
+    },
+    Command {
+        name: "new",
+        usage: ":new NAME [CELLS]",
+        help: "make a Cargo project of this session's cells",
+        more: "`:new hive` takes all cells that ran, `:new hive 1 3-5` those. The program starts its own cluster, takes the crates of `:dep` along, and is built by cargo in seconds. In a shell, `skep new hive --from FILE` does it for a notebook or a script.",
+        run: Run::InTurn(scripts::new),
     },
     Command {
         name: "load",
@@ -472,7 +480,7 @@ impl Step {
 
 /// Whether a cell does more than ask: what a saved script should hold.
 pub(crate) fn changes_something(code: &str) -> bool {
-    const ONLY_HERE: [&str; 5] = ["save", "load", "edit", "restart", "type"];
+    const ONLY_HERE: [&str; 6] = ["new", "save", "load", "edit", "restart", "type"];
     steps(code, &|_| false).is_ok_and(|steps| {
         steps.iter().any(|step| match step {
             Step::Describe(_) | Step::Instead(_) => false,

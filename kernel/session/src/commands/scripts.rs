@@ -9,6 +9,7 @@ use std::{
 use skep_cell::CellError;
 use skep_render::{Bundle, Message, card::Card, plural};
 
+use super::project;
 use super::{Call, failed};
 use crate::{
     script,
@@ -73,6 +74,47 @@ pub(super) fn save(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
     ))))
 }
 
+/// `:new hive 1 3-5`
+pub(super) fn new(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
+    let (name, wanted) = call.args.split_once(' ').unwrap_or((call.args, ""));
+    if name.is_empty() {
+        return Err(failed(
+            Message::new("`:new` needs a name")
+                .hint("for example `:new hive`, or `:new hive 1 3-5` for some cells"),
+        ));
+    }
+    let wanted = project::numbers(wanted).map_err(failed)?;
+    let ran = &session.executed;
+    if let Some(missing) = wanted
+        .iter()
+        .find(|number| ran.iter().all(|cell| cell.number != **number))
+    {
+        return Err(failed(
+            Message::new(format!("there is no cell {missing} that ran to its end"))
+                .hint("`:history` lists cells with their numbers"),
+        ));
+    }
+    let chosen: Vec<project::Chosen> = ran
+        .iter()
+        .filter(|cell| {
+            wanted.contains(&cell.number) || (wanted.is_empty() && super::changes_something(&cell.text))
+        })
+        .map(|cell| project::Chosen {
+            title: format!("cell {}", cell.number),
+            text: cell.text.clone(),
+        })
+        .collect();
+    if chosen.is_empty() {
+        return Err(failed(
+            Message::new("no cell has run yet that a project could be made of").hint("run some first"),
+        ));
+    }
+    session.begin_compiling();
+    let folder = home_folder(name.trim_matches('"'));
+    let made = project::create(&session.home, &folder, &chosen).map_err(failed)?;
+    Ok(Some(Bundle::text(made.plain(&session.home))))
+}
+
 pub(super) fn load(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     let path = path_of(call, "load", "session.rs")?;
     let cells = script::read(&path).map_err(|error| failed(&error))?;
@@ -94,9 +136,14 @@ fn path_of(call: &Call<'_>, name: &str, example: &str) -> Result<PathBuf, CellEr
             Message::new(format!("`:{name}` needs a file")).hint(format!("for example `:{name} {example}`")),
         ));
     }
+    Ok(home_folder(path))
+}
+
+/// As a shell reads a path.
+fn home_folder(path: &str) -> PathBuf {
     match path.strip_prefix("~/") {
-        Some(rest) => Ok(PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(rest)),
-        None => Ok(PathBuf::from(path)),
+        Some(rest) => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(rest),
+        None => PathBuf::from(path),
     }
 }
 

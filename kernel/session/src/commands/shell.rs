@@ -3,6 +3,7 @@
 use std::{
     io::Read,
     os::unix::process::CommandExt,
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     thread,
@@ -46,6 +47,17 @@ pub(crate) fn run(session: &Session, cell: u32, line: &str) -> Result<(), CellEr
     session.begin_compiling();
     let mut command = Command::new(std::env::var_os("SHELL").unwrap_or_else(|| "sh".into()));
     command.arg("-c").arg(line);
+    // What Skep has, for whom has nothing else: `!skep flow runs`, `!cargo run`.
+    let home = &session.home;
+    let own = [Some(home.executable()), Some(home.toolchain().rustc.clone())];
+    let own = own
+        .iter()
+        .flatten()
+        .filter_map(|program| program.parent().map(Path::to_path_buf));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Ok(path) = std::env::join_paths(std::env::split_paths(&path).chain(own)) {
+        command.env("PATH", path);
+    }
     if !session.has_terminal {
         command
             .stdin(Stdio::null())

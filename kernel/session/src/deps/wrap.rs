@@ -12,6 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use skep_render::Message;
 
+use crate::home::Home;
+
 /// What one `:dep` made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Built {
@@ -81,6 +83,9 @@ pub fn wrap_rustc(arguments: &[OsString]) -> io::Result<i32> {
         .and_then(|text| serde_json::from_slice(&text).ok());
     let mut command = Command::new(rustc);
     command.args(args);
+    if std::env::var_os("SKEP_PROJECT").is_some() {
+        return wrap_project(args, command);
+    }
     if let (Some(job), Some(unit)) = (job, Unit::of(args)) {
         if unit.krate == job.krate {
             return link(&job, &unit, command);
@@ -93,6 +98,67 @@ pub fn wrap_rustc(arguments: &[OsString]) -> io::Result<i32> {
         command.arg("-L").arg(with_prefix("dependency=", &job.deps));
     }
     Ok(command.status()?.code().unwrap_or(101))
+}
+
+/// A crate of a project that `skep new` made: its own code sees Skep as a cell does, and shares its crates.
+fn wrap_project(args: &[OsString], mut command: Command) -> io::Result<i32> {
+    let run = |mut command: Command| Ok(command.status()?.code().unwrap_or(101));
+    let Some(unit) = Unit::of(args) else {
+        return run(command);
+    };
+    let home = Home::locate()?;
+    let toolchain = home.toolchain();
+    if std::env::var_os("CARGO_PRIMARY_PACKAGE").is_none() {
+        let job = Job {
+            krate: String::new(),
+            folder: PathBuf::new(),
+            dylib: toolchain.dylib.clone(),
+            deps: toolchain.deps.clone(),
+            prebuilt: home.prebuilt(),
+            below: Vec::new(),
+            holds: Vec::new(),
+            target: PathBuf::new(),
+            build_id: String::new(),
+        };
+        unit.note()?;
+        if let Some(prebuilt) = unit.find(&job)? {
+            unit.take(&prebuilt)?;
+            return Ok(0);
+        }
+        command.arg("-L").arg(with_prefix("dependency=", &toolchain.deps));
+        return run(command);
+    }
+    if unit.krate == "build_script_build" {
+        return run(command);
+    }
+    let own = [("skep".to_string(), toolchain.dylib.clone())];
+    for (name, file) in own.iter().chain(&toolchain.externs) {
+        if unit.externs.iter().all(|(known, _)| known != name) {
+            command
+                .arg("--extern")
+                .arg(with_prefix(&format!("{name}="), file));
+        }
+    }
+    let library = home.library_folder();
+    command
+        .arg("-Cprefer-dynamic")
+        .arg("-L")
+        .arg(with_prefix("dependency=", &toolchain.deps))
+        .arg(with_prefix("-Clink-arg=-Wl,-rpath,", &library));
+    // What was compiled against an earlier library cannot be linked with this one.
+    let stamp = unit.out_dir.join("skep-build");
+    let build = super::build_id(&toolchain.dylib);
+    let before = fs::read_to_string(&stamp).ok();
+    let code = run(command)?;
+    if code == 0 {
+        fs::write(&stamp, &build)?;
+        unit.depend_on(&toolchain.dylib)?;
+    } else if before.is_some_and(|before| before != build) {
+        eprintln!(
+            "note: Skep was updated since this was built; if the error is about crates, `cargo clean` mends it"
+        );
+    }
+    Ok(code)
 }
 
 fn with_prefix(prefix: &str, path: &Path) -> OsString {
@@ -316,13 +382,27 @@ impl Unit {
         fs::write(rlib.with_extension("externs"), externs.join("\n"))
     }
 
+    /// Has cargo compile this anew when a file has changed.
+    fn depend_on(&self, file: &Path) -> io::Result<()> {
+        let dep_info = self
+            .out_dir
+            .join(format!("{}{}.d", self.krate, self.extra_filename));
+        let text = fs::read_to_string(&dep_info)?;
+        let name = file.display().to_string().replace(' ', "\\ ");
+        // Cargo reads the first rule.
+        let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        fs::write(&dep_info, format!("{first} {name}\n{rest}"))
+    }
+
     /// Puts the prebuilt crate where cargo looks for what it asked to be compiled.
     fn take(&self, prebuilt: &Prebuilt) -> io::Result<()> {
         let stem = format!("lib{}{}", self.krate, self.extra_filename);
+        // Copies: cargo sets the dates of what it takes for its own work, and a link's date is that of the library's own crates, which
+        // would all be compiled again.
         let place = |from: &Path, extension: &str| {
             let to = self.out_dir.join(format!("{stem}.{extension}"));
             let _ = fs::remove_file(&to);
-            fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop))
+            fs::copy(from, &to).map(drop)
         };
         place(&prebuilt.rmeta, "rmeta")?;
         match &prebuilt.rlib {

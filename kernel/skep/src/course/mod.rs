@@ -3,6 +3,7 @@
 mod beyond;
 mod check;
 mod flows;
+mod project;
 mod speed;
 
 pub use beyond::{check_10_1, check_10_2, check_10_3};
@@ -11,5 +12,6 @@ pub use check::{
     check_4_2, check_5_1, check_5_2, check_6_1, check_6_2, check_6_3, check_7_1, check_7_2,
 };
 pub use flows::{check_9_1, check_9_2, check_9_3};
+pub use project::{check_11_1, check_11_2, check_11_3};
 pub use skep_course::{ROWS_A_YEAR, Verdict, flights_year, poem};
 pub use speed::{check_8_1, check_8_2, check_8_3};

@@ -10,7 +10,7 @@ use crate::{
     state::Session,
 };
 
-mod build;
+pub(super) mod build;
 
 /// The command.
 pub(crate) fn dep(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
