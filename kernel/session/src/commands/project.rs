@@ -292,8 +292,10 @@ fn shown(tail: &str) -> String {
         }
         _ => ("", tail),
     };
-    const SAY: [&str; 7] = ["print", "eprint", "assert", "dbg!", "panic!", "for ", "while "];
-    let is_said = SAY.iter().any(|word| expression.starts_with(word)) || expression.starts_with("if ");
+    const SAY: [&str; 8] = [
+        "print", "eprint", "assert", "dbg!", "panic!", "for ", "while ", "loop ",
+    ];
+    let is_said = SAY.iter().any(|word| expression.starts_with(word));
     if is_said {
         return format!("{comment}{}", terminated(expression.to_string()));
     }
