@@ -34,7 +34,7 @@ def test_the_course_is_in_order(reader):
         wrong = [line for line in str(error).splitlines() if line.strip().startswith("✗")]
         assert wrong and all("a cell compiles for" in line for line in wrong), error
         said = course("author", "check")
-    assert "✓ the course is in order" in said and said.count("minutes") == 10, said
+    assert "✓ the course is in order" in said and said.count("minutes") == 11, said
 
 
 def test_a_course_of_ones_own(reader):

@@ -48,6 +48,7 @@ texts! {
     "08-speed",
     "09-flows",
     "10-beyond-one-machine",
+    "11-your-own-project",
 }
 
 /// The exercise with this number, `2.1`, and its lesson.

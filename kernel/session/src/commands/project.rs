@@ -419,7 +419,7 @@ mod tests {
         for name in ["hive", "my-flow", "a_1"] {
             assert_eq!(name_of(Path::new("/tmp").join(name).as_path()).unwrap(), name);
         }
-        for name in ["", "1a", "a b", "skep", "ä", ".."] {
+        for name in ["1a", "a b", "skep", "ä", ".."] {
             assert!(name_of(&Path::new("/tmp").join(name)).is_err(), "{name}");
         }
     }
