@@ -223,13 +223,13 @@ exec "$@"
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a namespace without network needs root")
 def test_a_real_one_on_a_machine_without_network_and_rust(tmp_path):
-    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    # `python3` of the system, as on any machine: the tests' own lives in the cache that is hidden.
+    ours = run("env", "PATH=/usr/local/bin:/usr/bin:/bin", "python3", "-c", "import sys; print(f'{sys.version_info.major}.{sys.version_info.minor}')").strip()
     env = {name: value for name, value in os.environ.items() if name not in ("SKEP_HOME", "CARGO_TARGET_DIR")}
     said = run(CHECKOUT / "install" / "bundle", "--to", tmp_path, timeout=900, env={**env, "SKEP_CACHE": str(CACHE), "SKEP_BUNDLE_PYTHONS": ours})
     bundle = next(tmp_path.glob("skep-*.tar.zst"))
     assert str(bundle) in said, said
     env |= {"FRESH": str(tmp_path / "fresh"), "OLD_CACHE": str(CACHE), "SKEP_CACHE": str(tmp_path / "cache")}
-    # `python3` of the system, as on any machine: the tests' own lives in the cache that is hidden.
     began = time.monotonic()
     said = run("unshare", "-n", "-m", "bash", "-c", ALONE, "bash", CHECKOUT / "install" / "start", "--from", bundle, "--check", timeout=300, env=env)
     took = time.monotonic() - began
