@@ -29,11 +29,6 @@ impl Piece {
         let is_replaced = |key: &Key| newer.keys.iter().any(|new| key.is_replaced_by(new));
         !self.keys.is_empty() && self.keys.iter().all(is_replaced)
     }
-
-    /// The names by which others may call it.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().filter_map(Key::name)
-    }
 }
 
 /// Takes a cell apart; commands must have been taken out.

@@ -25,7 +25,8 @@ impl Home {
     /// When it is not there or not whole, with what to run.
     pub fn locate() -> io::Result<Home> {
         let root = match std::env::var_os("SKEP_HOME") {
-            Some(root) => PathBuf::from(root),
+            // Compilers run elsewhere than this process.
+            Some(root) => std::path::absolute(root)?,
             None => {
                 let exe = std::env::current_exe()?.canonicalize()?;
                 exe.parent()
@@ -91,6 +92,16 @@ impl Home {
     /// The versions that the crates inside `libskep.so` are locked to.
     pub fn lock_file(&self) -> PathBuf {
         self.root.join("share/Cargo.lock")
+    }
+
+    /// Cargo, wherever it is: beside the compiler, or in the path.
+    pub fn cargo(&self) -> PathBuf {
+        let beside = self.toolchain.rustc.with_file_name("cargo");
+        if beside.exists() {
+            beside
+        } else {
+            PathBuf::from("cargo")
+        }
     }
 
     /// What each crate inside `libskep.so` is, for building others against the same ones.

@@ -329,20 +329,10 @@ fn readme(name: &str) -> String {
     )
 }
 
-/// Cargo, wherever it is: beside the compiler, or in the path.
-pub(crate) fn cargo(home: &Home) -> PathBuf {
-    let beside = home.toolchain().rustc.with_file_name("cargo");
-    if beside.exists() {
-        beside
-    } else {
-        PathBuf::from("cargo")
-    }
-}
-
 /// What the compiler has against it; nothing if it is content.
 fn check(home: &Home, folder: &Path) -> Option<String> {
     let run = |is_offline: bool| {
-        let mut command = Command::new(cargo(home));
+        let mut command = Command::new(home.cargo());
         command
             .args(["check", "--quiet", "--color", "never"])
             .args(is_offline.then_some("--offline"))
@@ -387,7 +377,7 @@ impl Made {
         let on_path = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("cargo").exists()));
         if !on_path {
-            text += &format!("\n(cargo is {})", cargo(home).display());
+            text += &format!("\n(cargo is {})", home.cargo().display());
         }
         text
     }

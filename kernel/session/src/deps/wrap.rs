@@ -91,7 +91,7 @@ pub fn wrap_rustc(arguments: &[OsString]) -> io::Result<i32> {
             return link(&job, &unit, command);
         }
         unit.note()?;
-        if let Some(prebuilt) = unit.find(&job)? {
+        if let Some(prebuilt) = unit.find(&job.prebuilt, &job.holds)? {
             unit.take(&prebuilt)?;
             return Ok(0);
         }
@@ -109,19 +109,8 @@ fn wrap_project(args: &[OsString], mut command: Command) -> io::Result<i32> {
     let home = Home::locate()?;
     let toolchain = home.toolchain();
     if std::env::var_os("CARGO_PRIMARY_PACKAGE").is_none() {
-        let job = Job {
-            krate: String::new(),
-            folder: PathBuf::new(),
-            dylib: toolchain.dylib.clone(),
-            deps: toolchain.deps.clone(),
-            prebuilt: home.prebuilt(),
-            below: Vec::new(),
-            holds: Vec::new(),
-            target: PathBuf::new(),
-            build_id: String::new(),
-        };
         unit.note()?;
-        if let Some(prebuilt) = unit.find(&job)? {
+        if let Some(prebuilt) = unit.find(&home.prebuilt(), &[])? {
             unit.take(&prebuilt)?;
             return Ok(0);
         }
@@ -314,12 +303,12 @@ impl Unit {
 
     /// The crate inside `libskep.so` that this one can be: the same version, with all features, on the same
     /// crates below.
-    fn find(&self, job: &Job) -> io::Result<Option<Prebuilt>> {
+    fn find(&self, prebuilt: &Path, holds: &[Prebuilt]) -> io::Result<Option<Prebuilt>> {
         if !self.is_lib {
             return Ok(None);
         }
-        let mut all = read_prebuilt(&job.prebuilt)?;
-        all.extend(job.holds.iter().cloned());
+        let mut all = read_prebuilt(prebuilt)?;
+        all.extend(holds.iter().cloned());
         let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
         let of_name: Vec<&Prebuilt> = all
             .iter()

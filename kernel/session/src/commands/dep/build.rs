@@ -162,12 +162,7 @@ impl Build {
 
     fn cargo(&self, session: &Session, cell: u32, is_offline: bool) -> Result<Outcome, CellError> {
         let rustc = &session.home.toolchain().rustc;
-        let beside = rustc.with_file_name("cargo");
-        let mut command = Command::new(if beside.exists() {
-            beside
-        } else {
-            PathBuf::from("cargo")
-        });
+        let mut command = Command::new(session.home.cargo());
         command
             .args(["build", "--release", "--message-format=json-render-diagnostics"])
             .current_dir(&self.folder);
