@@ -161,7 +161,7 @@ report_progress() {
     now=$(date +%s)
     # Also when nothing has changed for a while: one crate alone may take ten minutes.
     if [ "$done" -ne "$last" ] || [ $((now - said)) -ge 60 ]; then
-      crates_now=$(ps -eo args 2>/dev/null | sed -n 's/.*rustc .*--crate-name \([a-zA-Z0-9_]*\) .*/\1/p' | sort -u | head -3 | tr '\n' ' ' | sed 's/ $//; s/ /, /g') || crates_now=
+      crates_now=$(ps -eo args 2>/dev/null | grep -F " $CARGO_TARGET_DIR/" | sed -n 's/.*rustc .*--crate-name \([a-zA-Z0-9_]*\) .*/\1/p' | sort -u | head -3 | tr '\n' ' ' | sed 's/ $//; s/ /, /g') || crates_now=
       printf 'Compiling: %s of about %s crates, %s s so far%s\n' "$done" "$total" "$((now - began))" "${crates_now:+ ($crates_now)}"
       last=$done
       said=$now

@@ -144,7 +144,7 @@ fn left_over(cache: &Path) -> Vec<PathBuf> {
     };
     let stopped = children(cache).into_iter().filter(|path| {
         let name = name(path);
-        ["home.new-", "home.old-", "check-", "lib-"]
+        ["home.new-", "home.old-", "check-"]
             .iter()
             .any(|start| name.starts_with(start))
             && is_old(path)

@@ -238,7 +238,7 @@ fn cache() -> Result<String, Message> {
             Message::new(format!("{} cannot be written: {error}", folder.display()))
                 .hint("make it writable, or set SKEP_CACHE to another folder")
         })?;
-    let free = rustix::fs::statvfs(&folder).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+    let free = disk::free_at(&folder);
     let found = format!(
         "{} takes {}, and {} are free there",
         folder.display(),

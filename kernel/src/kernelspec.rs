@@ -131,7 +131,7 @@ fn link() -> Option<PathBuf> {
 
 /// A program of that name may be somebody else's.
 fn is_link_of_ours(link: &Path) -> bool {
-    fs::read_link(link).is_ok_and(|to| to.ends_with("home/bin/skep") || to.ends_with("bin/skep"))
+    fs::read_link(link).is_ok_and(|to| to.ends_with("home/bin/skep"))
 }
 
 /// Makes a link, unless something else is there.

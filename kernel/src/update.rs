@@ -1,16 +1,19 @@
 //! `skep update`: the newest of a checkout, or another bundle.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, ensure};
 use skep_session::{Home, Message};
 
 /// Brings this home up to date.
 pub fn run(from: Option<&str>) -> anyhow::Result<u8> {
-    let checkout = Home::locate().map(|home| home.checkout()).unwrap_or_default();
     if let Some(source) = from {
         return take(source);
     }
+    let checkout = Home::locate().map(|home| home.checkout()).unwrap_or_default();
     let script = checkout.join("install/start");
     ensure!(
         script.is_file(),
@@ -37,17 +40,16 @@ pub fn run(from: Option<&str>) -> anyhow::Result<u8> {
     Ok(u8::from(!status.success()))
 }
 
+/// By the program that takes bundles, which is part of this one. It goes in as standard input: a file of that could be another's by then.
 fn take(source: &str) -> anyhow::Result<u8> {
-    // The program that takes bundles is part of this one, as it is of each bundle.
-    let folder = std::env::temp_dir().join(format!("skep-update-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let program: PathBuf = folder.join("bundle.py");
-    std::fs::write(&program, crate::serve::TAKES)?;
-    let status = Command::new("python3")
-        .arg(&program)
-        .args(["take", source, "--only"])
-        .status()
-        .context(Message::new("python3 could not be started").hint("install Python 3.11 or newer"));
-    let _ = std::fs::remove_dir_all(&folder);
-    Ok(u8::from(!status?.success()))
+    let missing = || Message::new("python3 could not be started").hint("install Python 3.11 or newer");
+    let mut child = Command::new("python3")
+        .args(["-", "take", source, "--only"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .with_context(missing)?;
+    let mut program = child.stdin.take().context("invariant: its input is piped")?;
+    program.write_all(crate::serve::TAKES.as_bytes())?;
+    drop(program);
+    Ok(u8::from(!child.wait()?.success()))
 }
