@@ -87,18 +87,22 @@ def page(lab):
         browser = browser_of(playwright)
         page = browser.new_page(viewport={"width": 1200, "height": 1600})
         page.set_default_timeout(60_000)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                page.goto(lesson(lab, "01-what-a-cluster-is/what-a-cluster-is"))
-                break
-            except Exception:
-                assert time.monotonic() < deadline, "JupyterLab answers"
-                time.sleep(0.3)
+        go_when_it_answers(page, lesson(lab, "01-what-a-cluster-is/what-a-cluster-is"))
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         page.wait_for_selector("text=Rust (Skep)")
         yield page
         browser.close()
+
+
+def go_when_it_answers(page, address):
+    """A server prints its link before it listens there."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return page.goto(address)
+        except Exception:
+            assert time.monotonic() < deadline, f"{address} answers"
+            time.sleep(0.3)
 
 
 def lesson(link, name):

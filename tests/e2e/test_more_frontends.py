@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from conftest import CHECKOUT, HOME, SKEP, browser_of
-from test_frontends import notebook, shot
+from test_frontends import go_when_it_answers, notebook, shot
 
 CACHE = pathlib.Path(os.environ["SKEP_CACHE"]) if "SKEP_CACHE" in os.environ else pathlib.Path.home() / ".cache/skep"
 
@@ -39,14 +39,7 @@ def test_notebook_7(tmp_path):
             browser = browser_of(playwright)
             page = browser.new_page(viewport={"width": 1000, "height": 1000})
             page.set_default_timeout(60_000)
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    page.goto(f"http://127.0.0.1:{port}/notebooks/n.ipynb?token=of-a-test")
-                    break
-                except Exception:
-                    assert time.monotonic() < deadline, "Notebook answers"
-                    time.sleep(0.3)
+            go_when_it_answers(page, f"http://127.0.0.1:{port}/notebooks/n.ipynb?token=of-a-test")
             page.wait_for_selector(".jp-Notebook .jp-CodeCell")
             page.wait_for_selector("text=Rust (Skep)")
             # A cell that is run before its kernel is there is not run at all.
@@ -130,7 +123,7 @@ def test_what_vs_code_asks_of_a_kernel(kernel):
             content = message["content"]
             if message["msg_type"] == "error":
                 # Shown as text with ANSI colours, the last thing of its cell.
-                assert content["ename"] and content["traceback"] and "\x1b[" in "".join(content["traceback"]) or content["traceback"], content
+                assert content["ename"] and content["traceback"] and "\x1b[" in "".join(content["traceback"]), content
                 continue
             if message["msg_type"] not in ("display_data", "update_display_data", "execute_result"):
                 continue
