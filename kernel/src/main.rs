@@ -154,8 +154,23 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Whoever reads the first lines only (`skep doctor | head`) has what they want: that is no failure to tell of.
+fn end_when_nobody_reads() {
+    /// What a shell says of a program that a closed pipe ended.
+    const ENDED_BY_PIPE: i32 = 141;
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_that = |text: &str| text.starts_with("failed printing to stdout: Broken pipe");
+        if panic.payload_as_str().is_some_and(is_that) {
+            std::process::exit(ENDED_BY_PIPE);
+        }
+        otherwise(panic);
+    }));
+}
+
 fn main() -> std::process::ExitCode {
     raise_descriptor_limit();
+    end_when_nobody_reads();
     tell_where_ports_are();
     let command = Arguments::parse().command;
     if matches!(

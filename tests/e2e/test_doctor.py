@@ -28,6 +28,14 @@ def test_the_doctor_finds_all_in_order():
     assert "✓ two workers: works, " in said and "Everything is in order." in said, said
 
 
+def test_who_reads_the_first_line_only_hears_of_no_failure():
+    for command in (["doctor"], ["course", "list"], ["disk"]):
+        process = subprocess.Popen([SKEP, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(timeout=120) == 141 and said == "", said
+
+
 def test_the_doctor_says_what_mends_it(tmp_path):
     said = skep("doctor", code=1, PATH=tmp_path, SKEP_CACHE=tmp_path / "cache")
     for line in ("✗ a C linker: `cc` does not run", "apt-get install gcc", "✗ Python: python3 is not there", "✗ JupyterLab: its private Python environment is not there", "`skep lab` makes it"):
