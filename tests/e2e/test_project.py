@@ -115,6 +115,18 @@ def test_what_cannot_be_made(tmp_path, notebook):
     assert (tmp_path / "hive/src/main.rs").read_text() == "fn main() {}"
 
 
+def test_a_folder_with_other_files_is_made_a_project(tmp_path):
+    """As `cargo init` does: a test was there first, and stays."""
+    (tmp_path / "hive/tests").mkdir(parents=True)
+    (tmp_path / "hive/tests/mine.rs").write_text("#[test]\nfn holds() {}\n")
+    run(SKEP, "new", "hive", cwd=tmp_path)
+    assert cargo(tmp_path / "hive", "test").count("1 passed") == 2
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/README.md").write_text("precious")
+    assert "is there already" in run(SKEP, "new", "notes", cwd=tmp_path, code=1)
+    assert (tmp_path / "notes/README.md").read_text() == "precious" and not (tmp_path / "notes/Cargo.toml").exists()
+
+
 def test_from_a_session(kernel, tmp_path):
     folder = pathlib.Path(ok(kernel, "std::env::current_dir()?.display().to_string()").text.strip('"'))
     ok(kernel, "fn inc(x: i64) -> i64 { x + 1 }")

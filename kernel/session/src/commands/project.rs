@@ -77,7 +77,7 @@ pub fn numbers(text: &str) -> Result<Vec<u32>, Message> {
 pub fn create(home: &Home, folder: &Path, cells: &[Chosen]) -> Result<Made, Message> {
     let name = name_of(folder)?;
     // What was made by this and not touched since may be made again; what somebody wrote stays.
-    if folder.exists() && !is_as_made(folder) {
+    if FILES.iter().any(|file| folder.join(file).exists()) && !is_as_made(folder) {
         return Err(Message::new(format!(
             "{} is there already, and not as it was made",
             folder.display()
@@ -118,6 +118,17 @@ pub fn create(home: &Home, folder: &Path, cells: &[Chosen]) -> Result<Made, Mess
         n_statements: program.n_statements,
     })
 }
+
+/// What is written into a project; other files in its folder are nobody's business here.
+const FILES: [&str; 7] = [
+    ".cargo/config.toml",
+    ".gitignore",
+    "Cargo.lock",
+    "Cargo.toml",
+    "README.md",
+    "cells.rs",
+    "src/main.rs",
+];
 
 /// Tells whether a project was changed since it was made.
 fn fingerprint(manifest: &str, source: &str) -> String {
@@ -234,8 +245,9 @@ impl Program {
         };
         format!(
             "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\npublish = false\n\n\
-             # `skep`, and `polars`, `serde`, `serde_json`, `tokio` and `plotters` with it, come compiled from where Skep is installed:\n\
-             # `.cargo/config.toml` says how, so this builds in seconds. Where Skep is not installed, remove that file and name it here:\n\
+             # Skep, and with it `polars`, `serde`, `serde_json`, `tokio`, `plotters`, come\n\
+             # compiled from where Skep is installed: see `.cargo/config.toml`. Where it is\n\
+             # not, remove that file, and name Skep's sources:\n\
              # skep = {{ path = {sources:?} }}\n\
              [dependencies]\n{crates}\n[profile.dev]\nopt-level = 1\n\n[workspace]\n"
         )

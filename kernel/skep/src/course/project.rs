@@ -86,9 +86,7 @@ fn project(folder: &str) -> Option<(PathBuf, String)> {
 pub fn check_11_1(folder: &str) -> Verdict {
     Verdict::of("11.1", |verdict| {
         let Some((path, program)) = project(folder) else {
-            return verdict.not_begun(&format!(
-                "there is no project `{folder}` beside this notebook that it made"
-            ));
+            return verdict.not_begun(&format!("this notebook has made no project `{folder}` yet"));
         };
         verdict.holds(
             program.contains("fn primes("),
@@ -139,9 +137,7 @@ pub fn check_11_2(folder: &str) -> Verdict {
 pub fn check_11_3(folder: &str) -> Verdict {
     Verdict::of("11.3", |verdict| {
         let Some((path, program)) = project(folder) else {
-            return verdict.not_begun(&format!(
-                "there is no project `{folder}` beside this notebook that it made"
-            ));
+            return verdict.not_begun(&format!("this notebook has made no project `{folder}` yet"));
         };
         verdict.holds(
             program.contains("Flow::new(\"counting\""),
