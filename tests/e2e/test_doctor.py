@@ -92,6 +92,11 @@ def test_the_command_is_in_the_path_of_who_has_one(tmp_path):
     assert (bin / "skep").read_text() == "other"
 
 
+def test_a_home_is_named_from_where_one_is():
+    done = subprocess.run([SKEP, "run", "-"], input="1 + 1", capture_output=True, text=True, timeout=60, cwd=HOME.parent, env={**os.environ, "SKEP_HOME": HOME.name})
+    assert done.stdout.strip() == "2", done.stderr
+
+
 def test_the_disk(tmp_path):
     cache = tmp_path / "cache"
     for name, size in (("home/bin/skep", 3_000_000), ("deps/skep_dep_1/lib.rs", 10), ("deps/target-1/big", 5_000_000), ("python/bin/python", 1_000), ("logs/skep.log", 1_000)):

@@ -412,6 +412,10 @@ mod tests {
     fn a_tail_is_shown() {
         assert_eq!(shown("total"), "skep::show!(total);");
         assert_eq!(shown("a + b"), "skep::show!(a + b);");
+        assert_eq!(
+            shown("if a { 1 } else { 2 }"),
+            "skep::show!(if a { 1 } else { 2 });"
+        );
         assert_eq!(shown("println!(\"x\")"), "println!(\"x\");");
         assert_eq!(shown("// why\na?"), "// why\nskep::show!(a?);");
     }
