@@ -14,6 +14,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tpch"))
+import evcxr  # noqa: E402
 import tpch  # noqa: E402
 from conftest import CHECKOUT, HOME, SKEP, Kernel, processes  # noqa: E402
 
@@ -35,6 +36,7 @@ def kernelspec():
     spec = {"argv": [str(SKEP), "kernel", "-f", "{connection_file}"], "display_name": "Rust (Skep)", "language": "rust", "interrupt_mode": "message", "env": {"SKEP_HOME": str(HOME)}}
     (folder / "kernel.json").write_text(json.dumps(spec))
     os.environ["JUPYTER_PATH"] = str(data)
+    return data
 
 
 def timed(kernel, code):
@@ -715,11 +717,11 @@ let t = std::time::Instant::now(); table.lazy(|_| placed).collect()?; println!("
 
 
 if __name__ == "__main__":
-    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard, "forecast": bench_forecast, "flow": bench_flow, "dask": bench_dask}
+    benches = {"cell": bench_cell, "curve": bench_curve, "assist": bench_assist, "repl": bench_repl, "start": bench_start, "cluster": bench_cluster, "scheduler": bench_scheduler, "frame": bench_frame, "tpch": bench_tpch, "dashboard": bench_dashboard, "forecast": bench_forecast, "flow": bench_flow, "dask": bench_dask, "evcxr": lambda: evcxr.bench_evcxr(data, line)}
     chosen = sys.argv[1:] or list(benches)
     unknown = [name for name in chosen if name not in benches]
     if unknown:
         sys.exit(f"error: there is no benchmark `{unknown[0]}`\nhint: {', '.join(benches)}")
-    kernelspec()
+    data = kernelspec()
     for name in chosen:
         benches[name]()

@@ -24,8 +24,8 @@ SKEP = HOME / "bin" / "skep"
 class Kernel:
     """A kernel and the messages of one execution at a time."""
 
-    def __init__(self, folder, env=None):
-        self.manager = KernelManager(kernel_name="skep")
+    def __init__(self, folder, env=None, name="skep"):
+        self.manager = KernelManager(kernel_name=name)
         # A history of its own: that of the person who runs the tests is not touched.
         self.manager.start_kernel(cwd=str(folder), env={**os.environ, "XDG_STATE_HOME": str(pathlib.Path(folder) / "state"), **(env or {})})
         self.client = self.manager.client()
