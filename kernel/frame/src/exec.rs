@@ -113,7 +113,7 @@ impl Run<'_> {
                     let (work, fillings, handles) = args;
                     tables.push(Delayed::call(
                         tasks::sample,
-                        (work, fillings, handles, Keys::new(order)?),
+                        (work, fillings, handles, Keys::of_order(order)?),
                     ));
                 }
                 Out::Bounds { n } => {
@@ -123,7 +123,7 @@ impl Run<'_> {
                 Out::Range { order, n, bounds } => {
                     let (work, fillings, handles) = args;
                     let bounds = self.one(&vec![*bounds])?;
-                    let args = (work, fillings, handles, bounds, Keys::new(order)?, *n as u64);
+                    let args = (work, fillings, handles, bounds, Keys::of_order(order)?, *n as u64);
                     pieces.push(Piece::delayed(tasks::ranges, args, *n));
                 }
             }

@@ -215,12 +215,12 @@ impl Frame {
         &self,
         other: &Frame,
         name: &str,
-        step: impl FnOnce(LazyFrame, LazyFrame) -> LazyFrame,
+        step: impl FnOnce(LazyFrame, LazyFrame) -> PolarsResult<LazyFrame>,
     ) -> Frame {
         let build = || {
             let (left, right) = (self.query()?, other.query()?);
             let leaves = left.leaves.iter().chain(&right.leaves).cloned().collect();
-            built(name, Ok(step(left.lazy.clone(), right.lazy.clone())), leaves)
+            built(name, step(left.lazy.clone(), right.lazy.clone()), leaves)
         };
         Frame {
             cluster: self.cluster.clone().or_else(|| other.cluster.clone()),
@@ -239,7 +239,7 @@ impl Frame {
     /// A query of Polars over this frame and another one.
     #[must_use]
     pub fn of_both(&self, other: &Frame, query: impl FnOnce(LazyFrame, LazyFrame) -> LazyFrame) -> Frame {
-        self.step_with(other, "of_both", query)
+        self.step_with(other, "of_both", |left, right| Ok(query(left, right)))
     }
 
     /// What a query over several frames is.

@@ -7,6 +7,7 @@
 //!
 //! Frames know nothing of transports.
 
+mod asof;
 #[doc(hidden)]
 pub mod concrete;
 mod csv;
@@ -31,6 +32,7 @@ mod tasks;
 mod timeseries;
 mod verbs;
 
+pub use asof::{AsOf, JoinAsof, Tolerance};
 pub use error::{Error, Result};
 pub use explain::Explained;
 pub use frame::Frame;

@@ -53,7 +53,7 @@ impl Frame {
         // Wrong names are told now.
         let checked = self.select(keys).schema();
         let cut = checked.and_then(|_| {
-            let keys = Keys::new(&keys.to_vec())?;
+            let keys = Keys::new(keys)?;
             let parts: Vec<Vec<Part<DataFrame>>> = self
                 .delayed()?
                 .into_iter()

@@ -6,7 +6,7 @@ use polars::prelude::row_encode::{_get_rows_encoded_ca, _get_rows_encoded_ca_uno
 use polars::prelude::{
     BinaryOffsetChunked, Column, DataFrame, DataType, DslPlan, Engine, Expr, IdxCa, IntoColumn, IntoLazy,
     IpcReader, IpcWriter, LazyFrame, NewChunkedArray, PlSmallStr, PolarsError, PolarsResult, SerReader,
-    SerWriter, UnionArgs, UniqueKeepStrategy, concat,
+    SerWriter, SortMultipleOptions, UnionArgs, UniqueKeepStrategy, concat,
 };
 use polars_plan::dsl::PlanSerializationContext;
 use serde::{Deserialize, Serialize};
@@ -264,29 +264,43 @@ pub(crate) fn ranges(
     split(&frame, &piece_of, n as usize)
 }
 
-/// Expressions as bytes: they need a self-describing format, which task arguments are not.
+/// Expressions, as a plan over no rows: all that carries them is compiled for plans, and would be once more for anything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Keys(ByteBuf);
+pub(crate) struct Keys(Work);
 
 impl Keys {
-    pub fn new(value: &impl Serialize) -> crate::Result<Keys> {
-        let bytes = rmp_serde::to_vec_named(value).map_err(|error| {
-            Error::Unsupported(format!("an expression cannot travel to workers: {error}").into())
-        })?;
-        Ok(Keys(bytes.into()))
+    pub fn new(keys: &[Expr]) -> crate::Result<Keys> {
+        Work::new(&DataFrame::empty().lazy().select(keys).logical_plan).map(Keys)
     }
 
-    fn read_as<T: for<'de> Deserialize<'de>>(&self) -> PolarsResult<T> {
-        rmp_serde::from_slice(&self.0)
-            .map_err(|error| PolarsError::ComputeError(format!("the keys cannot be read: {error}").into()))
+    pub fn of_order(order: &Order) -> crate::Result<Keys> {
+        let options = SortMultipleOptions::default()
+            .with_order_descending_multi(order.descending.clone())
+            .with_nulls_last_multi(order.nulls_last.clone());
+        let sorted = DataFrame::empty().lazy().sort_by_exprs(&order.by, options);
+        Work::new(&sorted.logical_plan).map(Keys)
     }
 
     fn read(&self) -> PolarsResult<Vec<Expr>> {
-        self.read_as()
+        match self.0.plan()? {
+            DslPlan::Select { expr, .. } => Ok(expr),
+            other => Err(PolarsError::ComputeError(format!("no keys: {other:?}").into())),
+        }
     }
 
     fn read_order(&self) -> PolarsResult<Order> {
-        self.read_as()
+        match self.0.plan()? {
+            DslPlan::Sort {
+                by_column,
+                sort_options,
+                ..
+            } => Ok(Order {
+                by: by_column,
+                descending: sort_options.descending,
+                nulls_last: sort_options.nulls_last,
+            }),
+            other => Err(PolarsError::ComputeError(format!("no order: {other:?}").into())),
+        }
     }
 }
 

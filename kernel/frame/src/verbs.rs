@@ -344,7 +344,7 @@ impl Frame {
         args: JoinArgs,
     ) -> Frame {
         self.step_with(other, "join", |left, right| {
-            left.join(right, left_on.as_ref(), right_on.as_ref(), args)
+            Ok(left.join(right, left_on.as_ref(), right_on.as_ref(), args))
         })
     }
 
@@ -380,7 +380,9 @@ impl Frame {
     /// Each row of the one with each row of the other.
     #[must_use]
     pub fn cross_join(&self, other: &Frame, suffix: Option<PlSmallStr>) -> Frame {
-        self.step_with(other, "cross_join", |left, right| left.cross_join(right, suffix))
+        self.step_with(other, "cross_join", |left, right| {
+            Ok(left.cross_join(right, suffix))
+        })
     }
 
     /// Rows of which all predicates hold, of all pairs.
@@ -388,7 +390,7 @@ impl Frame {
     pub fn join_where(&self, other: &Frame, predicates: impl AsRef<[Expr]>) -> Frame {
         let predicates = predicates.as_ref().to_vec();
         self.step_with(other, "join_where", |left, right| {
-            left.join_builder().with(right).join_where(predicates)
+            Ok(left.join_builder().with(right).join_where(predicates))
         })
     }
 

@@ -116,6 +116,21 @@ const PHRASES: &[Phrase] = &[
         hint: "text for a `&str` goes as a `String`: `\"…\".to_string()`; a closure states the types of its arguments",
     },
     Phrase {
+        says: "named `AsOf` found for enum `JoinType`",
+        message: "as-of joins are a method of their own here",
+        hint: "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]).within(\"2s\"))`; `forward()` and `nearest()` look the other way",
+    },
+    Phrase {
+        says: "`AsofStrategy`",
+        message: "as-of joins are a method of their own here",
+        hint: "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]).within(\"2s\"))`; `forward()` and `nearest()` look the other way",
+    },
+    Phrase {
+        says: "`AsOfOptions`",
+        message: "as-of joins are a method of their own here",
+        hint: "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]).within(\"2s\"))`; `forward()` and `nearest()` look the other way",
+    },
+    Phrase {
         says: "implementation of `Deserialize` is not general enough",
         message: "a task cannot take or give references",
         hint: "arguments may be `&T`, `&str` and `&[T]` as they are, but no references within them, and results own what they hold: `String`, `Vec<T>`",

@@ -19,7 +19,7 @@ pub use skep_collections::{Bag, Blocked, Dot, ndarray};
 pub use skep_eval::{Bundle, Control, Rich, interrupted as cancelled};
 pub use skep_flow as flow;
 pub use skep_flow::{Flow, Run, Task, TaskRun};
-pub use skep_frame::{Frame, Table, polars, sql};
+pub use skep_frame::{AsOf, Frame, JoinAsof, Table, Tolerance, polars, sql};
 pub use tokio;
 
 /// What every engine must do, for tests that run it in cells.
@@ -192,6 +192,6 @@ pub mod prelude {
     pub use skep_flow::{Chain as _, Flow, Group as _, Reprocess, TaskRun, task};
     // All of Polars' own; the names above and below, and those that a cell defines, go before it.
     pub use skep_frame::polars::{self, df, prelude::*};
-    pub use skep_frame::{Frame, Plottable as _, ToFrame as _};
+    pub use skep_frame::{AsOf, Frame, JoinAsof as _, Plottable as _, ToFrame as _};
     pub use skep_render::media::{Html, Image, Markdown, Svg};
 }

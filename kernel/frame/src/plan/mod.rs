@@ -152,7 +152,7 @@ pub(crate) struct Ungrouped {
 }
 
 /// An order of rows.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub by: Vec<Expr>,
     pub descending: Vec<bool>,

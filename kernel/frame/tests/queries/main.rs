@@ -1,10 +1,11 @@
 //! Queries on frames against the same queries on whole tables, by Polars alone.
 
+mod asof;
 mod methods;
 
 use polars::prelude::*;
 use skep_cluster::Cluster;
-use skep_frame::{AsIf, Frame, plan_as_if, polars};
+use skep_frame::{AsIf, AsOf, Frame, JoinAsof, plan_as_if, polars};
 
 skep_cluster::workers_are_this_program!(skep_frame::init);
 
@@ -741,22 +742,28 @@ fn queries() -> Vec<(&'static str, Query, bool)> {
             },
             false,
         ),
+        ("join_asof", |t, o| t.join_asof(o, AsOf::on("x")).unwrap(), true),
         (
-            "join_asof",
+            "join_asof by groups, the nearer",
             |t, o| {
-                let how = JoinType::AsOf(Box::new(AsOfOptions {
-                    strategy: AsofStrategy::Backward,
-                    tolerance: None,
-                    tolerance_str: None,
-                    left_by: None,
-                    right_by: None,
-                    allow_eq: true,
-                    check_sortedness: true,
-                }));
-                t.filter(col("x").is_not_nan())
-                    .drop_nulls(Some(by_name(["x"], true, true)))
-                    .sort(["x", "id"], SortMultipleOptions::default())
-                    .join(o, [col("x")], [col("x")], JoinArgs::new(how))
+                let how = AsOf::on("x").by(["k"]).nearest().within(50.0);
+                t.join_asof(o, how).unwrap()
+            },
+            true,
+        ),
+        (
+            "join_asof of a frame with itself, then groups",
+            |t, _| {
+                let how = AsOf::on("at")
+                    .by(["word"])
+                    .strict()
+                    .within("40s")
+                    .suffix("_before");
+                t.clone()
+                    .join_asof(t.select([col("at"), col("word"), col("id")]), how)
+                    .unwrap()
+                    .group_by([col("word")])
+                    .agg([len(), col("id_before").sum()])
             },
             false,
         ),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DslPlan, Expr, InequalityOperator, JoinArgs, JoinType, PlSmallStr, PolarsError, col};
+use polars::prelude::{DslPlan, Expr, InequalityOperator, JoinArgs, JoinType, PolarsError};
 use polars_plan::{
     dsl::{JoinOptions, JoinTypeOptionsIR},
     plans::IR,
@@ -239,16 +239,6 @@ impl Lowering<'_> {
             return self.broadcast(left, right, false, word, step);
         }
         let keys = match how {
-            JoinType::AsOf(options) => {
-                options
-                    .left_by
-                    .as_ref()
-                    .zip(options.right_by.as_ref())
-                    .map(|(left, right)| {
-                        let cols = |names: &[PlSmallStr]| names.iter().cloned().map(col).collect();
-                        [cols(left), cols(right)]
-                    })
-            }
             JoinType::Inner
             | JoinType::Left
             | JoinType::Right

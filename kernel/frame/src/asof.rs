@@ -1,0 +1,342 @@
+//! As-of joins: each row of one table with the row of another that is nearest to it in time, or in any order.
+//!
+//! Polars' own is a function for each pair of types of its keys, and three quarters of all the code of its operations. This
+//! one is a query over what is compiled anyway: both tables are put on one another, sorted, and each row of the left looks
+//! for the next of the right above or below it. So it needs no sorted input, and can be cut like any other query.
+
+use polars::prelude::{
+    DataFrame, DataType, Duration, Expr, FillNullStrategy, IntoLazy, LazyFrame, PlSmallStr, PolarsResult,
+    Schema, SortMultipleOptions, TimeUnit, UnionArgs, col, concat_lf_diagonal, int_range, len, lit,
+    polars_bail, polars_ensure, when,
+};
+
+use crate::Frame;
+
+const KEY: &str = "__asof_key";
+const IS_LEFT: &str = "__asof_is_left";
+const ROW: &str = "__asof_row";
+
+/// Which row of the right side is looked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Side {
+    Before,
+    After,
+    Either,
+}
+
+/// How far a match may be away.
+#[derive(Clone, Debug)]
+pub struct Tolerance(Within);
+
+#[derive(Clone, Debug)]
+enum Within {
+    Number(Expr),
+    Time(String),
+    Micros(i64),
+}
+
+impl From<i32> for Tolerance {
+    fn from(n: i32) -> Self {
+        Tolerance(Within::Number(lit(n)))
+    }
+}
+
+impl From<i64> for Tolerance {
+    fn from(n: i64) -> Self {
+        Tolerance(Within::Number(lit(n)))
+    }
+}
+
+impl From<f64> for Tolerance {
+    fn from(n: f64) -> Self {
+        Tolerance(Within::Number(lit(n)))
+    }
+}
+
+/// A span of time as Polars writes it: `2m30s`, `250ms`, `1d`.
+impl From<&str> for Tolerance {
+    fn from(text: &str) -> Self {
+        Tolerance(Within::Time(text.to_owned()))
+    }
+}
+
+impl From<std::time::Duration> for Tolerance {
+    fn from(duration: std::time::Duration) -> Self {
+        Tolerance(Within::Micros(duration.as_micros() as i64))
+    }
+}
+
+impl Tolerance {
+    fn expr(&self) -> PolarsResult<Expr> {
+        let micros = match &self.0 {
+            Within::Number(number) => return Ok(number.clone()),
+            Within::Micros(micros) => *micros,
+            Within::Time(text) => {
+                let duration = Duration::try_parse(text)?;
+                polars_ensure!(
+                    duration.is_constant_duration(None),
+                    InvalidOperation: "`{text}` is not the same span of time every month: say it in days, hours or less"
+                );
+                duration.duration_us()
+            }
+        };
+        Ok(lit(micros).cast(DataType::Duration(TimeUnit::Microseconds)))
+    }
+}
+
+/// How rows of one table meet those of another that are not equal to them but next to them: each row of the left with the
+/// last one of the right that is not after it, or the first that is not before it, or the nearer of the two.
+///
+/// ```
+/// use polars::prelude::*;
+/// use skep_frame::{AsOf, JoinAsof, polars};
+///
+/// let trades = df!("time" => [3, 7, 9], "ticker" => ["A", "B", "A"], "price" => [10.0, 20.0, 11.0])?;
+/// let quotes = df!("time" => [1, 4, 8], "ticker" => ["A", "B", "A"], "bid" => [9.5, 19.0, 10.5])?;
+/// let both = trades.join_asof(&quotes, AsOf::on("time").by(["ticker"]))?;
+/// assert_eq!(both.column("bid")?.f64()?.to_vec(), [Some(9.5), Some(19.0), Some(10.5)]);
+/// # PolarsResult::Ok(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct AsOf {
+    on: [PlSmallStr; 2],
+    by: [Vec<PlSmallStr>; 2],
+    side: Side,
+    within: Option<Tolerance>,
+    takes_equal: bool,
+    suffix: PlSmallStr,
+}
+
+impl AsOf {
+    /// By a column that both tables have. They need not be sorted.
+    pub fn on(column: &str) -> AsOf {
+        AsOf {
+            on: [column.into(), column.into()],
+            by: [vec![], vec![]],
+            side: Side::Before,
+            within: None,
+            takes_equal: true,
+            suffix: "_right".into(),
+        }
+    }
+
+    /// The column of the right side, where its name is another.
+    pub fn right_on(mut self, column: &str) -> AsOf {
+        self.on[1] = column.into();
+        self
+    }
+
+    /// Only rows with the same values here meet.
+    pub fn by<'a>(mut self, columns: impl IntoIterator<Item = &'a str>) -> AsOf {
+        let columns: Vec<PlSmallStr> = columns.into_iter().map(PlSmallStr::from).collect();
+        self.by = [columns.clone(), columns];
+        self
+    }
+
+    /// The same columns on the right side, where their names are others.
+    pub fn right_by<'a>(mut self, columns: impl IntoIterator<Item = &'a str>) -> AsOf {
+        self.by[1] = columns.into_iter().map(PlSmallStr::from).collect();
+        self
+    }
+
+    /// The first row of the right side that is not before; by default the last that is not after.
+    pub fn forward(mut self) -> AsOf {
+        self.side = Side::After;
+        self
+    }
+
+    /// The nearer row, before or after; the one after, if both are as near.
+    pub fn nearest(mut self) -> AsOf {
+        self.side = Side::Either;
+        self
+    }
+
+    /// No match that is farther away: a number, or for times a span like `"2m30s"`.
+    pub fn within(mut self, tolerance: impl Into<Tolerance>) -> AsOf {
+        self.within = Some(tolerance.into());
+        self
+    }
+
+    /// Rows with an equal key do not match.
+    pub fn strict(mut self) -> AsOf {
+        self.takes_equal = false;
+        self
+    }
+
+    /// What is put behind names that both sides have; `_right` by default.
+    pub fn suffix(mut self, suffix: &str) -> AsOf {
+        self.suffix = suffix.into();
+        self
+    }
+
+    /// Names of the right side that come into the result, and what they are called there.
+    fn brought(&self, left: &Schema, right: &Schema) -> PolarsResult<Vec<(PlSmallStr, PlSmallStr)>> {
+        for (schema, on, by) in [
+            (left, &self.on[0], &self.by[0]),
+            (right, &self.on[1], &self.by[1]),
+        ] {
+            for name in by.iter().chain([on]) {
+                schema.try_get(name)?;
+            }
+        }
+        polars_ensure!(
+            self.by[0].len() == self.by[1].len(),
+            InvalidOperation: "`by` names {} columns of the left side, and `right_by` {} of the right", self.by[0].len(), self.by[1].len()
+        );
+        polars_ensure!(
+            self.takes_equal || self.side != Side::Either,
+            InvalidOperation: "`nearest` takes equal keys: leave out `strict`, or say `forward`"
+        );
+        let goes =
+            |name: &PlSmallStr| self.by[1].contains(name) || *name == self.on[1] && self.on[0] == self.on[1];
+        let mut brought = Vec::new();
+        for name in right.iter_names().filter(|name| !goes(name)) {
+            let called = match left.contains(name) {
+                true => PlSmallStr::from(format!("{name}{}", self.suffix)),
+                false => name.clone(),
+            };
+            if left.contains(&called) {
+                polars_bail!(Duplicate: "the left side has a column `{called}`: give another `suffix`");
+            }
+            brought.push((name.clone(), called));
+        }
+        Ok(brought)
+    }
+
+    /// Within one group, sorted: where the row of the right side is that belongs to each row; null if there is none.
+    fn place(&self) -> PolarsResult<Expr> {
+        let at = |place: Expr| col(KEY).gather(place, false);
+        let of_right = when(col(IS_LEFT).not()).then(int_range(lit(0), len(), 1, DataType::Int64));
+        let of_right = of_right.otherwise(lit(polars::prelude::NULL));
+        let before = || {
+            of_right
+                .clone()
+                .fill_null_with_strategy(FillNullStrategy::Forward(None))
+        };
+        let after = || {
+            of_right
+                .clone()
+                .fill_null_with_strategy(FillNullStrategy::Backward(None))
+        };
+        let place = match self.side {
+            Side::Before => before(),
+            Side::After => after(),
+            Side::Either => {
+                let is_nearer = (col(KEY) - at(before())).lt(at(after()) - col(KEY));
+                when(after().is_null().or(before().is_not_null().and(is_nearer)))
+                    .then(before())
+                    .otherwise(after())
+            }
+        };
+        let mut fits = col(KEY).is_not_null();
+        if let Some(within) = &self.within {
+            let (here, there) = (col(KEY), at(place.clone()));
+            // Unsigned numbers have no negative differences.
+            let distance = when(here.clone().gt_eq(there.clone()))
+                .then(here.clone() - there.clone())
+                .otherwise(there - here);
+            fits = fits.and(distance.lt_eq(within.expr()?));
+        }
+        Ok(when(fits).then(place).otherwise(lit(polars::prelude::NULL)))
+    }
+
+    fn query(&self, left: LazyFrame, right: LazyFrame) -> PolarsResult<LazyFrame> {
+        let (left_schema, right_schema) = (left.clone().collect_schema()?, right.clone().collect_schema()?);
+        let brought = self.brought(&left_schema, &right_schema)?;
+        let groups: Vec<PlSmallStr> = (0..self.by[0].len())
+            .map(|i| format!("__asof_by{i}").into())
+            .collect();
+        let keys = |side: usize| {
+            let by = self.by[side].iter().zip(&groups);
+            let mut keys: Vec<Expr> = by
+                .map(|(name, group)| col(name.clone()).alias(group.clone()))
+                .collect();
+            keys.push(col(self.on[side].clone()).alias(KEY));
+            keys.push(lit(side == 0).alias(IS_LEFT));
+            keys
+        };
+        let mut of_right = keys(1);
+        of_right.extend(
+            brought
+                .iter()
+                .map(|(name, called)| col(name.clone()).alias(called.clone())),
+        );
+        let has_keys = self.by[1].iter().chain([&self.on[1]]);
+        let has_keys = has_keys
+            .map(|name| col(name.clone()).is_not_null())
+            .reduce(Expr::and);
+        let right = right.filter(has_keys.unwrap_or(lit(true))).select(of_right);
+        let left = left.with_row_index(ROW, None).with_columns(keys(0));
+        let stacked = concat_lf_diagonal(
+            [left, right],
+            UnionArgs {
+                to_supertypes: true,
+                ..Default::default()
+            },
+        )?;
+        // Of rows with the same key, those come first that the others are to see.
+        let left_first = (self.side == Side::After) == self.takes_equal;
+        let order = SortMultipleOptions::default()
+            .with_order_descending_multi([false, left_first])
+            .with_maintain_order(true);
+        let place = self.place()?;
+        let matched: PolarsResult<Vec<Expr>> = brought
+            .iter()
+            .map(|(_, called)| {
+                let value = col(called.clone()).gather(place.clone(), false);
+                match groups.is_empty() {
+                    true => Ok(value),
+                    false => value.over(groups.iter().cloned().map(col).collect::<Vec<_>>()),
+                }
+            })
+            .collect();
+        let names = left_schema
+            .iter_names()
+            .chain(brought.iter().map(|(_, called)| called));
+        Ok(stacked
+            .sort([KEY, IS_LEFT], order)
+            .with_columns(matched?)
+            .filter(col(IS_LEFT))
+            .sort([ROW], Default::default())
+            .select(names.map(|name| col(name.clone())).collect::<Vec<_>>()))
+    }
+}
+
+/// As-of joins of tables and of queries of Polars.
+pub trait JoinAsof: Sized {
+    /// The other table, as this one takes it.
+    type Other<'a>;
+    type Out;
+
+    /// Each row, with that of `other` which is next to it; null where there is none. Rows stay in their order.
+    ///
+    /// # Errors
+    /// When a column is not there, keys cannot be compared, or names would come twice.
+    fn join_asof(self, other: Self::Other<'_>, how: AsOf) -> PolarsResult<Self::Out>;
+}
+
+impl JoinAsof for LazyFrame {
+    type Other<'a> = LazyFrame;
+    type Out = LazyFrame;
+
+    fn join_asof(self, other: LazyFrame, how: AsOf) -> PolarsResult<LazyFrame> {
+        how.query(self, other)
+    }
+}
+
+impl JoinAsof for &DataFrame {
+    type Other<'a> = &'a DataFrame;
+    type Out = DataFrame;
+
+    fn join_asof(self, other: &DataFrame, how: AsOf) -> PolarsResult<DataFrame> {
+        how.query(self.clone().lazy(), other.clone().lazy())?.collect()
+    }
+}
+
+impl Frame {
+    /// Each row, with that of `other` which is next to it: trades with the quotes before them.
+    #[must_use]
+    pub fn join_asof(&self, other: &Frame, how: AsOf) -> Frame {
+        self.step_with(other, "join_asof", |left, right| how.query(left, right))
+    }
+}
