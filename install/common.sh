@@ -146,6 +146,14 @@ rust_sources() {
   return 1
 }
 
+# Seconds of one core that are left, by what each crate once took on a machine of two (install/crate-seconds); 0 when that is not known.
+seconds_of_work() {
+  { ls "$CARGO_TARGET_DIR/release/deps" 2>/dev/null || true; } | awk '
+    NR == FNR { left[$2] = $1; next }
+    /\.(rlib|so)$/ { name = $1; sub(/^lib/, "", name); sub(/(-[0-9a-f]+)?\.(rlib|so)$/, "", name); delete left[name] }
+    END { for (name in left) sum += left[name]; print int(sum) }' install/crate-seconds -
+}
+
 # A line every few seconds while the dependencies compile: how many of about how many. rustc writes the list of its sources (`.d`)
 # when it is through with a crate; the folder is made when the first one begins, so it may not be there yet.
 report_progress() {
@@ -153,16 +161,31 @@ report_progress() {
   began=$(date +%s)
   last=-1
   said=$began
+  work=$(seconds_of_work) || work=0
+  # Until a tenth is done, as fast as two cores of that machine, or as many as are here.
+  cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || cores=2
+  at_first=$work
+  left_then=$work
+  ready_at=$((began + work / cores))
   while kill -0 "$1" 2>/dev/null; do
     crates=("$CARGO_TARGET_DIR"/release/deps/*.d)
     done=${#crates[@]}
     [ -e "${crates[0]}" ] || done=0
     [ "$done" -le "$total" ] || done=$total
     now=$(date +%s)
-    # Also when nothing has changed for a while: one crate alone may take ten minutes.
+    work=$(seconds_of_work) || work=0
+    # Only what is through counts, so it is reckoned anew when a crate is; in between it runs down.
+    if [ "$work" -ne "$left_then" ]; then
+      left_then=$work
+      if [ $(((at_first - work) * 10)) -ge "$at_first" ]; then ready_at=$((now + (now - began) * work / (at_first - work))); fi
+    fi
+    left=
+    if [ "$work" -gt 0 ]; then left=", about $(((ready_at - now + 59) / 60)) minutes left"; fi
+    if [ "$work" -gt 0 ] && [ $((ready_at - now)) -lt 60 ]; then left=", a minute or two left"; fi
+    # Also when nothing has changed for a while: one crate alone may take several minutes.
     if [ "$done" -ne "$last" ] || [ $((now - said)) -ge 60 ]; then
       crates_now=$(ps -eo args 2>/dev/null | grep -F " $CARGO_TARGET_DIR/" | sed -n 's/.*rustc .*--crate-name \([a-zA-Z0-9_]*\) .*/\1/p' | sort -u | head -3 | tr '\n' ' ' | sed 's/ $//; s/ /, /g') || crates_now=
-      printf 'Compiling: %s of about %s crates, %s s so far%s\n' "$done" "$total" "$((now - began))" "${crates_now:+ ($crates_now)}"
+      printf 'Compiling: %s of about %s crates, %s s so far%s%s\n' "$done" "$total" "$((now - began))" "$left" "${crates_now:+ ($crates_now)}"
       last=$done
       said=$now
     fi

@@ -10,6 +10,7 @@ import pytest
 from test_cells import ok
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import features  # noqa: E402
 import house  # noqa: E402
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
@@ -74,6 +75,10 @@ def test_nothing_but_its_own_feature_brings_in_rust_analyzer():
     tree = subprocess.run(["cargo", "tree", "--offline", "--locked", "-p", "skep-kernel", "-e", "normal", "--prefix", "none"], cwd=CHECKOUT, capture_output=True, text=True)
     assert tree.returncode == 0, tree.stderr
     assert "skep-assist" in tree.stdout and "ra_ap_ide" not in tree.stdout
+
+
+def test_no_crate_is_compiled_twice_for_want_of_a_feature():
+    assert features.differences() == [], "kernel/features/Cargo.toml names what all builds take"
 
 
 def test_the_state_machines_do_no_io():
