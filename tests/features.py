@@ -1,4 +1,4 @@
-"""Crates that libskep.so, the binary and the tests would take with other features each, and so compile several times.
+"""Crates that libskep.so, the binary and the tests would take with other features each; cargo compiles such a crate once for each.
 
 `python3 tests/features.py` names them, and what each build lacks: that belongs into kernel/features/Cargo.toml.
 """
@@ -36,5 +36,5 @@ def differences():
 
 if __name__ == "__main__":
     lines = differences()
-    print("\n".join(lines) or "each crate is compiled once")
+    print("\n".join(lines) or "all take the same features")
     sys.exit(bool(lines))

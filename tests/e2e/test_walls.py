@@ -77,7 +77,7 @@ def test_nothing_but_its_own_feature_brings_in_rust_analyzer():
     assert "skep-assist" in tree.stdout and "ra_ap_ide" not in tree.stdout
 
 
-def test_no_crate_is_compiled_twice_for_want_of_a_feature():
+def test_all_builds_take_crates_with_the_same_features():
     assert features.differences() == [], "kernel/features/Cargo.toml names what all builds take"
 
 
