@@ -151,7 +151,10 @@ impl<'p> Executed<'p> {
     /// Beside its place first, so that a reader never finds half of it.
     fn write(&self) -> anyhow::Result<()> {
         let beside = self.to.with_extension("ipynb.new");
-        let text = serde_json::to_string_pretty(&self.notebook)? + "\n";
+        let mut notebook = self.notebook.clone();
+        // As Jupyter writes it: what a person saves there later differs only where something changed.
+        notebook.sort_all_objects();
+        let text = serde_json::to_string_pretty(&notebook)? + "\n";
         let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, self.to));
         written.with_context(|| {
             Message::new(format!("{} could not be written", self.to.display()))
@@ -234,7 +237,7 @@ fn outputs_become_those_of_a_notebook() {
         [
             "\"stream\" \"ab\\n\" null",
             "\"stream\" \"c\" null",
-            "\"display_data\" null {\"text/html\":\"<b>done</b>\",\"text/plain\":\"done\"}",
+            "\"display_data\" null {\"text/plain\":\"done\",\"text/html\":\"<b>done</b>\"}",
             "\"execute_result\" null {\"text/plain\":\"1\"}",
         ]
     );

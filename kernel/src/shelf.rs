@@ -31,6 +31,9 @@ pub fn lay_out(folder: &Path) -> anyhow::Result<()> {
 }
 
 pub fn write(file: &Path, notebook: &Value) -> anyhow::Result<()> {
-    fs::write(file, serde_json::to_string_pretty(notebook)? + "\n")
+    let mut notebook = notebook.clone();
+    // As Jupyter writes it.
+    notebook.sort_all_objects();
+    fs::write(file, serde_json::to_string_pretty(&notebook)? + "\n")
         .with_context(|| format!("{} cannot be written", file.display()))
 }

@@ -90,8 +90,8 @@ def test_trades_meet_the_quotes_before_them(frames):
     ok(frames, 'let how = AsOf::on("time").by(["ticker"]).within(5); trades.join_asof(&quotes, how.clone())?.column("bid")?.f64()?.to_vec()', "[Some(9.5), Some(19.0), Some(10.5), None]")
     ok(frames, 'trades.clone().lazy().join_asof(quotes.clone().lazy(), how.clone())?.collect()?.equals_missing(&trades.join_asof(&quotes, how.clone())?)', "true")
     ok(frames, 'let many = Frame::from_dataframe(trades.clone(), 3).join_asof(&Frame::from_dataframe(quotes.clone(), 2), how.clone()); many.collect()?.equals_missing(&trades.join_asof(&quotes, how)?)', "true")
-    fails(frames, 'Frame::from(trades.clone()).join_asof(&Frame::from(quotes.clone()), AsOf::on("when")).collect()?', "`join_asof`", "when")
-    for code in ('trades.join_asof(&quotes, "time", "time", AsofStrategy::Backward, None, true, true)?', 'trades.clone().lazy().join_builder().with(quotes.clone().lazy()).how(JoinType::AsOf(Box::new(AsOfOptions::default()))).finish().collect()?'):
+    fails(frames, 'Frame::from(trades.clone()).join_asof(&Frame::from(quotes.clone()), AsOf::on("when")).collect()?', "`join_asof`", "`when` is no column of the left table; it has time, ticker")
+    for code in ('trades.join_asof(&quotes, "time", "time", AsofStrategy::Backward, None, true, true)?', 'trades.join(&quotes, ["time"], ["time"], JoinType::AsOf, None)?', 'trades.clone().lazy().join_builder().with(quotes.clone().lazy()).how(JoinType::AsOf(Box::new(AsOfOptions::default()))).finish().collect()?'):
         fails(frames, code, "as-of joins are a method of their own here", 'AsOf::on("time")')
 
 

@@ -115,6 +115,17 @@ def test_what_cannot_be_made(tmp_path, notebook):
     assert (tmp_path / "hive/src/main.rs").read_text() == "fn main() {}"
 
 
+def test_what_is_defined_again_is_said(tmp_path):
+    (tmp_path / "rate.rs").write_text("// %%\nfn rate() -> f64 { 1.0 }\n// %%\nlet a = rate(); println!(\"{a}\");\n// %%\nfn rate() -> f64 { 2.0 }\n// %%\nrate() + a\n")
+    said = run(SKEP, "new", "twice", "--from", "rate.rs", cwd=tmp_path)
+    assert "note: cell 3 of rate.rs defines `rate` anew" in said and "it compiles" in said, said
+    # Nothing stands between the two: the older one was a try.
+    said = run(SKEP, "new", "once", "--from", "rate.rs", "--cells", "1 3-4", cwd=tmp_path, code=1)
+    assert "anew" not in said and "cargo check" in said and "cargo run" not in said, said
+    for name, words in (("fn", "Rust, cargo or Skep use it"), (".", "name the folder")):
+        assert words in run(SKEP, "new", name, cwd=tmp_path, code=1)
+
+
 def test_a_folder_with_other_files_is_made_a_project(tmp_path):
     """As `cargo init` does: a test was there first, and stays."""
     (tmp_path / "hive/tests").mkdir(parents=True)

@@ -24,6 +24,11 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// What it is called, if it has a name.
+    pub fn name(&self) -> Option<&str> {
+        self.keys.iter().find_map(Key::name)
+    }
+
     /// Whether a notebook that has both keeps only the newer.
     pub fn is_replaced_by(&self, newer: &Piece) -> bool {
         let is_replaced = |key: &Key| newer.keys.iter().any(|new| key.is_replaced_by(new));

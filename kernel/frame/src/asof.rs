@@ -7,7 +7,7 @@
 use polars::prelude::{
     DataFrame, DataType, Duration, Expr, FillNullStrategy, IntoLazy, LazyFrame, PlSmallStr, PolarsResult,
     Schema, SortMultipleOptions, TimeUnit, UnionArgs, col, concat_lf_diagonal, int_range, len, lit,
-    polars_bail, polars_ensure, when,
+    polars_bail, polars_ensure, polars_err, when,
 };
 
 use crate::Frame;
@@ -30,26 +30,27 @@ pub struct Tolerance(Within);
 
 #[derive(Clone, Debug)]
 enum Within {
-    Number(Expr),
+    Whole(i64),
+    Real(f64),
     Time(String),
     Micros(i64),
 }
 
 impl From<i32> for Tolerance {
     fn from(n: i32) -> Self {
-        Tolerance(Within::Number(lit(n)))
+        Tolerance(Within::Whole(n.into()))
     }
 }
 
 impl From<i64> for Tolerance {
     fn from(n: i64) -> Self {
-        Tolerance(Within::Number(lit(n)))
+        Tolerance(Within::Whole(n))
     }
 }
 
 impl From<f64> for Tolerance {
     fn from(n: f64) -> Self {
-        Tolerance(Within::Number(lit(n)))
+        Tolerance(Within::Real(n))
     }
 }
 
@@ -67,20 +68,103 @@ impl From<std::time::Duration> for Tolerance {
 }
 
 impl Tolerance {
-    fn expr(&self) -> PolarsResult<Expr> {
+    /// As an expression of what differences of the column are.
+    fn expr(&self, on: &str, dtype: &DataType) -> PolarsResult<Expr> {
+        let number = match &self.0 {
+            Within::Whole(n) => Some((lit(*n), *n >= 0)),
+            Within::Real(n) => Some((lit(*n), *n >= 0.0)),
+            _ => None,
+        };
+        if let Some((number, is_distance)) = number {
+            polars_ensure!(
+                !dtype.is_temporal(),
+                InvalidOperation: "`{on}` is {dtype}, so `within` takes a span of time: \"2s\", \"1d\""
+            );
+            polars_ensure!(
+                dtype.is_numeric(),
+                InvalidOperation: "`{on}` is {dtype}, and `within` is for numbers and times"
+            );
+            polars_ensure!(is_distance, InvalidOperation: "`within` takes a distance: zero or more");
+            return Ok(number);
+        }
+        polars_ensure!(
+            *dtype != DataType::String,
+            InvalidOperation: "`{on}` is text: make times of it first, as `col(\"{on}\").cast(DataType::Datetime(TimeUnit::Microseconds, None))` does"
+        );
+        polars_ensure!(
+            dtype.is_temporal(),
+            InvalidOperation: "`{on}` is {dtype}, so `within` takes a number, and no span of time"
+        );
         let micros = match &self.0 {
-            Within::Number(number) => return Ok(number.clone()),
             Within::Micros(micros) => *micros,
             Within::Time(text) => {
-                let duration = Duration::try_parse(text)?;
+                let duration = Duration::try_parse(text).map_err(
+                    |error| polars_err!(InvalidOperation: "`{text}` is no span of time, as `2m30s` is: {error}"),
+                )?;
                 polars_ensure!(
                     duration.is_constant_duration(None),
                     InvalidOperation: "`{text}` is not the same span of time every month: say it in days, hours or less"
                 );
+                polars_ensure!(
+                    !text.is_empty() && !duration.negative(),
+                    InvalidOperation: "`{text}` is no span of time, as `2m30s` is"
+                );
                 duration.duration_us()
             }
+            Within::Whole(_) | Within::Real(_) => 0,
         };
         Ok(lit(micros).cast(DataType::Duration(TimeUnit::Microseconds)))
+    }
+}
+
+/// Names of columns: one, or several.
+#[derive(Clone, Debug)]
+pub struct Columns(Vec<PlSmallStr>);
+
+impl From<&str> for Columns {
+    fn from(name: &str) -> Self {
+        Columns(vec![name.into()])
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for Columns {
+    fn from(names: [&str; N]) -> Self {
+        Columns(names.into_iter().map(PlSmallStr::from).collect())
+    }
+}
+
+impl From<&[&str]> for Columns {
+    fn from(names: &[&str]) -> Self {
+        Columns(names.iter().copied().map(PlSmallStr::from).collect())
+    }
+}
+
+impl From<Vec<&str>> for Columns {
+    fn from(names: Vec<&str>) -> Self {
+        Columns(names.into_iter().map(PlSmallStr::from).collect())
+    }
+}
+
+impl From<Vec<String>> for Columns {
+    fn from(names: Vec<String>) -> Self {
+        Columns(names.into_iter().map(PlSmallStr::from).collect())
+    }
+}
+
+/// Whether values of both types can be put into one order, without one being read as something that it is not.
+fn are_comparable(left: &DataType, right: &DataType) -> bool {
+    use DataType::{Categorical, Date, Datetime, Duration, Enum, Null, String};
+    let is_text = |dtype: &DataType| matches!(dtype, String | Categorical(..) | Enum(..));
+    let is_plain_time = |dtype: &DataType| matches!(dtype, Date | Datetime(_, None));
+    match (left, right) {
+        (Null, _) | (_, Null) | (Duration(_), Duration(_)) => true,
+        (Datetime(_, left), Datetime(_, right)) => left == right,
+        _ => {
+            left == right
+                || left.is_numeric() && right.is_numeric()
+                || is_text(left) && is_text(right)
+                || is_plain_time(left) && is_plain_time(right)
+        }
     }
 }
 
@@ -126,16 +210,16 @@ impl AsOf {
         self
     }
 
-    /// Only rows with the same values here meet.
-    pub fn by<'a>(mut self, columns: impl IntoIterator<Item = &'a str>) -> AsOf {
-        let columns: Vec<PlSmallStr> = columns.into_iter().map(PlSmallStr::from).collect();
+    /// Only rows with the same values here meet: `"ticker"`, or `["ticker", "venue"]`.
+    pub fn by(mut self, columns: impl Into<Columns>) -> AsOf {
+        let Columns(columns) = columns.into();
         self.by = [columns.clone(), columns];
         self
     }
 
     /// The same columns on the right side, where their names are others.
-    pub fn right_by<'a>(mut self, columns: impl IntoIterator<Item = &'a str>) -> AsOf {
-        self.by[1] = columns.into_iter().map(PlSmallStr::from).collect();
+    pub fn right_by(mut self, columns: impl Into<Columns>) -> AsOf {
+        self.by[1] = columns.into().0;
         self
     }
 
@@ -171,17 +255,34 @@ impl AsOf {
 
     /// Names of the right side that come into the result, and what they are called there.
     fn brought(&self, left: &Schema, right: &Schema) -> PolarsResult<Vec<(PlSmallStr, PlSmallStr)>> {
-        for (schema, on, by) in [
-            (left, &self.on[0], &self.by[0]),
-            (right, &self.on[1], &self.by[1]),
+        for (side, schema, on, by) in [
+            ("left", left, &self.on[0], &self.by[0]),
+            ("right", right, &self.on[1], &self.by[1]),
         ] {
             for name in by.iter().chain([on]) {
-                schema.try_get(name)?;
+                let names: Vec<&str> = schema.iter_names().map(PlSmallStr::as_str).collect();
+                polars_ensure!(
+                    schema.contains(name),
+                    ColumnNotFound: "`{name}` is no column of the {side} table; it has {}", names.join(", ")
+                );
             }
         }
         polars_ensure!(
             self.by[0].len() == self.by[1].len(),
             InvalidOperation: "`by` names {} columns of the left side, and `right_by` {} of the right", self.by[0].len(), self.by[1].len()
+        );
+        let pairs = self.by[0].iter().zip(&self.by[1]);
+        for (of_left, of_right) in pairs.chain([(&self.on[0], &self.on[1])]) {
+            let (a, b) = (left.try_get(of_left)?, right.try_get(of_right)?);
+            polars_ensure!(
+                are_comparable(a, b),
+                SchemaMismatch: "`{of_left}` of the left table is {a}, and `{of_right}` of the right is {b}: cast one of them, as in `.with_column(col(\"{of_right}\").cast(…))`"
+            );
+        }
+        let on = left.try_get(&self.on[0])?;
+        polars_ensure!(
+            self.side != Side::Either || on.is_numeric() || on.is_temporal(),
+            InvalidOperation: "`{}` is {on}, and `nearest` is for numbers and times", self.on[0]
         );
         polars_ensure!(
             self.takes_equal || self.side != Side::Either,
@@ -204,7 +305,7 @@ impl AsOf {
     }
 
     /// Within one group, sorted: where the row of the right side is that belongs to each row; null if there is none.
-    fn place(&self) -> PolarsResult<Expr> {
+    fn place(&self, dtype: &DataType) -> PolarsResult<Expr> {
         let at = |place: Expr| col(KEY).gather(place, false);
         let of_right = when(col(IS_LEFT).not()).then(int_range(lit(0), len(), 1, DataType::Int64));
         let of_right = of_right.otherwise(lit(polars::prelude::NULL));
@@ -235,7 +336,7 @@ impl AsOf {
             let distance = when(here.clone().gt_eq(there.clone()))
                 .then(here.clone() - there.clone())
                 .otherwise(there - here);
-            fits = fits.and(distance.lt_eq(within.expr()?));
+            fits = fits.and(distance.lt_eq(within.expr(&self.on[0], dtype)?));
         }
         Ok(when(fits).then(place).otherwise(lit(polars::prelude::NULL)))
     }
@@ -279,7 +380,7 @@ impl AsOf {
         let order = SortMultipleOptions::default()
             .with_order_descending_multi([false, left_first])
             .with_maintain_order(true);
-        let place = self.place()?;
+        let place = self.place(left_schema.try_get(&self.on[0])?)?;
         let matched: PolarsResult<Vec<Expr>> = brought
             .iter()
             .map(|(_, called)| {

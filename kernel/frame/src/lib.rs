@@ -32,7 +32,7 @@ mod tasks;
 mod timeseries;
 mod verbs;
 
-pub use asof::{AsOf, JoinAsof, Tolerance};
+pub use asof::{AsOf, Columns, JoinAsof, Tolerance};
 pub use error::{Error, Result};
 pub use explain::Explained;
 pub use frame::Frame;

@@ -116,7 +116,7 @@ const PHRASES: &[Phrase] = &[
         hint: "text for a `&str` goes as a `String`: `\"…\".to_string()`; a closure states the types of its arguments",
     },
     Phrase {
-        says: "named `AsOf` found for enum `JoinType`",
+        says: "named `AsOf` found for enum",
         message: "as-of joins are a method of their own here",
         hint: "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]).within(\"2s\"))`; `forward()` and `nearest()` look the other way",
     },

@@ -1,5 +1,7 @@
 //! As-of joins against the plainest way to find them: for each row, a look at all of the other table.
 
+use skep_frame::Tolerance;
+
 use super::*;
 
 /// Keys with nulls and many equal ones, in no order, and groups with nulls.
@@ -70,7 +72,7 @@ fn each_row_finds_the_next_of_the_other_table() {
     ];
     for (name, how, takes) in hows {
         for by in [false, true] {
-            let how = if by { how.clone().by(["g"]) } else { how.clone() };
+            let how = if by { how.clone().by("g") } else { how.clone() };
             let found = left.join_asof(&right, how).unwrap();
             assert_eq!(found.height(), left.height());
             assert!(
@@ -143,12 +145,53 @@ fn keys_of_other_types_and_names_meet() {
 fn what_is_wrong_is_said() {
     let (left, right) = (unsorted(3, 1), unsorted(3, 2));
     let said = |how: AsOf| left.join_asof(&right, how).unwrap_err().to_string();
-    assert!(said(AsOf::on("when")).contains("when"));
+    let on = || AsOf::on("t");
+    assert!(said(AsOf::on("when")).contains("`when` is no column of the left table; it has t, g, v"));
     assert!(said(AsOf::on("t").by(["g"]).right_by([])).contains("`by` names 1 columns"));
     assert!(said(AsOf::on("t").nearest().strict()).contains("`nearest` takes equal keys"));
     assert!(said(AsOf::on("t").suffix("")).contains("give another `suffix`"));
     assert!(said(AsOf::on("t").within("1mo")).contains("not the same span of time every month"));
     assert!(said(AsOf::on("t").within("soon")).contains("soon"));
+    for (how, words) in [
+        (on().within("2s"), "`t` is i64, so `within` takes a number"),
+        (on().within(-2), "a distance: zero or more"),
+        (on().within(f64::NAN), "a distance: zero or more"),
+        (
+            AsOf::on("g").within(2),
+            "`g` is str, and `within` is for numbers and times",
+        ),
+        (AsOf::on("g").within("2s"), "`g` is text: make times of it first"),
+        (AsOf::on("g").nearest(), "`nearest` is for numbers and times"),
+        (
+            on().right_on("g"),
+            "`t` of the left table is i64, and `g` of the right is str: cast one of them",
+        ),
+        (
+            on().by("g").right_by("v"),
+            "`g` of the left table is str, and `v` of the right is i64",
+        ),
+    ] {
+        let text = said(how);
+        assert!(text.contains(words), "{text}");
+    }
+    let at = |name: &str| {
+        df!(name => [1i64, 2])
+            .unwrap()
+            .lazy()
+            .select([col(name).cast(DataType::Datetime(TimeUnit::Milliseconds, None))])
+    };
+    for (within, words) in [
+        (Tolerance::from(5), "takes a span of time"),
+        (Tolerance::from("-2s"), "is no span of time"),
+        (Tolerance::from(""), "is no span of time"),
+    ] {
+        let text = at("at")
+            .join_asof(at("at"), AsOf::on("at").within(within))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(text.contains(words), "{text}");
+    }
     let frame = Frame::from(left.clone()).join_asof(&Frame::from(right.clone()), AsOf::on("when"));
     let said = frame.collect().unwrap_err().to_string();
     assert!(said.contains("join_asof") && said.contains("when"), "{said}");

@@ -29,6 +29,8 @@ pub struct Made {
     pub folder: PathBuf,
     /// What was left out, and why.
     pub left_out: Vec<String>,
+    /// What the program does otherwise than the notebook did.
+    pub otherwise: Vec<String>,
     /// What the compiler says, when it does not compile yet.
     pub errors: Option<String>,
     pub n_items: usize,
@@ -39,13 +41,15 @@ pub struct Made {
 #[derive(Default)]
 struct Program {
     uses: Vec<String>,
-    items: Vec<Piece>,
+    /// Each with how many statements stand before it.
+    items: Vec<(Piece, usize)>,
     /// Lines of `main`, cell by cell.
     main: Vec<String>,
     n_statements: usize,
     has_await: bool,
     crates: BTreeMap<String, String>,
     left_out: Vec<String>,
+    otherwise: Vec<String>,
 }
 
 /// `1 3-5`: numbers of cells.
@@ -114,6 +118,7 @@ pub fn create(home: &Home, folder: &Path, cells: &[Chosen]) -> Result<Made, Mess
         folder: folder.to_path_buf(),
         errors: check(home, folder),
         left_out: program.left_out,
+        otherwise: program.otherwise,
         n_items: program.items.len(),
         n_statements: program.n_statements,
     })
@@ -150,14 +155,27 @@ fn name_of(folder: &Path) -> Result<String, Message> {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
+    if name.is_empty() {
+        return Err(Message::new(format!(
+            "{} has no name that a project could take",
+            folder.display()
+        ))
+        .hint("name the folder: `skep new hive`"));
+    }
     let hint = "a name of letters, digits, `-` and `_` that begins with a letter; for example `hive`";
     let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    const TAKEN: [&str; 8] = ["skep", "test", "core", "std", "alloc", "polars", "main", "build"];
-    if !is_plain || TAKEN.contains(&name.as_str()) {
+    if !is_plain {
         return Err(Message::new(format!("`{name}` cannot be a project's name")).hint(hint));
+    }
+    const TAKEN: [&str; 8] = ["skep", "test", "core", "std", "alloc", "polars", "main", "build"];
+    if TAKEN.contains(&name.as_str()) || pieces(&format!("fn {}() {{}}", name.replace('-', "_"))).is_err() {
+        return Err(Message::new(format!(
+            "`{name}` cannot be a project's name: Rust, cargo or Skep use it"
+        ))
+        .hint("choose another one; for example `hive`"));
     }
     Ok(name)
 }
@@ -215,8 +233,18 @@ impl Program {
                 }
                 continue;
             }
-            self.items.retain(|older| !older.is_replaced_by(&item));
-            self.items.push(item);
+            let is_used = |(older, at): &(Piece, usize)| {
+                *at < self.n_statements && older.text != item.text && older.is_replaced_by(&item)
+            };
+            if self.items.iter().any(is_used) {
+                let name = item.name().unwrap_or("an item").to_string();
+                self.otherwise.push(format!(
+                    "{} defines `{name}` anew: a program has one, so what stands before it uses this one too; give one of them another name",
+                    cell.title
+                ));
+            }
+            self.items.retain(|(older, _)| !older.is_replaced_by(&item));
+            self.items.push((item, self.n_statements));
         }
         if found.statements.is_empty() && found.tail.is_none() {
             return Ok(());
@@ -261,7 +289,7 @@ impl Program {
             text += line;
             text.push('\n');
         }
-        for item in &self.items {
+        for (item, _) in &self.items {
             text.push('\n');
             text += &item.text;
             text.push('\n');
@@ -378,14 +406,17 @@ impl Made {
         for what in &self.left_out {
             text += &format!("\nleft out: {what}");
         }
+        for what in &self.otherwise {
+            text += &format!("\nnote: {what}");
+        }
         match &self.errors {
-            None => text += "\nit compiles",
+            None => text += &format!("\nit compiles\n\ncd {folder}\ncargo run\ncargo test"),
             Some(errors) => {
-                text +=
-                    &format!("\nit does not compile yet; {folder}/src/main.rs is yours to mend:\n{errors}")
+                text += &format!(
+                    "\nit does not compile yet; {folder}/src/main.rs is yours to mend:\n{errors}\n\ncd {folder}\ncargo check"
+                );
             }
         }
-        text += &format!("\n\ncd {folder}\ncargo run\ncargo test");
         let on_path = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("cargo").exists()));
         if !on_path {
@@ -425,7 +456,7 @@ mod tests {
         for name in ["hive", "my-flow", "a_1"] {
             assert_eq!(name_of(Path::new("/tmp").join(name).as_path()).unwrap(), name);
         }
-        for name in ["1a", "a b", "skep", "ä", ".."] {
+        for name in ["1a", "a b", "skep", "fn", "ä", ".."] {
             assert!(name_of(&Path::new("/tmp").join(name)).is_err(), "{name}");
         }
     }
