@@ -1,5 +1,5 @@
 # Sourced by install/start and install/test: where the cache is, and how everything is built.
-# One cache outside the checkout holds the compiled dependencies; Polars takes 15 to 45 minutes once on two cores.
+# One cache outside the checkout holds the compiled dependencies; Polars takes 15 to 35 minutes once on two cores.
 SKEP_CACHE=${SKEP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/skep}
 export SKEP_CACHE
 export CARGO_TARGET_DIR=$SKEP_CACHE/target

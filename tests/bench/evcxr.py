@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 
@@ -119,6 +120,13 @@ def started(name, cache):
     return kernel, time.perf_counter() - began
 
 
+def said(done):
+    """The first line of what a cell that failed says, wherever the kernel says it."""
+    texts = [*done.reply.get("traceback", []), done.reply.get("evalue", ""), done.stream("stderr")]
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(texts)).splitlines()
+    return next((line.strip()[:120] for line in lines if line.strip()), "nothing is said")
+
+
 def run(kernel, steps):
     """What the first step that went otherwise did, or None; and what each took."""
     took, wrong = [], None
@@ -127,8 +135,7 @@ def run(kernel, steps):
         done = kernel.execute(step.code, timeout=600)
         took.append(time.perf_counter() - began)
         if (done.status == "error") != step.fails:
-            said = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(done.reply.get("traceback", []))).strip().splitlines()
-            wrong = wrong or f"cell {number} " + (f"fails: {said[0] if said else ''}" if not step.fails else "runs")
+            wrong = wrong or f"cell {number} " + ("runs" if step.fails else f"fails: {said(done)}")
         elif step.text is not None and done.text != step.text:
             wrong = wrong or f"cell {number} shows {done.text}, not {step.text}"
     return wrong, took
@@ -154,7 +161,8 @@ SIDES = ("skep", "evcxr")
 
 def bench_scenarios(cache):
     found, others = scenarios((package("evcxr") / "tests" / "integration_tests.rs").read_text())
-    print(f"evcxr {VERSION}: {len(found)} of its {len(found) + len(others)} scenarios are rows of cells; the others ask of its evaluator, completion or checks in Rust")
+    rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1]
+    print(f"evcxr {VERSION}, both with rustc {rustc}: {len(found)} of its {len(found) + len(others)} scenarios are rows of cells; the others ask of its evaluator, completion or checks in Rust")
     outcomes, ready, cells = {}, {side: [] for side in SIDES}, {side: [] for side in SIDES}
     for name, steps in found.items():
         took = {}
