@@ -37,6 +37,12 @@ impl Notebook {
         if prepared.is_broken {
             return Ok(false);
         }
+        // `*m.lock()?`: an error that borrows a variable may leave the cell as its text, and the variable stays.
+        if !prepared.takes_debug_errors && errors.iter().any(|error| lends_to_question_mark(prepared, error))
+        {
+            prepared.takes_debug_errors = true;
+            return Ok(true);
+        }
         // Whatever is wrong: a value that nobody asked to keep must not be the reason.
         let output = prepared.output.clone();
         let is_learnt = learn_what_is_kept(prepared, errors);
@@ -397,6 +403,19 @@ fn learn_what_is_kept(prepared: &mut Prepared, errors: &[Diagnostic]) -> bool {
         }
     }
     has_learnt
+}
+
+/// What stands before a `?` lends a variable to the error that would leave the cell.
+fn lends_to_question_mark(prepared: &Prepared, error: &Diagnostic) -> bool {
+    let is_lent = |span: &Span| {
+        span.label
+            .as_deref()
+            .is_some_and(|label| label.contains("'static"))
+            && span
+                .highlighted()
+                .is_some_and(|text| prepared.parsed.source.contains(&format!("{text}?")))
+    };
+    error.code().is_some_and(|code| BORROWS.contains(&code)) && error.all_spans().any(is_lent)
 }
 
 /// An error that `?` met has `Debug` alone, or borrows.

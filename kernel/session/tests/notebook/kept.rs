@@ -186,6 +186,9 @@ use std::sync::Mutex; let m = Mutex::new(5);
 *m.lock()?
 => 5
 ---
+*m.lock()? += 1; *m.lock()?
+=> 6
+---
 #[derive(Debug)] struct MyErr(i32); fn fails() -> Result<i32, MyErr> { Err(MyErr(3)) }
 ---
 fails()?
