@@ -41,7 +41,8 @@ def skep(*arguments, folder, code=0):
 def test_a_run_is_shown_while_it_runs_and_afterwards(flows):
     result = flows.execute('let steps = Flow::new("steps", all_steps); let run = steps.run(5)?; run')
     assert result.status == "ok", result.reply
-    shown = result.of("display_data")
+    # On a busy machine the cell also says that it compiles.
+    shown = [c for c in result.of("display_data") if not c["data"]["text/plain"].startswith("compiling")]
     updates = result.of("update_display_data")
     assert len(shown) == 1 and len(updates) >= 2, "the flow's own picture, and no bars beside it"
     assert "Flow steps: Running" in shown[0]["data"]["text/plain"]
