@@ -70,23 +70,28 @@ impl From<std::time::Duration> for Tolerance {
 impl Tolerance {
     /// As an expression of what differences of the column are.
     fn expr(&self, on: &str, dtype: &DataType) -> PolarsResult<Expr> {
-        let number = match &self.0 {
-            Within::Whole(n) => Some((lit(*n), *n >= 0)),
-            Within::Real(n) => Some((lit(*n), *n >= 0.0)),
-            _ => None,
-        };
-        if let Some((number, is_distance)) = number {
-            polars_ensure!(
-                !dtype.is_temporal(),
-                InvalidOperation: "`{on}` is {dtype}, so `within` takes a span of time: \"2s\", \"1d\""
-            );
-            polars_ensure!(
-                dtype.is_numeric(),
-                InvalidOperation: "`{on}` is {dtype}, and `within` is for numbers and times"
-            );
-            polars_ensure!(is_distance, InvalidOperation: "`within` takes a distance: zero or more");
-            return Ok(number);
+        match &self.0 {
+            Within::Whole(n) => Tolerance::number(lit(*n), *n >= 0, on, dtype),
+            Within::Real(n) => Tolerance::number(lit(*n), *n >= 0.0, on, dtype),
+            Within::Time(text) => Tolerance::span(|| micros(text), on, dtype),
+            Within::Micros(micros) => Tolerance::span(|| Ok(*micros), on, dtype),
         }
+    }
+
+    fn number(number: Expr, is_distance: bool, on: &str, dtype: &DataType) -> PolarsResult<Expr> {
+        polars_ensure!(
+            !dtype.is_temporal(),
+            InvalidOperation: "`{on}` is {dtype}, so `within` takes a span of time: \"2s\", \"1d\""
+        );
+        polars_ensure!(
+            dtype.is_numeric(),
+            InvalidOperation: "`{on}` is {dtype}, and `within` is for numbers and times"
+        );
+        polars_ensure!(is_distance, InvalidOperation: "`within` takes a distance: zero or more");
+        Ok(number)
+    }
+
+    fn span(micros: impl FnOnce() -> PolarsResult<i64>, on: &str, dtype: &DataType) -> PolarsResult<Expr> {
         polars_ensure!(
             *dtype != DataType::String,
             InvalidOperation: "`{on}` is text: make times of it first, as `col(\"{on}\").cast(DataType::Datetime(TimeUnit::Microseconds, None))` does"
@@ -95,26 +100,24 @@ impl Tolerance {
             dtype.is_temporal(),
             InvalidOperation: "`{on}` is {dtype}, so `within` takes a number, and no span of time"
         );
-        let micros = match &self.0 {
-            Within::Micros(micros) => *micros,
-            Within::Time(text) => {
-                let duration = Duration::try_parse(text).map_err(
-                    |error| polars_err!(InvalidOperation: "`{text}` is no span of time, as `2m30s` is: {error}"),
-                )?;
-                polars_ensure!(
-                    duration.is_constant_duration(None),
-                    InvalidOperation: "`{text}` is not the same span of time every month: say it in days, hours or less"
-                );
-                polars_ensure!(
-                    !text.is_empty() && !duration.negative(),
-                    InvalidOperation: "`{text}` is no span of time, as `2m30s` is"
-                );
-                duration.duration_us()
-            }
-            Within::Whole(_) | Within::Real(_) => 0,
-        };
-        Ok(lit(micros).cast(DataType::Duration(TimeUnit::Microseconds)))
+        Ok(lit(micros()?).cast(DataType::Duration(TimeUnit::Microseconds)))
     }
+}
+
+/// What a span of time is in microseconds.
+fn micros(text: &str) -> PolarsResult<i64> {
+    let duration = Duration::try_parse(text).map_err(
+        |error| polars_err!(InvalidOperation: "`{text}` is no span of time, as `2m30s` is: {error}"),
+    )?;
+    polars_ensure!(
+        duration.is_constant_duration(None),
+        InvalidOperation: "`{text}` is not the same span of time every month: say it in days, hours or less"
+    );
+    polars_ensure!(
+        !text.is_empty() && !duration.negative(),
+        InvalidOperation: "`{text}` is no span of time, as `2m30s` is"
+    );
+    Ok(duration.duration_us())
 }
 
 /// Names of columns: one, or several.
