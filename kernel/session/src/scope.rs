@@ -63,7 +63,16 @@ const TYPES: &[(&str, &str)] = &[
     ("serde_json::value::Value", "::skep::serde_json::Value"),
 ];
 
-/// What goes wrong with tasks, in words about tasks.
+/// Polars' own way to say an as-of join.
+const fn as_of(says: &'static str) -> Phrase {
+    Phrase {
+        says,
+        message: "as-of joins are a method of their own here",
+        hint: "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]).within(\"2s\"))`; `forward()` and `nearest()` look the other way",
+    }
+}
+
+/// What goes wrong with tasks and frames, in words about these.
 const PHRASES: &[Phrase] = &[
     Phrase {
         says: "no method named `gather` found for struct `Delayed<",
@@ -115,21 +124,9 @@ const PHRASES: &[Phrase] = &[
         message: "it is not clear what this task takes",
         hint: "text for a `&str` goes as a `String`: `\"…\".to_string()`; a closure states the types of its arguments",
     },
-    Phrase {
-        says: "named `AsOf` found for enum",
-        message: "as-of joins are a method of their own here",
-        hint: "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]).within(\"2s\"))`; `forward()` and `nearest()` look the other way",
-    },
-    Phrase {
-        says: "`AsofStrategy`",
-        message: "as-of joins are a method of their own here",
-        hint: "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]).within(\"2s\"))`; `forward()` and `nearest()` look the other way",
-    },
-    Phrase {
-        says: "`AsOfOptions`",
-        message: "as-of joins are a method of their own here",
-        hint: "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]).within(\"2s\"))`; `forward()` and `nearest()` look the other way",
-    },
+    as_of("named `AsOf` found for enum"),
+    as_of("`AsofStrategy`"),
+    as_of("`AsOfOptions`"),
     Phrase {
         says: "implementation of `Deserialize` is not general enough",
         message: "a task cannot take or give references",
