@@ -407,15 +407,23 @@ fn learn_what_is_kept(prepared: &mut Prepared, errors: &[Diagnostic]) -> bool {
 
 /// What stands before a `?` lends a variable to the error that would leave the cell.
 fn lends_to_question_mark(prepared: &Prepared, error: &Diagnostic) -> bool {
-    let is_lent = |span: &Span| {
-        span.label
-            .as_deref()
-            .is_some_and(|label| label.contains("'static"))
-            && span
-                .highlighted()
-                .is_some_and(|text| prepared.parsed.source.contains(&format!("{text}?")))
+    let stands_before_it = |span: &Span| {
+        span.highlighted()
+            .is_some_and(|text| prepared.parsed.source.contains(&format!("{text}?")))
     };
-    error.code().is_some_and(|code| BORROWS.contains(&code)) && error.all_spans().any(is_lent)
+    lent_for_good(error).any(stands_before_it)
+}
+
+/// Where an error says that something is borrowed for as long as the program runs.
+fn lent_for_good(error: &Diagnostic) -> impl Iterator<Item = &Span> {
+    let is_borrow = error.code().is_some_and(|code| BORROWS.contains(&code));
+    error.all_spans().filter(move |span| {
+        is_borrow
+            && span
+                .label
+                .as_deref()
+                .is_some_and(|label| label.contains("'static"))
+    })
 }
 
 /// An error that `?` met has `Debug` alone, or borrows.
@@ -429,11 +437,5 @@ fn is_about_question_mark(prepared: &Prepared, error: &Diagnostic) -> bool {
     };
     let is_conversion =
         error.code() == Some("E0277") && error.message.starts_with("`?` couldn't convert the error");
-    let is_borrow = error.code().is_some_and(|code| BORROWS.contains(&code))
-        && error.all_spans().any(|span| {
-            span.label
-                .as_deref()
-                .is_some_and(|label| label.contains("'static"))
-        });
-    (is_conversion || is_borrow) && has_question_mark()
+    (is_conversion || lent_for_good(error).next().is_some()) && has_question_mark()
 }
