@@ -24,13 +24,8 @@ CARGO = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"
 OTHER = re.compile(r"TmpCrate|\.completions\(|check\(&mut|assert_no_errors|:show_deps|:types")
 # What Skep does otherwise, and why: a scenario that expects evcxr's way is counted apart.
 BY_DESIGN = {
-    "abort_and_restart": "variables of a process that died are named when they are used; functions come back, as there",
-    "check_for_doc": "`?MyStruct` shows docs",
     "function_panics_with_variable_preserving": "a panic is the error of its cell (evcxr prints it and answers ok); variables are kept",
-    "function_panics_without_variable_preserving": "variables are always kept when a cell panics",
-    "missing_semicolon_on_let_stmt": "a `let` may end without a semicolon",
     "question_mark_operator": "an error that `?` returns is the error of its cell (evcxr prints it and answers ok)",
-    "save_and_restore_variables": "a `let` variable may be assigned to in a later cell",
     "unnamable_type_closure": "closures are kept",
     "unnamable_type_impl_trait": "values of unnamed types run; they are not kept",
 }
