@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
-LIGHT = "skep-assist skep-cell skep-cluster skep-collections skep-course skep-dashboard skep-eval skep-flow skep-kernel skep-render skep-repl skep-session".split()
+# As the tests name them.
+LIGHT = re.search(r'^light="(.*)"$', (CHECKOUT / "install/test").read_text(), re.MULTILINE)[1].replace("-p ", "").split()
 BUILDS = {"libskep.so": (["skep"], "normal"), "the binary": (["skep-kernel"], "normal"), "the tests": (LIGHT, "normal,dev"), "the tests of frames": (["skep", "skep-frame"], "normal,dev")}
 
 
