@@ -32,6 +32,46 @@ def test_row_wise_steps_sort_and_head(frames):
     ok(frames, 'f.sort_descending(["x"]).head(1)?.column("x")?.f64()?.get(0) == whole.column("x")?.f64()?.iter().flatten().reduce(f64::max)', "true")
 
 
+def test_the_first_column_of_files_is_sorted_by(frames):
+    ok(frames, 'f.sort(["k"]).collect()?.column("k")?.i64()?.into_no_null_iter().collect::<Vec<_>>().is_sorted()', "true")
+    ok(frames, 'f.with_columns([col("x").rank(RankOptions::default(), None).over([col("late")])?.alias("r")]).sort(["k"]).collect()?.column("k")?.i64()?.into_no_null_iter().collect::<Vec<_>>().is_sorted()', "true")
+    ok(frames, 'let ordered = Frame::sql("select k, x from f order by k, x", &[("f", (&f).into())])?.collect()?; ordered.column("k")?.i64()?.into_no_null_iter().collect::<Vec<_>>().is_sorted()', "true")
+
+
+@pytest.mark.parametrize("code, words", [
+    ("f.head(5).collect()?", ["this is a table already", "`.limit(5)`"]),
+    ('f.filter(col("x") > 1)', ["columns are compared by methods", "`.gt(100)`"]),
+    ('f.filter(col("k") == lit(1))', ["columns are compared by methods"]),
+    ('f.filter(col("k").gt(1) && col("x").lt(2))', ["`.and(…)`, `.or(…)` and `.not()`"]),
+    ('f.filter(!col("k").gt(2))', ["`.and(…)`, `.or(…)` and `.not()`"]),
+    ('col("k") % 2', ["`lit(2)`"]),
+    ('f.select(["k"])', ["this takes a list of expressions", '`[col("a"), col("b")]`']),
+    ('f.group_by([col("k")]).agg(col("x").mean())', ["this takes a list of expressions"]),
+    ('f.plot().line("k", "x")?', ["this takes a list of names"]),
+    ('f.filter(col("k").eq("one")).len()?', ['text to compare with is `lit("…")`']),
+    ("f.shape()", ["`.len()?` counts rows"]),
+    ("f.columns()", ["`.schema()?`"]),
+    ("f.compute()?", ["`.collect()?`"]),
+    ("fn inc(x: i64) -> i64 { x + 1 }\nlet y = cluster.submit(inc, 1)?;", ["`.gather()?`"]),
+    ("cluster.gather(&cluster.map(|x| x + 1, 0..3))?", ["`|x: i64| …`"]),
+    ("%%sql\nselect k, avg(x) over (order by k) as m from f", ["`avg` over an order is one value for all rows here"]),
+    ("%%sql\nselect a.k from f as a left join f as b on a.k = b.k and a.x > b.x", ["an outer join keeps its rows here only if"]),
+    ("never_made = f.collect()?", ["`let never_made = …` makes a variable"]),
+    ("%%sql\nselect k, row_number() over (order by k) as rn from f group by k", ["cannot look at the groups of its own query"]),
+    ('f.write_csv("csv-of-f")?; let g = Frame::read_csv("csv-of-f")?; g.filter(col("k").eq(lit(1))).write_csv("csv-of-f")?;', ["part-00000.csv is a file that this frame reads"]),
+])
+def test_what_others_would_type_is_answered_in_words(frames, code, words):
+    fails(frames, code, *words)
+
+
+def test_a_limit_is_counted_over_all_files(frames):
+    ok(frames, "(f.limit(3).len()?, f.limit(70).select([len()]).collect()?.column(\"len\")?.u32()?.get(0), f.slice(240, 20).len()?)", "(3, Some(70), 10)")
+
+
+def test_a_plot_of_no_kind_says_what_kinds_there_are(frames):
+    assert "`.histogram(" in ok(frames, "f.plot()").text
+
+
 def test_persist_write_and_read_parquet(frames):
     ok(frames, 'let held = f.persist()?; held.write_parquet("out")?', "250")
     ok(frames, 'let back = Frame::read_parquet("out/*.parquet")?; (back.n_partitions(), back.collect()?.equals_missing(&whole))', "(5, true)")
@@ -91,6 +131,9 @@ def test_trades_meet_the_quotes_before_them(frames):
     ok(frames, 'trades.clone().lazy().join_asof(quotes.clone().lazy(), how.clone())?.collect()?.equals_missing(&trades.join_asof(&quotes, how.clone())?)', "true")
     ok(frames, 'let many = Frame::from_dataframe(trades.clone(), 3).join_asof(&Frame::from_dataframe(quotes.clone(), 2), how.clone()); many.collect()?.equals_missing(&trades.join_asof(&quotes, how)?)', "true")
     fails(frames, 'Frame::from(trades.clone()).join_asof(&Frame::from(quotes.clone()), AsOf::on("when")).collect()?', "`join_asof`", "`when` is no column of the left table; it has time, ticker")
+    fails(frames, "%%sql\nselect * from trades asof join quotes match_condition (trades.time >= quotes.time)", "SQL has no as-of join here", 'AsOf::on("time")')
+    ok(frames, "fn rows(f: &Frame) -> Result<usize, skep::Error> { Ok(f.collect()?.height()) }\nrows(&Frame::from(trades.clone()))?", str(4))
+    fails(frames, "fn rows_of(f: &DataFrame) -> Result<usize, skep::Error> { Ok(f.clone().lazy().collect()?.height()) }", "`?` cannot make a `skep::Error` of this one", "Box<dyn std::error::Error>")
     for code in ('trades.join_asof(&quotes, "time", "time", AsofStrategy::Backward, None, true, true)?', 'trades.join(&quotes, ["time"], ["time"], JoinType::AsOf, None)?', 'trades.clone().lazy().join_builder().with(quotes.clone().lazy()).how(JoinType::AsOf(Box::new(AsOfOptions::default()))).finish().collect()?'):
         fails(frames, code, "as-of joins are a method of their own here", 'AsOf::on("time")')
 

@@ -12,6 +12,8 @@ use polars::prelude::{
 
 use crate::Frame;
 
+/// How the columns begin that stand only between the steps of a join.
+const OWN: &str = "__asof_";
 const KEY: &str = "__asof_key";
 const IS_LEFT: &str = "__asof_is_left";
 const ROW: &str = "__asof_row";
@@ -267,6 +269,11 @@ impl AsOf {
                 polars_ensure!(
                     schema.contains(name),
                     ColumnNotFound: "`{name}` is no column of the {side} table; it has {}", names.join(", ")
+                );
+            }
+            if let Some(name) = schema.iter_names().find(|name| name.starts_with(OWN)) {
+                polars_bail!(
+                    Duplicate: "the {side} table's column `{name}` begins as those that an as-of join makes for itself: rename it"
                 );
             }
         }

@@ -29,7 +29,7 @@ const SAMPLE_ROWS: usize = 1000;
 /// A CSV file, or a range of its bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CsvPart {
-    path: String,
+    pub path: String,
     stamp: Stamp,
     /// Rows that begin in this range; `None` is the whole file.
     range: Option<Range>,
@@ -367,6 +367,12 @@ fn check_separator(pattern: &str, path: &str, names: &[String]) -> Result<()> {
 
 fn header(path: &str) -> Result<Vec<String>> {
     let explain = |error: &dyn std::fmt::Display| Error::Source(format!("{path}: {error}").into());
+    let mut begins = [0; 4];
+    if File::open(path).is_ok_and(|mut file| file.read_exact(&mut begins).is_ok()) && &begins == b"PAR1" {
+        return Err(Error::Source(
+            Message::new(format!("{path} is a Parquet file")).hint("`Frame::read_parquet` reads it"),
+        ));
+    }
     let mut reader = head(path, 0)?
         .with_n_rows(Some(0))
         .with_infer_schema_length(Some(0))

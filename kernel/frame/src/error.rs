@@ -35,6 +35,18 @@ impl From<skep_cluster::Error> for Error {
     }
 }
 
+/// So that a function whose error is that of clusters may work with frames.
+impl From<Error> for skep_cluster::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Run(error) => error,
+            Error::Source(why) | Error::Schema(why) | Error::Unsupported(why) => {
+                skep_cluster::Error::Other(why)
+            }
+        }
+    }
+}
+
 impl Error {
     pub(crate) fn schema(operation: &str, error: &PolarsError) -> Error {
         // Polars appends the plan that it could not resolve, which says nothing to who wrote one step.
@@ -42,7 +54,11 @@ impl Error {
         let text = text.split("\n\nResolved plan").next().unwrap_or(&text);
         Error::Schema(
             Message::new(format!("`{operation}`: {text}"))
-                .hint("the frame's columns and types are shown by the frame itself"),
+                .hint(if text.contains("unable to find column") {
+                    "the frame itself shows its columns; text to compare with is `lit(\"…\")`, since a bare one names a column"
+                } else {
+                    "the frame's columns and types are shown by the frame itself"
+                }),
         )
     }
 }

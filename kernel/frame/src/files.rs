@@ -30,7 +30,7 @@ impl Stamp {
     }
 }
 
-/// The files of a pattern, in order.
+/// The files of a pattern, in order. A folder stands for all that is in it and below, but for what is hidden, if it is of one kind.
 pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
     if let Some((scheme, _)) = pattern.split_once("://") {
         return Err(Error::Source(
@@ -40,27 +40,72 @@ pub(crate) fn find(pattern: &str) -> Result<Vec<String>> {
             .hint("fetch the files first, for example with `curl` or `aws s3 cp`, and read them by path"),
         ));
     }
-    let matches = glob::glob(pattern)
+    let is_folder = Path::new(pattern).is_dir();
+    // A path may have characters that mean something in a pattern.
+    let named = Path::new(pattern)
+        .is_file()
+        .then(|| Path::new(pattern).to_path_buf());
+    let in_folder = || format!("{}/**/*", glob::Pattern::escape(pattern.trim_end_matches('/')));
+    let asked = if is_folder {
+        in_folder()
+    } else {
+        pattern.to_string()
+    };
+    let matches = glob::glob(&asked)
         .map_err(|error| Error::Source(format!("`{pattern}` is no pattern: {error}").into()))?;
-    let mut paths: Vec<String> = matches
-        .flatten()
+    let base = fs::canonicalize(pattern).unwrap_or_default();
+    // What a link leads out of the folder has only its name there.
+    let below = |path: &Path| {
+        let name = || path.file_name().map_or(path, Path::new);
+        path.strip_prefix(&base).unwrap_or_else(|_| name()).to_path_buf()
+    };
+    let is_hidden = |path: &Path| {
+        below(path)
+            .iter()
+            .any(|part| part.to_string_lossy().starts_with(['.', '_']))
+    };
+    let mut paths: Vec<String> = named
+        .into_iter()
+        .chain(matches.flatten())
         .filter(|path| path.is_file())
-        .map(|path| {
-            fs::canonicalize(&path)
-                .unwrap_or(path)
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|path| fs::canonicalize(&path).unwrap_or(path))
+        .filter(|path| !(is_folder && is_hidden(path)))
+        .map(|path| path.to_string_lossy().into_owned())
         .collect();
     paths.sort();
+    paths.dedup();
     if paths.is_empty() {
         let here = std::env::current_dir().map_or_else(
             |_| String::new(),
             |here| format!(" (paths begin at {})", here.display()),
         );
+        let what = if is_folder {
+            format!("the folder `{pattern}` is empty{here}")
+        } else {
+            format!("no file matches `{pattern}`{here}")
+        };
+        return Err(Error::Source(Message::new(what).hint(
+            "look at the path; `*` matches within one folder, `**` across folders",
+        )));
+    }
+    let is_by_keys = |path: &String| {
+        let path = below(Path::new(path));
+        path.parent()
+            .is_some_and(|folder| folder.to_string_lossy().contains('='))
+    };
+    if is_folder && paths.iter().any(is_by_keys) {
         return Err(Error::Source(
-            Message::new(format!("no file matches `{pattern}`{here}"))
-                .hint("look at the path; `*` matches within one folder, `**` across folders"),
+            Message::new(format!("the folder `{pattern}` was written by keys, whose values its files do not have"))
+                .hint("`Frame::from(LazyFrame::scan_parquet(…)?)` reads the keys too; a pattern reads the files alone"),
+        ));
+    }
+    let kind = |path: &String| Path::new(path).extension().map(ToOwned::to_owned);
+    if is_folder && paths.iter().any(|path| kind(path) != kind(&paths[0])) {
+        return Err(Error::Source(
+            Message::new(format!("the folder `{pattern}` has files of several kinds")).hint(format!(
+                "a pattern names which: `{}/*.csv`",
+                pattern.trim_end_matches('/')
+            )),
         ));
     }
     Ok(paths)

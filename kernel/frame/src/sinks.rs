@@ -1,6 +1,7 @@
 //! Frames as files: a folder with one file for each partition.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -13,7 +14,7 @@ use polars::prelude::{
 use skep_cluster::Delayed;
 use skep_render::Message;
 
-use crate::{Error, Frame, Result};
+use crate::{Error, Frame, Result, source::Kind};
 
 /// What files can be, by their ending.
 const PARQUET: &str = "parquet";
@@ -21,12 +22,16 @@ const CSV: &str = "csv";
 const IPC: &str = "arrow";
 const NDJSON: &str = "ndjson";
 
+/// What files of partitions are called, with a number of five digits.
+const PART: &str = "part-";
+
 impl Frame {
     /// Writes one Parquet file for each partition into `folder`, and returns the number of rows. Files of an earlier write are
-    /// replaced once all new ones are whole; until then, and when a task fails, the folder is as it was.
+    /// replaced once all new ones are whole; until then, and when a task fails, the folder is as it was. These are files with names
+    /// such as `part-00003.parquet`; all others stay.
     ///
     /// # Errors
-    /// As [`Frame::collect`], and when a file cannot be written.
+    /// As [`Frame::collect`], when a file cannot be written, and when the frame reads files that it would replace.
     pub fn write_parquet(&self, folder: impl AsRef<Path>) -> Result<usize> {
         self.write(folder.as_ref(), PARQUET, &[])
     }
@@ -90,6 +95,8 @@ impl Frame {
         };
         let folder = std::path::absolute(folder).map_err(|error| cannot(folder, error))?;
         fs::create_dir_all(&folder).map_err(|error| cannot(&folder, error))?;
+        let parts_there = || parts_in(&folder, ending).map_err(|error| cannot(&folder, error));
+        self.replaces_none_of_its_own(&parts_there()?)?;
         let unfinished = Unfinished::new(&folder).map_err(|error| cannot(&folder, error))?;
         let writes: Vec<Delayed<u64>> = self
             .delayed()?
@@ -97,14 +104,14 @@ impl Frame {
             .enumerate()
             .map(|(i, part)| {
                 let to = unfinished.0.to_string_lossy().into_owned();
-                let name = format!("part-{i:05}.{ending}");
+                let name = format!("{PART}{i:05}.{ending}");
                 Delayed::impure(write, (part, to, name, ending.to_string(), keys.to_vec()))
             })
             .collect();
         let cluster = self.cluster()?;
         let written = cluster.compute_all(&writes)?;
         let n_rows: u64 = cluster.gather(&written)?.into_iter().sum();
-        let before = parts_in(&folder, ending).map_err(|error| cannot(&folder, error))?;
+        let before = parts_there()?;
         let new = parts_in(&unfinished.0, ending).map_err(|error| cannot(&folder, error))?;
         for old in before {
             fs::remove_file(&old).map_err(|error| cannot(&old, error))?;
@@ -119,6 +126,30 @@ impl Frame {
             moved.map_err(|error| cannot(&to, error))?;
         }
         Ok(n_rows as usize)
+    }
+
+    /// What is read when it is needed must be there until then.
+    fn replaces_none_of_its_own(&self, files: &[PathBuf]) -> Result<()> {
+        let files: BTreeSet<PathBuf> = files.iter().filter_map(|file| file.canonicalize().ok()).collect();
+        let query = self.query()?;
+        let mut parts = query.leaves.iter().flat_map(|leaf| match &leaf.source.kind {
+            Kind::Parts(parts) => parts.as_slice(),
+            _ => &[],
+        });
+        let read = parts.find_map(|part| {
+            let file = part.file()?.canonicalize().ok()?;
+            files.contains(&file).then_some(file)
+        });
+        match read {
+            None => Ok(()),
+            Some(file) => Err(Error::Source(
+                Message::new(format!(
+                    "{} is a file that this frame reads, and writing here would replace it",
+                    file.display()
+                ))
+                .hint("write into another folder"),
+            )),
+        }
     }
 }
 
@@ -172,11 +203,17 @@ fn parts_in(folder: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if path.is_dir() && name.contains('=') && !name.starts_with('.') {
             parts.extend(parts_in(&path, ending)?);
-        } else if name.starts_with("part-") && path.extension().is_some_and(|it| it == ending) {
+        } else if is_part(&name, ending) {
             parts.push(path);
         }
     }
     Ok(parts)
+}
+
+fn is_part(name: &str, ending: &str) -> bool {
+    name.strip_prefix(PART)
+        .and_then(|rest| rest.strip_suffix(ending)?.strip_suffix('.'))
+        .is_some_and(|number| number.len() >= 5 && number.bytes().all(|c| c.is_ascii_digit()))
 }
 
 /// A task: one partition as a file, or as one for each value of the keys.

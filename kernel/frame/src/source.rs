@@ -79,6 +79,16 @@ impl Part {
         }
     }
 
+    /// The file that it is read from.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Part::Csv(part) => Some(Path::new(&part.path)),
+            Part::Parquet { path, .. } | Part::Scan { path, .. } => Some(Path::new(path)),
+            Part::Timeseries { .. } => None,
+            Part::Fitted { part, .. } => part.file(),
+        }
+    }
+
     fn fitted(self, fit: Option<Fit>) -> Part {
         match fit {
             Some(fit) => Part::Fitted {

@@ -22,7 +22,11 @@ use crate::{
 
 /// A stage's plan, as its tasks are given it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Work(ByteBuf);
+pub(crate) struct Work {
+    plan: ByteBuf,
+    /// Polars' other engine runs it.
+    in_memory: bool,
+}
 
 impl Work {
     /// # Errors
@@ -37,12 +41,28 @@ impl Work {
                     ),
                 )
             })?;
-        Ok(Work(bytes.into()))
+        Ok(Work {
+            plan: bytes.into(),
+            in_memory: has_slice_before_the_end(plan),
+        })
     }
 
     fn plan(&self) -> PolarsResult<DslPlan> {
-        DslPlan::deserialize_versioned(self.0.as_slice())
+        DslPlan::deserialize_versioned(self.plan.as_slice())
     }
+}
+
+/// Of rows that come in several pieces Polars' streaming engine gives all from `slice(-50, 30)` on.
+fn has_slice_before_the_end(plan: &DslPlan) -> bool {
+    const SLICE: &str = "SLICE[offset: -";
+    let text = LazyFrame::from(plan.clone()).describe_plan().unwrap_or_default();
+    text.split(SLICE).skip(1).any(|slice| {
+        let mut numbers = slice
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|n| !n.is_empty());
+        let mut next = || numbers.next().and_then(|n| n.parse::<u64>().ok());
+        matches!((next(), next()), (Some(offset), Some(len)) if len < offset)
+    })
 }
 
 /// The plan to run where groups would be as many as rows.
@@ -121,6 +141,7 @@ fn run(work: &Work, fillings: &[Filling], tables: Vec<DataFrame>) -> PolarsResul
         }
         leaves.push(frames);
     }
+    let n_inputs: usize = leaves.iter().map(|frames| frames.len().max(1)).sum();
     let mut failed = None;
     let mut leaves = leaves.into_iter();
     let plan = map_leaves(&work.plan()?, &mut |placeholder| {
@@ -146,7 +167,12 @@ fn run(work: &Work, fillings: &[Filling], tables: Vec<DataFrame>) -> PolarsResul
         [part] => part.explain(error),
         _ => first_wrong(work, fillings).unwrap_or(error),
     };
-    let query = LazyFrame::from(plan);
+    // Polars limits each input of a union, and then counts all of them as if that were the limit of the union.
+    let is_one = n_inputs == 1;
+    let query = LazyFrame::from(plan).with_slice_pushdown(is_one);
+    if work.in_memory {
+        return query.collect().map_err(explain);
+    }
     let streamed = query.clone().collect_with_engine(Engine::Streaming);
     streamed
         .map(|result| result.unwrap_single())

@@ -343,8 +343,50 @@ fn files_are_written_whole_or_not_at_all() {
         assert_eq!(files(), ["part-00000.parquet", "part-00001.parquet"]);
     }
 
+    // Files of others stay, and what is read is not replaced.
+    for name in [
+        "part-2023.parquet",
+        "sales.parquet",
+        "part-00000-c1.snappy.parquet",
+        "part-00009.csv",
+    ] {
+        fs::write(folder("p").join(name), "").unwrap();
+    }
+    frame.write_parquet(folder("p")).unwrap();
+    assert_eq!(files().len(), 3 + 4);
+    assert_eq!(
+        total(&Frame::read_csv(folder("c").to_str().unwrap()).unwrap()),
+        expected
+    );
+    let wrong = Frame::read_csv(&format!("{}/p/part-00000.parquet", scratch.0.display()))
+        .err()
+        .unwrap();
+    assert!(wrong.to_string().contains("is a Parquet file"), "{wrong}");
+    let several = Frame::read_parquet(folder("p").to_str().unwrap());
+    assert!(
+        several
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("files of several kinds")
+    );
+    let own = Frame::read_csv(&pattern("c", "csv")).unwrap();
+    let refused = own
+        .filter(col("n").gt(lit(90)))
+        .write_csv(folder("c"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("part-00000.csv is a file that this frame reads"),
+        "{refused}"
+    );
+    assert_eq!(total(&own), expected);
+    own.write_parquet(folder("c")).unwrap();
+
     frame.write_parquet_by(folder("k"), ["key"]).unwrap();
     assert!(folder("k").join("key=k7").join("part-00000.parquet").exists());
+    let by_keys = Frame::read_parquet(folder("k").to_str().unwrap()).err().unwrap();
+    assert!(by_keys.to_string().contains("written by keys"), "{by_keys}");
     let keyed = LazyFrame::scan_parquet(
         PlRefPath::new(folder("k").to_str().unwrap()),
         ScanArgsParquet::default(),

@@ -101,6 +101,8 @@ pub enum Error {
     Unsupported(Message),
     /// The cell was interrupted while it waited.
     Interrupted,
+    /// What went wrong in the program's own functions: another library's error, or words.
+    Other(Message),
 }
 
 impl Error {
@@ -129,7 +131,8 @@ impl Error {
             | Error::Shape(why)
             | Error::Argument(why)
             | Error::TimedOut(why)
-            | Error::Unsupported(why) => why.clone(),
+            | Error::Unsupported(why)
+            | Error::Other(why) => why.clone(),
             Error::Interrupted => Message::new("interrupted"),
         }
     }
@@ -149,6 +152,35 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// So that a function whose error this is may read files and numbers with `?`, and fail in its own words.
+macro_rules! from_others {
+    ($($other:ty),+) => {
+        $(impl From<$other> for Error {
+            fn from(error: $other) -> Error {
+                Error::Other(Message::new(error.to_string()))
+            }
+        })+
+    };
+}
+
+from_others!(
+    &str,
+    String,
+    serde_json::Error,
+    std::char::ParseCharError,
+    std::env::VarError,
+    std::fmt::Error,
+    std::io::Error,
+    std::net::AddrParseError,
+    std::num::ParseFloatError,
+    std::num::ParseIntError,
+    std::num::TryFromIntError,
+    std::str::ParseBoolError,
+    std::str::Utf8Error,
+    std::string::FromUtf8Error,
+    std::time::SystemTimeError
+);
 
 impl Error {
     pub(crate) fn start(why: impl Into<Message>) -> Error {
@@ -199,4 +231,24 @@ impl TaskError {
             ..TaskError::actor_lost(message)
         }
     }
+}
+
+#[test]
+fn functions_take_the_errors_of_others() {
+    fn read(path: &str) -> Result<i64> {
+        let number = std::fs::read_to_string(path)?.trim().parse()?;
+        if number < 0 {
+            Err("too small".into())
+        } else {
+            Ok(number)
+        }
+    }
+    let file = std::env::temp_dir().join(format!("skep-error-{}", std::process::id()));
+    let path = file.display().to_string();
+    assert!(read(&path).unwrap_err().to_string().contains("No such file"));
+    for (text, said) in [("x", "invalid digit found in string"), ("-1", "too small")] {
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(read(&path).unwrap_err().to_string(), said);
+    }
+    std::fs::remove_file(&file).unwrap();
 }

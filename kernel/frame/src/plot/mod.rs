@@ -116,6 +116,12 @@ impl Chart {
     }
 }
 
+impl fmt::Debug for Plot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a plot of no kind yet: `.line(\"x\", [\"y\"])?`, `.scatter(\"x\", [\"y\"])?`, `.bar(\"x\", \"y\")?`, `.histogram(\"x\")?` or `.boxes([\"x\"])?`")
+    }
+}
+
 impl fmt::Debug for Chart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)

@@ -14,6 +14,7 @@ use skep_render::Message;
 use crate::{Error, Frame, Result};
 
 mod joins;
+mod refused;
 
 /// What a query can read.
 #[derive(Clone, Copy)]
@@ -111,17 +112,43 @@ fn plan<'a>(query: &str, tables: impl IntoIterator<Item = (&'a str, LazyFrame)>)
         context.register(name, table);
         names.push(name.to_string());
     }
+    if let Some(why) = refused::why(query) {
+        return Err(Error::Unsupported(why));
+    }
     let query = joins::with_joins(query, columns);
     context.execute(&query).map_err(|error| {
+        let text = error.to_string();
+        if text.starts_with("join type 'AsOf") {
+            return Error::Unsupported(Message::new("SQL has no as-of join here").hint(
+                "`trades.join_asof(&quotes, AsOf::on(\"time\").by([\"ticker\"]))` is one; the result can be a table of the next query",
+            ));
+        }
         let known = if names.is_empty() {
             "no variable of the notebook is named in the query".to_string()
         } else {
             format!("known tables: {}", names.join(", "))
         };
-        Error::Schema(Message::new(error.to_string()).hint(format!(
+        Error::Schema(Message::new(without_syntax_tree(&text)).hint(format!(
             "{known}; tables are variables that hold a Frame, a DataFrame or a LazyFrame"
         )))
     })
+}
+
+/// What the parser made of a part that Polars does not take is of no use to who wrote it.
+fn without_syntax_tree(text: &str) -> String {
+    match (text.find(" {"), text.rfind('}')) {
+        (Some(from), Some(to)) if text.contains("span: Span(") && from < to => {
+            format!("{} …{}", &text[..from], &text[to + 1..])
+        }
+        _ => text.to_string(),
+    }
+}
+
+#[test]
+fn syntax_trees_are_left_out() {
+    let shown = without_syntax_tree("clause 'X { a: Ident { value: \"t\", span: Span(1) } }' not supported");
+    assert_eq!(shown, "clause 'X …' not supported");
+    assert_eq!(without_syntax_tree("unknown { } column"), "unknown { } column");
 }
 
 fn explain(message: &str, tables: &[(&str, Table<'_>)]) -> Error {

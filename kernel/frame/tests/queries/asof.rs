@@ -150,6 +150,16 @@ fn what_is_wrong_is_said() {
     assert!(said(AsOf::on("t").by(["g"]).right_by([])).contains("`by` names 1 columns"));
     assert!(said(AsOf::on("t").nearest().strict()).contains("`nearest` takes equal keys"));
     assert!(said(AsOf::on("t").suffix("")).contains("give another `suffix`"));
+    let taken = left.clone().lazy().with_column(lit(1).alias("__asof_row"));
+    let error = taken
+        .collect()
+        .unwrap()
+        .join_asof(&right, AsOf::on("t"))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("left table's column `__asof_row`"),
+        "{error}"
+    );
     for (how, words) in [
         (on().within("2s"), "`t` is i64, so `within` takes a number"),
         (on().within(-2), "a distance: zero or more"),

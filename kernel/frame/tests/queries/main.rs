@@ -2,6 +2,7 @@
 
 mod asof;
 mod methods;
+mod order;
 
 use polars::prelude::*;
 use skep_cluster::Cluster;

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use polars::prelude::{DataFrame, DslPlan, Expr, LazyFrame, PolarsResult, SchemaRef, col};
+use polars::prelude::{DataFrame, DslPlan, Expr, LazyFrame, OptFlags, PolarsResult, SchemaRef, col};
 use polars_plan::{
     dsl::DistinctOptionsDSL,
     plans::{AExpr, IR, IRPlan, expr_ir::ExprIR, is_elementwise_rec},
@@ -59,8 +59,11 @@ pub(crate) fn lower(
     sources: &dyn Fn(usize) -> Arc<Source>,
     limits: Limits,
 ) -> PolarsResult<Stages> {
-    // A limit that was pushed into a leaf would be lost with it; limits are planned here.
-    let plan = query.clone().with_slice_pushdown(false).to_alp_optimized()?;
+    // A limit that was pushed into a leaf would be lost with it; limits are planned here. And a leaf says of itself that it is in
+    // order, as all columns of one value do, so that a sort by its first columns would be left out.
+    let ours = OptFlags::SLICE_PUSHDOWN | OptFlags::SORT_COLLAPSE;
+    let flags = query.get_current_optimizations() - ours;
+    let plan = query.clone().with_optimizations(flags).to_alp_optimized()?;
     let mut lowering = Lowering {
         plan: &plan,
         leaf_of,
