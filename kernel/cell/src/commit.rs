@@ -52,6 +52,10 @@ impl Notebook {
             .epoch
             .max(self.epoch + u32::from(!changed.is_empty() && prepared.epoch == self.epoch));
         commit.notices.extend(set_aside(&prepared));
+        let tail = prepared.parsed.tail.clone();
+        if let Some(reason) = tail.and_then(|tail| self.gone_for(&prepared, &prepared.parsed.source[tail])) {
+            commit.notices.push(format!("{}; {}", reason.what, reason.hint));
+        }
         for name in &prepared.parsed.tests {
             commit.notices.push(format!(
                 "`{name}` is a `#[test]`, which only a test build has: without the attribute it can be called"

@@ -30,9 +30,12 @@ pub fn completeness(source: &str) -> Completeness {
     match parse(source) {
         Ok(_) => Completeness::Complete,
         Err(error) => {
-            let needs_more =
-                error.to_string().contains("unexpected end of input") || parse(&format!("{source};")).is_ok();
-            if needs_more {
+            let lacks_semicolon = parse(&format!("{source};")).is_ok();
+            // An empty line says that nothing follows.
+            if lacks_semicolon && source.ends_with('\n') {
+                return Completeness::Complete;
+            }
+            if lacks_semicolon || error.to_string().contains("unexpected end of input") {
                 incomplete(usize::from(
                     source.trim_end().ends_with(['=', '+', '.', ',', '|', '&']),
                 ))
@@ -185,6 +188,10 @@ mod tests {
             ("fn f<'a>(x: &'a str) {}", Complete),
             ("r#\"quote \" inside\"#", Complete),
             ("let x = 1", indent(0)),
+            ("let x = 1\n", Complete),
+            ("use a::B\n", Complete),
+            ("let x = v.iter()\n    .map(f)", indent(0)),
+            ("let x =\n", indent(4)),
             ("x + ", indent(4)),
             (")", Invalid),
             ("let 1x = ;", Invalid),

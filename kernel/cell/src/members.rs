@@ -12,21 +12,21 @@ use syn::{Attribute, FnArg, ImplItem, Item, ReturnType, TraitItem, Type, Visibil
 /// Something of a type that can be named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// The type, or the trait, by its last name.
+    /// The type, or the trait, by its last name; nothing for types and functions themselves.
     pub of: String,
     pub name: String,
-    /// `method`, `function`, `field` or `variant`.
+    /// `method`, `function`, `field` or `variant`; `struct`, `enum`, `trait` or `macro` of what stands for itself.
     pub kind: String,
     /// `(&self, n: usize) -> Self`; of a field its type.
     pub signature: String,
-    /// The first line of its docs.
+    /// The first sentence of its docs.
     pub summary: String,
     /// The type of its value, as the source writes it.
     pub returns: String,
 }
 
-/// All public members that a source text defines, of types and traits that are wanted; what stands behind a
-/// feature counts where that feature is on. In a text of the notebook itself everything is public.
+/// All public members that a source text defines, of types and traits that are wanted, these themselves, and wanted functions and
+/// macros; what stands behind a feature counts where that feature is on. In a text of the notebook itself everything is public.
 pub fn members(
     source: &str,
     is_own: bool,
@@ -127,6 +127,7 @@ impl Reader<'_> {
 
     fn items(&mut self, items: &[Item]) {
         for item in items {
+            self.itself(item);
             match item {
                 Item::Impl(i) if i.trait_.is_none() && self.is_on(&i.attrs) => self.inherent(i),
                 Item::Trait(t) if (self.is_wanted)(&t.ident.to_string()) && self.is_on(&t.attrs) => {
@@ -174,6 +175,30 @@ impl Reader<'_> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// A type, a trait or a function as such.
+    fn itself(&mut self, item: &Item) {
+        let (kind, ident, vis, attrs) = match item {
+            Item::Struct(item) => ("struct", Some(&item.ident), Some(&item.vis), &item.attrs),
+            Item::Enum(item) => ("enum", Some(&item.ident), Some(&item.vis), &item.attrs),
+            Item::Trait(item) => ("trait", Some(&item.ident), Some(&item.vis), &item.attrs),
+            Item::Fn(item) => ("function", Some(&item.sig.ident), Some(&item.vis), &item.attrs),
+            Item::Macro(item) => ("macro", item.ident.as_ref(), None, &item.attrs),
+            _ => return,
+        };
+        let is_seen = self.is_own || vis.is_none_or(|vis| matches!(vis, Visibility::Public(_)));
+        let Some(name) = ident
+            .map(ToString::to_string)
+            .filter(|name| is_seen && (self.is_wanted)(name))
+        else {
+            return;
+        };
+        match item {
+            Item::Fn(item) => self.function("", &item.sig, attrs),
+            Item::Macro(_) => self.add("", &name, kind, format!("{name}!(…)"), String::new(), attrs),
+            _ => self.add("", &name, kind, format!("{kind} {name}"), name.clone(), attrs),
         }
     }
 
@@ -284,18 +309,37 @@ fn is_hidden(attr: &Attribute) -> bool {
 }
 
 fn summary(attrs: &[Attribute]) -> String {
+    let mut paragraph = String::new();
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("doc")) {
-        if let syn::Meta::NameValue(meta) = &attr.meta
-            && let syn::Expr::Lit(syn::ExprLit {
-                lit: syn::Lit::Str(line),
-                ..
-            }) = &meta.value
-            && !line.value().trim().is_empty()
-        {
-            return line.value().trim().to_string();
+        let syn::Meta::NameValue(meta) = &attr.meta else {
+            continue;
+        };
+        let syn::Expr::Lit(syn::ExprLit {
+            lit: syn::Lit::Str(line),
+            ..
+        }) = &meta.value
+        else {
+            continue;
+        };
+        // A text of several lines may be one attribute.
+        for line in line.value().lines().map(str::trim) {
+            if line.is_empty() && !paragraph.is_empty() {
+                return first_sentence(paragraph);
+            }
+            if !line.is_empty() && !paragraph.is_empty() {
+                paragraph.push(' ');
+            }
+            paragraph += line;
         }
     }
-    String::new()
+    first_sentence(paragraph)
+}
+
+fn first_sentence(mut text: String) -> String {
+    if let Some(end) = text.find(". ") {
+        text.truncate(end + 1);
+    }
+    text
 }
 
 /// Tokens as people write them: `Option<usize>` rather than `Option < usize >`.
@@ -329,6 +373,10 @@ mod tests {
     #[test]
     fn members_are_read_from_a_source() {
         let source = r#"
+            /// What it is,
+            /// in two lines. And more.
+            ///
+            /// And more again.
             pub struct P<T> { pub x: T, y: i32 }
             impl<T> P<T> {
                 /// Makes one.
@@ -356,6 +404,7 @@ mod tests {
         assert_eq!(
             lines,
             [
+                "struct .P struct P [P] What it is, in two lines.",
                 "field P.x T [T] ",
                 "function P.new (x: T) -> Self [Self] Makes one.",
                 "method P.get (&self, at: Option<usize>) -> Result<&T, E> [Result<&T, E>] ",

@@ -111,6 +111,8 @@ pub struct Prepared {
     pub(crate) hidden: BTreeSet<String>,
     /// Line of the root file → the variable that is kept there.
     pub(crate) put_lines: BTreeMap<usize, Kept>,
+    /// Variables of a type that this cell defines anew: what they hold is of the old one.
+    pub(crate) outdated: BTreeSet<String>,
     /// Columns of the first line → the item that stands there.
     pub(crate) pieces: Vec<(Range<usize>, usize)>,
     pub(crate) is_broken: bool,

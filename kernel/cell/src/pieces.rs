@@ -13,6 +13,8 @@ pub struct Pieces {
     /// An expression at the end, whose value a notebook shows.
     pub tail: Option<String>,
     pub has_await: bool,
+    /// Names of the variables that its statements bind.
+    pub bindings: Vec<String>,
 }
 
 /// An item, and what it replaces when it comes again.
@@ -66,6 +68,11 @@ pub fn pieces(source: &str) -> Result<Pieces, String> {
     };
     let mut pieces = Pieces {
         has_await: parsed.has_await,
+        bindings: parsed
+            .bindings
+            .iter()
+            .map(|binding| binding.name.clone())
+            .collect(),
         ..Pieces::default()
     };
     for item in &parsed.items {

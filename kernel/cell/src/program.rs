@@ -16,7 +16,7 @@ use crate::{
     definition::{Definition, Key, Kind},
     imports,
     model::{Candidate, Compiled, From, LiveItem, Origin, Prepared, Purpose, Request, Statements, Variable},
-    names::KnownNames,
+    names::{KnownNames, mentions_type},
     outputs::output_name,
     parse::{self, Binding, Guess, Parsed},
     reach::Reach,
@@ -106,6 +106,10 @@ impl Notebook {
             self.titles.insert(cell, title.to_string());
         }
         let mut prepared = self.prepare(request)?;
+        // An item that lacked its semicolon has it from here on.
+        if prepared.parsed.source.len() > request.source.len() {
+            self.texts.insert(cell, format!("{};", request.source));
+        }
         match self.try_to_compile(compiler, &mut prepared, build) {
             Ok((library, tasks)) => {
                 self.tasks.add(&tasks);
@@ -305,6 +309,7 @@ impl Notebook {
             moved: BTreeSet::new(),
             unkept: BTreeMap::new(),
             hidden: BTreeSet::new(),
+            outdated: BTreeSet::new(),
             put_lines: BTreeMap::new(),
             pieces: Vec::new(),
             is_broken,
@@ -382,8 +387,23 @@ impl Notebook {
             .filter(|name| defines(name))
             .cloned()
             .collect();
-        let is_used =
-            |name: &&String| prepared.parsed.values.contains(*name) && !prepared.hidden.contains(*name);
+        let changed = self.changed_types(prepared);
+        let is_changed = |variable: &Variable| {
+            changed
+                .iter()
+                .any(|changed| mentions_type(&variable.type_name, changed))
+        };
+        prepared.outdated = self
+            .variables
+            .iter()
+            .filter(|(_, variable)| is_changed(variable))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let is_used = |name: &&String| {
+            prepared.parsed.values.contains(*name)
+                && !prepared.hidden.contains(*name)
+                && !prepared.outdated.contains(*name)
+        };
         prepared.uses = self.variables.keys().filter(is_used).cloned().collect();
         // A pattern of a constant's name compares; it binds only where nothing else is in it, and then the
         // newer name wins.
@@ -408,7 +428,7 @@ impl Notebook {
                 .map(|own| &own.mentions)
                 .chain([&prepared.parsed.mentions])
                 .any(is_of_evcxr);
-        prepared.epoch = self.epoch + u32::from(!self.changed_types(prepared).is_empty());
+        prepared.epoch = self.epoch + u32::from(!changed.is_empty());
     }
 
     /// Chooses the items of the program: what the cell reaches, and what its new definitions could break.

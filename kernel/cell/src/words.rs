@@ -8,7 +8,7 @@ use crate::{
     names::Phrase,
     program::{Notebook, plain_error},
     recover::BORROWS,
-    report::{CellError, Diagnostic, Drawn, Mark, Note},
+    report::{CellError, Diagnostic, Drawn, Mark, Note, Reason},
 };
 
 const NO_TYPE: &str = "type annotations needed: nothing says what type this is";
@@ -206,6 +206,17 @@ impl Notebook {
     }
 
     fn explain_missing(&self, prepared: &Prepared, name: &str, drawn: &mut Drawn) {
+        if prepared.outdated.contains(name) {
+            drawn.notes = vec![
+                Note::plain(format!(
+                    "`{name}` is of a type that this cell defines anew, and is dropped when it runs"
+                )),
+                Note::hint(format!(
+                    "take what you need of `{name}` in a cell of its own before, or make it again here"
+                )),
+            ];
+            return;
+        }
         if self.is_variable(prepared, name) {
             drawn.notes = vec![Note::hint(format!(
                 "functions do not see variables of cells: pass `{name}` as an argument, or make it a `const` or `static`"
@@ -214,6 +225,22 @@ impl Notebook {
         }
         if let Some(reason) = self.gone.get(name) {
             drawn.notes = reason.notes();
+            return;
+        }
+        let is_assigned = |mark: &Mark| {
+            let rest = prepared.parsed.source.get(mark.range.end..).unwrap_or_default();
+            let rest = rest.trim_start();
+            mark.cell == prepared.cell
+                && rest.starts_with('=')
+                && !rest.starts_with("==")
+                && !rest.starts_with("=>")
+        };
+        if drawn
+            .marks
+            .iter()
+            .any(|mark| mark.is_primary && is_assigned(mark))
+        {
+            drawn.notes = vec![Note::hint(format!("`let {name} = …` makes a variable"))];
             return;
         }
         if let Some((_, import)) = prepared.imports.iter().find(|(known, _)| known == name) {
@@ -245,14 +272,28 @@ impl Notebook {
         ])
     }
 
-    /// A name of what every cell has in scope stands for an item of that name that was set aside.
+    /// Why a name is no variable any more, where the cell has nothing else of that name but what every cell has in scope.
+    pub(crate) fn gone_for(&self, prepared: &Prepared, name: &str) -> Option<&Reason> {
+        let is_item = prepared
+            .candidates
+            .iter()
+            .any(|candidate| candidate.definition.provides.contains(name));
+        self.gone
+            .get(name)
+            .filter(|_| !is_item && !self.is_variable(prepared, name))
+    }
+
+    /// A name of what every cell has in scope stands for an item of that name that was set aside, or a variable that is gone.
     fn explain_stand_in(&self, prepared: &Prepared, drawn: &mut Drawn) {
         let texts = drawn.marks.iter().filter(|mark| mark.cell == prepared.cell);
         let notes = texts
             .filter_map(|mark| prepared.parsed.source.get(mark.range.clone()))
             .filter(|text| !self.is_variable(prepared, text))
-            .find_map(|text| self.aside_notes(prepared, text));
-        if let Some(notes) = notes {
+            .find_map(|text| {
+                let aside = self.aside_notes(prepared, text).map(Vec::from);
+                aside.or_else(|| self.gone_for(prepared, text).map(Reason::notes))
+            });
+        if let Some(notes) = notes.filter(|notes| !drawn.notes.contains(&notes[0])) {
             drawn.notes.splice(..0, notes);
         }
     }
@@ -310,7 +351,9 @@ fn about_the_cell(error: &Diagnostic, phrases: &[Phrase], drawn: &mut Drawn) {
     } else {
         phrases
             .iter()
-            .find(|phrase| error.all_messages().any(|text| text.contains(phrase.says)))
+            .find(|phrase| {
+                is_labelled(phrase.says) || error.all_messages().any(|text| text.contains(phrase.says))
+            })
             .map(|phrase| (phrase.message, phrase.hint))
     };
     let Some((message, hint)) = about else { return };
