@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 
 import nbformat
 import pytest
@@ -27,13 +29,7 @@ def course(*arguments, code=0, stdin=None):
 
 
 def test_the_course_is_in_order(reader):
-    try:
-        said = course("author", "check")
-    except AssertionError as error:
-        # A machine that others share may be slow for a while: what compiles for long is compiled once more, and nothing else is.
-        wrong = [line for line in str(error).splitlines() if line.strip().startswith("✗")]
-        assert wrong and all("a cell compiles for" in line for line in wrong), error
-        said = course("author", "check")
+    said = course("author", "check")
     assert "✓ the course is in order" in said and said.count("minutes") == 11, said
 
 
@@ -123,3 +119,28 @@ def test_a_lesson_in_the_terminal(reader):
     said = course("open", 1, "--repl", stdin=typed)
     assert "Lesson 1: What a cluster is (10 minutes)" in said and "Cluster: 2 workers" in said, said
     assert "✓ Exercise 1.1: Two at once" in said, said
+
+
+def test_code_of_ones_own_in_the_terminal(reader, monkeypatch):
+    editor = reader / "editor"
+    editor.write_text("#!/bin/sh\necho 'println!(\"edited {}\", mine + 1);' >\"$1\"\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    monkeypatch.delenv("VISUAL", raising=False)
+    said = course("open", 1, "--repl", stdin="let mine = 6 * 7;\nprintln!(\"it is {mine}\");\n\n?Cluster::local\nnonsense\n\ne\nq\n")
+    assert "it is 42" in said and "edited 43" in said and "cannot find value `nonsense`" in said, said
+    assert "Cluster: 2 workers" not in said, "the lesson's own cell waits for Enter"
+
+
+def test_an_interrupt_in_the_terminal_ends_the_cell_only(reader):
+    env = {**os.environ, "SKEP_HOME": str(HOME)}
+    lesson = subprocess.Popen([SKEP, "course", "open", "1", "--repl"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    lesson.stdin.write("let kept = 5; println!(\"begun\");\n\nloop {}\n\n")
+    lesson.stdin.flush()
+    said = ""
+    while "begun" not in said:
+        said += lesson.stdout.readline()
+    time.sleep(1.5)
+    lesson.send_signal(signal.SIGINT)
+    said += lesson.communicate("println!(\"kept {kept}\");\n\nq\n", timeout=60)[0]
+    assert "interrupted" in said and "kept 5" in said and lesson.returncode == 0, said

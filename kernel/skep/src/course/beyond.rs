@@ -3,12 +3,10 @@
 use skep_cluster::{Cluster, Remote};
 use skep_course::Verdict;
 
+use super::said;
+
 /// Primes below a million.
 const N_PRIMES: u64 = 78_498;
-
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
 
 /// Exercise 10.1: the same cell on Dask.
 pub fn check_10_1(cluster: &Cluster, total: u64) -> Verdict {

@@ -1,12 +1,9 @@
 //! Checks of the lesson on flows: they ask runs, which remember how they went.
 
 use skep_course::Verdict;
-use skep_flow::{Backfilled, Run, State};
-use skep_frame::Frame;
+use skep_flow::{Run, State};
 
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
+use super::said;
 
 /// Exercise 9.1: a task that is tried again.
 pub fn check_9_1<T>(run: &Run<T>) -> Verdict {
@@ -66,38 +63,6 @@ pub fn check_9_2<T>(run: &Run<T>) -> Verdict {
                 "chapter 4 is {}: a book of four is asked for",
                 state.map_or("not there", State::name)
             ),
-        );
-        Ok(())
-    })
-}
-
-/// Exercise 9.3: a load that can be done twice.
-pub fn check_9_3(loaded: &Backfilled) -> Verdict {
-    Verdict::of("9.3", |verdict| {
-        let n = loaded.n_runs();
-        verdict.holds(
-            n == 1,
-            "1990 was loaded again".to_string(),
-            match n {
-                0 => "nothing was loaded: it had completed before".to_string(),
-                n => format!("{n} runs were made, and one is asked for"),
-            },
-        );
-        let counted = Frame::read_sqlite(
-            "data/delays.db",
-            "select count(*) as rows, count(distinct Year || Origin) as keys from delays",
-        )
-        .and_then(|frame| frame.collect())
-        .map_err(said)?;
-        let at = |name: &str| -> Result<i64, String> {
-            let column = counted.column(name).map_err(said)?;
-            column.get(0).map_err(said)?.try_extract().map_err(said)
-        };
-        let (rows, keys) = (at("rows")?, at("keys")?);
-        verdict.holds(
-            rows == keys,
-            format!("{rows} rows, and none twice"),
-            format!("{rows} rows for {keys} airports and years: some are there twice"),
         );
         Ok(())
     })

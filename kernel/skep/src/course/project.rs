@@ -10,11 +10,9 @@ use std::{
 use skep_course::Verdict;
 use skep_flow::{Flow, State};
 
-const N_PRIMES: &str = "78498 primes";
+use super::said;
 
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
+const N_PRIMES: &str = "78498 primes";
 
 /// Runs cargo in a project: whether it went well, and what was said.
 fn cargo(folder: &Path, arguments: &[&str]) -> Result<(bool, String), String> {

@@ -3,9 +3,7 @@
 use skep_cluster::{Forecast, Performance};
 use skep_course::Verdict;
 
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
+use super::said;
 
 /// Exercise 8.1: tasks of a good size.
 pub fn check_8_1(run: &Performance, total: u64) -> Verdict {
