@@ -73,6 +73,12 @@ check_tools() {
   command -v cargo >/dev/null 2>&1 || fail "cargo is not there" "install Rust with rustup: https://rustup.rs"
   command -v cc >/dev/null 2>&1 || fail "a C compiler is not there" "install gcc or clang (Debian: apt-get install gcc; macOS: xcode-select --install)"
   command -v python3 >/dev/null 2>&1 || fail "python3 is not there" "install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"
+  # Where rustup is, it takes the version of rust-toolchain.toml, and fetches it where it is missing.
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  found=$(rustc --version 2>/dev/null | sed -n 's/^rustc \([0-9.]*\).*/\1/p') || found=
+  [ -n "$found" ] || fail "the Rust compiler does not run: $(rustc --version 2>&1 | head -1)" "it needs the network once: rustup toolchain install $(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)"
+  printf '%s %s\n' "$found" "$wanted" | awk '{ split($1, f, "."); split($2, w, "."); exit f[1] + 0 < w[1] + 0 || (f[1] + 0 == w[1] + 0 && f[2] + 0 < w[2] + 0) }' ||
+    fail "Rust $found is older than $wanted" "install rustup, which brings the version that is needed: https://rustup.rs"
   python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || fail "python3 is older than 3.11 or lacks its venv module" "install a newer one (Debian: apt-get install python3-venv)"
   mkdir -p "$SKEP_CACHE" 2>/dev/null && [ -w "$SKEP_CACHE" ] || fail "the cache folder $SKEP_CACHE cannot be written" "make it writable, or set SKEP_CACHE to another folder"
   if [ ! -d "$CARGO_TARGET_DIR/release" ]; then
@@ -84,11 +90,16 @@ check_tools() {
 # libskep.so has no hash in its name, so another checkout with the same cache must not be taken for this one.
 own_cache() {
   if [ "$(cat "$CARGO_TARGET_DIR/skep-checkout" 2>/dev/null)" != "$PWD" ]; then
-    rm -f "$CARGO_TARGET_DIR"/release/deps/libskep.so "$CARGO_TARGET_DIR"/release/libskep.so
-    rm -rf "$CARGO_TARGET_DIR"/release/.fingerprint/skep-[0-9a-f]*
+    forget_library
     mkdir -p "$CARGO_TARGET_DIR"
     printf '%s' "$PWD" >"$CARGO_TARGET_DIR/skep-checkout"
   fi
+}
+
+# Not skep-cluster and its like, whose names go on with letters.
+forget_library() {
+  rm -f "$CARGO_TARGET_DIR"/release/deps/libskep.so "$CARGO_TARGET_DIR"/release/libskep.so
+  rm -rf "$CARGO_TARGET_DIR"/release/.fingerprint/skep-????????????????
 }
 
 # Runs a command for as long as process $1 is there: what goes on behind JupyterLab ends with it.
@@ -103,19 +114,125 @@ while_alive() {
   end_group
 }
 
-# The library that cells see, the skep binary, and the home folder made of both.
-build() {
-  own_cache
-  messages=$SKEP_CACHE/libskep.json
-  # Symbols that nothing looks up are a third of it. Only this last crate is linked dynamically; its dependencies are compiled as ever, once.
-  supervised "${1:-quiet}" build_library || fail "libskep.so could not be built" "$(space_hint "the compiler's message is above")"
-  supervised quiet cargo build --quiet --locked --release -p skep-kernel || fail "the skep binary could not be built" "$(space_hint "the compiler's message is above")"
-  "$CARGO_TARGET_DIR/release/skep" assemble --messages "$messages" --checkout "$PWD" --home "$SKEP_HOME" ||
-    fail "what was built could not be put into $SKEP_HOME" "$(space_hint "the message is above")"
+# One script at a time compiles in a cache: both kinds of library have one name there. The lock is of the open file, so all
+# that a script starts holds it, and it goes with the last of them, however that ends.
+is_locked=
+lock_cache() {
+  local reporter
+  [ -z "$is_locked" ] || return 0
+  exec 9>"$SKEP_CACHE/lock"
+  is_locked=yes
+  if try_lock; then return 0; fi
+  reporter=
+  if [ "${1:-}" != quiet ]; then
+    echo "Skep: another start compiles in this cache; this one goes on after it …"
+    report_progress $$ &
+    reporter=$!
+  fi
+  until try_lock; do sleep 1; done
+  [ -z "$reporter" ] || kill "$reporter" 2>/dev/null || true
+}
+unlock_cache() {
+  exec 9>&-
+  is_locked=
+}
+# A file system without locks has nobody wait.
+try_lock() {
+  python3 -c '
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(75)
+except OSError:
+    pass' 2>/dev/null || [ $? -ne 75 ]
 }
 
+# The library that cells see, the skep binary, and the home folder made of both.
+build() {
+  local had=$is_locked
+  lock_cache
+  own_cache
+  supervised "${1:-quiet}" build_library || fail "libskep.so could not be built" "$(space_hint "$LIBRARY_HINT")"
+  supervised quiet build_binary || fail "the skep binary could not be built" "$(space_hint "the compiler's message is above")"
+  assemble || fail "what was built could not be put into $SKEP_HOME" "$(space_hint "the message is above")"
+  [ -n "$had" ] || unlock_cache
+}
+
+LIBRARY_HINT="the message is above. Where it is about downloads, the network is missing: a bundle needs none, ./install/start --from FILE"
+
+# Symbols that nothing looks up are a third of it. Only this last crate is linked dynamically; its dependencies are compiled as ever, once.
 build_library() {
-  cargo rustc --quiet --locked --release -p skep --lib --crate-type dylib --message-format=json-render-diagnostics -- -C prefer-dynamic -C strip=symbols >"$messages"
+  cargo rustc --quiet --locked --release -p skep --lib --crate-type dylib --message-format=json-render-diagnostics "$@" -- -C prefer-dynamic -C strip=symbols >"$SKEP_CACHE/libskep.json"
+}
+
+build_binary() {
+  cargo build --quiet --locked --release -p skep-kernel
+}
+
+assemble_at() {
+  "$CARGO_TARGET_DIR/release/skep" assemble --messages "$SKEP_CACHE/libskep.json" --checkout "$PWD" --home "$1"
+}
+
+# Into the home folder; where a first one stands for it, into a new folder that takes its place when it is whole.
+assemble() {
+  local to=$SKEP_HOME
+  if [ -L "$SKEP_HOME" ]; then
+    to=$SKEP_CACHE/home-next
+    rm -rf "$to"
+  fi
+  assemble_at "$to" || return 1
+  if [ "$to" = "$SKEP_HOME" ]; then return 0; fi
+  rm "$SKEP_HOME" && mv "$to" "$SKEP_HOME"
+}
+
+# What a first start opens with: all but frames, since Polars is four fifths of the work. Sessions that began with it go on with it;
+# new ones take the home folder as it is then.
+FIRST=$SKEP_CACHE/home-first
+FIRST_PACKAGES="-p skep -p skep-kernel --no-default-features"
+build_first() {
+  local had=$is_locked
+  lock_cache
+  own_cache
+  # cargo keeps one libskep.so, and would take this one for that with frames, or that for this.
+  forget_library
+  packages=$FIRST_PACKAGES
+  supervised with-progress build_first_parts || fail "Skep could not be built" "$(space_hint "$LIBRARY_HINT")"
+  packages="-p skep"
+  assemble_at "$FIRST" ||
+    fail "what was built could not be put into $FIRST" "$(space_hint "the message is above")"
+  forget_library
+  # What is there is not whole, or this were no first start.
+  if [ -d "$SKEP_HOME" ] && [ ! -L "$SKEP_HOME" ]; then rm -rf "$SKEP_HOME"; fi
+  ln -sfn "$FIRST" "$SKEP_HOME"
+  [ -n "$had" ] || unlock_cache
+}
+
+# The binary has more crates, and the long one of both, the cluster, is compiled beside them.
+build_first_parts() {
+  build_binary && build_library --no-default-features
+}
+
+# The rest, behind JupyterLab and at the lowest priority, with what is to be written into the stamp; `frames.rs` reads what it
+# says. Another start may have been first.
+build_behind() {
+  report_progress $$ &
+  reporter=$!
+  said=
+  nice -n 19 "$BASH" -c '. install/common.sh; trap - EXIT INT TERM HUP; build_rest "$1"' "$BASH" "$2" || said="error: frames could not be compiled"
+  kill "$reporter" 2>/dev/null || true
+  if [ -n "$said" ]; then
+    echo "$said"
+    printf '\n%s: %s says why, and ./install/start tries again\n' "$said" "$1" >&3
+    return 1
+  fi
+  printf '\nSkep: frames are ready; a kernel that runs has them after a restart (Kernel, Restart Kernel)\n' >&3
+}
+
+build_rest() {
+  lock_cache quiet
+  [ -L "$SKEP_HOME" ] || return 0
+  build_library && build_binary && assemble && printf '%s' "$1" >"$SKEP_HOME/stamp"
 }
 
 # Completion and docs by rust-analyzer: apart from all else, since nothing needs it and it takes five minutes, once. What it was
@@ -146,10 +263,30 @@ rust_sources() {
   return 1
 }
 
-# Seconds of one core that are left, by what each crate once took on a machine of two (install/crate-seconds); 0 when that is not known.
+# What `report_progress` counts the crates of.
+packages="-p skep"
+crates_of_packages() {
+  # shellcheck disable=SC2086
+  cargo tree --quiet --locked $packages -e normal,build --prefix none 2>/dev/null | sed 's/ .*//; s/-/_/g' | sort -u | tr '\n' ' '
+}
+
+# In awk: whether a crate is one of `names`; without names every one is.
+COUNTED='BEGIN { n = split(names, all, " "); for (i = 1; i <= n; i++) among[all[i]] }
+function counts(name) { return !n || name in among }
+'
+
+# How many of these crates (all without names) are compiled.
+crates_done() {
+  { ls "$CARGO_TARGET_DIR/release/deps" 2>/dev/null || true; } | awk -v names="$*" "$COUNTED"'
+    /^lib.*\.(rlib|so)$/ { name = $1; sub(/^lib/, "", name); sub(/(-[0-9a-f]+)?\.[a-z]+$/, "", name); if (counts(name) && !(name in seen)) { seen[name]; done++ } }
+    END { print done + 0 }'
+}
+
+# Seconds of one core that are left for these crates (all without names), by what each once took on a machine of two
+# (install/crate-seconds); 0 when that is not known.
 seconds_of_work() {
-  { ls "$CARGO_TARGET_DIR/release/deps" 2>/dev/null || true; } | awk '
-    NR == FNR { left[$2] = $1; next }
+  { ls "$CARGO_TARGET_DIR/release/deps" 2>/dev/null || true; } | awk -v names="$*" "$COUNTED"'
+    NR == FNR { if (counts($2)) left[$2] = $1; next }
     { name = $1; sub(/(-[0-9a-f]+)?\.[a-z]+$/, "", name) }
     # Its sources are read; on average half of the rest is done.
     /\.d$/ && name in left { half[name] = left[name] / 2 }
@@ -157,26 +294,28 @@ seconds_of_work() {
     END { for (name in left) sum += left[name] - half[name]; print int(sum) }' install/crate-seconds -
 }
 
-# A line every few seconds while the dependencies compile: how many of about how many. rustc writes the list of its sources (`.d`)
-# when it is through with a crate; the folder is made when the first one begins, so it may not be there yet.
+# A line every few seconds while the dependencies compile: how many of about how many.
 report_progress() {
-  total=$(cargo tree --quiet --locked -p skep -e normal,build --prefix none 2>/dev/null | sed 's| (.*||' | sort -u | wc -l) || total=350
+  names=$(crates_of_packages) || names=
+  total=$(($(printf "%s" "$names" | wc -w)))
+  [ "$total" -gt 0 ] || total=300
   began=$(date +%s)
   last=-1
   said=$began
-  work=$(seconds_of_work) || work=0
+  # shellcheck disable=SC2086
+  work=$(seconds_of_work $names) || work=0
   # Until a tenth is done, as fast as two cores of that machine, or as many as are here.
   cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || cores=2
   at_first=$work
   left_then=$work
   ready_at=$((began + work / cores))
   while kill -0 "$1" 2>/dev/null; do
-    crates=("$CARGO_TARGET_DIR"/release/deps/*.d)
-    done=${#crates[@]}
-    [ -e "${crates[0]}" ] || done=0
+    # shellcheck disable=SC2086
+    done=$(crates_done $names) || done=0
     [ "$done" -le "$total" ] || done=$total
     now=$(date +%s)
-    work=$(seconds_of_work) || work=0
+    # shellcheck disable=SC2086
+    work=$(seconds_of_work $names) || work=0
     # Only what is through counts, so it is reckoned anew when a crate is; in between it runs down.
     if [ "$work" -ne "$left_then" ]; then
       left_then=$work

@@ -11,12 +11,12 @@ import sys
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 # As the tests name them.
 LIGHT = re.search(r'^light="(.*)"$', (CHECKOUT / "install/test").read_text(), re.MULTILINE)[1].replace("-p ", "").split()
-BUILDS = {"libskep.so": (["skep"], "normal"), "the binary": (["skep-kernel"], "normal"), "the tests": (LIGHT, "normal,dev"), "the tests of frames": (["skep", "skep-frame"], "normal,dev")}
+BUILDS = {"libskep.so": (["skep"], "normal"), "libskep.so of a first start": (["skep"], "normal", "--no-default-features"), "the binary": (["skep-kernel"], "normal"), "the tests": (LIGHT, "normal,dev"), "the tests of frames": (["skep", "skep-frame"], "normal,dev")}
 
 
-def features(packages, edges):
+def features(packages, edges, *options):
     """What each crate is compiled with; not those that run in the compiler, nor Skep's own."""
-    command = ["cargo", "tree", "--quiet", "--locked", "-e", edges, "--prefix", "none", "-f", "{p} [{f}]"]
+    command = ["cargo", "tree", "--quiet", "--locked", "-e", edges, "--prefix", "none", "-f", "{p} [{f}]", *options]
     listed = subprocess.run([*command, *(word for name in packages for word in ("-p", name))], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
     found = {}
     for crate in re.finditer(r"^(\S+) v([^ +]+)\S*(?! \(proc-macro\)) \[(.*?)\]", listed, re.MULTILINE):

@@ -152,10 +152,15 @@ fn left_over(cache: &Path) -> Vec<PathBuf> {
     let downloads = children(&cache.join("bundles"))
         .into_iter()
         .filter(|path| is_old(path));
+    // What a first start opened with, when all is there and no session is left that began with it.
+    let is_there = cache.join("home/toolchain.json").exists() && !cache.join("home").is_symlink();
+    let is_in_use = !children(&cache.join("run")).is_empty();
+    let first = Some(cache.join("home-first")).filter(|first| is_there && !is_in_use && first.exists());
     crates_of_earlier_builds(&cache.join("deps"))
         .into_iter()
         .chain(stopped)
         .chain(downloads)
+        .chain(first)
         .collect()
 }
 
@@ -214,4 +219,24 @@ fn a_file_with_two_names_counts_once() {
     let of = |part: &str| parts.iter().find(|(name, _)| name.contains(part)).unwrap().1;
     assert!((1_000_000..1_100_000).contains(&of("Skep")), "{parts:?}");
     assert!((500_000..600_000).contains(&of("compiled crates")), "{parts:?}");
+}
+
+#[test]
+fn what_a_first_start_opened_with_goes_when_nothing_needs_it() {
+    let folder = std::env::temp_dir().join(format!("skep-first-{}", std::process::id()));
+    let cache = &*folder;
+    let first = cache.join("home-first");
+    fs::create_dir_all(&first).unwrap();
+    fs::write(first.join("toolchain.json"), "{}").unwrap();
+    std::os::unix::fs::symlink(&first, cache.join("home")).unwrap();
+    assert!(left_over(cache).is_empty(), "it is all there is");
+    fs::remove_file(cache.join("home")).unwrap();
+    fs::create_dir_all(cache.join("home")).unwrap();
+    fs::write(cache.join("home/toolchain.json"), "{}").unwrap();
+    fs::create_dir_all(cache.join("run/17-abc")).unwrap();
+    assert!(left_over(cache).is_empty(), "a session began with it");
+    fs::remove_dir_all(cache.join("run/17-abc")).unwrap();
+    let found = left_over(cache);
+    fs::remove_dir_all(cache).unwrap();
+    assert_eq!(found, [first]);
 }

@@ -49,15 +49,30 @@ fn of_user() -> PathBuf {
         .join("jupyter")
 }
 
+const PREFIX: &str =
+    "name the folder of a Python environment: `python3 -c 'import sys; print(sys.prefix)'` prints it";
+
+fn is_python_in(prefix: &Path) -> bool {
+    ["bin/python", "bin/python3", "share/jupyter"]
+        .iter()
+        .any(|part| prefix.join(part).exists())
+}
+
 /// Registers the kernel.
 pub fn install(place: &Place) -> anyhow::Result<u8> {
     let home = Home::locate()?;
     if let Some(prefix) = &place.prefix {
         ensure!(
             prefix.is_dir(),
-            Message::new(format!("there is no folder {}", prefix.display()))
-                .hint("name the folder of a Python environment: `python3 -c 'import sys; print(sys.prefix)'` prints it")
+            Message::new(format!("there is no folder {}", prefix.display())).hint(PREFIX)
         );
+        if !is_python_in(prefix) {
+            let note = format!(
+                "there is no Python in {}: no Jupyter may look there",
+                prefix.display()
+            );
+            println!("note: {}", Message::new(note).hint(PREFIX));
+        }
     }
     let folder = place.folder();
     write(&home, &folder).with_context(|| {
@@ -69,7 +84,7 @@ pub fn install(place: &Place) -> anyhow::Result<u8> {
     })?;
     if place.prefix.is_none()
         && let Some(link) = link()
-        && link_to(&link, &home.executable())
+        && link_to(&link, &home.program())
     {
         println!("`skep` is in your path: {}.", link.display());
     }
@@ -154,11 +169,11 @@ fn is_ours(folder: &Path) -> bool {
 pub fn write(home: &Home, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     let spec = json!({
-        "argv": [home.executable(), "kernel", "--connection-file", "{connection_file}"],
+        "argv": [home.program(), "kernel", "--connection-file", "{connection_file}"],
         "display_name": "Rust (Skep)",
         "language": "rust",
         "interrupt_mode": "message",
-        "env": { "SKEP_HOME": home.root(), "SKEP_CACHE": cache_folder() },
+        "env": { "SKEP_HOME": home.named(), "SKEP_CACHE": cache_folder() },
         "metadata": { "debugger": false },
     });
     fs::write(folder.join("kernel.json"), serde_json::to_string_pretty(&spec)?)?;

@@ -49,7 +49,7 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
     if options.only {
         println!(
             "Skep is ready: `{} lab` opens JupyterLab.",
-            home.executable().display()
+            home.program().display()
         );
         return Ok(0);
     }

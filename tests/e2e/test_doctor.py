@@ -67,7 +67,8 @@ def test_the_kernel_in_a_jupyter_that_is_there(tmp_path):
     assert "No kernel of Skep's" in skep("uninstall", **data)
     # An environment of its own, which has to be there.
     (tmp_path / "environment").mkdir()
-    skep("install", "--prefix", tmp_path / "environment")
+    assert "note: there is no Python in" in skep("install", "--prefix", tmp_path / "environment")
+    assert "note: " not in skep("install", "--prefix", sys.prefix) and "was taken out of" in skep("uninstall", "--prefix", sys.prefix)
     assert (tmp_path / "environment" / "share" / "jupyter" / "kernels" / "skep" / "kernel.json").exists()
     skep("uninstall", "--prefix", tmp_path / "environment")
     assert "there is no folder" in skep("install", "--prefix", tmp_path / "nowhere", code=1)
@@ -127,3 +128,44 @@ def test_what_is_somebody_elses_stays(tmp_path):
     (tmp_path / "cache" / "home" / "toolchain.json").write_text("{}")
     said = skep("uninstall", "--prefix", tmp_path, "--cache", SKEP_CACHE=tmp_path / "cache")
     assert "was removed" in said and not (tmp_path / "cache").exists(), said
+
+
+def git(folder, *words):
+    subprocess.run(["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false", *words], check=True, capture_output=True, text=True)
+
+
+def test_an_update_takes_what_is_new_and_builds_it(tmp_path):
+    origin, checkout, home = tmp_path / "origin", tmp_path / "checkout", tmp_path / "home"
+    script = origin / "install" / "start"
+    script.parent.mkdir(parents=True)
+
+    def publish(text):
+        script.write_text(f"#!/bin/sh\n{text}\n")
+        script.chmod(0o755)
+        git(origin, "add", "-A")
+        git(origin, "commit", "-m", text)
+
+    git(tmp_path, "init", "-q", "-b", "main", origin)
+    publish('echo "built the first, $*"')
+    git(tmp_path, "clone", "-q", origin, checkout)
+    # This very Skep, but for where it was built from.
+    home.mkdir()
+    for part in HOME.iterdir():
+        if part.name != "checkout":
+            (home / part.name).symlink_to(part)
+    (home / "checkout").write_text(str(checkout))
+    update = {"SKEP_HOME": home}
+    publish('echo "built the second, $*"')
+    assert "built the second, --only" in skep("update", **update)
+    assert "built the second, --only" in skep("update", **update)
+    # What a build says and how it ends is what an update says.
+    publish("echo no room; exit 1")
+    assert "no room" in skep("update", code=1, **update)
+    # Somebody's own change is not overwritten.
+    (checkout / "install" / "start").write_text("#!/bin/sh\necho mine\n")
+    publish('echo "built the third"')
+    said = skep("update", code=1, **update)
+    assert "could not be brought up to date" in said and "was something changed by hand?" in said and "mine" not in said, said
+    (home / "checkout").write_text(str(tmp_path / "gone"))
+    said = skep("update", code=1, **update)
+    assert "there is no checkout that this Skep was built from" in said and "skep update --from FILE" in said, said

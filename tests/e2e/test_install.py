@@ -4,14 +4,17 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from conftest import SKEP
+
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
-NEEDED = ["bash", "dirname", "sed", "mkdir", "git", "cksum", "cat", "awk", "df", "cc", "cargo", "python3", "rustc", "rm", "sort", "wc", "date", "sleep", "find", "sh", "cp", "mv", "nice", "env", "touch", "id"]
+NEEDED = ["bash", "dirname", "sed", "mkdir", "git", "cksum", "cat", "awk", "df", "cc", "cargo", "python3", "rustc", "rm", "sort", "wc", "date", "sleep", "find", "sh", "cp", "mv", "nice", "env", "touch", "id", "head", "ln", "ls", "ps", "grep", "tr", "getconf"]
 
 # Makes its folders only when it comes to them, as cargo does, and a `skep` that says how it was called.
 STAND_IN = """#!/bin/sh
@@ -19,10 +22,11 @@ case "$1" in
   tree) printf 'a v1 (x)\\nb v1\\nc v1\\n' ;;
   rustc)
     sleep 1.2
-    for crate in a b c; do mkdir -p "$CARGO_TARGET_DIR/release/deps"; touch "$CARGO_TARGET_DIR/release/deps/$crate-1.d"; sleep 0.2; done
+    for crate in a b c; do mkdir -p "$CARGO_TARGET_DIR/release/deps"; touch "$CARGO_TARGET_DIR/release/deps/lib$crate-1.rlib"; sleep 0.2; done
     echo '{}' ;;
   build)
-    printf '#!/bin/sh\\necho "skep $*"\\n[ "$1" != assemble ] || { mkdir -p "$7/bin"; cp "$0" "$7/bin/skep"; }\\n' >"$CARGO_TARGET_DIR/release/skep"
+    mkdir -p "$CARGO_TARGET_DIR/release"
+    printf '#!/bin/sh\\necho "skep $*"\\n[ "$1" != assemble ] || { mkdir -p "$7/bin"; cp "$0" "$7/bin/skep"; touch "$7/toolchain.json"; }\\n' >"$CARGO_TARGET_DIR/release/skep"
     chmod +x "$CARGO_TARGET_DIR/release/skep" ;;
 esac
 """
@@ -69,6 +73,31 @@ def test_a_missing_tool_gets_one_line_with_the_fix(tmp_path, tool, words):
     done = start(tmp_path, without=[tool], SKEP_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 1 and f"error: {words}" in done.stderr and "hint: install" in done.stderr
     assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("tool,text,words", [
+    ("rustc", "echo 'rustc 1.80.1 (3f5fd8dd4 2024-08-06)'", ["Rust 1.80.1 is older than 1.", "https://rustup.rs"]),
+    ("rustc", "echo 'error: could not download file' >&2; exit 1", ["the Rust compiler does not run: error: could not download file", "rustup toolchain install 1."]),
+    ("python3", "exit 1", ["python3 is older than 3.11 or lacks its venv module", "python3-venv"]),
+])
+def test_a_tool_that_will_not_do(tmp_path, tool, text, words):
+    done = start(tmp_path, stand_ins={tool: f"#!/bin/sh\n{text}\n"}, SKEP_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 2 and all(word in done.stderr for word in words), done
+
+
+def test_without_network(tmp_path):
+    offline = "#!/bin/sh\n[ \"$1\" = tree ] || { echo 'error: failed to download: Could not resolve host' >&2; exit 101; }\n"
+    done = start(tmp_path, stand_ins={"cargo": offline}, SKEP_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 1 and "Could not resolve host" in done.stderr and "a bundle needs none, ./install/start --from FILE" in done.stderr, done
+
+
+def test_a_port_that_is_taken():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run([SKEP, "lab", "--no-browser", "--port", str(port)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"port {port} is taken" in done.stderr and "leave --port out" in done.stderr, done
 
 
 def test_a_cache_that_cannot_be_written(tmp_path):

@@ -14,6 +14,8 @@ use skep_render::Message;
 /// against.
 #[derive(Clone, Debug)]
 pub struct Home {
+    /// As it was given: after a first start another folder takes its place.
+    named: PathBuf,
     root: PathBuf,
     toolchain: Toolchain,
 }
@@ -24,17 +26,21 @@ impl Home {
     /// # Errors
     /// When it is not there or not whole, with what to run.
     pub fn locate() -> io::Result<Home> {
-        let root = match std::env::var_os("SKEP_HOME") {
+        let named = match std::env::var_os("SKEP_HOME") {
             // Compilers run elsewhere than this process.
             Some(root) => std::path::absolute(root)?,
             None => {
                 let exe = std::env::current_exe()?.canonicalize()?;
-                exe.parent()
-                    .and_then(Path::parent)
-                    .map(Path::to_path_buf)
-                    .unwrap_or_default()
+                let root = exe.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+                let link = root.with_file_name("home");
+                if link.canonicalize().is_ok_and(|there| there == root) {
+                    link
+                } else {
+                    root.to_path_buf()
+                }
             }
         };
+        let root = named.canonicalize().unwrap_or_else(|_| named.clone());
         let file = root.join("toolchain.json");
         let missing = |error: &dyn std::fmt::Display| {
             io::Error::other(
@@ -54,7 +60,21 @@ impl Home {
                 return Err(missing(&format_args!("{} is gone", part.display())));
             }
         }
-        Ok(Home { root, toolchain })
+        Ok(Home {
+            named,
+            root,
+            toolchain,
+        })
+    }
+
+    /// The folder as it was given, for what is there when another has taken its place.
+    pub fn named(&self) -> &Path {
+        &self.named
+    }
+
+    /// What users and front ends start.
+    pub fn program(&self) -> PathBuf {
+        self.named.join("bin/skep")
     }
 
     pub fn root(&self) -> &Path {
@@ -109,6 +129,7 @@ impl Home {
         self.root.join("prebuilt.json")
     }
 
+    /// What a session starts its own processes with.
     pub fn executable(&self) -> PathBuf {
         self.root.join("bin/skep")
     }

@@ -62,7 +62,7 @@ pub unsafe extern "C" fn skep_worker_main(path: *const libc::c_char) -> ! {
 
 /// Tasks stop when they are cancelled, and may wait for tasks of their own.
 fn prepare_worker() {
-    skep_frame::init();
+    know_types();
     skep_cluster::set_hooks(skep_cluster::Hooks {
         interrupted: Some(skep_eval::interrupted),
         stop: Some(skep_eval::poll),
@@ -78,6 +78,7 @@ skep_cluster::workers_are_this_program!(prepare_worker);
 
 /// A plain program calls nothing first, and its frames travel as a notebook's do.
 extern "C" fn know_types() {
+    #[cfg(feature = "frames")]
     skep_frame::init();
 }
 
@@ -89,7 +90,7 @@ static KNOW_TYPES: extern "C" fn() = know_types;
 /// Cells' waits end when the cell is interrupted, and their functions are built anew for speed.
 fn join_notebook() {
     skep_cluster::join_host();
-    skep_frame::init();
+    know_types();
     skep_dask::init();
     skep_cluster::set_hooks(skep_cluster::Hooks {
         interrupted: Some(skep_eval::interrupted),

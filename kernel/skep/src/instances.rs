@@ -5,23 +5,45 @@
 //! built at 0 and does so: a cell that gathers a `DataFrame` would else hold a thousand functions of Polars' reader.
 
 use ndarray::{Ix1, Ix2};
-use skep_cluster::{Cluster, Remote, Result, TaskValue};
+#[cfg(feature = "frames")]
+use skep_cluster::Remote;
+use skep_cluster::{Cluster, Result, TaskValue};
 use skep_collections::{Axes, Bag, Blocked, Lengths, ndarray};
-use skep_frame::polars::prelude::{DataFrame, Series};
+#[cfg(feature = "frames")]
+use skep_frame::polars::prelude::{DataFrame, DataFrameJoinOps, PolarsResult, Series};
 use skep_render::Rich;
 
 /// Never called. What stands here is compiled, and so there for cells.
 #[doc(hidden)]
 pub fn instances(cluster: &Cluster) -> Result<()> {
-    of::<DataFrame>(cluster)?;
-    of::<Vec<DataFrame>>(cluster)?;
-    of::<Series>(cluster)?;
+    #[cfg(feature = "frames")]
+    frames(cluster)?;
+    #[cfg(not(feature = "frames"))]
+    let _ = cluster;
     blocked::<Ix1, _>(2)?;
     blocked::<Ix2, _>((2, 2))?;
     bag::<String>()?;
     bag::<i64>()?;
     bag::<f64>()?;
     words(Bag::read_text(""))
+}
+
+#[cfg(feature = "frames")]
+fn frames(cluster: &Cluster) -> Result<()> {
+    of::<DataFrame>(cluster)?;
+    of::<Vec<DataFrame>>(cluster)?;
+    of::<Series>(cluster)?;
+    let _ = joins(&DataFrame::default());
+    Ok(())
+}
+
+/// Methods of a trait that Polars compiles wherever they are called.
+#[cfg(feature = "frames")]
+fn joins(table: &DataFrame) -> PolarsResult<DataFrame> {
+    table
+        .inner_join(table, ["a"], ["a"])?
+        .left_join(table, ["a"], ["a"])?
+        .full_join(table, ["a"], ["a"])
 }
 
 fn blocked<D: Axes, L: Lengths<D>>(some: L) -> Result<()> {
@@ -52,6 +74,7 @@ fn words(words: Bag<String>) -> Result<()> {
     Ok(())
 }
 
+#[cfg(feature = "frames")]
 fn of<T: TaskValue + Clone>(cluster: &Cluster) -> Result<()> {
     fn same<T>(value: T) -> T {
         value

@@ -6,6 +6,8 @@
 //! The crate is built as one dynamic library, so that every cell shares one copy of Polars, of the variables
 //! and of the connection to the cluster. It holds no logic of its own, but the
 //! checks of the course's exercises, which look at everything.
+//!
+//! Without its feature `frames` there is no Polars in it: what a first start opens with, while Polars compiles.
 
 pub use plotters;
 pub use rusqlite;
@@ -19,6 +21,7 @@ pub use skep_collections::{Bag, Blocked, Dot, ndarray};
 pub use skep_eval::{Bundle, Control, Rich, interrupted as cancelled};
 pub use skep_flow as flow;
 pub use skep_flow::{Flow, Run, Task, TaskRun};
+#[cfg(feature = "frames")]
 pub use skep_frame::{AsOf, Frame, JoinAsof, Table, Tolerance, polars, sql};
 pub use tokio;
 
@@ -54,6 +57,7 @@ pub mod cell {
         pub use skep_cluster::concrete::{
             GiveFallible as _, GiveNothing as _, GiveValue as _, TakeNothing as _, TakeValue as _,
         };
+        #[cfg(feature = "frames")]
         pub use skep_frame::concrete::{GiveFrame as _, GiveFrameOrFail as _, TakeFrame as _};
     }
 
@@ -65,6 +69,7 @@ pub mod cell {
             HeapOfList as _, HeapUnknown as _, LookDebug as _, LookDisplay as _, LookList as _,
             LookNothing as _, LookRich as _,
         };
+        #[cfg(feature = "frames")]
         pub use skep_frame::{HeapOfFrame as _, HeapOfSerde as _, LookFrame as _};
     }
 
@@ -77,6 +82,7 @@ pub mod cell {
                 ShowStd as _,
             },
         };
+        #[cfg(feature = "frames")]
         pub use skep_frame::ShowFrame as _;
     }
 }
@@ -191,7 +197,9 @@ pub mod prelude {
     pub use skep_eval::{button, checkbox, interact, number, select, slider, text};
     pub use skep_flow::{Chain as _, Flow, Group as _, Reprocess, TaskRun, task};
     // All of Polars' own; the names above and below, and those that a cell defines, go before it.
+    #[cfg(feature = "frames")]
     pub use skep_frame::polars::{self, df, prelude::*};
+    #[cfg(feature = "frames")]
     pub use skep_frame::{AsOf, Frame, JoinAsof as _, Plottable as _, ToFrame as _};
     pub use skep_render::media::{Html, Image, Markdown, Svg};
 }

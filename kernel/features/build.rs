@@ -1,0 +1,3 @@
+//! No work: with it, cargo counts `[build-dependencies]`.
+
+fn main() {}
