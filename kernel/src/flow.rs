@@ -83,7 +83,11 @@ pub fn run(what: What) -> anyhow::Result<u8> {
         }
         What::Approve { file, run } => return of_run(&file, &run, "approve()?"),
         What::Refuse { file, run } => return of_run(&file, &run, "refuse()?"),
-        What::Serve { file } => return then(&file, "skep::Flow::serve()?;"),
+        What::Serve { file } => {
+            let code = then(&file, "skep::Flow::serve()?;")?;
+            // That is how it ends.
+            return Ok(if code == script::INTERRUPTED { 0 } else { code });
+        }
         What::Forget { run } => {
             let run: Run<()> = Flow::run_of(&run)?;
             let id = run.id().to_string();

@@ -11,34 +11,86 @@ use serde_json::Value;
 use skep_cell::{Member, members};
 
 /// Types and traits of Polars and Skep that cells meet.
-const WANTED: [&str; 27] = [
+const WANTED: [&str; 53] = [
     "Actor",
+    "ActorPool",
+    "AsCompleted",
+    "AsOf",
+    "Bag",
+    "Barrier",
+    "Blocked",
     "Bundle",
     "ChunkedArray",
     "Cluster",
     "ClusterBuilder",
     "Column",
+    "Control",
     "DataFrame",
+    "DateLikeNameSpace",
     "Delayed",
     "DisplayHandle",
+    "Event",
     "Expr",
+    "Flow",
+    "Forecast",
     "Frame",
     "GroupBy",
     "Grouped",
     "Image",
     "IntoLazy",
+    "JoinAsof",
     "Journey",
     "LazyCsvReader",
     "LazyFrame",
     "LazyGroupBy",
+    "Lock",
+    "Logs",
+    "Nested",
+    "Performance",
+    "Queue",
     "Remote",
+    "Reply",
+    "Rich",
+    "Run",
     "Schema",
+    "Semaphore",
     "Series",
     "StringNameSpace",
     "Table",
+    "Task",
+    "TaskRun",
     "Then",
+    "Tolerance",
+    "Topic",
+    "Variable",
+    "WhatIf",
     "When",
-    "DateLikeNameSpace",
+];
+
+/// Functions and macros that every cell has in scope, and the crates that they come from.
+const FUNCTIONS: [(&str, &[&str]); 6] = [
+    (
+        "skep_eval",
+        &[
+            "button",
+            "checkbox",
+            "clear_output",
+            "display",
+            "input",
+            "interact",
+            "number",
+            "password",
+            "select",
+            "slider",
+            "sleep",
+            "text",
+        ],
+    ),
+    ("skep_flow", &["task"]),
+    ("skep_frame", &["sql"]),
+    ("polars_core", &["df"]),
+    ("polars_plan", &["col", "lit", "when"]),
+    ("skep", &["compute", "delayed"]),
 ];
 
 /// Of the standard library, and the files that define them.
@@ -72,12 +124,15 @@ const STD: [(&str, &str); 24] = [
 /// The index of the crates that cargo's messages name, with that of the standard library, which is kept in
 /// the checkout.
 pub fn write(messages: &str, checkout: &Path, to: &Path) -> anyhow::Result<()> {
-    const CRATES: [&str; 7] = [
+    const CRATES: [&str; 10] = [
         "polars_core",
         "polars_lazy",
         "polars_plan",
+        "skep",
         "skep_cluster",
+        "skep_collections",
         "skep_eval",
+        "skep_flow",
         "skep_frame",
         "skep_render",
     ];
@@ -99,6 +154,10 @@ pub fn write(messages: &str, checkout: &Path, to: &Path) -> anyhow::Result<()> {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
+        let functions = FUNCTIONS
+            .iter()
+            .find(|(of, _)| *of == name)
+            .map_or(&[] as &[&str], |(_, all)| all);
         let root = message["target"]["src_path"]
             .as_str()
             .map(Path::new)
@@ -109,7 +168,7 @@ pub fn write(messages: &str, checkout: &Path, to: &Path) -> anyhow::Result<()> {
             found.extend(members(
                 &text,
                 false,
-                &|name| WANTED.contains(&name),
+                &|name| WANTED.contains(&name) || functions.contains(&name),
                 &|feature| features.contains(&feature),
             ));
         }

@@ -29,6 +29,16 @@ const BEGINNING: &str = "fn square(x: u64) -> u64 {\n    x * x\n}\nlet cluster =
 pub fn run(options: &Options) -> anyhow::Result<u8> {
     let home = Home::locate()?;
     let wanted = numbers(&options.cells)?;
+    // A program to begin with must not take the place of one of a notebook's cells.
+    let there = std::fs::read_to_string(options.folder.join("cells.rs")).ok();
+    ensure!(
+        options.from.is_some() || there.is_none_or(|cells| cells == script::join(&[BEGINNING.trim_end()])),
+        Message::new(format!(
+            "{} is there already, and made of other cells",
+            options.folder.display()
+        ))
+        .hint("choose another name; `--from FILE` makes it again of a notebook's cells")
+    );
     let cells = match &options.from {
         None => vec![Chosen {
             title: "to begin with".into(),

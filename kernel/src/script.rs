@@ -57,6 +57,9 @@ impl Frontend for Plain {
     }
 }
 
+/// What shells take for the end by Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
 /// Runs every cell up to the first error that nobody expects, which is the exit code. With `output`, writes
 /// an executed notebook.
 pub fn run(file: &Path, output: Option<&Path>) -> anyhow::Result<u8> {
@@ -86,6 +89,8 @@ pub fn run_then(file: &Path, output: Option<&Path>, then: Option<&str>) -> anyho
     let mut executed = output.map(|to| Executed::begin(file, to)).transpose()?;
     let frontend = Arc::new(Plain::default());
     let mut session = Session::start(Home::locate()?, frontend.clone())?;
+    // Ctrl-C interrupts the cell, so that what it began ends in order: runs of flows, the cluster.
+    skep_repl::hear_interrupts(Some(session.handle()));
     let mut code = 0;
     for cell in cells {
         let began = Instant::now();
@@ -98,7 +103,10 @@ pub fn run_then(file: &Path, output: Option<&Path>, then: Option<&str>) -> anyho
         if let Err(error) = &reply.result {
             eprintln!("{}", error.plain);
             outputs.push(error_output(error));
-            code = u8::from(!cell.may_fail);
+            code = match error.name.as_str() {
+                "Interrupted" => INTERRUPTED,
+                _ => u8::from(!cell.may_fail),
+            };
         }
         if let (Some(executed), Some(index)) = (&mut executed, cell.index) {
             executed.fill(index, reply.cell, outputs, began.elapsed());

@@ -4,10 +4,11 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs::{self, File},
-    io::{Read, Seek, SeekFrom, Write as _},
+    io::{Read, SeekFrom, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
@@ -20,11 +21,17 @@ use axum::{
     routing::{get, post},
 };
 use skep_session::Message;
+use tokio::{
+    io::{AsyncReadExt, AsyncSeekExt},
+    time::timeout,
+};
 
 /// What laptops run: it fetches, checks and unpacks.
 pub const TAKES: &str = include_str!("../../install/bundle.py");
 /// Of the file, sent at a time.
 const CHUNK: usize = 256 << 10;
+/// How long a laptop may take nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of one report; `skep doctor --json` writes two thousand.
 const LONGEST_REPORT: usize = 256 << 10;
 /// Reports and laptops that are kept: rooms are smaller, and a disk is not filled by whoever is in one.
@@ -156,11 +163,11 @@ pub fn run(options: &Options) -> anyhow::Result<u8> {
             .layer(DefaultBodyLimit::max(LONGEST_REPORT))
             .with_state(room)
             .into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, app)
-            .with_graceful_shutdown(async {
-                let _ = tokio::signal::ctrl_c().await;
-            })
-            .await?;
+        // A laptop may be in the middle of it, or asleep: nobody waits for that one.
+        tokio::select! {
+            served = async { axum::serve(listener, app).await } => served?,
+            _ = tokio::signal::ctrl_c() => {}
+        }
         Ok(0)
     })
 }
@@ -226,24 +233,25 @@ async fn bundle(
     };
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(2);
     let (of_laptop, said) = (room.clone(), headers.clone());
-    tokio::task::spawn_blocking(move || {
-        let send = || -> std::io::Result<()> {
-            let mut file = File::open(&of_laptop.file)?;
-            file.seek(SeekFrom::Start(from))?;
+    tokio::spawn(async move {
+        let send = async || -> std::io::Result<()> {
+            let mut file = tokio::fs::File::open(&of_laptop.file).await?;
+            file.seek(SeekFrom::Start(from)).await?;
             let mut at = from;
             while at < to {
                 let mut chunk = vec![0; CHUNK.min((to - at) as usize)];
-                file.read_exact(&mut chunk)?;
+                file.read_exact(&mut chunk).await?;
                 at += chunk.len() as u64;
-                if sender.blocking_send(Ok(chunk.into())).is_err() {
-                    return Ok(());
+                // Gone, or it takes nothing any more: its lid was closed. What is open for it ends, and it asks again.
+                if !matches!(timeout(PATIENCE, sender.send(Ok(chunk.into()))).await, Ok(Ok(()))) {
+                    return Err(std::io::ErrorKind::TimedOut.into());
                 }
                 of_laptop.advance(of, &said, at);
             }
             Ok(())
         };
-        if let Err(error) = send() {
-            let _ = sender.blocking_send(Err(error));
+        if let Err(error) = send().await {
+            let _ = sender.try_send(Err(error));
         }
     });
     let chunks = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));

@@ -153,7 +153,7 @@ fn execute(session: &mut Session, code: &str, terminal: &Terminal) -> bool {
 }
 
 /// Ctrl-C while a cell runs goes to that cell. In the line editor it is a key; the signal is for here.
-fn hear_interrupts(running: Option<Handle>) {
+pub fn hear_interrupts(running: Option<Handle>) {
     static RUNNING: Mutex<Option<Handle>> = Mutex::new(None);
     static INSTALLED: OnceLock<mpsc::Sender<()>> = OnceLock::new();
     *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = running;

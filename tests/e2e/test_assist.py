@@ -63,6 +63,24 @@ def test_names_complete_from_the_first_key_without_the_analyser(fresh):
     assert "off" in fresh.execute(":assist").text
 
 
+def test_docs_without_the_analyser(fresh):
+    """As on laptops that were set up from a bundle."""
+    assert fresh.execute(":assist off").status == "ok"
+    asked = lambda name: fresh.execute(f"?{name}").reply["payload"][0]["data"]["text/markdown"]
+    page = asked("Frame")
+    assert "struct Frame" in page and "filter(" in page and "read_parquet(" in page and "more: Tab after" in page, page
+    page = asked("Frame::read_csv")
+    assert "fn Frame::read_csv(" in page and "CSV" in page, page
+    for name, words in (("AsOf", "within("), ("Flow", "struct Flow"), ("slider", "fn slider("), ("col", "fn col("), ("Cluster.map", "fn Cluster::map("), ("polars::prelude::lit", "fn lit("), ("join_asof", "join_asof"), ("delayed!", "delayed!(…)"), ("df", "df!(…)"), ("Frame::", "struct Frame"), ("HashMap::insert", "fn HashMap::insert(")):
+        assert words in asked(name), (name, asked(name))
+    # By what stands in front of it, at Shift-Tab.
+    fresh.execute("let frame = Frame::from(df!(\"a\" => [1])?); let names = vec![1];")
+    inspect = lambda code: fresh.finish(fresh.client.inspect(code, len(code))).reply["data"]["text/markdown"]
+    assert "first `n` rows" in inspect("frame.head(") and "Appends" in inspect("names.push(") and "Reduce groups" in inspect('col("a").mean(')
+    error = fresh.execute("?Beehive").error
+    assert "nothing is known about `Beehive`" in error and "off for this notebook" in error, error
+
+
 def test_docs_of_std_polars_skep_and_ones_own(assisted):
     inspect = lambda code: assisted.finish(assisted.client.inspect(code, len(code))).reply["data"]["text/markdown"]
     assert "Appends an element" in inspect("v.push")

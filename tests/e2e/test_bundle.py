@@ -1,12 +1,15 @@
 """One file that sets Skep up without network, Rust or compiling, and a room that is served it."""
 
+import concurrent.futures
 import hashlib
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -110,8 +113,6 @@ class Room:
 
 
 def free_port():
-    import socket
-
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -150,6 +151,46 @@ def test_a_room_is_served(tmp_path):
         assert len(list((tmp_path / "reports").iterdir())) == 1
     finally:
         room.close()
+
+
+def test_forty_laptops_whose_network_comes_and_goes(tmp_path):
+    """Each is cut off again and again, one sleeps through it all; and Ctrl-C ends it at once."""
+    whole = os.urandom(24_000_000)
+    bundle = tmp_path / "big.tar.zst"
+    bundle.write_bytes(bytes.fromhex("502a4d18") + whole)
+    whole = bundle.read_bytes()
+    room = Room(tmp_path, bundle, free_port())
+    asleep = socket.create_connection(("127.0.0.1", room.port), source_address=("127.0.0.200", 0))
+    asleep.sendall(b"GET /skep.tar.zst HTTP/1.1\r\nHost: a\r\n\r\n")
+    cuts = []
+
+    def laptop(n):
+        address, have, chance = f"127.0.0.{n + 1}", b"", random.Random(n)
+        while len(have) < len(whole):
+            with socket.create_connection(("127.0.0.1", room.port), timeout=60, source_address=(address, 0)) as s:
+                s.sendall(f"GET /skep.tar.zst HTTP/1.1\r\nHost: a\r\nConnection: close\r\nSkep-Host: bee-{n}\r\nRange: bytes={len(have)}-\r\n\r\n".encode())
+                stream = s.makefile("rb")
+                while stream.readline().strip():
+                    pass
+                got = stream.read(chance.randrange(2_000_000, 16_000_000))
+            cuts.append(1)
+            have += got
+        return have == whole
+
+    try:
+        with concurrent.futures.ThreadPoolExecutor(40) as laptops:
+            assert all(laptops.map(laptop, range(40)))
+        assert len(cuts) > 80
+        who = room.get("who").read().decode()
+        assert who.count("100 %") == 40 and "bee-39" in who and "127.0.0.200" in who, who
+        assert "[40 have it, 0 set up, of 41]" in room.said.read_text()
+        resident = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{room.process.pid}/status").read_text())
+        assert int(resident[1]) < 200_000, resident[0]
+    finally:
+        began = time.monotonic()
+        room.close()
+    assert time.monotonic() - began < 5
+    asleep.close()
 
 
 def test_a_download_goes_on_where_the_network_went(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import stat
 import subprocess
 import time
@@ -108,6 +109,20 @@ def test_history_save_load(fresh, tmp_path):
     assert "s.rs" in error and "5 |" in error, error
     assert "cannot be read" in fresh.execute(":load nowhere.rs").error and "needs a file" in fresh.execute(":load").error
     assert "needs a terminal" in fresh.execute(":edit").error
+
+
+def test_a_script_s_questions_are_answered():
+    done = subprocess.run([SKEP, "run", "-"], input="?:dep\n1 + 1\n", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "add a crate" in done.stdout and "2\n" in done.stdout, done
+
+
+def test_a_script_is_interrupted_as_a_cell_is(tmp_path):
+    (tmp_path / "long.rs").write_text('let cluster = Cluster::local().workers(1).start()?;\nprintln!("begun");\nloop { sleep(Duration::from_millis(20)); }\n// %%\nprintln!("never");\n')
+    running = subprocess.Popen([SKEP, "run", "long.rs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert running.stdout.readline() == "begun\n"
+    running.send_signal(signal.SIGINT)
+    out, error = running.communicate(timeout=20)
+    assert running.returncode == 130 and out == "" and "interrupted" in error, (running.returncode, out, error)
 
 
 def test_restart_begins_anew(fresh):

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -27,6 +28,9 @@ def test_one_to_begin_with(tmp_path):
     said = run(SKEP, "new", "hive", cwd=tmp_path)
     assert "it compiles" in said and "cargo run" in said, said
     project = tmp_path / "hive"
+    # What it takes where Skep is not installed: the sources, and crates of the very versions that are inside.
+    named = (project / "Cargo.toml").read_text().split("[dependencies]")[1]
+    assert re.search(r'# skep = { path = ".*/kernel/skep" }\n', named) and re.search(r'# polars = { version = "=[\d.]+", default-features = false }\n', named) and "# serde_json = " in named, named
     assert "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]" in cargo(project, "run")
     assert "1 passed" in cargo(project, "test")
     # Polars was not compiled: all of it is a few megabytes.
@@ -43,8 +47,8 @@ NOTEBOOK = [
     "fn twice(n: u32) -> u32 {{\n    n * 2\n}}",
     "// All of them, twice.\nlet flowers = vec![Flower {{ name: \"rose\".into(), petals: 5 }}, Flower {{ name: \"lily\".into(), petals: 6 }}];\nlet petals: Vec<u32> = cluster.gather(cluster.map(twice, flowers.iter().map(|f| f.petals)))?;\npetals.iter().sum::<u32>()",
     "let mut by_name = BTreeMap::new();\nfor flower in &flowers {{\n    by_name.insert(flower.name.clone(), comb::six() * u64::from(flower.petals));\n}}\nprintln!(\"{{by_name:?}}\");",
-    "let df = df!(\"petals\" => petals.clone())?;\nFrame::from(df).select([col(\"petals\").max()]).collect()?",
-    "%%sql\nselect 1",
+    "let (df, _kind) = (df!(\"petals\" => petals.clone())?, \"table\");\nFrame::from(df.clone()).select([col(\"petals\").max()]).collect()?",
+    "%%sql most\nselect max(petals) + 100 as more from df",
     ":vars",
     "let late = async {{ 40 + 2 }}.await;\nprintln!(\"late {{late}}\");",
     "!echo from a shell",
@@ -66,13 +70,13 @@ def notebook(tmp_path):
 
 def test_a_notebook_becomes_a_program(tmp_path, notebook):
     said = run(SKEP, "new", "flowers", "--from", notebook, cwd=tmp_path)
-    assert "it compiles" in said and "left out: cell 8 of flowers.ipynb: `:sql` is a notebook's" in said and "`!echo from a shell` is for a shell" in said, said
+    assert "it compiles" in said and "left out: cell 9 of flowers.ipynb: `:vars` is a notebook's" in said and "`!echo from a shell` is for a shell" in said, said
     project = tmp_path / "flowers"
     source = (project / "src" / "main.rs").read_text()
     assert "n + n + 1" not in source and "/// A flower.\n#[derive(" in source and "// All of them, twice." in source and "use std::collections::BTreeMap;" in source, source
     assert "comb = { path = " in (project / "Cargo.toml").read_text()
     said = cargo(project, "run")
-    for shown in ("22", '{"lily": 36, "rose": 30}', "petals", "12", "late 42"):
+    for shown in ("22", "112", '{"lily": 36, "rose": 30}', "petals", "12", "late 42"):
         assert shown in said, said
     assert "1 passed" in cargo(project, "test")
     # The cells as they were run too.
@@ -106,13 +110,35 @@ def test_what_cannot_be_made(tmp_path, notebook):
     ):
         said = run(SKEP, "new", *arguments, cwd=tmp_path, code=1)
         assert words in said and "hint: " in said, said
+    for text, words in (
+        (":vars\n!ls\n", "nothing to make a program of: cell 1 of odd.rs: `:vars` is a notebook's; cell 1 of odd.rs: `!ls` is for a shell"),
+        ("fn main() { println!(\"a\"); }\n// %%\nlet x = 1;\n", "a cell defines `main`"),
+    ):
+        (tmp_path / "odd.rs").write_text(text)
+        said = run(SKEP, "new", "hive", "--from", "odd.rs", cwd=tmp_path, code=1)
+        assert words in said and "hint: " in said, said
+    (tmp_path / "python.ipynb").write_text('{"cells": [], "metadata": {"kernelspec": {"language": "python", "name": "python3"}}}')
+    for command in (["new", "hive", "--from"], ["run"]):
+        said = run(SKEP, *command, "python.ipynb", cwd=tmp_path, code=1)
+        assert "python.ipynb is a notebook in python, not in Rust" in said, said
     assert not (tmp_path / "hive").exists()
     # What somebody has changed stays; what nobody has may be made again.
     run(SKEP, "new", "hive", cwd=tmp_path)
     run(SKEP, "new", "hive", cwd=tmp_path)
+    (tmp_path / "mine.rs").write_text("println!(\"mine\");\n")
+    run(SKEP, "new", "mine", "--from", "mine.rs", cwd=tmp_path)
+    assert "made of other cells" in run(SKEP, "new", "mine", cwd=tmp_path, code=1)
+    assert "mine" in (tmp_path / "mine/src/main.rs").read_text()
     (tmp_path / "hive/src/main.rs").write_text("fn main() {}")
     assert "not as it was made" in run(SKEP, "new", "hive", cwd=tmp_path, code=1)
     assert (tmp_path / "hive/src/main.rs").read_text() == "fn main() {}"
+
+
+def test_a_cell_s_own_main_is_the_program_s(tmp_path):
+    for name, text in (("plain", "fn main() { println!(\"hello\"); }\n// %%\nmain()\n"), ("failing", "fn main() -> Result<(), skep::Error> {\n    println!(\"hello {}\", \"4\".parse::<i64>()?);\n    Ok(())\n}\n")):
+        (tmp_path / "cells.rs").write_text(text)
+        assert "it compiles" in run(SKEP, "new", name, "--from", "cells.rs", cwd=tmp_path)
+        assert cargo(tmp_path / name, "run").count("hello") == 1 and "1 passed" in cargo(tmp_path / name, "test")
 
 
 def test_what_is_defined_again_is_said(tmp_path):
@@ -151,7 +177,7 @@ def test_from_a_session(kernel, tmp_path):
     assert "3" in shown, shown
     shown = ok(kernel, "!counted/target/debug/counted && skep --version").stream()
     assert "3\n" in shown and "skep 0" in shown, shown
-    for line, words in ((":new", "needs a name"), (":new hive 77", "there is no cell 77"), (":new a b", "is no cell's number")):
+    for line, words in ((":new", "needs a name"), (":new hive 77", "there is no cell 77"), (":new a b", "is no cell's number"), (':new "my hive"', "`my hive` cannot be a project's name")):
         error = kernel.execute(line).error
         assert words in error, error
     assert not (folder / "hive").exists()

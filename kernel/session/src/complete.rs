@@ -81,7 +81,13 @@ impl Handle {
             .assist()
             .hover(program.text, program.offset)
             .map(|text| text.trim().to_string());
-        hover.or_else(|| self.scope().describe(word))
+        let scope = self.scope();
+        let path = &code[path_start(code, start)..end];
+        hover
+            .or_else(|| scope.describe(word))
+            .or_else(|| path.contains("::").then(|| self.members().page(path))?)
+            .or_else(|| self.members().of_receiver(code, end, &scope))
+            .or_else(|| self.members().page(path))
     }
 
     /// Whether a cell can run as it stands, or wants more lines.
@@ -97,6 +103,7 @@ impl Handle {
         {
             return Some(commands::describe(command));
         }
+        let name = name.trim_end_matches(['(', ')', ':', '.', '!', '?', ' ']);
         self.inspect(name, name.chars().count())
     }
 }
@@ -303,6 +310,23 @@ fn complete_name(code: &str, at: usize, scope: &Scope) -> Completion {
         start: start_char,
         end: end_char,
         candidates,
+    }
+}
+
+/// Where a path begins that ends in the word at `start`; a dot is one of its steps, as in `Cluster.map`.
+fn path_start(code: &str, start: usize) -> usize {
+    let Some(before) = code[..start]
+        .strip_suffix("::")
+        .or_else(|| code[..start].strip_suffix('.'))
+    else {
+        return start;
+    };
+    let word = before.rfind(|c: char| !(c.is_alphanumeric() || c == '_'));
+    let at = word.map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+    if at == before.len() {
+        start
+    } else {
+        path_start(code, at)
     }
 }
 

@@ -145,6 +145,7 @@ impl Evaluator {
         command
             .arg("eval")
             .arg(&path)
+            .env("SKEP_HOME", home.root())
             .env("LD_LIBRARY_PATH", home.library_folder())
             .env("SKEP_RUN", folder);
         // Ctrl-C in a terminal is for the session, which decides what it means.

@@ -1,7 +1,7 @@
 //! Executing cells, one after the other: commands, and the Rust between them.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -56,14 +56,14 @@ impl Session {
     /// Executes code under a number that [`Handle::take_number`] gave; 0 for code that is no cell of the
     /// notebook.
     pub fn execute_as(&mut self, cell: u32, execute: Execute<'_>) -> Reply {
-        self.shared.n_interrupts.store(0, Ordering::SeqCst);
-        self.compiler.arm();
+        self.take_up();
         let cell = if cell == 0 { self.take_uncounted() } else { cell };
         let mut page = None;
         let shown = Arc::new(Mutex::new(None));
         *lock(&self.frontend.last_result) = Some(shown.clone());
         let ran = self.execute_titled(cell, None, execute, &mut page);
         let result = self.with_interactions(cell, ran);
+        self.say_when_frames_are_there();
         *lock(&self.shared.phase) = Phase::Idle;
         *lock(&self.frontend.last_result) = None;
         self.publish_scope();
@@ -100,8 +100,8 @@ impl Session {
     /// A cell of a script, under the script's name.
     pub fn execute_script(&mut self, cell: &script::Cell) -> Reply {
         let number = self.handle().take_number();
-        self.compiler.arm();
-        self.shared.n_interrupts.store(0, Ordering::SeqCst);
+        self.take_up();
+        let mut page = None;
         let result = self.execute_titled(
             number,
             cell.title.as_deref(),
@@ -110,7 +110,7 @@ impl Session {
                 cell_id: None,
                 counts: true,
             },
-            &mut None,
+            &mut page,
         );
         let result = self.with_interactions(number, result);
         *lock(&self.shared.phase) = Phase::Idle;
@@ -118,7 +118,7 @@ impl Session {
         Reply {
             cell: number,
             result,
-            page: None,
+            page,
             next_input: self.next_input.take(),
         }
     }
@@ -237,7 +237,8 @@ impl Session {
 }
 
 impl Handle {
-    /// Answers a cell that needs no turn, such as `:vars`; `None` for all others.
+    /// Answers a cell that need not wait for those before it, such as `:vars`; `None` for all others. Who asks knows that there are
+    /// some: one that was just taken up may not run yet.
     pub fn answer_now(&self, code: &str) -> Option<Result<Bundle, CellError>> {
         let steps = commands::steps(code, &|name| self.knows(name)).ok()?;
         let [step] = steps.as_slice() else { return None };

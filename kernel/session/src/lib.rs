@@ -11,6 +11,7 @@ mod deps;
 mod errors;
 mod evaluator;
 mod execute;
+mod frames;
 mod frontend;
 mod history;
 mod home;

@@ -114,9 +114,11 @@ impl Session {
         drop(ticker);
         lock(&self.frontend.titles).clone_from(self.notebook.titles());
         timing.compile = started.elapsed();
-        let compiled = compiled.inspect_err(|error| {
-            tracing::info!(target: "skep", took = ?timing.compile, "did not compile: {}", error.message);
-        })?;
+        let compiled = compiled
+            .inspect_err(|error| {
+                tracing::info!(target: "skep", took = ?timing.compile, "did not compile: {}", error.message);
+            })
+            .map_err(|error| self.with_frames_in_mind(error))?;
         {
             let mut phase = lock(&self.shared.phase);
             if self.shared.n_interrupts.load(Ordering::SeqCst) > 0 {

@@ -72,8 +72,44 @@ const fn as_of(says: &'static str) -> Phrase {
     }
 }
 
+/// Rust's comparisons between columns, of which there are none.
+const fn compared(says: &'static str) -> Phrase {
+    Phrase {
+        says,
+        message: "columns are compared by methods",
+        hint: "`.gt(100)`, `.gt_eq(…)`, `.lt(…)`, `.lt_eq(…)`, `.eq(…)`, `.neq(…)`; text is `lit(\"…\")`",
+    }
+}
+
+/// Rust's `&&`, `||` and `!` between conditions on columns.
+const fn joined(says: &'static str) -> Phrase {
+    Phrase {
+        says,
+        message: "conditions on columns are joined by methods",
+        hint: "`.and(…)`, `.or(…)` and `.not()`: `col(\"a\").gt(1).and(col(\"b\").lt(2))`",
+    }
+}
+
+/// A function whose error is one library's, in which another one's is met.
+const fn other_error(says: &'static str, message: &'static str) -> Phrase {
+    Phrase {
+        says,
+        message,
+        hint: "a function that returns `Result<…, Box<dyn std::error::Error>>` takes every error; or `.map_err(|error| error.to_string())?` for a `skep::Error`",
+    }
+}
+
 /// What goes wrong with tasks and frames, in words about these.
 const PHRASES: &[Phrase] = &[
+    compared("`Expr` does not implement `Partial"),
+    compared("expected `Expr`, found `bool`"),
+    joined("expected `bool`, found `Expr`"),
+    joined("cannot apply unary operator `!` to type `Expr`"),
+    Phrase {
+        says: "expected `Expr`, found integer",
+        message: "a number that meets a column is a literal",
+        hint: "`lit(2)`: `col(\"a\") % lit(2)`; columns are compared by methods, `col(\"a\").eq(lit(2))`",
+    },
     Phrase {
         says: "no method named `gather` found for struct `Delayed<",
         message: "a delayed value has not run: there is nothing to gather yet",
@@ -105,7 +141,7 @@ const PHRASES: &[Phrase] = &[
         hint: "`handle.gather().unwrap_err()`; `handle.replay()?` runs the task again, here",
     },
     Phrase {
-        says: "the `?` operator can only be applied to values that implement `Try`\nRemote<",
+        says: "the `?` operator cannot be applied to type `Remote<",
         message: "the value of a handle is gathered",
         hint: "`.gather()?` waits for it and brings it here",
     },
@@ -124,6 +160,54 @@ const PHRASES: &[Phrase] = &[
         message: "it is not clear what this task takes",
         hint: "text for a `&str` goes as a `String`: `\"…\".to_string()`; a closure states the types of its arguments",
     },
+    Phrase {
+        says: "the trait `Serialize` is not implemented for `Remote<_>`",
+        message: "it is not clear what this task takes",
+        hint: "a closure states the types of its arguments: `|x: i64| …`",
+    },
+    Phrase {
+        says: "no method named `collect` found for enum `Result<DataFrame",
+        message: "this is a table already, when `?` has taken it: there is nothing to collect",
+        hint: "`.head(5)?` is the first rows as a table; `.limit(5)` is a step of a query, which `.collect()?` ends",
+    },
+    Phrase {
+        says: "the trait `AsRef<[Expr]>` is not implemented for",
+        message: "this takes a list of expressions",
+        hint: "`[col(\"a\"), col(\"b\")]`; one alone stands in brackets too",
+    },
+    Phrase {
+        says: ": IntoVec<PlSmallStr>` is not satisfied",
+        message: "this takes a list of names",
+        hint: "`[\"a\", \"b\"]`; one alone stands in brackets too",
+    },
+    Phrase {
+        says: "no method named `shape` found for struct `skep::Frame`",
+        message: "a frame has a length, which is counted, and a schema",
+        hint: "`.len()?` counts rows; `.schema()?` is its columns and their types",
+    },
+    Phrase {
+        says: "no method named `columns` found for struct `skep::Frame`",
+        message: "the columns of a frame are in its schema",
+        hint: "`.schema()?` is its columns and their types",
+    },
+    Phrase {
+        says: "no method named `dtypes` found for struct `skep::Frame`",
+        message: "the types of a frame are in its schema",
+        hint: "`.schema()?` is its columns and their types",
+    },
+    Phrase {
+        says: "no method named `compute` found for struct `skep::Frame`",
+        message: "a frame is collected",
+        hint: "`.collect()?` runs its query and brings a table here; `.persist()?` leaves it on the cluster",
+    },
+    other_error(
+        "couldn't convert the error to `skep::Error`",
+        "`?` cannot make a `skep::Error` of this one",
+    ),
+    other_error(
+        "couldn't convert the error to `PolarsError`",
+        "`?` cannot make a `PolarsError` of this one",
+    ),
     as_of("named `AsOf` found for enum"),
     as_of("`AsofStrategy`"),
     as_of("`AsOfOptions`"),

@@ -35,12 +35,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Cell>> {
         .to_string_lossy()
         .into_owned();
     if path.extension().is_some_and(|extension| extension == "ipynb") {
-        return notebook(&text, &title).ok_or_else(|| {
-            io::Error::other(
-                Message::new(format!("{} is no notebook", path.display()))
-                    .hint("it should be the JSON that Jupyter writes"),
-            )
-        });
+        return of_notebook(&text, path, &title);
     }
     let text = String::from_utf8(text).map_err(|_| {
         io::Error::other(Message::new(format!("{} is no text", path.display())).hint("scripts are UTF-8"))
@@ -85,8 +80,36 @@ pub fn join(cells: &[&str]) -> String {
     text
 }
 
-fn notebook(text: &[u8], title: &str) -> Option<Vec<Cell>> {
-    let notebook: Value = serde_json::from_slice(text).ok()?;
+fn of_notebook(text: &[u8], path: &Path, title: &str) -> io::Result<Vec<Cell>> {
+    let is_none = || {
+        Message::new(format!("{} is no notebook", path.display()))
+            .hint("it should be the JSON that Jupyter writes")
+    };
+    let file: Value = serde_json::from_slice(text).map_err(|_| io::Error::other(is_none()))?;
+    if let Some(language) = language(&file).filter(|language| !language.eq_ignore_ascii_case("rust")) {
+        return Err(io::Error::other(
+            Message::new(format!(
+                "{} is a notebook in {language}, not in Rust",
+                path.display()
+            ))
+            .hint("open it in JupyterLab; Kernel → Change Kernel makes it one in Rust"),
+        ));
+    }
+    notebook(&file, title).ok_or_else(|| io::Error::other(is_none()))
+}
+
+/// What a notebook says that it is written in; many say nothing.
+fn language(notebook: &Value) -> Option<&str> {
+    let metadata = &notebook["metadata"];
+    [
+        &metadata["kernelspec"]["language"],
+        &metadata["language_info"]["name"],
+    ]
+    .into_iter()
+    .find_map(Value::as_str)
+}
+
+fn notebook(notebook: &Value, title: &str) -> Option<Vec<Cell>> {
     let mut cells = Vec::new();
     for (n, cell) in notebook["cells"]
         .as_array()?
@@ -139,17 +162,39 @@ mod tests {
 
     #[test]
     fn notebooks_give_their_code_cells() {
-        let text =
-            br##"{"cells":[{"cell_type":"markdown","source":"# a"},{"cell_type":"code","source":["let x = 1;\n","x"]},{"cell_type":"code","source":""}]}"##;
-        let cells = notebook(text, "n.ipynb").unwrap();
+        let file = serde_json::json!({"cells": [
+            {"cell_type": "markdown", "source": "# a"},
+            {"cell_type": "code", "source": ["let x = 1;\n", "x"]},
+            {"cell_type": "code", "source": ""},
+            {"cell_type": "code", "source": "x", "metadata": {"tags": ["raises-exception"]}},
+        ]});
+        let cells = notebook(&file, "n.ipynb").unwrap();
         assert_eq!(
             (texts(&cells), cells[0].title.as_deref()),
-            (vec!["let x = 1;\nx"], Some("n.ipynb, cell 2 of the notebook"))
+            (
+                vec!["let x = 1;\nx", "x"],
+                Some("n.ipynb, cell 2 of the notebook")
+            )
         );
         assert_eq!((cells[0].index, cells[0].may_fail), (Some(1), false));
-        let text =
-            br##"{"cells":[{"cell_type":"code","source":"x","metadata":{"tags":["raises-exception"]}}]}"##;
-        assert!(notebook(text, "n.ipynb").unwrap()[0].may_fail);
-        assert_eq!(notebook(b"{}", "n"), None);
+        assert!(cells[1].may_fail);
+        assert_eq!(notebook(&serde_json::json!({}), "n"), None);
+    }
+
+    #[test]
+    fn notebooks_in_other_languages_are_refused() {
+        let with = |metadata: Value| {
+            let text = serde_json::json!({"cells": [], "metadata": metadata}).to_string();
+            of_notebook(text.as_bytes(), Path::new("n.ipynb"), "n").map_err(|error| error.to_string())
+        };
+        let error = with(serde_json::json!({"kernelspec": {"language": "python"}})).unwrap_err();
+        assert!(error.contains("is a notebook in python, not in Rust"), "{error}");
+        assert!(with(serde_json::json!({"language_info": {"name": "julia"}})).is_err());
+        for rust in [
+            serde_json::json!({"language_info": {"name": "Rust"}}),
+            serde_json::json!({}),
+        ] {
+            assert!(with(rust).is_ok());
+        }
     }
 }

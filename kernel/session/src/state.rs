@@ -72,6 +72,8 @@ pub struct Session {
     pub(crate) next_input: Option<String>,
     /// Whether there were workers when the last cell ended.
     pub(crate) had_workers: bool,
+    /// Polars is not compiled yet, and it has not been said that it is.
+    pub(crate) waits_for_frames: bool,
     /// Last: removed when everything that uses it is gone.
     pub(crate) private: Private,
 }
@@ -92,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) host: Arc<Host>,
     pub(crate) page: Arc<Page>,
     pub(crate) controls: Arc<Controls>,
+    /// The home, where it is one without frames.
+    pub(crate) first: Option<Home>,
 }
 
 /// The page that shows the cluster, once somebody has asked for it.
@@ -125,13 +129,15 @@ impl Page {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Idle,
+    /// A cell was taken up, and does not compile or run yet.
+    Begun,
     Compiling,
     Running(u32),
 }
 
 /// What other threads may do with a session while a cell runs.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle(pub(crate) Arc<Shared>);
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -183,10 +189,12 @@ impl Session {
             host,
             page,
             controls: Arc::default(),
+            first: (!home.has_frames()).then(|| home.clone()),
         });
         let notebook = Notebook::new(scope::PRELUDE, scope::known_names());
         let dependencies = Dependencies::new(&home);
         let mut session = Session {
+            waits_for_frames: !home.has_frames(),
             home,
             notebook,
             compiler,
@@ -390,12 +398,18 @@ impl Session {
 
 /// Workers are this program again.
 pub(crate) fn worker_command(home: &Home) -> skep_cluster::host::WorkerCommand {
-    let (executable, libraries) = (home.executable(), home.library_folder());
+    // Not as it was given: another home may have taken that place meanwhile.
+    let (root, executable, libraries) = (
+        home.root().to_path_buf(),
+        home.executable(),
+        home.library_folder(),
+    );
     Arc::new(move |spec, socket| {
         let mut command = Command::new(&executable);
         command
             .arg("worker")
             .arg(socket)
+            .env("SKEP_HOME", &root)
             .env("LD_LIBRARY_PATH", &libraries);
         skep_cluster::host::set_worker_env(&mut command, spec, socket);
         command
@@ -410,7 +424,7 @@ impl Handle {
         let phase = lock(&shared.phase);
         match *phase {
             Phase::Idle => {}
-            Phase::Compiling => {
+            Phase::Begun | Phase::Compiling => {
                 shared.n_interrupts.fetch_add(1, Ordering::SeqCst);
                 shared.cancel.cancel();
             }
@@ -452,7 +466,7 @@ impl Handle {
     }
 
     pub fn is_idle(&self) -> bool {
-        *lock(&self.0.phase) == Phase::Idle
+        matches!(*lock(&self.0.phase), Phase::Idle | Phase::Begun)
     }
 
     pub(crate) fn scope(&self) -> Arc<Scope> {
@@ -526,6 +540,17 @@ impl Session {
         self.executed.clear();
         self.outputs.clear();
         self.start_evaluator().map(drop)
+    }
+
+    /// A cell begins: an interrupt from here on is one of it. Executing one does this too, but who tells others before that a cell
+    /// was taken up says it here first.
+    pub fn take_up(&mut self) {
+        let mut phase = lock(&self.shared.phase);
+        if *phase == Phase::Idle {
+            self.shared.n_interrupts.store(0, Ordering::SeqCst);
+            self.compiler.arm();
+            *phase = Phase::Begun;
+        }
     }
 
     /// An interrupt from here on is one of a compilation.

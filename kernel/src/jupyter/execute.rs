@@ -81,6 +81,7 @@ impl Executor {
         request: JupyterMessage,
         jobs: &mpsc::Receiver<Job>,
     ) -> Vec<Job> {
+        self.session.take_up();
         self.iopub.publish(Status::busy(), &request);
         let counts = execute.store_history && !execute.silent;
         let handle = self.session.handle();

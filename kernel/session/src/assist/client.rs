@@ -45,6 +45,8 @@ pub struct Assist {
 #[derive(Clone)]
 struct Start {
     program: PathBuf,
+    /// It is compiled after frames, which a first start has not yet.
+    comes_later: bool,
     folder: PathBuf,
     checkout: PathBuf,
     sources: Option<PathBuf>,
@@ -86,6 +88,7 @@ impl Assist {
             state: Arc::default(),
             start: Start {
                 program,
+                comes_later: !home.has_frames(),
                 folder,
                 checkout: home.checkout(),
                 sources: home.standard_library(),
@@ -209,8 +212,13 @@ impl Assist {
             return;
         }
         if !self.start.program.exists() {
-            let why = Message::new("not installed: names in scope and commands still complete")
-                .hint("run ./install/start once more; it builds it in the background");
+            let why = Message::new("not installed: names in scope and commands still complete").hint(
+                if self.start.comes_later {
+                    "it is compiled after frames, in the background; restart the kernel when it is there"
+                } else {
+                    "run ./install/start once more; it builds it in the background"
+                },
+            );
             state.trouble = Some(why.to_string());
             return;
         }

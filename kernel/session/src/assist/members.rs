@@ -199,8 +199,13 @@ impl Index {
         }
     }
 
-    fn of(&self, name: &str) -> &[Member] {
-        let by_type = self.by_type.get_or_init(|| {
+    pub(super) fn of(&self, name: &str) -> &[Member] {
+        self.all().get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// By type; what stands for itself under no name.
+    pub(super) fn all(&self) -> &HashMap<String, Vec<Member>> {
+        self.by_type.get_or_init(|| {
             let all: Vec<Member> = self
                 .file
                 .as_ref()
@@ -211,8 +216,7 @@ impl Index {
                 by_type.entry(member.of.clone()).or_default().push(member);
             }
             by_type
-        });
-        by_type.get(name).map_or(&[], Vec::as_slice)
+        })
     }
 
     /// What can stand at byte `at`, behind a dot or `::`, or inside a string; with the byte where the word
@@ -233,7 +237,11 @@ impl Index {
             code: before,
         };
         let (types, is_path) = if let Some(before) = before.strip_suffix("::") {
-            (vec![Ty::parse(last_word(before))], true)
+            let ty = last_word(before);
+            if ty.is_empty() {
+                return None;
+            }
+            (vec![Ty::parse(ty)], true)
         } else {
             let before = before.strip_suffix('.')?;
             (known.with_what_it_leads_to(known.type_of(before, 0)?), false)
@@ -247,14 +255,7 @@ impl Index {
                         && matches!(member.kind.as_str(), "method" | "field") != is_path
                 })
                 .collect();
-            let rank = |member: &Member| {
-                FIRST
-                    .iter()
-                    .find(|(of, _)| *of == ty.name)
-                    .and_then(|(_, names)| names.iter().position(|name| *name == member.name))
-                    .unwrap_or(usize::MAX)
-            };
-            all.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)));
+            all.sort_by_key(|member| (rank(member), &member.name));
             for member in all {
                 if !candidates.iter().any(|known| known.insert == member.name) {
                     candidates.push(Candidate {
@@ -268,6 +269,15 @@ impl Index {
         }
         Some((start, candidates))
     }
+}
+
+/// People's most used names of a type come first.
+pub(super) fn rank(member: &Member) -> usize {
+    FIRST
+        .iter()
+        .find(|(of, _)| *of == member.of)
+        .and_then(|(_, names)| names.iter().position(|name| *name == member.name))
+        .unwrap_or(usize::MAX)
 }
 
 fn is_word(c: char) -> bool {

@@ -42,6 +42,9 @@ pub(super) fn page(handle: &Handle, name: &str) -> Result<Bundle, Message> {
     if let Some(text) = handle.describe(name) {
         return Ok(Bundle::markdown(text));
     }
+    if let Some(why) = handle.missing_of_frames(name) {
+        return Err(why);
+    }
     let is_ready = handle.assist().is_ready();
     let hint = match handle.assist().is_coming() {
         _ if is_ready => "names of this notebook, of std, Polars and Skep can be asked for: `?Frame`, `?Vec::push`, `?my_function`".to_string(),

@@ -461,7 +461,6 @@ impl Step {
                 args,
                 ..
             } => Some(run(handle, args)),
-            // Between cells its turn is now.
             Step::Command {
                 command:
                     Command {
@@ -470,7 +469,7 @@ impl Step {
                     },
                 args,
                 ..
-            } if !handle.is_idle() => Some(run(handle, args)),
+            } => Some(run(handle, args)),
             Step::Describe(name) => Some(help::page(handle, name)),
             Step::Instead(text) => Some(Ok(Bundle::text(text.clone()))),
             _ => None,

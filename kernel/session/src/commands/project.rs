@@ -1,7 +1,7 @@
 //! A Cargo project of a notebook's cells: what runs without a notebook, is tested, and is anybody's to change.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -10,9 +10,9 @@ use std::{
 use skep_cell::{Piece, pieces};
 use skep_render::{Message, plural};
 
-use super::{Step, dep::build::is_about_the_network, steps};
+use super::{Step, dep::build::is_about_the_network, sql, steps};
 use crate::{
-    deps::{inside_skep, of_folder, parse, stable_hash},
+    deps::{inside_skep, named_inside_skep, of_folder, parse, stable_hash},
     home::Home,
     script,
 };
@@ -46,6 +46,7 @@ struct Program {
     /// Lines of `main`, cell by cell.
     main: Vec<String>,
     n_statements: usize,
+    bindings: BTreeSet<String>,
     has_await: bool,
     crates: BTreeMap<String, String>,
     left_out: Vec<String>,
@@ -92,15 +93,26 @@ pub fn create(home: &Home, folder: &Path, cells: &[Chosen]) -> Result<Made, Mess
     for cell in cells {
         program.add(home, cell)?;
     }
+    if program.items.is_empty() && program.n_statements == 0 && program.uses.is_empty() {
+        return Err(Message::new(format!(
+            "there is nothing to make a program of: {}",
+            if program.left_out.is_empty() {
+                "the cells are empty".to_string()
+            } else {
+                program.left_out.join("; ")
+            }
+        ))
+        .hint("choose cells of Rust; `:history` shows what ran"));
+    }
+    let source = program.source()?;
     let write = || -> io::Result<()> {
         fs::create_dir_all(folder.join("src"))?;
         fs::create_dir_all(folder.join(".cargo"))?;
         let manifest = program.manifest(&name, home);
-        let source = program.source();
         let made = fingerprint(&manifest, &source);
         fs::write(folder.join(".cargo/config.toml"), config(home, &made))?;
         fs::write(folder.join("Cargo.toml"), manifest)?;
-        fs::write(folder.join("src/main.rs"), source)?;
+        fs::write(folder.join("src/main.rs"), &source)?;
         fs::write(folder.join(".gitignore"), "/target\n")?;
         fs::write(folder.join("README.md"), readme(&name))?;
         let texts: Vec<&str> = cells.iter().map(|cell| cell.text.trim_end()).collect();
@@ -195,6 +207,10 @@ impl Program {
                     "time" => self.add_rust(cell, &text)?,
                     // It made this.
                     "new" => {}
+                    "sql" => {
+                        let rust = sql::as_rust(&args, &text, &|name| self.bindings.contains(name));
+                        self.add_rust(cell, &rust.unwrap_or_default())?;
+                    }
                     name => self
                         .left_out
                         .push(format!("{}: `:{name}` is a notebook's", cell.title)),
@@ -206,6 +222,25 @@ impl Program {
             }
         }
         Ok(())
+    }
+
+    /// A cell's own `main`, as a newcomer writes it: if nothing but a call of it is there, it is the program's.
+    fn own_main(&self) -> Result<Option<&Piece>, Message> {
+        let Some((own, _)) = self.items.iter().find(|(item, _)| item.name() == Some("main")) else {
+            return Ok(None);
+        };
+        let is_call = |line: &String| {
+            let line = line.trim();
+            line.is_empty()
+                || line.starts_with("//")
+                || ["main();", "main()?;", "skep::show!(main());"].contains(&line)
+        };
+        if self.main.iter().all(is_call) && !own.text.contains("async fn main") {
+            return Ok(Some(own));
+        }
+        Err(Message::new("a cell defines `main`, and a program made of cells has its own").hint(
+            "call it otherwise there, `fn work() { … }`, and `work()` where it is called; or choose other cells",
+        ))
     }
 
     fn add_crate(&mut self, home: &Home, args: &str) -> Result<(), Message> {
@@ -225,6 +260,7 @@ impl Program {
         found.statements.retain(|statement| !is_check(statement));
         found.tail = found.tail.filter(|tail| !is_check(tail));
         self.has_await |= found.has_await;
+        self.bindings.extend(found.bindings);
         for item in found.items {
             if item.is_use {
                 // Of two imports of one name the newer is meant.
@@ -271,17 +307,25 @@ impl Program {
         } else {
             "PATH OF THE CHECKOUT/kernel/skep".to_string()
         };
+        let inside: String = named_inside_skep(home)
+            .iter()
+            .map(|(name, version)| {
+                format!("# {name} = {{ version = \"={version}\", default-features = false }}\n")
+            })
+            .collect();
         format!(
             "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\npublish = false\n\n\
-             # Skep, and with it `polars`, `serde`, `serde_json`, `tokio`, `plotters`, come\n\
-             # compiled from where Skep is installed: see `.cargo/config.toml`. Where it is\n\
-             # not, remove that file, and name Skep's sources:\n\
-             # skep = {{ path = {sources:?} }}\n\
-             [dependencies]\n{crates}\n[profile.dev]\nopt-level = 1\n\n[workspace]\n"
+             [dependencies]\n\
+             # Skep, and with it the crates named here, come compiled from where Skep is\n\
+             # installed: see `.cargo/config.toml`. Where it is not, remove that file, take the\n\
+             # `#` from the crates, and let cargo compile all of it once, for about half an\n\
+             # hour: `cargo run --release`.\n\
+             # skep = {{ path = {sources:?} }}\n{inside}{crates}\n[profile.dev]\nopt-level = 1\n\n[workspace]\n"
         )
     }
 
-    fn source(&self) -> String {
+    fn source(&self) -> Result<String, Message> {
+        let own_main = self.own_main()?;
         let mut text = String::from(
             "//! Made of a notebook's cells by `skep new`. It is yours now.\n\n#[allow(unused_imports)]\nuse skep::prelude::*;\n",
         );
@@ -297,15 +341,25 @@ impl Program {
         let body: String = self.main.iter().map(|line| indented(line)).collect();
         let body = body.trim_end();
         const RESULT: &str = "Result<(), Box<dyn std::error::Error>>";
-        if self.has_await {
+        let fails = own_main.is_none_or(|own| own.text.split('{').next().unwrap_or_default().contains("->"));
+        if own_main.is_some() {
+            // It stands among the items.
+        } else if self.has_await {
             text += &format!(
                 "\nfn main() -> {RESULT} {{\n    skep::tokio::runtime::Runtime::new()?.block_on(run())\n}}\n\nasync fn run() -> {RESULT} {{\n{body}\n    Ok(())\n}}\n"
             );
         } else {
             text += &format!("\nfn main() -> {RESULT} {{\n{body}\n    Ok(())\n}}\n");
         }
-        text += "\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn it_runs_from_start_to_end() {\n        super::main().unwrap();\n    }\n}\n";
-        text
+        let call = if fails {
+            "super::main().unwrap()"
+        } else {
+            "super::main()"
+        };
+        text += &format!(
+            "\n#[cfg(test)]\nmod tests {{\n    #[test]\n    fn it_runs_from_start_to_end() {{\n        {call};\n    }}\n}}\n"
+        );
+        Ok(text)
     }
 }
 
@@ -359,7 +413,7 @@ fn config(home: &Home, made: &str) -> String {
     format!(
         "# Skep as it is installed on this machine. `cargo clean` after it has been updated.\n[build]\nrustc = {:?}\nrustc-wrapper = {:?}\n\n[env]\nSKEP_PROJECT = \"1\"\n\n{made}",
         home.toolchain().rustc.display().to_string(),
-        home.root().join("bin/skep-rustc").display().to_string(),
+        home.named().join("bin/skep-rustc").display().to_string(),
     )
 }
 

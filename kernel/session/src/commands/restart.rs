@@ -8,9 +8,13 @@ use crate::state::{Handle, Session};
 
 pub(super) fn restart(session: &mut Session, _: &Call<'_>) -> Result<Option<Bundle>, CellError> {
     session.restart().map_err(|error| failed(&error))?;
-    Ok(Some(Bundle::text(
-        "begun anew: variables, functions, types and the cluster are gone; history stays",
-    )))
+    let mut text =
+        "begun anew: variables, functions, types and the cluster are gone; history stays".to_string();
+    // Frames come with a new process only.
+    if let Some(why) = session.home.no_frames() {
+        text += &format!("\n{why}");
+    }
+    Ok(Some(Bundle::text(text)))
 }
 
 pub(super) fn interrupt(handle: &Handle, _: &str) -> Result<Bundle, Message> {

@@ -76,7 +76,8 @@ pub(super) fn save(session: &mut Session, call: &Call<'_>) -> Result<Option<Bund
 
 /// `:new hive 1 3-5`
 pub(super) fn new(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundle>, CellError> {
-    let (name, wanted) = call.args.split_once(' ').unwrap_or((call.args, ""));
+    let quoted = call.args.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+    let (name, wanted) = quoted.unwrap_or_else(|| call.args.split_once(' ').unwrap_or((call.args, "")));
     if name.is_empty() {
         return Err(failed(
             Message::new("`:new` needs a name")
@@ -110,7 +111,7 @@ pub(super) fn new(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundl
         ));
     }
     session.begin_compiling();
-    let folder = home_folder(name.trim_matches('"'));
+    let folder = home_folder(name);
     let made = project::create(&session.home, &folder, &chosen).map_err(failed)?;
     Ok(Some(Bundle::text(made.plain(&session.home))))
 }

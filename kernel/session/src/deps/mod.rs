@@ -128,6 +128,17 @@ pub(crate) fn of_folder(args: &str) -> Result<String, Message> {
     ))
 }
 
+/// The crates of Skep's that cells and projects may name, with their versions.
+pub(crate) fn named_inside_skep(home: &Home) -> Vec<(String, String)> {
+    let all = wrap::read_prebuilt(&home.prebuilt()).unwrap_or_default();
+    let externs = &home.toolchain().externs;
+    externs
+        .iter()
+        .filter_map(|(name, _)| all.iter().find(|prebuilt| prebuilt.name == *name))
+        .map(|prebuilt| (prebuilt.name.clone(), prebuilt.version.clone()))
+        .collect()
+}
+
 /// What to say of a crate that is part of Skep, and need not be built: the version fits, and no feature is
 /// asked for that its copy lacks. `None` for all others.
 pub(crate) fn inside_skep(home: &Home, name: &str, value: &str) -> Option<String> {

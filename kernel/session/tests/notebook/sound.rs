@@ -98,6 +98,71 @@ Rc::strong_count(&count)
 }
 
 #[test]
+fn a_variable_is_never_read_as_a_type_that_its_cell_defines_anew() {
+    let mut lab = Lab::new();
+    for (old, make, new, read) in [
+        (
+            "struct W { a: i64, b: i64 }",
+            "W { a: 1, b: 2 }",
+            "struct W { b: i64, c: i64, d: [i64; 4] }",
+            "w.d",
+        ),
+        (
+            "struct U { a: i64 }",
+            "vec![U { a: 1 }]",
+            "struct U { s: String }",
+            "w.len()",
+        ),
+        (
+            "struct I(u8); struct O { i: I }",
+            "O { i: I(1) }",
+            "struct I(String);",
+            "drop(w);",
+        ),
+    ] {
+        lab.ok(&format!("{old}\nlet w = {make};\nlet kept = 5;"));
+        let said = lab.fails(&format!("{new}\n{read}"));
+        assert!(
+            said.contains("`w` is of a type that this cell defines anew"),
+            "{said}"
+        );
+        assert_eq!(lab.ok("kept"), "5");
+        lab.ok(&format!("{new}\nkept"));
+        let said = lab.fails("w");
+        assert!(said.contains("dropped when its type was redefined"), "{said}");
+    }
+    lab.ok("struct V { a: i64 }\nlet v = V { a: 1 };");
+    assert_eq!(
+        lab.ok("struct V { s: &'static str }\nlet v = V { s: \"new\" };\nv.s"),
+        "\"new\""
+    );
+}
+
+#[test]
+fn a_variable_that_is_gone_is_told_from_a_function_of_that_name_in_scope() {
+    let mut lab = Lab::new();
+    lab.ok("let data = vec![3, 1, 2]; let first = &data[0];");
+    let said = lab.fails("first + 1");
+    assert!(said.contains("a borrow ends with its cell"), "{said}");
+    lab.ok("fn first(n: i32) -> i32 { n }");
+    let said = lab.fails("first + 1");
+    assert!(!said.contains("a borrow"), "{said}");
+    lab.ok("use std::collections::HashMap");
+    assert_eq!(lab.ok("HashMap::from([(1, 2)]).len()"), "1");
+}
+
+#[test]
+fn an_interrupt_before_the_compiler_starts_is_not_lost() {
+    let mut lab = Lab::new();
+    lab.ok("let kept = 5;");
+    lab.session.take_up();
+    lab.session.handle().interrupt();
+    let said = lab.fails("loop {}");
+    assert!(said.contains("interrupted"), "{said}");
+    assert_eq!(lab.ok("kept"), "5");
+}
+
+#[test]
 fn two_interrupts_in_half_a_second_lose_nothing() {
     let mut lab = Lab::new();
     lab.ok("let kept = 5;");

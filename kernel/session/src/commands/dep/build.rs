@@ -172,6 +172,7 @@ impl Build {
         command
             .env("CARGO_TARGET_DIR", &self.target)
             .env("RUSTC", rustc)
+            .env("SKEP_HOME", session.home.root())
             .env("RUSTC_WRAPPER", session.home.root().join("bin/skep-rustc"));
         command.env("SKEP_DEP_JOB", self.folder.join("job.json"));
         for name in [

@@ -22,6 +22,11 @@ pub(crate) fn dep(session: &mut Session, call: &Call<'_>) -> Result<Option<Bundl
     if session.dependencies.wanted.get(&name) == Some(&value) {
         return Ok(Some(Bundle::text(format!("`{name}` is there already"))));
     }
+    if name.starts_with("polars")
+        && let Some(why) = session.home.no_frames()
+    {
+        return Err(failed(why));
+    }
     if let Some(text) = inside_skep(&session.home, &name, &value) {
         return Ok(Some(Bundle::text(text)));
     }
