@@ -85,6 +85,7 @@ pub fn run_then(file: &Path, output: Option<&Path>, then: Option<&str>) -> anyho
     } else {
         script::read(file)?
     };
+    let n_written = cells.len();
     cells.extend(then.into_iter().flat_map(|then| script::split(then, None)));
     let mut executed = output.map(|to| Executed::begin(file, to)).transpose()?;
     let frontend = Arc::new(Plain::default());
@@ -92,7 +93,7 @@ pub fn run_then(file: &Path, output: Option<&Path>, then: Option<&str>) -> anyho
     // Ctrl-C interrupts the cell, so that what it began ends in order: runs of flows, the cluster.
     skep_repl::hear_interrupts(Some(session.handle()));
     let mut code = 0;
-    for cell in cells {
+    for (n, cell) in cells.into_iter().enumerate() {
         let began = Instant::now();
         let reply = session.execute_script(&cell);
         if let Some(page) = reply.page {
@@ -101,7 +102,13 @@ pub fn run_then(file: &Path, output: Option<&Path>, then: Option<&str>) -> anyho
         let mut outputs =
             std::mem::take(&mut *frontend.outputs.lock().unwrap_or_else(PoisonError::into_inner));
         if let Err(error) = &reply.result {
-            eprintln!("{}", error.plain);
+            let is_written = n < n_written;
+            let said = if is_written {
+                error.plain.clone()
+            } else {
+                in_words(error, reply.cell)
+            };
+            eprintln!("{said}");
             outputs.push(error_output(error));
             code = match error.name.as_str() {
                 "Interrupted" => INTERRUPTED,
@@ -119,6 +126,16 @@ pub fn run_then(file: &Path, output: Option<&Path>, then: Option<&str>) -> anyho
         executed.write()?;
     }
     Ok(code)
+}
+
+/// Without the place, where it is in a cell that nobody wrote.
+fn in_words(error: &CellError, cell: u32) -> String {
+    if error.place.as_ref().is_none_or(|place| place.cell != cell) {
+        return error.plain.clone();
+    }
+    let hint = error.plain.lines().rfind(|line| line.starts_with("hint: "));
+    let hint = hint.map_or(String::new(), |hint| format!("\n{hint}"));
+    format!("error: {}{hint}", error.message)
 }
 
 /// A notebook whose cells get what they showed.

@@ -26,9 +26,16 @@ BUNDLE = CHECKOUT / "install" / "bundle.py"
 
 
 def run(*command, code=0, timeout=120, **options):
-    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, **options)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    try:
+        said, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        # A script ends what it started, which goes on and keeps the cache's lock where the script is killed.
+        process.terminate()
+        said, _ = process.communicate(timeout=30)
+        raise AssertionError(f"not done after {timeout} s:\n{said}") from None
+    assert process.returncode == code, said
+    return said
 
 
 def small(folder, name="small.tar.zst", **about):

@@ -62,7 +62,14 @@ def kernel_of(cache):
 def compiling(cache):
     """As if a script compiled in it."""
     with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert time.monotonic() < deadline, f"who compiles in {cache}?\n" + "\n".join(working_on(cache))
+                time.sleep(0.2)
         yield
 
 

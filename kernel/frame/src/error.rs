@@ -6,7 +6,7 @@ use skep_render::Message;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong with a frame.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Error {
     /// Files that are not there, cannot be read, or do not fit together.
     Source(Message),
@@ -24,6 +24,13 @@ impl fmt::Display for Error {
             Error::Source(text) | Error::Schema(text) | Error::Unsupported(text) => text.fmt(f),
             Error::Run(error) => error.fmt(f),
         }
+    }
+}
+
+/// As people read it, like that of clusters: `unwrap` and a value that nobody took apart show this.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

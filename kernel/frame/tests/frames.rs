@@ -135,7 +135,13 @@ fn csv_files_become_one_table_with_types_from_all() {
         error.contains("c.csv has other columns") && error.contains("`delay` is missing, and `delai` is new"),
         "{error}"
     );
-    let error = Frame::read_csv("/nowhere/*.csv").unwrap_err().to_string();
+    let error = Frame::read_csv("/nowhere/*.csv").unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        error.to_string(),
+        "as a value that nobody took apart"
+    );
+    let error = error.to_string();
     assert!(
         error.contains("no file matches") && error.contains("hint:"),
         "{error}"
