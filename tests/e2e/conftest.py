@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
@@ -15,6 +16,9 @@ from jupyter_client.manager import KernelManager
 # Two hundred kernels in one process: their sockets close late.
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 65536), hard))
+
+# It has Dask. The one that `skep lab` makes may not be there yet.
+os.environ["SKEP_PYTHON"] = sys.executable
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 HOME = pathlib.Path(os.environ["SKEP_HOME"])

@@ -263,7 +263,7 @@ ALONE = """
 for folder in "$HOME/.rustup" "$HOME/.cargo" "$OLD_CACHE"; do if [ -d "$folder" ]; then mount -t tmpfs none "$folder"; fi; done
 ip link set lo up
 export HOME="$FRESH" PATH=/usr/local/bin:/usr/bin:/bin
-unset SKEP_HOME CARGO_TARGET_DIR CARGO_HOME RUSTUP_HOME XDG_CACHE_HOME JUPYTER_PATH JUPYTER_DATA_DIR
+unset SKEP_HOME SKEP_PYTHON CARGO_TARGET_DIR CARGO_HOME RUSTUP_HOME XDG_CACHE_HOME JUPYTER_PATH JUPYTER_DATA_DIR
 mkdir -p "$HOME"
 exec "$@"
 """

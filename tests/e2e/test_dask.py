@@ -59,7 +59,7 @@ def dask(tmp_path_factory):
 @pytest.fixture(scope="module")
 def away(dask, tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
-    kernel = Kernel(folder, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(folder)
     kernel.folder = folder
     ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;')
     deadline = time.monotonic() + 30
@@ -275,7 +275,7 @@ def breaks():
 
 
 def test_clusters_that_the_notebook_or_python_starts(dask, tmp_path):
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     (tmp_path / "places.py").write_text(PLACES.format(address=dask.address))
     pids = set()
     try:
@@ -323,7 +323,7 @@ def dask_setup(worker):
 def test_code_leaves_with_its_notebook_and_a_worker_of_another_build_is_named(tmp_path):
     dask = Dask(tmp_path)
     dask.worker()
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     plugins = lambda: subprocess.run([sys.executable, "-c", f"from distributed import Client; print([p for p in Client('{dask.address}').run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins)) if p.startswith('skep-code')])"], capture_output=True, text=True, check=True).stdout
     try:
         connect = f'let cluster = Cluster::connect("{dask.address}")?;'
@@ -352,7 +352,7 @@ def test_an_encrypted_scheduler(tmp_path):
     files = ["--tls-ca-file", str(tmp_path / "cert.pem"), "--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")]
     dask = Dask(tmp_path, *files, host="tls://127.0.0.1")
     dask.worker()
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     try:
         assert dask.address.startswith("tls://"), dask.address
         ok(kernel, f'let cluster = Cluster::connect("{dask.address}?ca=cert.pem&cert=cert.pem&key=key.pem")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2")
@@ -371,7 +371,7 @@ OTHER_VERSION = "import sys, importlib.metadata as of; real = of.version; of.ver
 
 def test_another_version_of_dask_is_refused_with_what_mends_it(tmp_path):
     dask = Dask(tmp_path, command=(sys.executable, "-c", OTHER_VERSION))
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     try:
         text = fails(kernel, f'Cluster::connect("{dask.address}")?')
         assert "has distributed 2020.1.0, and this machine has 20" in text and "pip install dask==20" in text, text
@@ -439,7 +439,7 @@ def test_two_machines_with_networks_and_files_of_their_own(networks, tmp_path):
     dask = Dask(tmp_path, host="10.213.77.1")
     for i in (0, 1):
         dask.worker("--host", f"10.213.77.{i + 2}", inside=networks.inside(i))
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     try:
         ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2", timeout=120)
         deadline = time.monotonic() + 60
@@ -460,7 +460,7 @@ def test_two_machines_with_networks_and_files_of_their_own(networks, tmp_path):
 
 
 def test_a_function_that_kills_its_workers_is_given_up_and_named(dask, tmp_path):
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     try:
         ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\nfn crash(x: i64) -> i64 {{ unsafe {{ *(x as *const i64) }} }}')
         text = fails(kernel, "cluster.submit(crash, 8).gather()?")
@@ -475,7 +475,7 @@ def test_a_function_that_kills_its_workers_is_given_up_and_named(dask, tmp_path)
 def test_a_scheduler_that_goes_away_is_an_error_and_the_notebook_goes_on(tmp_path):
     dask = Dask(tmp_path)
     dask.worker()
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     try:
         ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2")
         dask.stop()
@@ -491,7 +491,7 @@ def test_a_scheduler_that_goes_away_is_an_error_and_the_notebook_goes_on(tmp_pat
 def test_code_goes_to_a_worker_that_sees_no_file_of_this_machine(tmp_path):
     dask = Dask(tmp_path)
     dask.worker(SKEP_SEES_NOTHING="1")
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     try:
         began = time.monotonic()
         ok(kernel, f'let cluster = Cluster::connect("{dask.address}")?;\nfn inc(x: i64) -> i64 {{ x + 1 }}\ncluster.submit(inc, 1).gather()?', "2", timeout=120)
@@ -522,7 +522,7 @@ def cells_of(number):
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_cells_of_lessons_run_unchanged_there(tmp_path, number):
-    kernel = Kernel(tmp_path, {"SKEP_PYTHON": sys.executable})
+    kernel = Kernel(tmp_path)
     n_there, lacks = 0, []
     try:
         for kind, code in cells_of(number):

@@ -166,7 +166,7 @@ def test_the_command_line(tmp_path):
     # Of the cell that the command adds nothing is shown.
     (tmp_path / "alone.rs").write_text(SCRIPT.split("// %%\n")[1])
     said = skep("flow", "run", "alone.rs", "sums", "[3, 4]", folder=tmp_path, code=1)
-    assert "Cluster::local()" in said and "run_named" not in said, said
+    assert "failed: there is no cluster yet\nhint: " in said and "run_named" not in said, said
     assert "is gone" in skep("flow", "forget", run, folder=tmp_path)
     assert "there is no run" in skep("flow", "show", run, folder=tmp_path, code=1)
 

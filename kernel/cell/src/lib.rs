@@ -7,6 +7,7 @@
 
 mod assemble;
 mod body;
+mod captures;
 mod commit;
 mod compile;
 mod completeness;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, ops::Range};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde::Deserialize;
 
-use crate::splice::{Spliced, offset_of};
+use crate::{
+    captures::place_in,
+    splice::{Spliced, offset_of},
+};
 
 /// A place in a cell, 1-based as people count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -330,6 +333,18 @@ impl Sources<'_> {
             marks: marks.collect(),
             notes: Vec::new(),
         };
+        // What a function of the library refuses at compile time is said of its own lines.
+        let labels = diagnostic.spans.iter().filter_map(|span| span.label.as_deref());
+        if drawn.marks.is_empty()
+            && let Some((cell, range)) = labels.filter_map(place_in).find_map(|place| self.range(&place))
+        {
+            drawn.marks.push(Mark {
+                cell,
+                range,
+                is_primary: true,
+                label: None,
+            });
+        }
         if !drawn.marks.iter().any(|mark| mark.is_primary)
             && let Some(mark) = drawn.marks.first_mut()
         {

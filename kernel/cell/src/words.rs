@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    captures::captured,
     definition::Key,
     model::{Kept, Prepared},
     names::Phrase,
@@ -90,6 +91,9 @@ impl Notebook {
             end_of_cell(prepared, &mut drawn);
         }
         about_the_cell(error, self.known.phrases(), &mut drawn);
+        if error.code() == Some("E0080") {
+            self.name_captured(prepared, &mut drawn);
+        }
         let is_borrow = error.code().is_some_and(|code| BORROWS.contains(&code));
         let kept = error
             .all_spans()
@@ -203,6 +207,25 @@ impl Notebook {
     fn is_variable(&self, prepared: &Prepared, name: &str) -> bool {
         let mut bindings = prepared.parsed.bindings.iter();
         self.variables.contains_key(name) || bindings.any(|binding| binding.name == name)
+    }
+
+    fn name_captured(&self, prepared: &Prepared, drawn: &mut Drawn) {
+        let parsed = &prepared.parsed;
+        for mark in drawn.marks.iter_mut().filter(|mark| mark.cell == prepared.cell) {
+            let at = mark.range.start;
+            let mut statements = parsed.statements.iter().chain(&parsed.tail);
+            let Some(statement) = statements.find(|statement| statement.contains(&at)) else {
+                continue;
+            };
+            let names: Vec<String> = captured(&parsed.source, statement, at)
+                .into_iter()
+                .filter(|name| self.is_variable(prepared, name))
+                .map(|name| format!("`{name}`"))
+                .collect();
+            if !names.is_empty() {
+                mark.label = Some(format!("captures {}", names.join(", ")));
+            }
+        }
     }
 
     fn explain_missing(&self, prepared: &Prepared, name: &str, drawn: &mut Drawn) {

@@ -86,13 +86,16 @@ cluster.submit(len, "abc")
 !> it is not clear what this task takes
 ---
 let k = 3; cluster.map(|x: i64| x * k, 0..5)
+!> captures `k`
+---
+let times = move |x: i64| x * i64::from(n); cluster.map(times, 0..5)
 !> must not capture anything, nor be a `fn` pointer
 ---
 cluster.submit(boom, 9).gather()
 => Err(task `boom` panicked at cell 15, line 1 on worker-1: no)
 ---
 fn main() -> Result<(), String> { Err("q")?; Ok(()) }
-!> failed in cell 21
+!> failed in cell 22
 ---
 :hlep
 !> did you mean `:help`?

@@ -1,0 +1,105 @@
+//! What a closure captures, where rustc says only that it must not: what runs on workers is a function without a value.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use quote::ToTokens;
+use syn::{
+    Block, ExprClosure, PatIdent,
+    parse::Parser,
+    visit::{self, Visit},
+};
+
+use crate::{body::range_of, mentions::values, report::Span};
+
+/// The place of a closure, which is the name of its type: `{closure@cell-3.rs:1:49: 1:62}`.
+pub(crate) fn place_in(text: &str) -> Option<Span> {
+    let (_, rest) = text.split_once("{closure@")?;
+    let (start, end) = rest.split_once('}')?.0.split_once(": ")?;
+    let mut start = start.rsplitn(3, ':');
+    let (column_start, line_start, file_name) = (start.next()?, start.next()?, start.next()?);
+    let (line_end, column_end) = end.split_once(':')?;
+    Some(Span {
+        file_name: file_name.to_string(),
+        line_start: line_start.parse().ok()?,
+        line_end: line_end.parse().ok()?,
+        column_start: column_start.parse().ok()?,
+        column_end: column_end.parse().ok()?,
+        is_primary: true,
+        label: None,
+        suggested_replacement: None,
+        expansion: None,
+        text: Vec::new(),
+    })
+}
+
+/// Names in the closure that begins at `at` that may stand for variables around it.
+pub(crate) fn captured(source: &str, statement: &Range<usize>, at: usize) -> BTreeSet<String> {
+    let text = source.get(statement.clone()).unwrap_or_default();
+    let Ok(statements) = Block::parse_within.parse_str(text) else {
+        return BTreeSet::new();
+    };
+    let mut closure = Closure {
+        source: text,
+        at: at - statement.start,
+        is_inside: false,
+        used: BTreeSet::new(),
+        own: BTreeSet::new(),
+    };
+    for statement in &statements {
+        closure.visit_stmt(statement);
+    }
+    closure.used.difference(&closure.own).cloned().collect()
+}
+
+struct Closure<'s> {
+    source: &'s str,
+    at: usize,
+    is_inside: bool,
+    used: BTreeSet<String>,
+    /// Its arguments, and what it defines.
+    own: BTreeSet<String>,
+}
+
+impl<'ast> Visit<'ast> for Closure<'_> {
+    fn visit_expr_closure(&mut self, closure: &'ast ExprClosure) {
+        let first = closure
+            .capture
+            .map_or(closure.or1_token.span, |keyword| keyword.span);
+        let is_it = range_of(self.source, first).start == self.at;
+        if is_it {
+            values(closure.body.to_token_stream(), &mut self.used);
+        }
+        self.is_inside |= is_it;
+        visit::visit_expr_closure(self, closure);
+        self.is_inside &= !is_it;
+    }
+
+    fn visit_pat_ident(&mut self, pattern: &'ast PatIdent) {
+        if self.is_inside {
+            self.own.insert(pattern.ident.to_string());
+        }
+        visit::visit_pat_ident(self, pattern);
+    }
+}
+
+#[test]
+fn names_from_around_are_captured() {
+    let check = |closure: &str, expected: &[&str]| {
+        let source = format!("let é = 1;\nlet r = cluster.map({closure}, 0..n)?");
+        let at = source.find(closure).unwrap();
+        let found = captured(&source, &(source.find("let r").unwrap()..source.len()), at);
+        assert!(found.iter().eq(expected), "{closure}: {found:?}");
+    };
+    check("|x: i64| x * k", &["k"]);
+    check("move |x: i64| { let y = x + a; y * b.len() as i64 }", &["a", "b"]);
+    check("|(x, y): (i64, i64)| (x..y).map(|z| z * k).sum::<i64>()", &["k"]);
+    check("|x: i64| x", &[]);
+    let place =
+        place_in("evaluation of `conjure::<{closure@cell-3.rs:1:49: 1:62}>::{constant#0}` failed here")
+            .unwrap();
+    assert_eq!(
+        (place.file_name.as_str(), place.line_start, place.column_start),
+        ("cell-3.rs", 1, 49)
+    );
+    assert_eq!((place.line_end, place.column_end), (1, 62));
+}
