@@ -85,7 +85,7 @@ impl<'ast> Visit<'ast> for Closure<'_> {
 #[test]
 fn names_from_around_are_captured() {
     let check = |closure: &str, expected: &[&str]| {
-        let source = format!("let é = 1;\nlet r = cluster.map({closure}, 0..n)?");
+        let source = format!("let é = 1;\nlet r = cluster.map({closure}, 0..n)?;");
         let at = source.find(closure).unwrap();
         let found = captured(&source, &(source.find("let r").unwrap()..source.len()), at);
         assert!(found.iter().eq(expected), "{closure}: {found:?}");
