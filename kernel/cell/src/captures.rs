@@ -32,11 +32,16 @@ pub(crate) fn place_in(text: &str) -> Option<Span> {
     })
 }
 
-/// Names in the closure that begins at `at` that may stand for variables around it.
-pub(crate) fn captured(source: &str, statement: &Range<usize>, at: usize) -> BTreeSet<String> {
+/// The variables that the closure which begins at `at` takes from around it; names are told by `is_variable`.
+pub(crate) fn captured(
+    source: &str,
+    statement: &Range<usize>,
+    at: usize,
+    is_variable: &dyn Fn(&str) -> bool,
+) -> Vec<String> {
     let text = source.get(statement.clone()).unwrap_or_default();
     let Ok(statements) = Block::parse_within.parse_str(text) else {
-        return BTreeSet::new();
+        return Vec::new();
     };
     let mut closure = Closure {
         source: text,
@@ -48,7 +53,8 @@ pub(crate) fn captured(source: &str, statement: &Range<usize>, at: usize) -> BTr
     for statement in &statements {
         closure.visit_stmt(statement);
     }
-    closure.used.difference(&closure.own).cloned().collect()
+    let names = closure.used.difference(&closure.own);
+    names.filter(|name| is_variable(name)).cloned().collect()
 }
 
 struct Closure<'s> {
@@ -87,8 +93,9 @@ fn names_from_around_are_captured() {
     let check = |closure: &str, expected: &[&str]| {
         let source = format!("let é = 1;\nlet r = cluster.map({closure}, 0..n)?;");
         let at = source.find(closure).unwrap();
-        let found = captured(&source, &(source.find("let r").unwrap()..source.len()), at);
-        assert!(found.iter().eq(expected), "{closure}: {found:?}");
+        let statement = source.find("let r").unwrap()..source.len();
+        let found = captured(&source, &statement, at, &|name| name.len() == 1);
+        assert_eq!(found, expected, "{closure}");
     };
     check("|x: i64| x * k", &["k"]);
     check("move |x: i64| { let y = x + a; y * b.len() as i64 }", &["a", "b"]);

@@ -217,13 +217,10 @@ impl Notebook {
             let Some(statement) = statements.find(|statement| statement.contains(&at)) else {
                 continue;
             };
-            let names: Vec<String> = captured(&parsed.source, statement, at)
-                .into_iter()
-                .filter(|name| self.is_variable(prepared, name))
-                .map(|name| format!("`{name}`"))
-                .collect();
+            let is_variable = |name: &str| self.is_variable(prepared, name);
+            let names = captured(&parsed.source, statement, at, &is_variable);
             if !names.is_empty() {
-                mark.label = Some(format!("captures {}", names.join(", ")));
+                mark.label = Some(format!("captures `{}`", names.join("`, `")));
             }
         }
     }

@@ -146,6 +146,11 @@ const PHRASES: &[Phrase] = &[
         hint: "`.gather()?` waits for it and brings it here",
     },
     Phrase {
+        says: "the `?` operator cannot be applied to type `Vec<Remote<",
+        message: "many handles are gathered by their cluster",
+        hint: "`cluster.gather(handles)?`",
+    },
+    Phrase {
         says: " to `Control<",
         message: "a control is not its value",
         hint: "`.value()` is what it is set to",
