@@ -9,28 +9,7 @@ use syn::{
     visit::{self, Visit},
 };
 
-use crate::{body::range_of, mentions::values, report::Span};
-
-/// The place of a closure, which is the name of its type: `{closure@cell-3.rs:1:49: 1:62}`.
-pub(crate) fn place_in(text: &str) -> Option<Span> {
-    let (_, rest) = text.split_once("{closure@")?;
-    let (start, end) = rest.split_once('}')?.0.split_once(": ")?;
-    let mut start = start.rsplitn(3, ':');
-    let (column_start, line_start, file_name) = (start.next()?, start.next()?, start.next()?);
-    let (line_end, column_end) = end.split_once(':')?;
-    Some(Span {
-        file_name: file_name.to_string(),
-        line_start: line_start.parse().ok()?,
-        line_end: line_end.parse().ok()?,
-        column_start: column_start.parse().ok()?,
-        column_end: column_end.parse().ok()?,
-        is_primary: true,
-        label: None,
-        suggested_replacement: None,
-        expansion: None,
-        text: Vec::new(),
-    })
-}
+use crate::{body::range_of, mentions::values};
 
 /// The variables that the closure which begins at `at` takes from around it; names are told by `is_variable`.
 pub(crate) fn captured(
@@ -101,12 +80,4 @@ fn names_from_around_are_captured() {
     check("move |x: i64| { let y = x + a; y * b.len() as i64 }", &["a", "b"]);
     check("|(x, y): (i64, i64)| (x..y).map(|z| z * k).sum::<i64>()", &["k"]);
     check("|x: i64| x", &[]);
-    let place =
-        place_in("evaluation of `conjure::<{closure@cell-3.rs:1:49: 1:62}>::{constant#0}` failed here")
-            .unwrap();
-    assert_eq!(
-        (place.file_name.as_str(), place.line_start, place.column_start),
-        ("cell-3.rs", 1, 49)
-    );
-    assert_eq!((place.line_end, place.column_end), (1, 62));
 }

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde::Deserialize;
 
-use crate::{
-    captures::place_in,
-    splice::{Spliced, offset_of},
-};
+use crate::splice::{Spliced, offset_of};
 
 /// A place in a cell, 1-based as people count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,7 +333,7 @@ impl Sources<'_> {
         // What a function of the library refuses at compile time is said of its own lines.
         let labels = diagnostic.spans.iter().filter_map(|span| span.label.as_deref());
         if drawn.marks.is_empty()
-            && let Some((cell, range)) = labels.filter_map(place_in).find_map(|place| self.range(&place))
+            && let Some((cell, range)) = labels.filter_map(closure_in).find_map(|place| self.range(&place))
         {
             drawn.marks.push(Mark {
                 cell,
@@ -465,6 +462,39 @@ pub(crate) struct Mark {
     pub range: Range<usize>,
     pub is_primary: bool,
     pub label: Option<String>,
+}
+
+/// The place of a closure, which is the name of its type: `{closure@cell-3.rs:1:49: 1:62}`.
+fn closure_in(text: &str) -> Option<Span> {
+    let (_, rest) = text.split_once("{closure@")?;
+    let (start, end) = rest.split_once('}')?.0.split_once(": ")?;
+    let mut start = start.rsplitn(3, ':');
+    let (column_start, line_start, file_name) = (start.next()?, start.next()?, start.next()?);
+    let (line_end, column_end) = end.split_once(':')?;
+    Some(Span {
+        file_name: file_name.to_string(),
+        line_start: line_start.parse().ok()?,
+        line_end: line_end.parse().ok()?,
+        column_start: column_start.parse().ok()?,
+        column_end: column_end.parse().ok()?,
+        is_primary: true,
+        label: None,
+        suggested_replacement: None,
+        expansion: None,
+        text: Vec::new(),
+    })
+}
+
+#[test]
+fn a_closure_is_where_its_type_says() {
+    let place =
+        closure_in("evaluation of `conjure::<{closure@cell-3.rs:1:49: 1:62}>::{constant#0}` failed here")
+            .unwrap();
+    assert_eq!(
+        (place.file_name.as_str(), place.line_start, place.column_start),
+        ("cell-3.rs", 1, 49)
+    );
+    assert_eq!((place.line_end, place.column_end), (1, 62));
 }
 
 #[test]
