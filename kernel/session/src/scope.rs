@@ -161,6 +161,11 @@ const PHRASES: &[Phrase] = &[
         hint: "pass the values as arguments: `cluster.map(|(x, k): (i64, i64)| x * k, …)`; name the function itself rather than a variable that holds it",
     },
     Phrase {
+        says: "Copy` is not satisfied in `{closure@",
+        message: "this closure captures what cannot be copied",
+        hint: "a function sent to workers captures nothing: pass the values as arguments: `cluster.map(|(x, name): (i64, String)| …, …)`",
+    },
+    Phrase {
         says: "TaskFn<_, ",
         message: "it is not clear what this task takes",
         hint: "text for a `&str` goes as a `String`: `\"…\".to_string()`; a closure states the types of its arguments",

@@ -91,6 +91,9 @@ let k = 3; cluster.map(|x: i64| x * k, 0..5)
 let times = move |x: i64| x * i64::from(n); cluster.map(times, 0..5)
 !> must not capture anything, nor be a `fn` pointer
 ---
+let name = String::from("a"); cluster.map(move |x: i64| format!("{name}{x}"), 0..3)
+!> this closure captures what cannot be copied
+---
 cluster.map(inc, 0..3)?
 !> many handles are gathered by their cluster
 ---
@@ -98,7 +101,7 @@ cluster.submit(boom, 9).gather()
 => Err(task `boom` panicked at cell 15, line 1 on worker-1: no)
 ---
 fn main() -> Result<(), String> { Err("q")?; Ok(()) }
-!> failed in cell 23
+!> failed in cell 24
 ---
 :hlep
 !> did you mean `:help`?
