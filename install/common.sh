@@ -33,10 +33,25 @@ end_group() {
   group=
 }
 
+# Says in the background how far a build is, for as long as process $1 is there. A shell of its own: an error of arithmetic there would
+# leave the function that called it, and the script would go on behind it as if all were built. The lock is not its own.
+reporter=
+begin_report() {
+  report_progress "$1" 9>&- &
+  reporter=$!
+}
+end_report() {
+  [ -n "$reporter" ] || return 0
+  kill "$reporter" 2>/dev/null || true
+  wait "$reporter" 2>/dev/null || true
+  reporter=
+}
+
 # Whatever ends a script, it says what that was.
 is_told=
 on_exit() {
   status=$?
+  end_report
   end_group
   if [ "$status" -ne 0 ] && [ -z "$is_told" ]; then
     printf 'error: `%s` failed with status %s\nhint: %s\n' "$1" "$status" "$(space_hint "run it again; it goes on from where it stopped")" >&2
@@ -44,6 +59,7 @@ on_exit() {
 }
 on_signal() {
   trap - EXIT "$1"
+  end_report
   end_group
   printf '\nstopped; run it again and it goes on from here\n' >&2
   kill -s "$1" $$
@@ -62,9 +78,10 @@ supervised() {
   "$@" &
   group=$!
   set +m
-  if [ "$progress" = with-progress ]; then report_progress "$group"; fi
+  if [ "$progress" = with-progress ]; then begin_report "$group"; fi
   ended=0
   wait "$group" || ended=$?
+  end_report
   group=
   return "$ended"
 }
@@ -118,19 +135,16 @@ while_alive() {
 # that a script starts holds it, and it goes with the last of them, however that ends.
 is_locked=
 lock_cache() {
-  local reporter
   [ -z "$is_locked" ] || return 0
   exec 9>"$SKEP_CACHE/lock"
   is_locked=yes
   if try_lock; then return 0; fi
-  reporter=
   if [ "${1:-}" != quiet ]; then
     echo "Skep: another start compiles in this cache; this one goes on after it …"
-    report_progress $$ &
-    reporter=$!
+    begin_report $$
   fi
   until try_lock; do sleep 1; done
-  [ -z "$reporter" ] || kill "$reporter" 2>/dev/null || true
+  end_report
 }
 unlock_cache() {
   exec 9>&-
@@ -216,11 +230,10 @@ build_first_parts() {
 # The rest, behind JupyterLab and at the lowest priority, with what is to be written into the stamp; `frames.rs` reads what it
 # says. Another start may have been first.
 build_behind() {
-  report_progress $$ &
-  reporter=$!
+  begin_report $$
   said=
   nice -n 19 "$BASH" -c '. install/common.sh; trap - EXIT INT TERM HUP; build_rest "$1"' "$BASH" "$2" || said="error: frames could not be compiled"
-  kill "$reporter" 2>/dev/null || true
+  end_report
   if [ -n "$said" ]; then
     echo "$said"
     printf '\n%s: %s says why, and ./install/start tries again\n' "$said" "$1" >&3
@@ -319,7 +332,13 @@ report_progress() {
     # Only what is through counts, so it is reckoned anew when a crate is; in between it runs down.
     if [ "$work" -ne "$left_then" ]; then
       left_then=$work
-      if [ $(((at_first - work) * 10)) -ge "$at_first" ]; then ready_at=$((now + (now - began) * work / (at_first - work))); fi
+      if [ "$work" -gt "$at_first" ]; then
+        # Crates that were there are compiled anew.
+        at_first=$work
+        ready_at=$((now + work / cores))
+      elif [ "$work" -lt "$at_first" ] && [ $(((at_first - work) * 10)) -ge "$at_first" ]; then
+        ready_at=$((now + (now - began) * work / (at_first - work)))
+      fi
     fi
     left=
     if [ "$work" -gt 0 ]; then left=", about $(((ready_at - now + 59) / 60)) minutes left"; fi

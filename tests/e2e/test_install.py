@@ -1,5 +1,6 @@
 """What `./install/start` says when something is missing, on the second run, and when it is stopped."""
 
+import fcntl
 import os
 import pathlib
 import shutil
@@ -125,6 +126,48 @@ def test_folders_that_come_late_are_waited_for(tmp_path):
     assert "built after" in done.stdout and "skep lab --check" in done.stdout
     again = start(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE=str(tmp_path / "cache"))
     assert again.returncode == 0 and "Compiling" not in again.stdout and "skep lab --check" in again.stdout
+
+
+def test_a_crate_that_is_compiled_anew(tmp_path):
+    """Nothing left to do, then something, then nothing: how far that is was once divided by zero, and the build left half done without a word."""
+    cache, sleep = tmp_path / "cache", shutil.which("sleep")
+    deps = cache / "target/release/deps"
+    deps.mkdir(parents=True)
+    for name in ("polars_core-1.d", "libpolars_core-1.rlib"):
+        (deps / name).touch()
+    anew = f"""#!/bin/sh
+case "$1" in
+  tree) echo 'polars_core v1' ;;
+  rustc)
+    rlib=$CARGO_TARGET_DIR/release/deps/libpolars_core-1.rlib
+    {sleep} 2; rm "$rlib"; {sleep} 2; touch "$rlib"; {sleep} 2
+    echo '{{}}' ;;
+  *)""" + STAND_IN.partition("  build)")[2]
+    # The next look is taken in half a second, not in ten.
+    stand_ins = {"cargo": anew, "sleep": f"#!/bin/sh\nexec {sleep} 0.02\n"}
+    done = start(tmp_path, stand_ins=stand_ins, SKEP_CACHE=str(cache))
+    assert done.returncode == 0 and not done.stderr, done
+    counts = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("Compiling: ")]
+    assert counts == ["1", "0", "1"], done.stdout
+    assert "skep lab --check" in done.stdout and (cache / "home/stamp").exists(), done.stdout
+
+
+def test_who_waits_for_another_start_ends_at_once(tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        env = environment(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE=str(cache))
+        waiting = subprocess.Popen(["bash", str(CHECKOUT / "install/start"), "--check"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        for line in waiting.stdout:
+            if line.startswith("Compiling: "):
+                break
+        waiting.terminate()
+        # Nothing of it is left that holds its output.
+        out, err = waiting.communicate(timeout=10)
+        assert waiting.returncode == -signal.SIGTERM and "goes on from here" in err, (out, err)
+    done = start(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE=str(cache))
+    assert done.returncode == 0 and "another start" not in done.stdout, done
 
 
 @pytest.mark.parametrize("command,words", [("tree", None), ("rustc", "libskep.so could not be built"), ("build", "the skep binary could not be built")])
