@@ -9,6 +9,7 @@ Tools that know zstd pass over them. Standard library only: this file runs on ma
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -61,7 +62,7 @@ def numbers(version):
 
 def cache_folder():
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(os.environ.get("SKEP_CACHE") or pathlib.Path(base) / "skep")
+    return pathlib.Path(os.environ.get("SKEP_CACHE") or pathlib.Path(base) / "skep").absolute()
 
 
 def megabytes(n):
@@ -215,7 +216,11 @@ def fetch(address, manifest):
     total = None
     while total is None or has < total:
         try:
+            # What was written, which a full disk may have cut off.
+            has = part.stat().st_size if part.exists() else 0
             with request(address, Range=f"bytes={has}-") as answer, part.open("ab") as file:
+                if answer.status != 206:
+                    raise Refused(f"{address} cannot send a part of a file", "hand it out with `skep serve-bundle FILE`, or copy the file and give its path")
                 total = int(answer.headers["Content-Range"].rsplit("/", 1)[1])
                 while block := answer.read(1 << 18):
                     file.write(block)
@@ -231,6 +236,8 @@ def fetch(address, manifest):
                 break
             raise Refused(f"{address} answers {error.code} {error.reason}", "is the address right?") from None
         except (OSError, TypeError, ValueError, urllib.error.URLError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise Refused(f"the download stopped after {megabytes(has)}: {error.strerror}", f"free some space at {folder} and run the same line again: it goes on from there") from None
             left -= 1
             if not left:
                 raise Refused(f"the download stopped after {megabytes(has)}: {error}", "run the same line again: it goes on from there") from None
@@ -293,10 +300,14 @@ def unpack(path, start, unpacker, home):
         shutil.rmtree(fresh, ignore_errors=True)
         raise Refused(f"{path.name} could not be unpacked: {done.stderr.strip()}", "is the disk full? Free some space and run it again")
     old = home.with_name(f"home.old-{os.getpid()}")
-    if home.exists():
+    # A first start that was built here has a link there.
+    if os.path.lexists(home):
         home.rename(old)
     fresh.rename(home)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def tell(address, what):

@@ -1,6 +1,8 @@
 # Sourced by install/start and install/test: where the cache is, and how everything is built.
 # One cache outside the checkout holds the compiled dependencies; Polars takes 15 to 35 minutes once on two cores.
 SKEP_CACHE=${SKEP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/skep}
+# Scripts have left the folder that it was named from.
+case $SKEP_CACHE in /*) ;; *) SKEP_CACHE=${OLDPWD:-$PWD}/$SKEP_CACHE ;; esac
 export SKEP_CACHE
 export CARGO_TARGET_DIR=$SKEP_CACHE/target
 SKEP_HOME=$SKEP_CACHE/home
@@ -75,7 +77,7 @@ supervised() {
   progress=$1
   shift
   set -m
-  "$@" &
+  "$@" 9>&- &
   group=$!
   set +m
   if [ "$progress" = with-progress ]; then begin_report "$group"; fi
@@ -127,12 +129,14 @@ while_alive() {
   "$@" &
   group=$!
   set +m
+  # A terminal that is closed ends the parent, and this has to see to the rest.
+  trap '' HUP
   while kill -0 "$group" 2>/dev/null && kill -0 "$parent" 2>/dev/null; do sleep 1; done
   end_group
 }
 
-# One script at a time compiles in a cache: both kinds of library have one name there. The lock is of the open file, so all
-# that a script starts holds it, and it goes with the last of them, however that ends.
+# One script at a time compiles in a cache: both kinds of library have one name there. The lock goes with the script, however that
+# ends. Compilers do not hold it: one that caches (sccache) leaves a server behind.
 is_locked=
 lock_cache() {
   [ -z "$is_locked" ] || return 0
@@ -185,6 +189,8 @@ build_binary() {
 }
 
 assemble_at() {
+  # What says of which sources it is does so of what is whole.
+  rm -f "$1/stamp" "$1/stamp-first"
   "$CARGO_TARGET_DIR/release/skep" assemble --messages "$SKEP_CACHE/libskep.json" --checkout "$PWD" --home "$1"
 }
 
@@ -218,7 +224,8 @@ build_first() {
   forget_library
   # What is there is not whole, or this were no first start.
   if [ -d "$SKEP_HOME" ] && [ ! -L "$SKEP_HOME" ]; then rm -rf "$SKEP_HOME"; fi
-  ln -sfn "$FIRST" "$SKEP_HOME"
+  # From where it lies, so that the cache can be moved.
+  ln -sfn "${FIRST##*/}" "$SKEP_HOME"
   [ -n "$had" ] || unlock_cache
 }
 
@@ -245,7 +252,8 @@ build_behind() {
 build_rest() {
   lock_cache quiet
   [ -L "$SKEP_HOME" ] || return 0
-  build_library && build_binary && assemble && printf '%s' "$1" >"$SKEP_HOME/stamp"
+  own_cache
+  { build_library && build_binary; } 9>&- && assemble && printf '%s' "$1" >"$SKEP_HOME/stamp"
 }
 
 # Completion and docs by rust-analyzer: apart from all else, since nothing needs it and it takes five minutes, once. What it was
@@ -256,8 +264,8 @@ build_assist() {
   wanted="$crates $(cat kernel/assist/src/*.rs | cksum) $(rustc --version)"
   if [ -x "$SKEP_HOME/bin/skep-assist" ] && [ "$(cat "$SKEP_HOME/assist-stamp" 2>/dev/null)" = "$wanted" ]; then return 0; fi
   ${NICE:-} env CARGO_TARGET_DIR="$SKEP_CACHE/target-assist" cargo build --quiet --locked --release -p skep-assist --features analyzer || return 1
-  cp "$SKEP_CACHE/target-assist/release/skep-assist" "$SKEP_HOME/bin/skep-assist.new"
-  mv "$SKEP_HOME/bin/skep-assist.new" "$SKEP_HOME/bin/skep-assist"
+  # Step by step: who calls this in a condition has switched `set -e` off.
+  cp "$SKEP_CACHE/target-assist/release/skep-assist" "$SKEP_HOME/bin/skep-assist.new" && mv "$SKEP_HOME/bin/skep-assist.new" "$SKEP_HOME/bin/skep-assist" || return 1
   rm -rf "$SKEP_CACHE/target-assist"
   printf '%s' "$wanted" >"$SKEP_HOME/assist-stamp"
 }
@@ -320,6 +328,7 @@ report_progress() {
   # Until a tenth is done, as fast as two cores of that machine, or as many as are here.
   cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || cores=2
   at_first=$work
+  since=$began
   left_then=$work
   ready_at=$((began + work / cores))
   while kill -0 "$1" 2>/dev/null; do
@@ -335,9 +344,10 @@ report_progress() {
       if [ "$work" -gt "$at_first" ]; then
         # Crates that were there are compiled anew.
         at_first=$work
+        since=$now
         ready_at=$((now + work / cores))
       elif [ "$work" -lt "$at_first" ] && [ $(((at_first - work) * 10)) -ge "$at_first" ]; then
-        ready_at=$((now + (now - began) * work / (at_first - work)))
+        ready_at=$((now + (now - since) * work / (at_first - work)))
       fi
     fi
     left=

@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -245,6 +246,28 @@ http.server.HTTPServer(("127.0.0.1", {port}), Handler).serve_forever()
     finally:
         server.kill()
         server.wait()
+
+
+def test_a_server_that_sends_no_parts_and_a_disk_that_is_full(tmp_path):
+    bundle, cache, port = small(tmp_path), tmp_path / "cache", free_port()
+    take = [sys.executable, BUNDLE, "take"]
+    env = {**os.environ, "SKEP_CACHE": str(cache)}
+    plain = subprocess.Popen([sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(1)
+        said = run(*take, f"http://127.0.0.1:{port}/{bundle.name}", "--only", code=1, env=env)
+        assert "cannot send a part of a file" in said and "skep serve-bundle" in said and "Traceback" not in said, said
+    finally:
+        plain.kill()
+        plain.wait()
+    room = Room(tmp_path, bundle, port)
+    try:
+        full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        said = run(*take, f"http://127.0.0.1:{port}/skep.tar.zst", "--only", code=1, env=env, preexec_fn=full)
+        assert "the download stopped after 1 MB" in said and "free some space" in said, said
+        assert "set up from" in run(*take, f"http://127.0.0.1:{port}/skep.tar.zst", "--only", env=env)
+    finally:
+        room.close()
 
 
 def test_what_cannot_be_served(tmp_path):

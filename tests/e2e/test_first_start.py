@@ -5,6 +5,7 @@ import fcntl
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 
@@ -144,7 +145,7 @@ class Start:
         env = environment(tmp_path, stand_ins={"cargo": cargo}, SKEP_CACHE=str(tmp_path / "cache"), **env)
         self.cache, self.said = tmp_path / "cache", tmp_path / name
         with self.said.open("w") as out:
-            self.process = subprocess.Popen(["bash", str(CHECKOUT / "install/start"), "--no-browser"], stdout=out, stderr=out, env=env)
+            self.process = subprocess.Popen(["bash", str(CHECKOUT / "install/start"), "--no-browser"], stdout=out, stderr=out, env=env, start_new_session=True)
 
     def wait_for(self, words):
         deadline = time.monotonic() + 20
@@ -209,9 +210,23 @@ def test_stopped_before_frames_are_there_it_goes_on_next_time(tmp_path):
     done = started(tmp_path, slow)
     assert done.returncode == 0 and "frames are ready" not in done.stdout
     assert (tmp_path / "cache/home").is_symlink()
-    done = started(tmp_path)
+    # Meanwhile the cache was moved to another disk.
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (tmp_path / "cache").rename(moved / "cache")
+    done = started(moved)
     assert done.returncode == 0 and "compiling all but Polars" not in done.stdout and "Skep: frames are ready" in done.stdout, done
-    assert not (tmp_path / "cache/home").is_symlink()
+    assert not (moved / "cache/home").is_symlink()
+
+
+def test_a_closed_terminal_ends_what_goes_on_behind(tmp_path):
+    slow = LAB.replace("    sleep 0.5\n", "    case \"$*\" in *no-default*) ;; *) sleep 30 ;; esac\n")
+    start = Start(tmp_path, slow)
+    start.wait_for("skep lab --no-browser")
+    time.sleep(1)
+    assert working_on(start.cache)
+    os.killpg(start.process.pid, signal.SIGHUP)
+    assert start.end().returncode == -signal.SIGHUP
 
 
 def test_frames_that_do_not_compile_leave_the_rest(tmp_path):
