@@ -106,10 +106,12 @@ check_tools() {
   fi
 }
 
-# libskep.so has no hash in its name, so another checkout with the same cache must not be taken for this one.
+# Another checkout with the same cache must not be taken for this one: libskep.so has no hash in its name, and crates of both have the same
+# one. cargo goes by dates, and takes what the other compiled for newer than this one's sources.
 own_cache() {
   if [ "$(cat "$CARGO_TARGET_DIR/skep-checkout" 2>/dev/null)" != "$PWD" ]; then
     forget_library
+    rm -rf "$CARGO_TARGET_DIR"/release/.fingerprint/skep-*
     mkdir -p "$CARGO_TARGET_DIR"
     printf '%s' "$PWD" >"$CARGO_TARGET_DIR/skep-checkout"
   fi
@@ -328,8 +330,8 @@ report_progress() {
   # Until a tenth is done, as fast as two cores of that machine, or as many as are here.
   cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || cores=2
   at_first=$work
-  since=$began
   left_then=$work
+  is_known=yes
   ready_at=$((began + work / cores))
   while kill -0 "$1" 2>/dev/null; do
     # shellcheck disable=SC2086
@@ -342,17 +344,17 @@ report_progress() {
     if [ "$work" -ne "$left_then" ]; then
       left_then=$work
       if [ "$work" -gt "$at_first" ]; then
-        # Crates that were there are compiled anew.
-        at_first=$work
-        since=$now
-        ready_at=$((now + work / cores))
+        # Crates that were there are compiled anew; how many of those that stand on them will be nobody knows.
+        is_known=
       elif [ "$work" -lt "$at_first" ] && [ $(((at_first - work) * 10)) -ge "$at_first" ]; then
-        ready_at=$((now + (now - since) * work / (at_first - work)))
+        ready_at=$((now + (now - began) * work / (at_first - work)))
       fi
     fi
     left=
-    if [ "$work" -gt 0 ]; then left=", about $(((ready_at - now + 59) / 60)) minutes left"; fi
-    if [ "$work" -gt 0 ] && [ $((ready_at - now)) -lt 60 ]; then left=", a minute or two left"; fi
+    if [ -n "$is_known" ] && [ "$work" -gt 0 ]; then
+      left=", about $(((ready_at - now + 59) / 60)) minutes left"
+      if [ $((ready_at - now)) -lt 60 ]; then left=", a minute or two left"; fi
+    fi
     # Also when nothing has changed for a while: one crate alone may take several minutes.
     if [ "$done" -ne "$last" ] || [ $((now - said)) -ge 60 ]; then
       crates_now=$(ps -eo args 2>/dev/null | grep -F " $CARGO_TARGET_DIR/" | sed -n 's/.*rustc .*--crate-name \([a-zA-Z0-9_]*\) .*/\1/p' | sort -u | head -3 | tr '\n' ' ' | sed 's/ $//; s/ /, /g') || crates_now=

@@ -12,11 +12,13 @@ use anyhow::Context;
 use serde_json::json;
 use skep_session::{Message, cache_folder, crates_of_earlier_builds};
 
+use crate::environment;
+
 /// What is below the cache's folder, by the beginnings of names.
 const PARTS: [(&str, &[&str]); 7] = [
     ("Skep, and what cells are compiled against", &["home"]),
     ("crates of `:dep`", &["deps"]),
-    ("JupyterLab's Python", &["python"]),
+    ("JupyterLab's Python", &[environment::LINK, environment::FOLDERS]),
     ("Python for tests and benchmarks", &["python-"]),
     ("compiled crates, for the next build", &["target"]),
     ("bundles, made or downloaded", &["bundle"]),
@@ -87,7 +89,7 @@ fn parts(cache: &Path) -> Vec<(&'static str, u64)> {
                 let file = path.file_name().unwrap_or_default().to_string_lossy();
                 // `python-test` is not JupyterLab's.
                 beginnings.iter().any(|start| match *start {
-                    "python" => file == "python",
+                    environment::LINK => file == environment::LINK,
                     start => file.starts_with(start),
                 })
             };
@@ -152,14 +154,23 @@ fn left_over(cache: &Path) -> Vec<PathBuf> {
     let downloads = children(&cache.join("bundles"))
         .into_iter()
         .filter(|path| is_old(path));
+    let used = cache.join(environment::LINK).canonicalize().ok();
+    let environments = children(cache)
+        .into_iter()
+        .filter(|path| name(path).starts_with(environment::FOLDERS) && is_old(path))
+        .filter(|path| path.canonicalize().ok() != used);
     // What a first start opened with, when all is there and no session is left that began with it.
     let is_there = cache.join("home/toolchain.json").exists() && !cache.join("home").is_symlink();
-    let is_in_use = !children(&cache.join("run")).is_empty();
+    // The analyser's folder stays.
+    let is_in_use = children(&cache.join("run"))
+        .iter()
+        .any(|path| !name(path).starts_with("assist-"));
     let first = Some(cache.join("home-first")).filter(|first| is_there && !is_in_use && first.exists());
     crates_of_earlier_builds(&cache.join("deps"))
         .into_iter()
         .chain(stopped)
         .chain(downloads)
+        .chain(environments)
         .chain(first)
         .collect()
 }

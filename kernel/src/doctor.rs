@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::disk;
+use crate::{disk, environment};
 use serde_json::{Value, json};
 use skep_session::{Frontend, Home, Message, Output, Session, cache_folder};
 
@@ -181,12 +181,13 @@ fn python() -> Result<String, Message> {
 }
 
 fn jupyterlab(home: &std::io::Result<Home>) -> Result<String, Message> {
-    let folder = cache_folder().join("python");
+    let folder = cache_folder().join(environment::LINK);
+    let folder = folder.canonicalize().unwrap_or(folder);
     let wanted = home
         .as_ref()
         .ok()
         .and_then(|home| fs::read_to_string(home.root().join("share/requirements.txt")).ok());
-    let has = fs::read_to_string(folder.join("skep-requirements.txt")).ok();
+    let has = fs::read_to_string(folder.join(environment::STAMP)).ok();
     let why = match (wanted, has) {
         (_, None) => "its private Python environment is not there",
         (Some(wanted), Some(has)) if wanted != has => {

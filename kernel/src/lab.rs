@@ -7,7 +7,7 @@ use std::{
     net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Instant,
 };
 
@@ -16,7 +16,7 @@ use serde_json::json;
 use skep_session::Message;
 use skep_session::{Home, cache_folder};
 
-use crate::{doctor, kernelspec, shelf};
+use crate::{doctor, environment, kernelspec, shelf};
 
 /// What `skep lab` was asked for.
 #[derive(clap::Args)]
@@ -111,65 +111,20 @@ fn serve(python: &Path, options: &Options, page: &str) -> anyhow::Result<u8> {
         lab.arg("--allow-root");
     }
     // Jupyter takes this process's place, so that Ctrl-C and signals reach it as they would.
-    Err(lab.exec()).context(
-        Message::new("JupyterLab could not be started")
-            .hint("remove the folder `python` in the cache and run ./install/start again"),
-    )
+    Err(lab.exec()).context(Message::new("JupyterLab could not be started").hint(format!(
+        "remove {} and run ./install/start again",
+        python.ancestors().nth(2).unwrap_or(python).display()
+    )))
 }
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The environment's Python; made once, and again when the requirements change.
+/// The Python of JupyterLab's environment, which knows the kernel of this home.
 pub fn ready_python(home: &Home) -> anyhow::Result<PathBuf> {
-    let folder = cache_folder().join("python");
-    let python = folder.join("bin/python");
-    let requirements = home.root().join("share/requirements.txt");
-    let wanted = fs::read_to_string(&requirements).with_context(|| {
-        Message::new(format!("{} is missing", requirements.display())).hint("run ./install/start again")
-    })?;
-    let stamp = folder.join("skep-requirements.txt");
-    if fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
-        let began = Instant::now();
-        println!("JupyterLab: making a private Python environment (about a minute, once) …");
-        // What a bundle was set up with is one that it has wheels for.
-        let python3 = std::env::var_os("SKEP_BASE_PYTHON").unwrap_or_else(|| "python3".into());
-        run_quietly(
-            Command::new(python3).args(["-m", "venv", "--clear"]).arg(&folder),
-            Message::new("python3 with its `venv` module is needed")
-                .hint("install Python 3.11 or newer (Debian: python3 and python3-venv)"),
-        )?;
-        let mut install = Command::new(&python);
-        // The file names all of them, and leaves out what Dask's own page alone would need.
-        install
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--no-deps",
-            ])
-            .arg("-r")
-            .arg(&requirements);
-        // A bundle brings them along.
-        let wheels = home.root().join("share/wheels");
-        let hint = if wheels.is_dir() {
-            install
-                .args(["--no-index", "--no-compile", "--find-links"])
-                .arg(&wheels);
-            "is the disk full? Was Python another version when the bundle was set up? Set it up again from its file"
-        } else {
-            "is the network there? Is the disk full? Run it again when it is mended"
-        };
-        run_quietly(
-            &mut install,
-            Message::new("JupyterLab could not be installed").hint(hint),
-        )?;
-        fs::write(&stamp, &wanted)?;
-        println!("JupyterLab: ready after {:.0} s", began.elapsed().as_secs_f64());
-    }
+    let python = environment::ready(home)?;
+    let folder = python.ancestors().nth(2).unwrap_or(&python);
     kernelspec::write(home, &folder.join("share/jupyter/kernels/skep"))?;
     Ok(python)
 }
@@ -200,20 +155,6 @@ fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
         .open(file)?;
     open.set_permissions(fs::Permissions::from_mode(0o600))?;
     open.write_all(text.as_bytes())?;
-    Ok(())
-}
-
-fn run_quietly(command: &mut Command, failed: Message) -> anyhow::Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| failed.clone())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last: Vec<&str> = said.lines().rev().take(3).collect();
-        let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
-        return Err(anyhow::anyhow!(last).context(failed));
-    }
     Ok(())
 }
 

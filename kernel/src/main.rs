@@ -10,6 +10,7 @@ mod child;
 mod course;
 mod disk;
 mod doctor;
+mod environment;
 mod flow;
 mod index;
 mod jupyter;

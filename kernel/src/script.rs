@@ -133,8 +133,7 @@ fn in_words(error: &CellError, cell: u32) -> String {
     if error.place.as_ref().is_none_or(|place| place.cell != cell) {
         return error.plain.clone();
     }
-    let hint = error.plain.lines().rfind(|line| line.starts_with("hint: "));
-    let hint = hint.map_or(String::new(), |hint| format!("\n{hint}"));
+    let hint = error.hint().map_or(String::new(), |hint| format!("\n{hint}"));
     format!("error: {}{hint}", error.message)
 }
 

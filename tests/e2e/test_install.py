@@ -15,7 +15,7 @@ import pytest
 from conftest import SKEP
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
-NEEDED = ["bash", "dirname", "sed", "mkdir", "git", "cksum", "cat", "awk", "df", "cc", "cargo", "python3", "rustc", "rm", "sort", "wc", "date", "sleep", "find", "sh", "cp", "mv", "nice", "env", "touch", "id", "head", "ln", "ls", "ps", "grep", "tr", "getconf"]
+NEEDED = ["bash", "dirname", "sed", "mkdir", "git", "cksum", "cat", "awk", "df", "cc", "cargo", "python3", "rustc", "rm", "sort", "wc", "date", "sleep", "find", "sh", "cp", "mv", "nice", "env", "touch", "id", "head", "ln", "ls", "ps", "grep", "tr", "getconf", "xargs"]
 
 # Makes its folders only when it comes to them, as cargo does, and a `skep` that says how it was called.
 STAND_IN = """#!/bin/sh
@@ -168,6 +168,105 @@ def test_who_waits_for_another_start_ends_at_once(tmp_path):
         assert waiting.returncode == -signal.SIGTERM and "goes on from here" in err, (out, err)
     done = start(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE=str(cache))
     assert done.returncode == 0 and "another start" not in done.stdout, done
+
+
+def test_what_is_not_whole_is_built_again(tmp_path):
+    cache = tmp_path / "cache"
+    go = lambda cargo=STAND_IN: start(tmp_path, stand_ins={"cargo": cargo}, SKEP_CACHE=str(cache))
+    assert go().returncode == 0 and (cache / "home/stamp").exists()
+    (cache / "home/bin/skep").unlink()
+    done = go()
+    assert done.returncode == 0 and "built after" in done.stdout and "skep lab --check" in done.stdout, done
+    # An update that fails half way, and then what was there before: its stamp does not speak for what the other left.
+    (cache / "home/stamp").write_text("of an earlier version")
+    done = go(STAND_IN.replace('mkdir -p "$7/bin"', "exit 3"))
+    assert done.returncode == 1 and "could not be put into" in done.stderr and not (cache / "home/stamp").exists(), done
+
+
+def test_what_a_compiler_leaves_running_locks_nobody_out(tmp_path):
+    """As the server of sccache, which the first compiler starts."""
+    lasting = STAND_IN.replace("    sleep 1.2\n", "    sleep 12 >/dev/null 2>&1 </dev/null &\n")
+    assert start(tmp_path, stand_ins={"cargo": lasting}, SKEP_CACHE=str(tmp_path / "cache")).returncode == 0
+    (tmp_path / "cache/home/stamp").unlink()
+    done = start(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0 and "another start" not in done.stdout and "built after" in done.stdout, done
+
+
+def test_what_another_checkout_compiled_is_not_taken_for_this_ones(tmp_path):
+    """cargo goes by dates: crates of a newer version once were part of an older one."""
+    prints = tmp_path / "target/release/.fingerprint"
+    for name in ("skep-0123456789abcdef", "skep-cell-0123456789abcdef", "serde-0123456789abcdef"):
+        (prints / name).mkdir(parents=True)
+    (tmp_path / "target/skep-checkout").write_text("/elsewhere")
+    own = lambda: subprocess.run(["bash", "-c", "set -euo pipefail; . install/common.sh; own_cache"], cwd=CHECKOUT, check=True, env={**os.environ, "SKEP_CACHE": str(tmp_path)})
+    own()
+    assert [path.name for path in prints.iterdir()] == ["serde-0123456789abcdef"]
+    (prints / "skep-cell-0123456789abcdef").mkdir()
+    own()
+    assert len(list(prints.iterdir())) == 2, "this one's stay"
+
+
+def test_paths_are_from_where_they_were_named(tmp_path):
+    env = environment(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE="my cache")
+    done = subprocess.run(["bash", str(CHECKOUT / "install/start"), "--check", "--folder", "lessons"], capture_output=True, text=True, timeout=60, env=env, cwd=tmp_path)
+    assert done.returncode == 0 and f"skep lab --check --folder {tmp_path}/lessons" in done.stdout and (tmp_path / "my cache/home/stamp").exists(), done
+    (tmp_path / "out").mkdir()
+    (tmp_path / "my cache/home/bundle.json").write_text("{}")
+    for to, words in (("out", "was itself set up from a bundle"), (tmp_path / "out", "was itself set up from a bundle"), ("install", "there is no folder install"), ("", "--to needs a folder")):
+        done = subprocess.run(["bash", str(CHECKOUT / "install/bundle"), "--to", to], capture_output=True, text=True, timeout=60, env=env, cwd=tmp_path)
+        assert done.returncode == 1 and words in done.stderr, (to, done)
+
+
+@pytest.mark.parametrize("option,words", [("--chekc", "there is no option --chekc"), ("--from=", "--from needs a file"), ("--port", "--port needs a number"), ("--folder", "--folder needs a folder")])
+def test_a_mistyped_option_builds_nothing(tmp_path, option, words):
+    env = environment(tmp_path, stand_ins={"cargo": STAND_IN}, SKEP_CACHE=str(tmp_path / "cache"))
+    done = subprocess.run(["bash", str(CHECKOUT / "install/start"), option], capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 1 and f"error: {words}\nhint: " in done.stderr and not (tmp_path / "cache").exists(), done
+
+
+# A Python that makes environments: each is one script, which installs whatever it is told, in a second, unless there is no network.
+BASE = """#!/bin/sh
+echo made >>"$LOG"
+rm -rf "$4"
+mkdir -p "$4/bin"
+cat >"$4/bin/python" <<'SCRIPT'
+#!/bin/sh
+case "$*" in *pip*) sleep 1; [ ! -e "$LOG.offline" ] || { echo 'No matching distribution found' >&2; exit 1; } ;; esac
+SCRIPT
+chmod +x "$4/bin/python"
+"""
+
+
+def test_the_private_environment_is_made_once_and_kept_until_the_next_is_whole(tmp_path):
+    base, log, cache = tmp_path / "base", tmp_path / "log", tmp_path / "cache"
+    base.write_text(BASE)
+    base.chmod(0o755)
+    env = {**os.environ, "SKEP_CACHE": str(cache), "SKEP_BASE_PYTHON": str(base), "LOG": str(log)}
+    lab = lambda: subprocess.Popen([SKEP, "lab", "--only"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    # What an earlier version made, under the name that is a link now.
+    (cache / "python/bin").mkdir(parents=True)
+    (cache / "python/skep-requirements.txt").write_text("other==1")
+    several = [lab() for _ in range(3)]
+    said = [each.communicate(timeout=60)[0] for each in several]
+    assert [each.returncode for each in several] == [0, 0, 0] and log.read_text() == "made\n", said
+    assert sum("another start makes its Python environment" in text for text in said) == 2, said
+    first = (cache / "python").resolve()
+    assert (cache / "python").is_symlink() and (first / "share/jupyter/kernels/skep/kernel.json").exists()
+    # An update without network.
+    (first / "skep-requirements.txt").write_text("jupyterlab==1")
+    first.rename(cache / "jupyter-earlier")
+    (cache / "python").unlink()
+    (cache / "python").symlink_to("jupyter-earlier")
+    offline = tmp_path / "log.offline"
+    offline.touch()
+    process = lab()
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and "No matching distribution found" in said and "is the network there?" in said, said
+    assert (cache / "python").resolve() == cache / "jupyter-earlier" and (cache / "python/bin/python").exists()
+    offline.unlink()
+    process = lab()
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and (cache / "python").resolve() == first and (cache / "jupyter-earlier/bin/python").exists(), said
 
 
 @pytest.mark.parametrize("command,words", [("tree", None), ("rustc", "libskep.so could not be built"), ("build", "the skep binary could not be built")])

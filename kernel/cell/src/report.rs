@@ -34,6 +34,13 @@ pub struct CellError {
     pub place: Option<Place>,
 }
 
+impl CellError {
+    /// Its last hint, as the line that is drawn.
+    pub fn hint(&self) -> Option<&str> {
+        self.plain.lines().rfind(|line| line.starts_with("hint: "))
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Diagnostic {
     pub message: String,

@@ -189,7 +189,8 @@ impl Drop for Private {
 /// `SKEP_CACHE`, else `skep` below the user's cache folder.
 pub fn cache_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os("SKEP_CACHE").filter(|folder| !folder.is_empty()) {
-        return PathBuf::from(folder);
+        // What is started elsewhere finds it too.
+        return std::path::absolute(&folder).unwrap_or_else(|_| folder.into());
     }
     let xdg = std::env::var_os("XDG_CACHE_HOME")
         .filter(|folder| !folder.is_empty())

@@ -106,9 +106,7 @@ fn of_query(error: &CellError) -> CellError {
         return error.clone();
     }
     let hint = error
-        .plain
-        .lines()
-        .rfind(|line| line.starts_with("hint: "))
+        .hint()
         .unwrap_or("hint: tables are variables of the notebook; `:vars` lists them");
     session_error("SQL", format!("{}\n{hint}", error.message))
 }
