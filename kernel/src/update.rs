@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use skep_session::{Home, Message};
+use skep_session::{Home, Message, cache_folder};
 
 /// Brings this home up to date.
 pub fn run(from: Option<&str>) -> anyhow::Result<u8> {
@@ -36,7 +36,10 @@ pub fn run(from: Option<&str>) -> anyhow::Result<u8> {
                 .hint("git's message is above: is the network there, and was something changed by hand? `./install/start` builds what is there")
         );
     }
-    let status = Command::new(script).arg("--only").status()?;
+    let status = Command::new(script)
+        .arg("--only")
+        .env("SKEP_CACHE", cache_folder())
+        .status()?;
     Ok(u8::from(!status.success()))
 }
 
@@ -45,6 +48,7 @@ fn take(source: &str) -> anyhow::Result<u8> {
     let missing = || Message::new("python3 could not be started").hint("install Python 3.11 or newer");
     let mut child = Command::new("python3")
         .args(["-", "take", source, "--only"])
+        .env("SKEP_CACHE", cache_folder())
         .stdin(Stdio::piped())
         .spawn()
         .with_context(missing)?;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -113,6 +114,17 @@ def test_the_disk(tmp_path):
     # A crate of this very build is kept.
     kept = json.loads(skep("disk", "--json"))
     assert kept["bytes"] > 1e9
+
+
+def test_a_cache_on_another_disk_is_found_without_its_name(tmp_path):
+    """From a terminal that does not know of SKEP_CACHE, all was once made anew in the default place."""
+    home = tmp_path / "disk/home"
+    (home / "bin").mkdir(parents=True)
+    shutil.copy(SKEP, home / "bin/skep")
+    folder = lambda **env: json.loads(subprocess.run([home / "bin/skep", "disk", "--json"], capture_output=True, check=True, env={"HOME": str(tmp_path / "me"), "PATH": os.environ["PATH"], **env}).stdout)["folder"]
+    assert folder() == str(tmp_path / "me/.cache/skep"), "a copy of the program alone is no home"
+    (home / "toolchain.json").write_text("{}")
+    assert folder() == str(tmp_path / "disk") and folder(SKEP_CACHE=str(tmp_path / "other")) == str(tmp_path / "other")
 
 
 def test_what_is_somebody_elses_stays(tmp_path):

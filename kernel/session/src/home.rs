@@ -186,17 +186,30 @@ impl Drop for Private {
     }
 }
 
-/// `SKEP_CACHE`, else `skep` below the user's cache folder.
+/// `SKEP_CACHE`, else the folder that this Skep was set up in, where this user may write there, else `skep` below the user's cache folder.
 pub fn cache_folder() -> PathBuf {
     if let Some(folder) = std::env::var_os("SKEP_CACHE").filter(|folder| !folder.is_empty()) {
         // What is started elsewhere finds it too.
         return std::path::absolute(&folder).unwrap_or_else(|_| folder.into());
+    }
+    if let Some(folder) = set_up_in() {
+        return folder;
     }
     let xdg = std::env::var_os("XDG_CACHE_HOME")
         .filter(|folder| !folder.is_empty())
         .map(PathBuf::from);
     xdg.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"))
         .join("skep")
+}
+
+/// Where `SKEP_CACHE` was once another disk's, a terminal that does not know of it must not begin anew in the default place.
+fn set_up_in() -> Option<PathBuf> {
+    let exe = std::env::current_exe().ok()?.canonicalize().ok()?;
+    let home = exe.parent()?.parent()?;
+    let folder = home.parent()?;
+    let is_home = home.file_name()?.to_str()?.starts_with("home") && home.join("toolchain.json").exists();
+    let may_write = || rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok();
+    (is_home && may_write()).then(|| folder.to_path_buf())
 }
 
 /// Folders are named after the process that made them.
