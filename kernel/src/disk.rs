@@ -247,6 +247,7 @@ fn what_a_first_start_opened_with_goes_when_nothing_needs_it() {
     fs::create_dir_all(cache.join("run/17-abc")).unwrap();
     assert!(left_over(cache).is_empty(), "a session began with it");
     fs::remove_dir_all(cache.join("run/17-abc")).unwrap();
+    fs::create_dir_all(cache.join("run/assist-0a")).unwrap();
     let found = left_over(cache);
     fs::remove_dir_all(cache).unwrap();
     assert_eq!(found, [first]);

@@ -108,8 +108,15 @@ def test_the_disk(tmp_path):
     assert "3 MB  Skep, and what cells are compiled against" in said and "left over from earlier versions: `skep disk --clean`" in said, said
     report = json.loads(skep("disk", "--json", SKEP_CACHE=cache))
     assert report["bytes"] > 8_000_000 and report["left_over"] > 5_000_000 and report["free"] > 0, report
+    # JupyterLab's environments: the one of now, and one of an earlier version.
+    shutil.rmtree(cache / "python")
+    for name in ("jupyter-now", "jupyter-earlier"):
+        (cache / name).mkdir()
+        os.utime(cache / name, (1e9, 1e9))
+    (cache / "python").symlink_to("jupyter-now")
     said = skep("disk", "--clean", SKEP_CACHE=cache)
     assert "Freed 5 MB" in said and not (cache / "deps/target-1").exists() and (cache / "home/bin/skep").exists(), said
+    assert (cache / "jupyter-now").exists() and not (cache / "jupyter-earlier").exists()
     assert "--clean" in skep("disk", "--all", SKEP_CACHE=cache, code=2)
     # A crate of this very build is kept.
     kept = json.loads(skep("disk", "--json"))

@@ -177,6 +177,10 @@ def test_what_is_not_whole_is_built_again(tmp_path):
     (cache / "home/bin/skep").unlink()
     done = go()
     assert done.returncode == 0 and "built after" in done.stdout and "skep lab --check" in done.stdout, done
+    version = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True, cwd=CHECKOUT).stdout
+    newer = f"#!/bin/sh\necho '{version.strip()} and newer'\n"
+    done = start(tmp_path, stand_ins={"cargo": STAND_IN, "rustc": newer}, SKEP_CACHE=str(cache))
+    assert done.returncode == 0 and "built after" in done.stdout, "another compiler does not read what this one wrote"
     # An update that fails half way, and then what was there before: its stamp does not speak for what the other left.
     (cache / "home/stamp").write_text("of an earlier version")
     done = go(STAND_IN.replace('mkdir -p "$7/bin"', "exit 3"))
